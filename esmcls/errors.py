@@ -1,0 +1,160 @@
+"""Every error a user can meet: each holds its facts, prints one line and ends in what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+
+class EsmclsError(Exception):
+    """Base of all errors that are the input's or the surroundings' fault, not a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EsmclsError):
+    """The command or call was put together wrongly."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class DataError(EsmclsError):
+    """A file holds something that cannot be used.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, as the user named it.
+    found : str
+        What stands there.
+    fix : str
+        What to do.
+    line, column : int, optional
+        1-based; the column counts residues of the sequence's line.
+    record : str, optional
+        Id of the record.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        found: str,
+        fix: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        record: str | None = None,
+    ) -> None:
+        self.path, self.found, self.fix = str(path), found, fix
+        self.line, self.column, self.record = line, column, record
+        place = ":".join(str(part) for part in (self.path, line, column) if part is not None)
+        who = f"record {record!r}: " if record is not None else ""
+        super().__init__(f"{place}: {who}{found}; {fix}")
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing is registered under.
+
+    Examples
+    --------
+    >>> str(UnknownNameError("head", "linaer", ["knn", "linear"]))
+    "unknown head 'linaer'; did you mean 'linear'? (known: knn, linear)"
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        near = difflib.get_close_matches(name, self.known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}; {hint}(known: {', '.join(self.known) or 'none'})")
+
+
+class MissingExtraError(EsmclsError):
+    """A feature whose optional packages are not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        self.feature, self.package, self.extra = feature, package, extra
+        super().__init__(f"{feature} needs the package {package}; run: pip install 'esmcls[{extra}]'")
+
+
+class PluginError(EsmclsError):
+    """A registered plugin that cannot be imported: never skipped in silence."""
+
+    def __init__(self, group: str, name: str, target: str, cause: BaseException) -> None:
+        self.group, self.name, self.target = group, name, target
+        super().__init__(
+            f"plugin {name!r} of {group} ({target}) does not load: {cause}; repair or uninstall the package it is from"
+        )
+
+
+class WidthMismatchError(EsmclsError):
+    """Vectors of another width than the head was fitted on."""
+
+    def __init__(self, expected: int, actual: int, what: str = "head") -> None:
+        self.expected, self.actual = expected, actual
+        super().__init__(
+            f"the {what} was fitted on vectors of width {expected}, but these have width {actual}; "
+            "use the encoder, layers and pooling it was fitted with"
+        )
+
+
+class EncoderMismatchError(EsmclsError):
+    """A model and an encoder whose digests differ."""
+
+    def __init__(self, expected: str, actual: str, name: str) -> None:
+        self.expected, self.actual, self.name = expected, actual, name
+        super().__init__(
+            f"the model was fitted on encoder digest {expected[:12]}, but {name} has {actual[:12]}; "
+            "give the weights it was fitted with (--encoder PATH) or fit again"
+        )
+
+
+class WeightsError(EsmclsError):
+    """Encoder weights that cannot be had, read or trusted."""
+
+    def __init__(self, name: str, found: str, fix: str, looked: Sequence[str | Path] = ()) -> None:
+        self.name, self.found, self.fix, self.looked = name, found, fix, [str(place) for place in looked]
+        where = f" (looked in: {', '.join(self.looked)})" if self.looked else ""
+        super().__init__(f"encoder {name}: {found}{where}; {fix}")
+
+
+class FolderError(EsmclsError):
+    """A cache, model or workspace folder that is not what it should be."""
+
+    def __init__(self, path: str | Path, found: str, fix: str) -> None:
+        self.path, self.found, self.fix = str(path), found, fix
+        super().__init__(f"{path}: {found}; {fix}")
+
+
+class CacheError(FolderError):
+    """An embedding cache that cannot be read or written."""
+
+
+class ModelError(FolderError):
+    """A model folder that cannot be read."""
+
+
+class WorkspaceError(FolderError):
+    """A workspace that lacks what a command needs."""
+
+
+class NonFiniteError(EsmclsError):
+    """A vector with NaN or infinity: never stored, never classified."""
+
+    def __init__(self, sequence: str, what: str, fix: str) -> None:
+        self.sequence, self.what, self.fix = sequence, what, fix
+        start = sequence[:20] + ("…" if len(sequence) > 20 else "")
+        super().__init__(f"sequence {start} ({len(sequence)} residues): {what}; {fix}")
+
+
+class SequenceTooLargeError(EsmclsError):
+    """One sequence that does not fit into memory even alone; the rest goes on."""
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, index: int, length: int) -> None:
+        self.index, self.length = index, length
+        super().__init__(
+            f"sequence number {index + 1} ({length} residues) does not fit into memory alone; use --long balanced or window"
+        )

@@ -1,0 +1,1 @@
+"""Heads: the classifiers that are trained on embeddings."""

@@ -1,0 +1,19 @@
+"""Names for the arrays that pass between modules; the shape stands in each docstring that uses one."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors: TypeAlias = npt.NDArray[np.floating[Any]]
+"""(n, width), float16 as stored or float32 as computed."""
+Residues: TypeAlias = npt.NDArray[np.float32]
+"""(residues, width): one vector a residue."""
+Positions: TypeAlias = npt.NDArray[np.int64]
+"""(residues,): 0-based positions in the sequence."""
+Indices: TypeAlias = npt.NDArray[np.int64]
+"""(n,) or (n, k): row numbers, class codes or counts."""
+Probabilities: TypeAlias = npt.NDArray[np.float32]
+"""(n, classes) or (n, k), each in [0, 1]."""

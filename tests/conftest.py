@@ -1,0 +1,14 @@
+"""Fixtures that every test file shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path | None:
+    """Return the folder with real data sets beside the project, or None where it is absent (tests then use `data/`)."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    return folder if folder.is_dir() else None
