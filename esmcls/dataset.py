@@ -1,0 +1,225 @@
+"""The labelled data set of a workspace, in columns, and how records become it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from esmcls import split
+from esmcls.clusters import read_clusters
+from esmcls.errors import DataError, FolderError, UnknownNameError
+from esmcls.features import Features
+from esmcls.files import atomic_path
+from esmcls.records import PARTS, Record, Tally
+from esmcls.split import FRACTIONS, Kind, SplitReport
+
+__all__ = ["Built", "Dataset", "Features", "build"]
+COLUMNS: Final = ("id", "sequence", "label", "part")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled sequences and the part each belongs to, in the order they were read.
+
+    Parameters
+    ----------
+    ids, sequences, labels, parts : lists of str, (n,)
+        Ids are verbatim and may occur more than once.
+    """
+
+    ids: list[str]
+    sequences: list[str]
+    labels: list[str]
+    parts: list[str]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in (self.ids, self.sequences, self.labels, self.parts)}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.ids)
+
+    def take(self, rows: Sequence[int]) -> Dataset:
+        """Return the records at `rows`, in that order."""
+        columns = (self.ids, self.sequences, self.labels, self.parts)
+        return Dataset(*([column[row] for row in rows] for column in columns))
+
+    def part(self, name: str) -> Dataset:
+        """Return the records of one part; none where the split has no such part.
+
+        Raises
+        ------
+        UnknownNameError
+            If `name` is none of train, validation and test.
+        """
+        if name not in PARTS:
+            raise UnknownNameError("part", name, PARTS)
+        return self.take([row for row, part in enumerate(self.parts) if part == name])
+
+    def digest(self) -> str:
+        """Return the sha256 of sequences and labels, whatever their order, ids and split."""
+        return split.content_digest(zip(self.sequences, self.labels, strict=True))
+
+    def split_digest(self) -> str:
+        """Return the sha256 of which sequences stand in which part, whatever the order."""
+        return split.split_digest(self.sequences, self.parts)
+
+    def save(self, path: str | Path) -> None:
+        """Write a Parquet file of the columns id, sequence, label, part, whole or not at all."""
+        import polars as pl
+
+        columns = (self.ids, self.sequences, self.labels, self.parts)
+        table = pl.DataFrame(dict(zip(COLUMNS, columns, strict=True)), schema=dict.fromkeys(COLUMNS, pl.String))
+        with atomic_path(path) as temporary:
+            table.write_parquet(temporary)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Dataset:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FolderError
+            If the file is no Parquet file or lacks a column.
+        """
+        import polars as pl
+
+        try:
+            # as bytes, so that no mapping of the file outlives this call
+            table = pl.read_parquet(Path(path).read_bytes(), columns=list(COLUMNS))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise FolderError(path, f"cannot be read ({reason})", "run: esmcls embed INPUT") from error
+        return cls(*(table[name].to_list() for name in COLUMNS))
+
+
+class Built(NamedTuple):
+    """A data set and how its split came about."""
+
+    dataset: Dataset
+    report: SplitReport
+
+
+def build(
+    records: Iterable[Record],
+    *,
+    kind: Kind | None = None,
+    fractions: Sequence[float] = FRACTIONS,
+    clusters: str | Path | None = None,
+    seed: int = 0,
+    tally: Tally | None = None,
+) -> Built:
+    """Make a data set of labelled records.
+
+    Where any record has a part, the split is the given one: records without a part are train, sequences equal to one in
+    test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
+    for it; a test part is never drawn then. Where no record has a part, all three are drawn: by cluster if there is a
+    table of clusters, else stratified.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Read once, kept in columns.
+    kind : {"given", "stratified", "cluster"}, optional
+        The split, if it is to be another than said above; drawing one passes over given parts.
+    fractions : (train, validation, test)
+        Of a drawn split.
+    clusters : str or Path, optional
+        Table of the cluster of each id.
+    seed : int
+    tally : Tally, optional
+        Gets the number of duplicate ids.
+
+    Returns
+    -------
+    Built
+        The data set and a report of its split.
+
+    Raises
+    ------
+    DataError
+        If there is no record, a record has no label, or an id stands in two records where ids join a table of clusters.
+    UsageError
+        If the fractions are no shares of 1, or no record is train.
+    """
+    columns = _Columns()
+    for record in records:
+        columns.add(record, joined=clusters is not None)
+    if not columns.ids:
+        raise DataError("input", "no records", "give at least one labelled sequence")
+    if tally is not None:
+        tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
+    given = any(part is not None for part in columns.parts) and clusters is None
+    chosen: Kind = kind or ("cluster" if clusters is not None else "given" if given else "stratified")
+    report = SplitReport(chosen, seed, split.check_fractions(fractions))
+    names, sequences, labels = columns.ids, columns.sequences, columns.labels
+    if chosen == "given":
+        built = _given(columns, report)
+    elif chosen == "cluster":
+        if clusters is None:
+            raise DataError("input", "no table of clusters", "give one for a split by cluster")
+        table = read_clusters(clusters, names)
+        parts = split.by_cluster(sequences, [table[name] for name in names], fractions, seed)
+        built = Dataset(names, sequences, labels, parts)
+    else:
+        built = Dataset(names, sequences, labels, split.stratified(sequences, labels, fractions, seed))
+    report.ambiguous = len(split.labels_of(built.sequences, built.labels)[1])
+    trained = {label for label, part in zip(built.labels, built.parts, strict=True) if part == "train"}
+    report.untrained = len(set(built.labels) - trained)
+    return Built(built, report)
+
+
+@dataclass
+class _Columns:
+    """Records as they come in, in columns; equal label texts share their memory."""
+
+    ids: list[str] = field(default_factory=list)
+    sequences: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    parts: list[str | None] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+
+    def add(self, record: Record, joined: bool) -> None:
+        protein, label = record.protein, record.label
+        if label is None:
+            fix = "give every record a label (--labels TABLE)"
+            raise DataError(record.path, "no label", fix, line=record.line, record=protein.id)
+        if joined:
+            sequence, path, line = self.seen.setdefault(protein.id, (protein.sequence, record.path, record.line))
+            if sequence != protein.sequence:
+                found = f"this id is that of another sequence too ({path}:{line})"
+                fix = "give each an id of its own, since clusters are joined by id"
+                raise DataError(record.path, found, fix, line=record.line, record=protein.id)
+        self.ids.append(protein.id)
+        self.sequences.append(protein.sequence)
+        self.labels.append(self.known.setdefault(label, label))
+        self.parts.append(record.part)
+
+
+def _given(columns: _Columns, report: SplitReport) -> Dataset:
+    report.assigned = sum(part is None for part in columns.parts)
+    parts = split.apply_given(columns.parts)
+    leaks = split.drop_leaks(columns.sequences, parts)
+    report.leaks = [(columns.ids[leak.row], leak.part, leak.kept_in) for leak in leaks]
+    left = {leak.row for leak in leaks}
+    whole = Dataset(columns.ids, columns.sequences, columns.labels, parts)
+    kept = whole.take([row for row in range(len(whole)) if row not in left]) if left else whole
+    if "train" not in kept.parts:
+        raise DataError("input", "every train sequence stands in test or validation too", "give other training records")
+    if "validation" in kept.parts:
+        return kept
+    train = [row for row, part in enumerate(kept.parts) if part == "train"]
+    chosen = kept.take(train)
+    drawn = split.stratified(
+        chosen.sequences, chosen.labels, (1 - split.VALIDATION, split.VALIDATION, 0.0), report.seed
+    )
+    final = list(kept.parts)
+    for row, part in zip(train, drawn, strict=True):
+        final[row] = part
+    report.drawn_validation = drawn.count("validation")
+    return Dataset(kept.ids, kept.sequences, kept.labels, final)

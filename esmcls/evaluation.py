@@ -1,0 +1,161 @@
+"""How good a model is on a part of a data set: metrics with intervals, and accuracy by family size.
+
+An evaluation holds no time stamp: the same model and part give the same bytes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from esmcls.dataset import Dataset, Features
+from esmcls.errors import UsageError
+from esmcls.labels import Labels
+from esmcls.metrics import FOLDS, RANKS, Interval, Tier, bootstrap_interval, summary, tier_accuracy
+from esmcls.types import Indices, Probabilities
+
+_NAMES: Final = {
+    "accuracy": "accuracy",
+    **{f"top_{k}": f"top-{k} accuracy" for k in RANKS},
+    **{
+        f"{mean}_{what}": f"{mean} {shown}"
+        for mean in ("macro", "weighted")
+        for what, shown in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+    },
+}
+"""Metric -> how the table calls it, in its order."""
+_NONE: Final = "–"
+
+
+class Ranks(Protocol):
+    """A fitted head, as far as it is needed here."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]: ...
+
+
+class Counted(Protocol):
+    """A model's manifest, as far as it is needed here: the training members of each class."""
+
+    @property
+    def class_counts(self) -> Sequence[int]: ...
+
+
+class Evaluable(Protocol):
+    """A model: what `esmcls.artifact.load_model` returns."""
+
+    @property
+    def head(self) -> Ranks: ...
+    @property
+    def manifest(self) -> Counted: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reaches on a set of proteins.
+
+    Parameters
+    ----------
+    n : int
+        Proteins.
+    n_classes : int
+        Classes that occur among them.
+    unseen_classes, unseen : int
+        Classes among them that the model was not trained on, and their proteins, which all count as wrong.
+    metrics : dict of str to Interval
+        Shares from 0 to 1, each with its 95 % bootstrap interval.
+    tiers : list of Tier
+        Accuracy by the number of training members of the class.
+    folds, seed : int
+        Of the bootstrap.
+    """
+
+    n: int
+    n_classes: int
+    unseen_classes: int
+    unseen: int
+    metrics: dict[str, Interval]
+    tiers: list[Tier]
+    folds: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON."""
+        return {"format": 1} | asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return a table for people, one line each."""
+        told = [f"{_count(self.n, 'protein')} of {_count(self.n_classes, 'class', 'es')}"]
+        if self.unseen:
+            of = f"{_count(self.unseen, 'protein')} of {_count(self.unseen_classes, 'class', 'es')}"
+            told.append(f"{of} without training members (counted as wrong)")
+        told += ["", f"{'':20}  {'percent':>7}  95 % interval"]
+        told += [f"{name:20}  {_row(self.metrics[key])}" for key, name in _NAMES.items()]
+        told += ["", f"{'training members':20}  {'percent':>7}  {'proteins':>8}"]
+        return told + [f"{tier.name:20}  {_percent(tier.accuracy):>7}  {tier.n:>8,}" for tier in self.tiers]
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _percent(share: float | None) -> str:
+    return _NONE if share is None else f"{100 * share:.2f}"
+
+
+def _row(interval: Interval) -> str:
+    return f"{_percent(interval.value):>7}  {_percent(interval.low)} {_NONE} {_percent(interval.high)}"
+
+
+def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int = FOLDS, seed: int = 0) -> Evaluation:
+    """Compare a model's predictions with the labels of a part.
+
+    Only the best ten classes of each protein are held, so that thousands of classes and any number of proteins work.
+    A class that the model was not trained on is a class like any other in the averages, with recall 0.
+
+    Parameters
+    ----------
+    model : Evaluable
+        With `head` and `manifest`; see `esmcls.artifact.load_model`.
+    part : Dataset
+    features : Features
+        Of the same proteins in the same order.
+    folds, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError
+        If the part holds no protein.
+    ValueError
+        If features and part are not of the same proteins.
+    """
+    if not len(part):
+        raise UsageError("no proteins to evaluate on: give INPUT with --labels, or a dataset with a test part")
+    if len(features) != len(part) or (any(features.sequences) and features.sequences != part.sequences):
+        raise ValueError("features and labels are not of the same proteins in the same order")
+    classes = model.head.classes
+    codes, unseen_classes = _code(part.labels, classes)
+    ranked, _ = model.head.top_k(features, min(max(RANKS), len(classes)))
+    metrics = bootstrap_interval(
+        summary(codes, ranked, len(classes) + unseen_classes), len(part), folds=folds, seed=seed
+    )
+    tiers = tier_accuracy(codes, ranked[:, 0] == codes, np.asarray(model.manifest.class_counts, dtype=np.int64))
+    right = sum(tier.n * tier.accuracy for tier in tiers if tier.accuracy is not None)
+    assert abs(right / len(part) - metrics["accuracy"].value) < 1e-9, "tiers do not add up to the accuracy"
+    unseen = int(np.count_nonzero(codes >= len(classes)))
+    return Evaluation(len(part), len(set(part.labels)), unseen_classes, unseen, metrics, tiers, folds, seed)
+
+
+def _code(names: Sequence[str], classes: tuple[str, ...]) -> tuple[Indices, int]:
+    """Return the codes of class names, those not among `classes` from len(classes) upwards, and how many those are."""
+    unseen = sorted(set(names) - set(classes))
+    return Labels.from_names(names, (*classes, *unseen)).codes, len(unseen)

@@ -1,0 +1,222 @@
+"""What a head sees of proteins: their vectors, from arrays in memory or from the cache, row by row as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.errors import CacheError, UnknownNameError
+from esmcls.types import Indices, Vectors
+
+Rows: TypeAlias = Sequence[int] | slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+"""Row numbers in any order, a slice, or a mask."""
+
+
+class Store(Protocol):
+    """Vectors of distinct sequences, each table row one."""
+
+    width: int
+    spec: Any
+
+    def vectors(self, pooling: str) -> Vectors: ...
+    def chunks(self) -> Sequence[Vectors]: ...
+
+
+class Cache(Protocol):
+    """What features need of an `EmbeddingCache`."""
+
+    @property
+    def spec(self) -> Any: ...
+    def missing(self, sequences: Sequence[str]) -> list[int]: ...
+    def read(self, sequences: Sequence[str], pooling: str) -> Vectors: ...
+    def read_chunks(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
+
+
+class Labelled(Protocol):
+    """Anything with ids and sequences, as a `Dataset`."""
+
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def sequences(self) -> list[str]: ...
+
+
+@dataclass(eq=False)
+class Features:
+    """Proteins with their vectors, in rows that may share a vector where sequences are equal.
+
+    Made by `from_arrays` or `from_cache`. Taking rows copies no vector, and what was read once is kept for all features
+    that were taken from the same ones.
+
+    Parameters
+    ----------
+    ids, sequences : lists of str, (n,)
+        Sequences are empty texts where the vectors came alone.
+    store : Store
+        Vectors of the distinct sequences.
+    places : int64 array, (n,)
+        The row of `store` that each protein's vector is.
+    """
+
+    ids: list[str]
+    sequences: list[str]
+    store: Store
+    places: Indices
+
+    @classmethod
+    def from_arrays(
+        cls,
+        vectors: Vectors | Mapping[str, Vectors],
+        sequences: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+        chunks: Sequence[Vectors] | None = None,
+        spec: Any = None,
+    ) -> Features:
+        """Hold vectors in memory.
+
+        Parameters
+        ----------
+        vectors : float array, (n, width), or a mapping of pooling to one
+            An array alone is the mean pooling.
+        sequences, ids : sequences of str, optional
+            Ids are row numbers by default.
+        chunks : sequence of float arrays, (inputs, width), optional
+            The vector of each encoder input of a protein.
+        spec : EmbeddingSpec, optional
+            What made the vectors.
+
+        Raises
+        ------
+        ValueError
+            If they differ in number or the vectors in width.
+
+        Examples
+        --------
+        >>> features = Features.from_arrays(np.eye(3, dtype=np.float32))
+        >>> len(features), features.width, features.take([2, 0]).vectors()[0].tolist()
+        (3, 3, [0.0, 0.0, 1.0])
+        """
+        tables = dict(vectors) if isinstance(vectors, Mapping) else {"mean": vectors}
+        n = len(next(iter(tables.values())))
+        names = [str(row) for row in range(n)] if ids is None else list(ids)
+        texts = [""] * n if sequences is None else list(sequences)
+        lengths = {*map(len, tables.values()), len(names), len(texts), n if chunks is None else len(chunks)}
+        if len(lengths) > 1:
+            raise ValueError(f"vectors, sequences, ids and chunks of different lengths: {sorted(lengths)}")
+        return cls(names, texts, _Arrays(tables, chunks, spec), np.arange(n))
+
+    @classmethod
+    def from_cache(cls, cache: Cache, dataset: Labelled) -> Features:
+        """Take the vectors of a data set from the cache, each distinct sequence read once and when first asked for.
+
+        Raises
+        ------
+        CacheError
+            If a sequence is not embedded.
+        """
+        place: dict[str, int] = {}
+        places = [place.setdefault(sequence, len(place)) for sequence in dataset.sequences]
+        distinct = list(place)
+        missing = len(cache.missing(distinct))
+        if missing:
+            found = f"{missing:,} of {len(distinct):,} sequences are not embedded"
+            raise CacheError(getattr(cache, "folder", "cache"), found, "run: esmcls embed")
+        rows = np.array(places, dtype=np.int64)
+        return cls(dataset.ids, dataset.sequences, _Cached(cache, distinct), rows)
+
+    def __len__(self) -> int:
+        """Return the number of proteins."""
+        return len(self.places)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        return self.store.width
+
+    @property
+    def spec(self) -> Any:
+        """The `EmbeddingSpec` of the vectors; None where they came alone."""
+        return self.store.spec
+
+    @property
+    def lengths(self) -> Indices:
+        """Residues of each sequence: int64 array, (n,)."""
+        return np.fromiter(map(len, self.sequences), dtype=np.int64, count=len(self.sequences))
+
+    def vectors(self, pooling: str = "mean") -> Vectors:
+        """Return the vectors, (n, width), in the type they are stored in; not to be written to.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such pooling.
+        """
+        table = self.store.vectors(pooling)
+        if len(self.places) == len(table) and np.array_equal(self.places, np.arange(len(table))):
+            return table
+        return table[self.places]
+
+    def chunks(self) -> list[Vectors]:
+        """Return the vector of each encoder input, one array (inputs, width) a protein.
+
+        Raises
+        ------
+        CacheError
+            If only pooled vectors were kept.
+        """
+        ragged = self.store.chunks()
+        return [ragged[place] for place in self.places.tolist()]
+
+    def take(self, rows: Rows) -> Features:
+        """Return the proteins at `rows`: numbers, a slice or a mask."""
+        chosen = np.arange(len(self))[rows].tolist() if len(self) else []
+        ids, sequences = [self.ids[row] for row in chosen], [self.sequences[row] for row in chosen]
+        return Features(ids, sequences, self.store, self.places[chosen])
+
+
+@dataclass(eq=False)
+class _Arrays:
+    tables: dict[str, Vectors]
+    ragged: Sequence[Vectors] | None
+    spec: Any
+
+    def __post_init__(self) -> None:
+        widths = {table.shape[1] for table in self.tables.values()}
+        if len(widths) > 1:
+            raise ValueError(f"vectors of different widths: {sorted(widths)}")
+        self.width = widths.pop()
+
+    def vectors(self, pooling: str) -> Vectors:
+        if pooling not in self.tables:
+            raise UnknownNameError("pooling", pooling, self.tables)
+        return self.tables[pooling]
+
+    def chunks(self) -> Sequence[Vectors]:
+        if self.ragged is None:
+            raise CacheError("features", "no vector of each encoder input was kept", "run: esmcls embed --chunks")
+        return self.ragged
+
+
+class _Cached:
+    def __init__(self, cache: Cache, distinct: list[str]) -> None:
+        self.cache, self.distinct = cache, distinct
+        self.spec = cache.spec
+        self.width = int(cache.spec.width)
+        self.tables: dict[str, Vectors] = {}
+        self.ragged: Sequence[Vectors] | None = None
+
+    def vectors(self, pooling: str) -> Vectors:
+        if pooling not in self.spec.pooled:
+            raise UnknownNameError("pooling", pooling, self.spec.pooled)
+        if pooling not in self.tables:
+            self.tables[pooling] = self.cache.read(self.distinct, pooling)
+        return self.tables[pooling]
+
+    def chunks(self) -> Sequence[Vectors]:
+        if self.ragged is None:
+            self.ragged = self.cache.read_chunks(self.distinct)
+        return self.ragged

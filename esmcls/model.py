@@ -1,0 +1,197 @@
+"""ESM-2 for packed sequences, in one file, with fair-esm's parameter names: the model that is trained.
+
+Source: Lin et al. 2023, doi:10.1126/science.ade2574; fair-esm 2.0.0, `esm/model/esm2.py`, `esm/modules.py`,
+`esm/rotary_embedding.py`, `esm/multihead_attention.py`.
+
+All sequences of a batch lie in one stream of tokens without padding; `offsets` says where each begins:
+
+    tokens   BOS M K T EOS BOS M V EOS
+    offsets   0             5          9
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esmcls.alphabet import MASK, PAD, TOKENS
+
+TRAINED_MASK_SHARE = 0.15 * 0.8
+"""Share of tokens that were `<mask>` when ESM-2 was trained; token dropout scales by it."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of an ESM-2 model.
+
+    Parameters
+    ----------
+    layers, width, heads : int
+        Transformer layers, model width, attention heads (`width` a multiple of `2 * heads`).
+    token_dropout : bool
+        Whether the checkpoint was trained with ESM-2's token dropout.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    token_dropout: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.width, self.heads) < 1 or self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of twice the number of heads ({self.heads})")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions, within each sequence of the stream."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, width // heads
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], groups: list[tuple[int, int]]) -> Tensor:
+        """Attend; x (total, width), rotary (total, 1, head width) twice, groups as in `equal_length_groups`."""
+        total, width = x.shape
+        shape = (total, self.heads, self.head_width)
+        q = rotate(self.q_proj(x).view(shape), rotary)  # (total, heads, head width)
+        k = rotate(self.k_proj(x).view(shape), rotary)
+        v = self.v_proj(x).view(shape)
+        sizes = [count * length for count, length in groups]
+        parts = [
+            attend(*(part.view(count, length, *shape[1:]) for part in (qs, ks, vs)))
+            for (count, length), qs, ks, vs in zip(
+                groups, *(torch.split(part, sizes) for part in (q, k, v)), strict=True
+            )
+        ]
+        joined: Tensor = self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))
+        return joined
+
+
+class TransformerLayer(nn.Module):
+    """One pre-LayerNorm transformer layer."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.self_attn = SelfAttention(width, heads)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], groups: list[tuple[int, int]]) -> Tensor:
+        """Return the stream after this layer, (total, width)."""
+        x = x + self.self_attn(self.self_attn_layer_norm(x), rotary, groups)
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
+
+
+class ESM2(nn.Module):
+    """ESM-2 over a packed stream of tokens, without its language-model and contact heads."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(len(TOKENS), config.width, padding_idx=PAD)
+        self.layers = nn.ModuleList(TransformerLayer(config.width, config.heads) for _ in range(config.layers))
+        self.emb_layer_norm_after = nn.LayerNorm(config.width)
+
+    def forward(self, tokens: Tensor, offsets: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Run the stream through the model.
+
+        Parameters
+        ----------
+        tokens : int64 tensor, (total,)
+            BOS, residues and EOS of every sequence, one after the other.
+        offsets : int64 tensor, (sequences + 1,)
+            Where each sequence begins; the last entry is the total.
+        layers : sequence of int
+            Layers to return: 0 the embedding, the model's own number the last after the final LayerNorm.
+
+        Returns
+        -------
+        dict of float32 tensors, layer -> (total, width)
+
+        Raises
+        ------
+        ValueError
+            If a layer is negative or beyond the model's last.
+        """
+        wanted, last = set(layers), self.config.layers
+        if not wanted <= set(range(last + 1)):
+            raise ValueError(f"layers {sorted(wanted)} asked of a model whose layers are 0 to {last}")
+        states = self.hidden_states(tokens, offsets, max(wanted, default=0))
+        return {layer: state for layer, state in enumerate(states) if layer in wanted}
+
+    def hidden_states(self, tokens: Tensor, offsets: Tensor, last: int) -> Iterator[Tensor]:
+        """Yield the states of layers 0 to `last`, (total, width) each."""
+        lengths = offsets.diff()
+        x = self.embed(tokens, lengths)
+        yield x
+        positions = torch.arange(len(tokens), device=tokens.device) - torch.repeat_interleave(offsets[:-1], lengths)
+        rotary = rotary_table(positions, self.config.width // self.config.heads)
+        groups = equal_length_groups(lengths.tolist())
+        for number, layer in enumerate(list(self.layers)[:last], start=1):
+            x = layer(x, rotary, groups)
+            yield self.emb_layer_norm_after(x) if number == self.config.layers else x
+
+    def embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Embed tokens; with token dropout, masked ones are zero and each sequence is scaled for its masked share."""
+        x: Tensor = self.embed_tokens(tokens)  # (total, width)
+        if not self.config.token_dropout:
+            return x
+        masked = tokens == MASK
+        x = x.masked_fill(masked[:, None], 0.0)
+        share = torch.segment_reduce(masked.to(x.dtype), "sum", lengths=lengths) / lengths  # (sequences,)
+        scale = (1 - TRAINED_MASK_SHARE) / (1 - share)
+        return x * torch.repeat_interleave(scale, lengths)[:, None].to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of equally long sequences; (count, length, heads, head width) in and out."""
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (count, heads, length, head width)
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":  # the fused kernel is slower here, forward and backward
+        weights = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+        out = weights.softmax(-1).to(v.dtype) @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2)
+
+
+def equal_length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Join neighbours of equal length, so that attention takes them in one call.
+
+    Examples
+    --------
+    >>> equal_length_groups([5, 5, 3, 5])
+    [(2, 5), (1, 3), (1, 5)]
+    """
+    groups: list[tuple[int, int]] = []
+    for length in lengths:
+        if groups and groups[-1][1] == length:
+            groups[-1] = (groups[-1][0] + 1, length)
+        else:
+            groups.append((1, length))
+    return groups
+
+
+def rotary_table(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine of the rotary angles in fp32, (total, 1, head width) each (Su et al. 2021, eq. 34)."""
+    frequency = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width
+    angles = positions[:, None].float() * torch.exp(-math.log(10000.0) * frequency)  # (total, head width / 2)
+    angles = torch.cat([angles, angles], dim=-1)[:, None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn (total, heads, head width) by its position, pairing the two halves of a head's width."""
+    cosine, sine = (table.to(x.dtype) for table in rotary)
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat([-second, first], dim=-1) * sine

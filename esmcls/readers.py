@@ -1,0 +1,202 @@
+"""Records of every input format, recognised by content, checked and streamed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError
+from esmcls.fasta import read_fasta
+from esmcls.records import GAPS, PARTS, BadRecord, Entry, Protein, Record, Tally, clean_sequence
+from esmcls.sources import STDIN, Source, find_sources, open_lines, shown
+from esmcls.stockholm import read_stockholm
+from esmcls.tables import LabelTable, read_table, table_layout
+
+OnBad: TypeAlias = Literal["error", "skip"]
+_Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[Entry | DataError]]
+_FORMATS: Final = "FASTA, Pfam's Stockholm, or CSV or TSV with a header that names a column sequence"
+_NO_GAPS: Final = str.maketrans("", "", GAPS)
+
+
+def read_records(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    labels: str | Path | Sequence[str | Path] | None = None,
+    part: str | None = None,
+    on_bad: OnBad = "error",
+    tally: Tally | None = None,
+) -> Iterator[Record]:
+    """Stream the records of files and folders in their order.
+
+    A file is FASTA, CSV or TSV, or Stockholm, packed or not, whatever its name; "-" is standard input. Of a folder all
+    files below it are read, sorted by name, and those that hold no records are listed in the tally. A record's part is
+    `part`, else what its file says (`SET=`, or a column split, set or part), else what the name of the file or the
+    folder says (train, dev, val, valid, validation, test).
+
+    Parameters
+    ----------
+    inputs : str, Path or sequence of them
+        Files, folders or "-".
+    labels : str, Path or sequence of them, optional
+        Tables `id<TAB>label` to take the labels from, by id.
+    part : {"train", "validation", "test"}, optional
+        The part of every record, whatever the files say.
+    on_bad : {"error", "skip"}
+        What to do about a record that cannot be used: raise, or list it in the tally.
+    tally : Tally, optional
+        Is filled while the records are read.
+
+    Returns
+    -------
+    iterator of Record
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or a record cannot be used; it names file, line, id and column.
+    UnknownNameError
+        If `part` or `on_bad` is none of the words above.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "two.fasta")
+    ...     _ = path.write_text(">a\\nMKT\\nAYI\\n>b\\nmklv*\\n")
+    ...     [record.protein.sequence for record in read_records(path)]
+    ['MKTAYI', 'MKLV']
+    """
+    _check_word("part", part or PARTS[0], PARTS)
+    _check_word("on_bad", on_bad, ("error", "skip"))
+    tally = Tally() if tally is None else tally
+    tables = _as_list(labels) if labels is not None else []
+    table = LabelTable.read(tables) if tables else None
+    chosen = _choose(_as_list(inputs), tables, tally)
+    return _stream(chosen, table, part, on_bad, tally)
+
+
+def _check_word(kind: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise UnknownNameError(kind, word, known)
+
+
+def _as_list(items: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(items)] if isinstance(items, str | Path) else [str(item) for item in items]
+
+
+def _choose(inputs: list[str], tables: list[str], tally: Tally) -> list[Source]:
+    """Return the files to read: each input that is a file, and of each folder those that hold records."""
+    chosen: list[Source] = []
+    own = {Path(table).resolve() for table in tables}
+    for item in inputs:
+        sources = find_sources(item)
+        if item != STDIN and Path(item).is_dir():
+            sources = [source for source in sources if Path(source.path).resolve() not in own]
+            unread = [source.path for source in sources if not _holds_records(source.path)]
+            sources = [source for source in sources if source.path not in unread]
+            tally.unread.extend(unread)
+            if not sources:
+                raise DataError(item, "no file with records in this folder", f"give {_FORMATS}")
+        chosen.extend(sources)
+    return chosen
+
+
+def _holds_records(path: str) -> bool:
+    """Say whether a file of a folder is one to read; a damaged packed file is an error here too."""
+    try:
+        with open_lines(path) as lines:
+            return _reader_of(_head(lines)[-1], path) is not None
+    except NotTextError:
+        return False
+
+
+def _head(lines: Iterator[str]) -> list[str]:
+    """Take the lines up to the first that is not blank; an empty file gives one empty line."""
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    return head or [""]
+
+
+def _reader_of(first: str, path: str) -> _Reader | None:
+    """Return the reader of the format whose first line that is not blank this is."""
+    if first.startswith(">"):
+        return read_fasta
+    if first.startswith("# STOCKHOLM"):
+        return read_stockholm
+    try:
+        layout = table_layout(first)
+    except ValueError as error:
+        raise DataError(path, str(error), "rename one of them") from error
+    return None if layout is None else partial(read_table, layout=layout)
+
+
+def _entries(source: str) -> Iterator[Entry | DataError]:
+    """Give the entries of one file."""
+    path = shown(source)
+    with open_lines(source) as lines:
+        head = _head(lines)
+        if not head[-1].strip():
+            raise DataError(path, "an empty file", f"give {_FORMATS}")
+        reader = _reader_of(head[-1], path)
+        if reader is None:
+            start = head[-1].strip()[:40]
+            raise DataError(
+                path, f"neither sequences nor a table of them ({start!r})", f"give {_FORMATS}", line=len(head)
+            )
+        yield from reader(itertools.chain(head, lines), path)
+
+
+def _stream(
+    sources: list[Source], table: LabelTable | None, part: str | None, on_bad: OnBad, tally: Tally
+) -> Iterator[Record]:
+    for source in sources:
+        for entry in _entries(source.path):
+            made = _make(entry, shown(source.path), table, part, source.part, tally)
+            if isinstance(made, Record):
+                tally.records += 1
+                yield made
+            elif on_bad == "skip":
+                tally.bad.append(BadRecord.of(made))
+            else:
+                raise made
+    if table is not None:
+        tally.unused_labels = table.unused()
+
+
+def _make(
+    entry: Entry | DataError, path: str, table: LabelTable | None, part: str | None, path_part: str | None, tally: Tally
+) -> Record | DataError:
+    """Check an entry, join its label and decide its part."""
+    if isinstance(entry, Entry) and table is not None:
+        entry = table.join(entry, path)
+    if isinstance(entry, DataError):
+        return entry
+    if entry.label == "":
+        return DataError(path, "no label", "give it one or leave the record out", line=entry.line, record=entry.id)
+    text = "".join(entry.texts)
+    try:
+        sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)
+    except SequenceError as error:
+        return _located(entry, path, error)
+    tally.j_replaced += replaced
+    return Record(Protein(entry.id, sequence), entry.label, part or entry.part or path_part, path, entry.line)
+
+
+def _located(entry: Entry, path: str, error: SequenceError) -> DataError:
+    """Say at which physical line and column (both 1-based) of the file an error stands."""
+    if error.position is None:
+        return DataError(path, error.found, error.fix, line=entry.line, record=entry.id)
+    signs = (
+        (line, column)
+        for line, text in zip(entry.lines, entry.texts, strict=True)
+        for column, sign in enumerate(text, 1)
+        if not (entry.gapped and sign in GAPS)
+    )
+    line, column = next(itertools.islice(signs, error.position, None))
+    return DataError(path, error.found, error.fix, line=line, column=column, record=entry.id)

@@ -1,0 +1,304 @@
+"""Train, validation and test: given, drawn by class, or drawn by cluster; equal sequences never stand in two parts.
+
+Every draw depends on the content and the seed alone, not on the order of rows or on ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from esmcls.errors import UsageError
+from esmcls.records import PARTS
+
+Fractions: TypeAlias = tuple[float, float, float]
+"""Shares of train, validation and test; they add up to 1."""
+Kind: TypeAlias = Literal["given", "stratified", "cluster"]
+
+FRACTIONS: Final[Fractions] = (0.8, 0.1, 0.1)
+VALIDATION: Final = 0.1
+"""Share of a given train part that becomes validation, where none is given."""
+_RANK: Final = {part: rank for rank, part in enumerate(PARTS)}
+_SHOWN: Final = 20
+
+
+class Leak(NamedTuple):
+    """A row that leaves its part because an equal sequence stands in one that wins over it."""
+
+    row: int
+    part: str
+    kept_in: str
+
+
+@dataclass
+class SplitReport:
+    """How a split came about and what was met on the way.
+
+    Parameters
+    ----------
+    kind : {"given", "stratified", "cluster"}
+    seed : int
+    fractions : (float, float, float)
+        Of train, validation and test, where they were drawn.
+    leaks : list of (id, part it left, part that keeps the sequence)
+    assigned : int
+        Records without a part beside others with one; they are train.
+    drawn_validation : int
+        Records of the given train part that became validation.
+    ambiguous : int
+        Distinct sequences with more than one label.
+    untrained : int
+        Classes without a training member.
+    """
+
+    kind: Kind
+    seed: int = 0
+    fractions: Fractions = FRACTIONS
+    leaks: list[tuple[str, str, str]] = field(default_factory=list)
+    assigned: int = 0
+    drawn_validation: int = 0
+    ambiguous: int = 0
+    untrained: int = 0
+
+    def lines(self) -> list[str]:
+        """Return one line for each fact that a user should be told."""
+        told = []
+        if self.kind != "given":
+            train, validation, test = (f"{100 * share:g} %" for share in self.fractions)
+            told.append(f"{self.kind} split: {train} train, {validation} validation, {test} test (seed {self.seed})")
+        if self.assigned:
+            told.append(f"{_count(self.assigned, 'record')} without a part beside others with one: taken as train")
+        if self.drawn_validation:
+            told.append(f"no validation part given: {self.drawn_validation:,} of train drawn for it (seed {self.seed})")
+        if self.leaks:
+            told.append(f"{_count(len(self.leaks), 'record')} left out because another part holds an equal sequence:")
+            told.extend(f"  {name}: left {part}, stays in {kept}" for name, part, kept in self.leaks[:_SHOWN])
+            told.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
+        if self.ambiguous:
+            told.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one label; all kept")
+        if self.untrained:
+            told.append(f"warning: {_count(self.untrained, 'class', 'es')} without a training member; always wrong")
+        return told
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def check_fractions(fractions: Sequence[float]) -> Fractions:
+    """Return the fractions of train, validation and test, having made sure that they are shares of 1.
+
+    Raises
+    ------
+    UsageError
+        If they are not three shares that add up to 1 with some train.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        given = ", ".join(f"{share:g}" for share in fractions)
+        raise UsageError(f"split fractions {given}: give train, validation and test that add up to 1, as 0.8, 0.1, 0.1")
+    return fractions[0], fractions[1], fractions[2]
+
+
+def stratified(
+    sequences: Sequence[str], labels: Sequence[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> list[str]:
+    """Draw the part of each row, class by class.
+
+    Equal sequences are drawn as one. Each class gets the largest remainder of its quotas, what it got too much or too
+    little being carried to the next, so that many small classes together come near the fractions. Every class keeps at
+    least one sequence in train; a class of one sequence, and a sequence with several labels, stay in train.
+
+    Parameters
+    ----------
+    sequences, labels : sequences of str, (n,)
+    fractions : (train, validation, test)
+    seed : int
+
+    Returns
+    -------
+    list of str, (n,)
+        "train", "validation" or "test" for each row.
+
+    Raises
+    ------
+    UsageError
+        If the fractions are no shares of 1.
+
+    Examples
+    --------
+    >>> stratified(["MA", "MC", "MD", "MA", "ME"], ["a", "a", "a", "a", "b"], (0.5, 0.0, 0.5)).count("test")
+    1
+    """
+    shares = check_fractions(fractions)
+    classes: dict[str, list[str]] = defaultdict(list)
+    label, ambiguous = labels_of(sequences, labels)
+    for sequence, name in label.items():
+        if sequence not in ambiguous:
+            classes[name].append(sequence)
+    part = dict.fromkeys(ambiguous, "train")
+    carry = [0.0, 0.0, 0.0]
+    for name in sorted(classes, key=lambda name: _draw(seed, name)):
+        members = sorted(classes[name], key=lambda sequence: _draw(seed, sequence))
+        counts = _apportion(len(members), shares, carry)
+        drawn = (chosen for chosen, count in zip(PARTS, counts, strict=True) for _ in range(count))
+        part.update(zip(members, drawn, strict=True))
+    return [part[sequence] for sequence in sequences]
+
+
+def labels_of(sequences: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+    """Return the first label of each distinct sequence, and the sequences that have several.
+
+    Examples
+    --------
+    >>> labels_of(["MA", "MC", "MA"], ["x", "x", "y"])
+    ({'MA': 'x', 'MC': 'x'}, {'MA'})
+    """
+    first: dict[str, str] = {}
+    pairs = zip(sequences, labels, strict=True)
+    return first, {sequence for sequence, label in pairs if first.setdefault(sequence, label) != label}
+
+
+def _draw(seed: int, text: str) -> bytes:
+    """Return a random-like key that depends on the seed and the content alone."""
+    return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+
+
+def _apportion(n: int, shares: Fractions, carry: list[float]) -> list[int]:
+    """Share out n members, at least one to train; `carry` keeps what each part got too little of."""
+    if n == 1:  # no choice, so nothing for other classes to make up for
+        return [1, 0, 0]
+    quotas = [n * share + owed if share else 0.0 for share, owed in zip(shares, carry, strict=True)]
+    counts = [max(1, int(quotas[0])), max(0, int(quotas[1])), max(0, int(quotas[2]))]
+    if sum(counts) > n:  # so few members that what is owed reaches further
+        counts = [1, 0, 0]
+    for _ in range(n - sum(counts)):
+        # to the part that lacks most: the largest remainder
+        owed = [quota - count if share else -1e9 for quota, count, share in zip(quotas, counts, shares, strict=True)]
+        counts[owed.index(max(owed))] += 1
+    carry[:] = [min(1.0, max(-1.0, quota - count)) for quota, count in zip(quotas, counts, strict=True)]
+    return counts
+
+
+def by_cluster(
+    sequences: Sequence[str], clusters: Sequence[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+) -> list[str]:
+    """Draw the part of each row, whole clusters at a time.
+
+    Clusters that hold an equal sequence are drawn as one. They come in random order, each to the part that is then
+    filled least in proportion to its share of the rows. A class may be left without a training member.
+
+    Parameters
+    ----------
+    sequences, clusters : sequences of str, (n,)
+        Each row's sequence and the name of its cluster.
+    fractions : (train, validation, test)
+    seed : int
+
+    Returns
+    -------
+    list of str, (n,)
+
+    Raises
+    ------
+    UsageError
+        If the fractions are no shares of 1.
+
+    Examples
+    --------
+    >>> parts = by_cluster(["MA", "MC", "MD", "ME"], ["x", "x", "y", "y"], (0.5, 0.0, 0.5))
+    >>> parts[0] == parts[1] != parts[2] == parts[3]
+    True
+    """
+    shares = check_fractions(fractions)
+    group = _joined(sequences, clusters)
+    sizes = Counter(group[cluster] for cluster in clusters)
+    keys: dict[str, bytes] = {}
+    for sequence, cluster in zip(sequences, clusters, strict=True):
+        root, key = group[cluster], _draw(seed, sequence)
+        keys[root] = min(keys.get(root, key), key)
+    filled = [0, 0, 0]
+    part = {}
+    for root in sorted(sizes, key=lambda root: keys[root]):
+        level = [(count + sizes[root]) / share if share else 1e18 for count, share in zip(filled, shares, strict=True)]
+        chosen = level.index(min(level))
+        filled[chosen] += sizes[root]
+        part[root] = PARTS[chosen]
+    return [part[group[cluster]] for cluster in clusters]
+
+
+def _joined(sequences: Sequence[str], clusters: Sequence[str]) -> dict[str, str]:
+    """Return a representative of each cluster, the same for clusters that share a sequence (union-find)."""
+    parent = {cluster: cluster for cluster in clusters}
+
+    def find(cluster: str) -> str:
+        while parent[cluster] != cluster:
+            parent[cluster] = parent[parent[cluster]]
+            cluster = parent[cluster]
+        return cluster
+
+    first: dict[str, str] = {}
+    for sequence, cluster in zip(sequences, clusters, strict=True):
+        parent[find(cluster)] = find(first.setdefault(sequence, cluster))
+    return {cluster: find(cluster) for cluster in parent}
+
+
+def apply_given(parts: Sequence[str | None]) -> list[str]:
+    """Complete a given split: a row without a part is train, since test and validation are marked as such.
+
+    Raises
+    ------
+    UsageError
+        If no row is train.
+
+    Examples
+    --------
+    >>> apply_given(["test", None])
+    ['test', 'train']
+    """
+    given = [part or "train" for part in parts]
+    if "train" not in given:
+        named = " and ".join(sorted(set(given)))
+        raise UsageError(f"every record is {named} (by its file's name, or as marked); give training records too")
+    return given
+
+
+def drop_leaks(sequences: Sequence[str], parts: Sequence[str]) -> list[Leak]:
+    """Find the rows that must leave so that no sequence stands in two parts: test wins over validation over train.
+
+    Examples
+    --------
+    >>> drop_leaks(["MA", "MA", "MC"], ["train", "test", "train"])
+    [Leak(row=0, part='train', kept_in='test')]
+    """
+    winner: dict[str, str] = {}
+    for sequence, part in zip(sequences, parts, strict=True):
+        winner[sequence] = max(winner.get(sequence, part), part, key=_RANK.__getitem__)
+    pairs = enumerate(zip(sequences, parts, strict=True))
+    return [Leak(row, part, winner[sequence]) for row, (sequence, part) in pairs if part != winner[sequence]]
+
+
+def content_digest(rows: Iterable[Sequence[str]]) -> str:
+    """Return a hexadecimal sha256 of rows of texts, whatever their order.
+
+    Examples
+    --------
+    >>> content_digest([("a", "b"), ("c", "d")]) == content_digest([("c", "d"), ("a", "b")])
+    True
+    """
+    # digests are sorted instead of rows, so that memory holds 32 bytes a row; \0 stands in no text
+    keys = sorted(hashlib.sha256("\0".join(row).encode()).digest() for row in rows)
+    return hashlib.sha256(b"".join(keys)).hexdigest()
+
+
+def split_digest(sequences: Sequence[str], parts: Sequence[str]) -> str:
+    """Return what identifies a split: the sha256 of which sequences stand in which part, whatever the order and ids."""
+    return content_digest(zip(sequences, parts, strict=True))
+
+
+def part_counts(parts: Sequence[str]) -> Mapping[str, int]:
+    """Return the rows of each part, in the order train, validation, test."""
+    counts = Counter(parts)
+    return {part: counts[part] for part in PARTS}

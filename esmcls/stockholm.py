@@ -1,0 +1,79 @@
+"""Stockholm: the alignments of `Pfam-A.seed`, gaps removed, each row labelled with its family's accession."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from esmcls.errors import DataError
+from esmcls.records import Entry
+
+
+@dataclass
+class _Row:
+    """A row of an alignment: its aligned pieces, one a block, and their lines."""
+
+    name: str
+    texts: list[str]
+    lines: list[int]
+
+
+@dataclass
+class _Alignment:
+    """An alignment while it is read."""
+
+    accession: str | None = None
+    rows: dict[tuple[str, int], _Row] = field(default_factory=dict)
+    block: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, text: str, line: int) -> None:
+        # A name met again in a later block goes on; met twice in one block it is another row of the same id.
+        row = self.rows.setdefault((name, self.block[name]), _Row(name, [], []))
+        self.block[name] += 1
+        row.texts.append(text)
+        row.lines.append(line)
+
+    def entries(self) -> Iterator[Entry]:
+        for row in self.rows.values():
+            yield Entry(row.name, self.accession, None, row.lines[0], row.texts, row.lines, gapped=True)
+
+
+def read_stockholm(lines: Iterator[str], path: str) -> Iterator[Entry | DataError]:
+    """Give the rows of every alignment in the file, labelled with the accession in `#=GF AC`.
+
+    Parameters
+    ----------
+    lines : iterator of str
+        From `# STOCKHOLM 1.0` on.
+    path : str
+        For messages.
+
+    Raises
+    ------
+    DataError
+        If an alignment is not ended by `//`, or a line is no row of one.
+    """
+    alignment, number = _Alignment(), 0
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#=GF AC "):
+            alignment.accession = line[7:].strip().rstrip(";")
+        elif line.startswith("#"):
+            continue
+        elif line.startswith("//"):
+            yield from alignment.entries()
+            alignment = _Alignment()
+        elif words := line.split():
+            yield from _add(alignment, words, number, path)
+        else:
+            alignment.block.clear()
+    if alignment.rows:
+        raise DataError(path, "the last alignment has no end", "add // or fetch the file again", line=number)
+
+
+def _add(alignment: _Alignment, words: list[str], number: int, path: str) -> Iterator[DataError]:
+    if len(words) == 2:
+        alignment.add(words[0], words[1], number)
+    else:
+        fix = "write a name, blanks and aligned residues"
+        yield DataError(path, f"a row of {len(words)} words", fix, line=number, record=words[0])

@@ -1,0 +1,217 @@
+"""Tables: CSV and TSV with a header and a sequence column, and label tables that are joined by id."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from esmcls.errors import DataError
+from esmcls.records import Entry, part_of
+from esmcls.sources import open_lines, shown
+
+SEQUENCE_COLUMNS: Final = ("sequence", "seq")
+LABEL_COLUMNS: Final = ("label", "family_accession")
+ID_COLUMNS: Final = ("id", "sequence_name", "sequence_id", "name", "accession", "entry", "protein_id")
+PART_COLUMNS: Final = ("split", "set", "part")
+"""Header names, in any case; the first of each that the header has is used."""
+_DELIMITERS: Final = ("\t", ",", ";")
+_FIX_ROW: Final = "give each row as many cells as the header"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a table keeps what: the delimiter, the number of columns, and their 0-based places."""
+
+    delimiter: str
+    width: int
+    sequence: int
+    label: int | None
+    id: int | None
+    part: int | None
+
+
+def table_layout(header: str) -> Layout | None:
+    """Read a table's header; None if it names no sequences.
+
+    Raises
+    ------
+    ValueError
+        If a column that is needed stands there twice.
+
+    Examples
+    --------
+    >>> table_layout("family_id,sequence_name,family_accession,aligned_sequence,sequence")
+    Layout(delimiter=',', width=5, sequence=4, label=2, id=1, part=None)
+    """
+    for delimiter in _DELIMITERS:
+        names = _cells(header, delimiter)
+        sequence = _find(names, SEQUENCE_COLUMNS)
+        if sequence is not None:
+            others = (_find(names, wanted) for wanted in (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS))
+            return Layout(delimiter, len(names), sequence, *others)
+    return None
+
+
+def _cells(header: str, delimiter: str) -> list[str]:
+    try:
+        cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # such as a cell over csv's limit: no header
+        return []
+    return [cell.strip().lower() for cell in cells]
+
+
+def _find(names: Sequence[str], wanted: Iterable[str]) -> int | None:
+    name = next((name for name in wanted if name in names), None)
+    if name is None:
+        return None
+    if names.count(name) > 1:
+        raise ValueError(f"two columns named {name}")
+    return names.index(name)
+
+
+def read_table(lines: Iterator[str], path: str, layout: Layout) -> Iterator[Entry | DataError]:
+    """Give the rows of a table with a sequence column; a row that cannot be used gives its error.
+
+    Without an id column the id is the number of the row, from 1.
+
+    Parameters
+    ----------
+    lines : iterator of str
+        From the header on.
+    path : str
+        For messages.
+    layout : Layout
+        Of the header.
+
+    Raises
+    ------
+    DataError
+        If a quote is never closed, or there is no row below the header.
+    """
+    make = _entry_maker(layout, path)
+    count = -1  # the header is row 0
+    for count, (line, row) in enumerate(_rows(lines, path, layout.delimiter)):
+        if not count:
+            continue
+        if len(row) == layout.width:
+            yield make(row, line, count)
+        else:
+            yield DataError(path, f"{len(row)} cells, where the header has {layout.width}", _FIX_ROW, line=line)
+    if count < 1:
+        raise DataError(path, "a header and no rows", "give records below it", line=1)
+
+
+def _entry_maker(layout: Layout, path: str) -> Callable[[list[str], int, int], Entry | DataError]:
+    sequence, label, id_, part = layout.sequence, layout.label, layout.id, layout.part
+
+    def make(row: list[str], line: int, number: int) -> Entry | DataError:
+        name = str(number) if id_ is None else row[id_]
+        word = "" if part is None else row[part].strip()
+        if word and part_of(word) is None:
+            return DataError(path, f"part {word!r}", "write train, validation or test", line=line, record=name)
+        family = None if label is None else row[label].strip()
+        return Entry(name, family, part_of(word), line, (row[sequence].rstrip(),), (line,))
+
+    return make
+
+
+def _rows(lines: Iterable[str], path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Give the rows that are not blank, each with the 1-based physical line it begins at."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    start = 1
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                yield start, row
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            path, f"a row that cannot be read ({error})", "close or double its quotes", line=start
+        ) from error
+
+
+@dataclass
+class LabelTable:
+    """Labels by id, from tables of two columns; every id stands once, in the tables and among the records joined."""
+
+    labels: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """id -> label, path, line."""
+    _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, paths: Iterable[str]) -> LabelTable:
+        """Read `id<TAB>label` tables, with or without a header, other columns ignored where there is one.
+
+        Raises
+        ------
+        DataError
+            If a row has no label, an id stands twice (both lines are named), or there is no row.
+        """
+        table = cls()
+        for path in paths:
+            table._read(path)
+        return table
+
+    def _read(self, path: str) -> None:
+        before = len(self.labels)
+        with open_lines(path) as lines:
+            for line, id_, label in _label_rows(lines, shown(path)):
+                if not label:
+                    raise DataError(path, "no label", "give each id a label", line=line, record=id_)
+                if id_ in self.labels:
+                    _, first_path, first = self.labels[id_]
+                    raise _twice(path, line, id_, f"{first_path}:{first}")
+                self.labels[id_] = (label, path, line)
+        if len(self.labels) == before:
+            raise DataError(path, "no labels", "give id<TAB>label, one a line")
+
+    def join(self, entry: Entry, path: str) -> Entry | DataError:
+        """Return the entry with its label, or the error that there is none.
+
+        Raises
+        ------
+        DataError
+            If an earlier record had the same id (both lines are named), or the entry has a label of its own.
+        """
+        if entry.label is not None:
+            fix = "leave the table out, or the labels in this file"
+            raise DataError(path, "a label of its own beside the labels table", fix, line=entry.line, record=entry.id)
+        if entry.id in self._joined:
+            raise _twice(path, entry.line, entry.id, ":".join(map(str, self._joined[entry.id])))
+        self._joined[entry.id] = (path, entry.line)
+        if entry.id not in self.labels:
+            fix = "add its id to the table or leave the record out"
+            return DataError(path, "no label in the labels table", fix, line=entry.line, record=entry.id)
+        return entry._replace(label=self.labels[entry.id][0])
+
+    def unused(self) -> int:
+        """Return how many labels belong to no record joined."""
+        return len(self.labels.keys() - self._joined.keys())
+
+
+def _twice(path: str, line: int, id_: str, first: str) -> DataError:
+    fix = "records are joined by id, so give each its own"
+    return DataError(path, f"this id stands at {first} too", fix, line=line, record=id_)
+
+
+def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str]]:
+    """Give line, id and label of each row of a label table; the first row is a header if it names both columns."""
+    head = list(itertools.islice(lines, 1))
+    delimiter = next((sign for sign in _DELIMITERS if any(sign in line for line in head)), "\t")
+    width, id_, label = 2, 0, 1
+    for number, (line, row) in enumerate(_rows(itertools.chain(head, lines), path, delimiter)):
+        if number == 0 and (layout := _label_layout(row)):
+            width, id_, label = layout
+        elif len(row) == width:
+            yield line, row[id_], row[label].strip()
+        else:
+            raise DataError(path, f"{len(row)} cells instead of {width}", "give id<TAB>label, one a line", line=line)
+
+
+def _label_layout(row: list[str]) -> tuple[int, int, int] | None:
+    names = [cell.strip().lower() for cell in row]
+    id_, label = _find(names, ID_COLUMNS), _find(names, LABEL_COLUMNS)
+    return None if id_ is None or label is None else (len(names), id_, label)

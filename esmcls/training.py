@@ -1,0 +1,257 @@
+"""The one training loop: learning-rate schedule, early stop, checkpoint, resume.
+
+Pretraining, heads and fine-tuning differ in their `Task`; the loop is the same. A batch is a pure function of the
+seed and the step, so the number of the next step is all that a sampler has to remember.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from esmcls.errors import FolderError
+from esmcls.files import atomic_path
+
+FORMAT = 1
+Entry = dict[str, float]
+Log = Callable[[Entry], None]
+
+
+class Task(Protocol):
+    """What the loop needs of a problem."""
+
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+
+    def loss(self, step: int) -> tuple[Tensor, Entry]:
+        """Return the scalar loss of the batch of `step` (0-based) and what to log of it."""
+        ...
+
+    def validate(self) -> float | None:
+        """Return the validation score (higher is better), or None where there is nothing to validate on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps in all.
+    lr : float
+        Peak learning rate; a parameter group's `lr_scale` multiplies it.
+    warmup : int
+        Steps of linear rise to the peak.
+    schedule : {"cosine", "linear", "constant"}
+        Fall from the peak to `floor` x `lr` over the remaining steps.
+    clip : float
+        Largest gradient norm; 0 for none.
+    validate_every, patience : int
+        Steps between validations (0: never); validations without a better score before it stops (0: never).
+    checkpoint_every : int
+        Steps between checkpoints (0: never).
+    """
+
+    steps: int
+    lr: float
+    warmup: int = 0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    floor: float = 0.0
+    clip: float = 0.0
+    validate_every: int = 0
+    patience: int = 0
+    checkpoint_every: int = 0
+    seed: int = 0
+
+
+@dataclass
+class History:
+    """What happened: the last step done, the best validation and a log entry a step."""
+
+    steps_done: int = 0
+    best_step: int = 0
+    best_score: float = -math.inf
+    entries: list[Entry] = field(default_factory=list)
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """Return the learning rate of a step (0-based).
+
+    Examples
+    --------
+    >>> plan = Plan(steps=10, lr=1.0, warmup=2, schedule="linear")
+    >>> [round(learning_rate(plan, step), 3) for step in (0, 1, 2, 6, 9)]
+    [0.5, 1.0, 1.0, 0.5, 0.125]
+    """
+    if step < plan.warmup:
+        return plan.lr * (step + 1) / plan.warmup
+    done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    fall = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[plan.schedule]
+    return plan.lr * (plan.floor + (1 - plan.floor) * fall)
+
+
+def run(
+    task: Task,
+    plan: Plan,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    log: Log | None = None,
+    stop_after: int | None = None,
+) -> History:
+    """Train until the plan is done or patience ends; the model is left at its best validated state, else its last.
+
+    Parameters
+    ----------
+    task : Task
+    plan : Plan
+    checkpoint : Path, optional
+        File that is replaced, whole, every `plan.checkpoint_every` steps.
+    resume : bool
+        Go on from `checkpoint` where it exists; the result is the uninterrupted run's, to the bit on the CPU.
+    log : callable, optional
+        Called with each step's entry.
+    stop_after : int, optional
+        Leave after this step with a checkpoint, as an interruption would.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    FolderError
+        If the checkpoint is damaged or of another plan.
+    """
+    with _own_randomness(plan.seed):
+        progress = _Progress(task, plan)
+        if resume and checkpoint is not None and checkpoint.exists():
+            progress.load(checkpoint)
+        while not progress.finished:
+            entry = progress.advance()
+            if log is not None:
+                log(entry)
+            if checkpoint is not None and progress.checkpoint_due(stop_after):
+                progress.save(checkpoint)
+            if progress.history.steps_done == stop_after:
+                return progress.history
+        progress.restore_best()
+    return progress.history
+
+
+class _Progress:
+    """A run under way: all that a checkpoint holds."""
+
+    def __init__(self, task: Task, plan: Plan) -> None:
+        self.task, self.plan, self.history = task, plan, History()
+        self.best: dict[str, Tensor] | None = None
+        self.stale = 0
+
+    @property
+    def finished(self) -> bool:
+        patient = not self.plan.patience or self.stale < self.plan.patience
+        return self.history.steps_done >= self.plan.steps or not patient
+
+    def advance(self) -> Entry:
+        step = self.history.steps_done
+        lr = learning_rate(self.plan, step)
+        entry = {"step": step + 1, "lr": lr, **self._optimise(step, lr)}
+        self.history.steps_done = step + 1
+        if self.plan.validate_every and self._validation_due(step + 1):
+            entry |= self._validate(step + 1)
+        self.history.entries.append(entry)
+        return entry
+
+    def _validation_due(self, done: int) -> bool:
+        return done % self.plan.validate_every == 0 or done == self.plan.steps
+
+    def _optimise(self, step: int, lr: float) -> Entry:
+        self.task.model.train()
+        loss, logged = self.task.loss(step)
+        for optimizer in self.task.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.plan.clip:
+            nn.utils.clip_grad_norm_(self.task.model.parameters(), self.plan.clip)
+        for optimizer in self.task.optimizers:
+            optimizer.step()
+        return {"loss": loss.item(), **logged}
+
+    def _validate(self, step: int) -> Entry:
+        self.task.model.eval()
+        with torch.no_grad():
+            score = self.task.validate()
+        if score is None:
+            return {}
+        if score > self.history.best_score:
+            self.history.best_score, self.history.best_step, self.stale = score, step, 0
+            self.best = deepcopy(self.task.model.state_dict())
+        else:
+            self.stale += 1
+        return {"score": score}
+
+    def restore_best(self) -> None:
+        if self.best is not None:
+            self.task.model.load_state_dict(self.best)
+        self.task.model.eval()
+
+    def checkpoint_due(self, stop_after: int | None) -> bool:
+        done = self.history.steps_done
+        every = self.plan.checkpoint_every
+        return done == stop_after or (every > 0 and (done % every == 0 or self.finished))
+
+    def save(self, path: Path) -> None:
+        state = {
+            "format": FORMAT,
+            "plan": asdict(self.plan),
+            "model": self.task.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.task.optimizers],
+            "random": torch.get_rng_state(),
+            "history": asdict(self.history),
+            "best": self.best,
+            "stale": self.stale,
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        state = _read_checkpoint(path)
+        if state["plan"] != asdict(self.plan):
+            raise FolderError(path, "a checkpoint of another plan", "give the same options as before, or remove it")
+        self.task.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        torch.set_rng_state(state["random"])
+        self.history, self.best, self.stale = History(**state["history"]), state["best"], state["stale"]
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            raise FolderError(path, f"a checkpoint of format {state['format']}", "update esmcls")
+    except FolderError:
+        raise
+    except Exception as error:  # torch raises whatever a damaged file makes it raise
+        raise FolderError(path, f"not a checkpoint ({type(error).__name__})", "remove it and start anew") from None
+    return state
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed torch for the run and give the caller's generators back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

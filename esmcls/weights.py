@@ -1,0 +1,249 @@
+"""Encoder weights of every origin, as one canonical state: fair-esm's names, fp32, no language-model or contact head.
+
+Read: fair-esm's `.pt`, a Hugging Face folder (`config.json` with `model.safetensors` or `pytorch_model.bin`), our own
+`.safetensors` (its header holds the shape and the default layers). Written: our own. Nothing is unpickled but tensors
+and `argparse.Namespace`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esmcls.errors import WeightsError
+from esmcls.files import atomic_path, read_json
+from esmcls.model import ESM2, ModelConfig
+
+State = dict[str, Tensor]
+FORMAT = "esmcls-encoder-1"
+BUNDLED = "bundled"
+WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
+
+_LEFT_OUT = re.compile(
+    r"(^|\.)(lm_head|contact_head|classifier|pooler)\.|rot_emb\.inv_freq$|rotary_embeddings\.inv_freq$"
+    r"|embeddings\.(position_ids|position_embeddings\.weight)$"
+)
+"""Heads, and buffers that rotary positions make superfluous."""
+_PREFIX = re.compile(r"^(encoder\.sentence_encoder\.|encoder\.|esm\.)(?!layer\.)")
+_HUGGING_FACE = (
+    (r"^(?:esm\.)?embeddings\.word_embeddings\.", "embed_tokens."),
+    (r"^(?:esm\.)?encoder\.emb_layer_norm_after\.", "emb_layer_norm_after."),
+    (r"^(?:esm\.)?encoder\.layer\.(\d+)\.", r"layers.\1."),
+    (r"\.attention\.self\.(query|key|value)\.", lambda found: f".self_attn.{found[1][0]}_proj."),
+    (r"\.attention\.output\.dense\.", ".self_attn.out_proj."),
+    (r"\.attention\.LayerNorm\.", ".self_attn_layer_norm."),
+    (r"\.intermediate\.dense\.", ".fc1."),
+    (r"\.output\.dense\.", ".fc2."),
+    (r"\.LayerNorm\.", ".final_layer_norm."),
+)
+
+
+def load_state(path: str | Path) -> tuple[ModelConfig, State]:
+    """Read weights of any supported origin.
+
+    Parameters
+    ----------
+    path : str or Path
+        A fair-esm `.pt`, a Hugging Face folder, or one of our `.safetensors`.
+
+    Returns
+    -------
+    config : ModelConfig
+    state : dict of fp32 tensors, canonical names
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, not ESM-2, or a parameter is unknown, missing or of another shape.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise WeightsError(str(path), "no such file or folder", "check the path")
+    reader = _load_folder if path.is_dir() else _load_own if path.suffix == ".safetensors" else _load_fair_esm
+    config, state = reader(path)
+    return config, _checked(path, config, state)
+
+
+def save_state(
+    path: str | Path,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
+    *,
+    layers: Sequence[int] = (),
+) -> None:
+    """Write a canonical state as our `.safetensors`, whole or not at all; `layers` are its default ones."""
+    header = {"format": FORMAT, "config": vars(config), "layers": list(layers)}
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in sorted(state.items())}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"esmcls": json.dumps(header, sort_keys=True)})
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 (hexadecimal) of a canonical state: names, shapes and fp32 values, whatever file it was in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().float().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def default_layers(path: str | Path) -> tuple[int, ...]:
+    """Return the layers that the file's card names, or none."""
+    if Path(path).suffix != ".safetensors":
+        return ()
+    return tuple(_header(Path(path)).get("layers", ()))
+
+
+def find_weights(name: str) -> Path:
+    """Return where the weights of an encoder lie on this machine.
+
+    Parameters
+    ----------
+    name : str
+        `bundled`, a path, or an ESM-2 name such as `esm2_t12_35M_UR50D`, which is looked for in the folder that
+        `ESMCLS_WEIGHTS` names and in torch hub's cache.
+
+    Raises
+    ------
+    WeightsError
+        If it is in none of these places; the message names them all.
+    """
+    if name == BUNDLED:
+        return bundled_path()
+    places = [Path(name)] if _looks_like_path(name) else hub_places(name)
+    for place in places:
+        if place.exists():
+            return place
+    raise WeightsError(name, "weights not found", f"download them or set {WEIGHTS_VARIABLE} to their folder", places)
+
+
+def bundled_path() -> Path:
+    """Return the file of the encoder that comes with the package."""
+    import esmcls_data
+
+    return Path(esmcls_data.__file__).with_name("encoder.safetensors")
+
+
+def hub_places(name: str) -> list[Path]:
+    """Return where an ESM-2 checkpoint is looked for, in order."""
+    own = os.environ.get(WEIGHTS_VARIABLE)
+    stems = [Path(own) / f"{name}.pt", Path(own) / f"{name}.safetensors", Path(own) / name] if own else []
+    return [*stems, Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"]
+
+
+def _looks_like_path(name: str) -> bool:
+    return os.sep in name or Path(name).suffix in {".pt", ".safetensors", ".bin"} or Path(name).exists()
+
+
+def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
+    data = _load_torch(path)
+    try:
+        arguments = vars(data["cfg"]["model"])
+        layers, width, heads = (arguments[f"encoder_{name}"] for name in ("layers", "embed_dim", "attention_heads"))
+        config = ModelConfig(layers, width, heads, token_dropout=bool(arguments.get("token_dropout", True)))
+        return config, {_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            str(path), f"no ESM-2 checkpoint of fair-esm (lacks {error})", "give an ESM-2 file"
+        ) from None
+
+
+def _load_folder(path: Path) -> tuple[ModelConfig, State]:
+    if (path / "encoder.safetensors").exists():
+        return _load_own(path / "encoder.safetensors")
+    files = [path / "config.json", path / "model.safetensors", path / "pytorch_model.bin"]
+    if not files[0].exists() or not (files[1].exists() or files[2].exists()):
+        raise WeightsError(str(path), "no Hugging Face ESM-2 folder", "it needs config.json and its weights", files)
+    config = _hugging_face_config(files[0])
+    tensors = _load_safetensors(files[1]) if files[1].exists() else _load_torch(files[2])
+    return config, {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _hugging_face_config(path: Path) -> ModelConfig:
+    try:
+        raw: dict[str, Any] = read_json(path)
+        if raw["model_type"] != "esm" or raw.get("position_embedding_type") != "rotary":
+            raise WeightsError(str(path), "a model of another kind than ESM-2", "give an ESM-2 folder")
+        if raw.get("emb_layer_norm_before"):
+            raise WeightsError(
+                str(path), "a LayerNorm before the first layer, which ESM-2 has not", "give an ESM-2 folder"
+            )
+        layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+        return ModelConfig(layers, width, heads, token_dropout=bool(raw.get("token_dropout", True)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            str(path), f"no configuration of an ESM-2 model ({error!r})", "give an ESM-2 folder"
+        ) from None
+
+
+def _hugging_face_name(name: str) -> str:
+    if _LEFT_OUT.search(name):
+        return name
+    for pattern, replacement in _HUGGING_FACE:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _load_own(path: Path) -> tuple[ModelConfig, State]:
+    header = _header(path)
+    if header.get("format") != FORMAT:
+        raise WeightsError(str(path), f"format {header.get('format')!r} instead of {FORMAT!r}", "update esmcls")
+    return ModelConfig(**header["config"]), _load_safetensors(path)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """Return our part of the header: one JSON text, since safetensors writes several entries in no fixed order."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            header: dict[str, Any] = json.loads((handle.metadata() or {}).get("esmcls", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from None
+    return header
+
+
+def _load_safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _load_torch(path: Path) -> dict[str, Any]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
+        raise _damaged(path, error) from None
+    return data
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    return WeightsError(str(path), f"cannot be read ({reason})", "fetch the file again")
+
+
+def _checked(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> State:
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in ESM2(config).state_dict().items()}
+    found = {name: tensor for name, tensor in state.items() if not _LEFT_OUT.search(name)}
+    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & found.keys() if tuple(found[name].shape) != expected[name])
+    for names, problem in ((missing, "parameters missing"), (unknown, "unknown parameters"), (wrong, "other shapes")):
+        if names:
+            raise WeightsError(
+                str(path), f"{problem}: {', '.join(names[:3])} ({len(names)} in all)", "give an ESM-2 file"
+            )
+    return {name: found[name].float().clone() for name in sorted(expected)}

@@ -1,0 +1,300 @@
+"""A workspace: the folder that holds one data set with its one split, the caches of its embeddings, and the models.
+
+    workspace.json     format 1: source files, counts, digests, split, caches in the order of last use
+    dataset.parquet    id, sequence, label, part
+    cache/<spec>/      models/<name>/      reports/
+
+Its models are comparable because all stand on the same split; so the split cannot be changed under them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from esmcls.dataset import Dataset
+from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
+from esmcls.files import read_json, sha256_file, write_json
+from esmcls.spec import EmbeddingSpec
+from esmcls.split import SplitReport, part_counts
+
+if TYPE_CHECKING:
+    from esmcls.cache import EmbeddingCache
+
+FORMAT: Final = 1
+STATE: Final = "workspace.json"
+TABLE: Final = "dataset.parquet"
+MANIFEST: Final = "manifest.json"
+_EMBED: Final = "run: esmcls embed INPUT"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
+_KEYS: Final = {"format": int, "dataset": dict | None, "split": dict | None, "caches": list}
+
+
+class CacheEntry(NamedTuple):
+    """A cache of a workspace: its folder and spec, without opening it."""
+
+    folder: Path
+    spec: EmbeddingSpec
+
+
+class Workspace:
+    """The state of a workspace in `folder`; made by `open`. What it is to remember is on disk when the call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, folder: str | Path, create: bool = False) -> Workspace:
+        """Open a workspace, or begin one with `create`.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none, its workspace.json is damaged or from a newer esmcls, or the folder is another file.
+        """
+        workspace = cls(Path(folder))
+        if not (workspace.folder / STATE).exists():
+            if not create:
+                raise WorkspaceError(folder, "no workspace here", f"{_EMBED} first, or name another with -w DIR")
+            workspace._begin()
+        workspace.state()
+        return workspace
+
+    def _begin(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / STATE, {"format": FORMAT, "dataset": None, "split": None, "caches": []})
+        except FileExistsError as error:
+            raise WorkspaceError(self.folder, "a file, not a folder", "name another with -w DIR") from error
+
+    def state(self) -> dict[str, Any]:
+        """Read workspace.json as it is now: other processes may write it too."""
+        path, fix = self.folder / STATE, f"delete this file and {_EMBED}; the caches beside it are found again"
+        try:
+            state = read_json(path)
+        except (OSError, ValueError) as error:
+            raise WorkspaceError(path, f"cannot be read ({error})", fix) from error
+        version = state.get("format") if isinstance(state, dict) else None
+        if isinstance(version, int) and version > FORMAT:
+            raise WorkspaceError(path, f"format {version} is newer than this esmcls knows ({FORMAT})", "update esmcls")
+        if version != FORMAT or any(not isinstance(state.get(key, 0.0), kind) for key, kind in _KEYS.items()):
+            raise WorkspaceError(path, "not the state of a workspace", fix)
+        return dict(state)
+
+    def _update(self, **changes: Any) -> None:
+        write_json(self.folder / STATE, self.state() | changes)
+
+    @property
+    def has_dataset(self) -> bool:
+        """Whether a data set is remembered."""
+        return self.state()["dataset"] is not None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, read when first asked for.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none, or dataset.parquet is not the one that workspace.json describes.
+        """
+        path, known = self.folder / TABLE, self._known("dataset")
+        if not path.exists():
+            raise WorkspaceError(path, "the file is missing", f"{_EMBED} again")
+        if sha256_file(path) != known["parquet_sha256"]:
+            raise WorkspaceError(path, "its content is not what workspace.json says", f"{_EMBED} again")
+        try:
+            return Dataset.load(path)
+        except FolderError as error:
+            raise WorkspaceError(path, error.found, f"{_EMBED} again") from error
+
+    def _known(self, key: str) -> dict[str, Any]:
+        known = self.state()[key]
+        if known is None:
+            raise WorkspaceError(self.folder, "no dataset", _EMBED)
+        return dict(known)
+
+    @property
+    def dataset_digest(self) -> str:
+        """What identifies the labelled sequences: `Dataset.digest`, as remembered."""
+        return str(self._known("dataset")["digest"])
+
+    @property
+    def split_digest(self) -> str:
+        """What identifies the split: `Dataset.split_digest`, as remembered."""
+        return str(self._known("split")["digest"])
+
+    def set_dataset(self, dataset: Dataset, report: SplitReport, files: Sequence[str | Path] = ()) -> None:
+        """Make `dataset` the one of this workspace.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        report : SplitReport
+            How it was split; its kind, seed and fractions are remembered.
+        files : sequence of str or Path
+            What it was read from, files or folders; each file is remembered with bytes and sha256.
+
+        Raises
+        ------
+        WorkspaceError
+            If models stand here that were fitted on other sequences, labels or parts.
+        """
+        digest, split_digest = dataset.digest(), dataset.split_digest()
+        self._guard_models(digest, split_digest)
+        dataset.save(self.folder / TABLE)
+        about = {
+            "files": [_describe(file) for path in files for file in _files(Path(path))],
+            "records": len(dataset),
+            "sequences": len(set(dataset.sequences)),
+            "classes": len(set(dataset.labels)),
+            "parts": part_counts(dataset.parts),
+            "digest": digest,
+            "parquet_sha256": sha256_file(self.folder / TABLE),
+        }
+        drawn = None if report.kind == "given" else list(report.fractions)
+        split = {"kind": report.kind, "seed": report.seed, "fractions": drawn, "digest": split_digest}
+        self._update(dataset=about, split=split)
+        self.__dict__["dataset"] = dataset
+
+    def _guard_models(self, digest: str, split_digest: str) -> None:
+        state, models = self.state(), self.models()
+        known = state["dataset"] and (state["dataset"].get("digest"), (state["split"] or {}).get("digest"))
+        if models and known != (digest, split_digest):
+            found = f"its models ({_some(path.name for path in models)}) were fitted on another dataset or split"
+            raise WorkspaceError(self.folder, found, "use another workspace (-w DIR), or delete its models/ first")
+
+    @property
+    def caches(self) -> list[CacheEntry]:
+        """The caches on disk, the one used last at the end; one that workspace.json does not know comes first."""
+        used = {name: place for place, name in enumerate(self.state()["caches"])}
+        folders = [path.parent for path in (self.folder / "cache").glob("*/spec.json")]
+        folders.sort(key=lambda folder: (used.get(folder.name, -1), folder.name))
+        return [CacheEntry(folder, _read_spec(folder / "spec.json")) for folder in folders]
+
+    def cache_for(self, spec: EmbeddingSpec) -> EmbeddingCache:
+        """Open the cache of a spec, made if it is new, and remember it as the one used last."""
+        from esmcls.cache import EmbeddingCache
+
+        folder = self.folder / "cache" / spec.key()
+        folder.parent.mkdir(exist_ok=True)
+        cache = EmbeddingCache.open(folder, spec)
+        before = [name for name in self.state()["caches"] if name != folder.name]
+        self._update(caches=[*before, folder.name])
+        return cache
+
+    def latest_cache(self) -> EmbeddingCache:
+        """Open the cache used last.
+
+        Raises
+        ------
+        WorkspaceError
+            If nothing is embedded yet.
+        """
+        return self._open(self.caches, "nothing is embedded yet", _EMBED)
+
+    def cache_of_encoder(self, name: str) -> EmbeddingCache:
+        """Open the cache used last among those of an encoder: its name, or the beginning of its digest.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none.
+        """
+        entries = self.caches
+        fitting = [e for e in entries if e.spec.encoder == name or (len(name) > 7 and e.spec.digest.startswith(name))]
+        there = _some(sorted({entry.spec.encoder for entry in entries})) if entries else "none"
+        found = f"nothing is embedded with encoder {name!r} (there are: {there})"
+        return self._open(fitting, found, f"run: esmcls embed --encoder {name}")
+
+    def _open(self, entries: Sequence[CacheEntry], found: str, fix: str) -> EmbeddingCache:
+        from esmcls.cache import EmbeddingCache
+
+        if not entries:
+            raise WorkspaceError(self.folder, found, fix)
+        return EmbeddingCache.open(entries[-1].folder)
+
+    @property
+    def reports(self) -> Path:
+        """The folder of reports, made if need be."""
+        folder = self.folder / "reports"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def model_folder(self, name: str) -> Path:
+        """Return the folder of a model of this workspace, there or not.
+
+        Raises
+        ------
+        UsageError
+            If `name` is no plain name: letters, digits and ``. _ + -``, the first a letter or digit, 100 at most.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"model name {name!r}: use letters, digits and . _ + -, beginning with a letter or digit")
+        return self.folder / "models" / name
+
+    def models(self) -> list[Path]:
+        """Return the folders of all models, sorted by name; what holds no manifest is no model."""
+        folders = [path.parent for path in (self.folder / "models").glob(f"*/{MANIFEST}")]
+        return sorted(folder for folder in folders if _NAME.fullmatch(folder.name))
+
+    def find_model(self, name_or_folder: str | Path) -> Path:
+        """Return the folder of a model of this workspace by name, or of any model by its folder.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is neither.
+        """
+        models = {path.name: path for path in self.models()}
+        path = models.get(str(name_or_folder), Path(name_or_folder))
+        if not (path / MANIFEST).is_file():
+            raise UnknownNameError("model", str(name_or_folder), models)
+        return path
+
+    def best_model(self) -> Path:
+        """Return the folder of the model with the highest macro F1 on validation; of equals, the first by name.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no model.
+        ModelError
+            If a manifest cannot be read.
+        """
+        models = self.models()
+        if not models:
+            raise WorkspaceError(self.folder, "no model", "run: esmcls fit --head linear")
+        return max(models, key=_macro_f1)
+
+
+def _read_spec(path: Path) -> EmbeddingSpec:
+    try:
+        return EmbeddingSpec.from_json(read_json(path))
+    except (OSError, ValueError) as error:
+        raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {_EMBED}") from error
+
+
+def _macro_f1(folder: Path) -> float:
+    path = folder / MANIFEST
+    try:
+        score = (read_json(path).get("validation") or {}).get("macro_f1")
+        return float("-inf") if score is None else float(score)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(below for below in [path, *path.rglob("*")] if below.is_file())  # none for standard input
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")

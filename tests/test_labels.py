@@ -1,0 +1,68 @@
+"""Class names become codes and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esmcls.labels import Labels
+
+NAMES = ["PF2.1", "PF1.9", "PF2.1", "PF10.3"]
+
+
+def test_classes_are_sorted_and_each_stands_once() -> None:
+    labels = Labels.from_names(NAMES)
+    assert labels.classes == ("PF1.9", "PF10.3", "PF2.1")
+    assert labels.codes.tolist() == [2, 0, 2, 1]
+    assert labels.codes.dtype == np.int64
+    assert (len(labels), labels.n_classes) == (4, 3)
+
+
+def test_given_classes_keep_their_order_and_other_names_are_minus_one() -> None:
+    labels = Labels.from_names(NAMES, classes=["PF2.1", "PF1.9"])
+    assert labels.classes == ("PF2.1", "PF1.9")
+    assert labels.codes.tolist() == [0, 1, 0, -1]
+    assert labels.names() == ["PF2.1", "PF1.9", "PF2.1", None]
+
+
+def test_counts_leave_out_unknown_classes_and_show_empty_ones() -> None:
+    assert Labels.from_names(NAMES, classes=["PF2.1", "PF7", "PF1.9"]).counts().tolist() == [2, 0, 1]
+    assert Labels.from_names([], classes=["a", "b"]).counts().tolist() == [0, 0]
+
+
+def test_no_records_give_no_classes() -> None:
+    labels = Labels.from_names([])
+    assert (labels.classes, len(labels), labels.n_classes, labels.counts().shape) == ((), 0, 0, (0,))
+
+
+@pytest.mark.parametrize("rows", [[2, 0], slice(2, None, -2), np.array([2, 0]), [True, False, True, False]])
+def test_taken_rows_keep_all_classes(rows: list[int]) -> None:
+    taken = Labels.from_names(NAMES).take(np.array(rows) if isinstance(rows, list) else rows)
+    assert taken.classes == ("PF1.9", "PF10.3", "PF2.1")
+    assert taken.names() == ["PF2.1", "PF2.1"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "codes", "message"),
+    [
+        (("a", "a"), [0], "a class stands twice among the classes"),
+        (("a", "b"), [0, 2], "codes from 0 to 2 for 2 classes"),
+        (("a", "b"), [-2, 0], "codes from -2 to 0 for 2 classes"),
+        (("a", "b"), [[0]], "codes have 2 dimensions instead of 1"),
+    ],
+)
+def test_labels_that_contradict_themselves_are_refused(
+    classes: tuple[str, ...], codes: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Labels(classes, np.array(codes))
+
+
+@given(st.lists(st.text(max_size=3)))
+def test_names_come_back_as_they_went_in(names: list[str]) -> None:
+    labels = Labels.from_names(names)
+    assert labels.names() == names
+    assert labels.counts().sum() == len(names)
+    assert labels.counts().tolist() == [names.count(name) for name in labels.classes]

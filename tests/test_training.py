@@ -1,0 +1,143 @@
+"""The training loop: schedule, early stop, checkpoint and exact resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esmcls.errors import FolderError
+from esmcls.training import Plan, learning_rate, run
+
+
+class Regression:
+    """Fit y = 2x - 1 from noisy batches with dropout, so that every source of randomness is at work."""
+
+    def __init__(self, scores: list[float] | None = None) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.model: nn.Module = nn.Sequential(nn.Linear(1, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+        self.optimizers = [torch.optim.AdamW(self.model.parameters(), lr=1.0)]
+        self.scores = scores
+        self.weights_seen: list[Tensor] = []
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        x = torch.randn(16, 1, generator=torch.Generator().manual_seed(step))
+        return (self.model(x) - (2 * x - 1)).square().mean(), {"step_seen": float(step)}
+
+    def validate(self) -> float | None:
+        self.weights_seen.append(parameters(self))
+        return None if self.scores is None else self.scores[len(self.weights_seen) - 1]
+
+
+def parameters(task: Regression) -> Tensor:
+    return torch.cat([value.detach().flatten().clone() for value in task.model.parameters()])
+
+
+PLAN = Plan(steps=12, lr=0.01, warmup=3, checkpoint_every=4, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("linear", [0.5, 1.0, 1.0, 0.8, 0.6, 0.4]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [0.5, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
+    ],
+)
+def test_the_rate_rises_to_the_peak_and_falls_as_the_schedule_says(schedule: str, expected: list[float]) -> None:
+    steps = 7 if schedule == "linear" else 6
+    plan = Plan(steps=steps, lr=1.0, warmup=2, schedule=schedule)  # type: ignore[arg-type]
+    assert [learning_rate(plan, step) for step in range(6)] == pytest.approx(expected)
+
+
+def test_the_floor_is_a_share_of_the_peak() -> None:
+    plan = Plan(steps=1000, lr=2.0, schedule="cosine", floor=0.1)
+    assert learning_rate(plan, 999) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_a_parameter_group_may_scale_the_rate() -> None:
+    task = Regression()
+    task.optimizers[0].param_groups[0]["lr_scale"] = 0.5
+    run(task, Plan(steps=1, lr=0.01))
+    assert task.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+def test_training_lowers_the_loss() -> None:
+    history = run(Regression(), Plan(steps=300, lr=0.02))
+    losses = [entry["loss"] for entry in history.entries]
+    assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
+
+
+def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_generator_alone() -> None:
+    first, second = Regression(), Regression()
+    torch.manual_seed(1)
+    run(first, PLAN)
+    drawn = torch.rand(1)
+    torch.manual_seed(1)
+    assert drawn == torch.rand(1)
+    run(second, PLAN)
+    assert torch.equal(parameters(first), parameters(second))
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_stopped_after_any_step_and_resumed_equals_uninterrupted(tmp_path: Path, stop: int) -> None:
+    whole, broken, resumed = Regression(), Regression(), Regression()
+    run(whole, PLAN)
+    run(broken, PLAN, checkpoint=tmp_path / "c", stop_after=stop)
+    history = run(resumed, PLAN, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))
+    assert [entry["step_seen"] for entry in history.entries] == list(range(12))
+
+
+def test_an_interrupt_between_checkpoints_resumes_from_the_last_one_to_the_same_bits(tmp_path: Path) -> None:
+    whole, broken, resumed = Regression(), Regression(), Regression()
+    run(whole, PLAN)
+
+    def interrupt(entry: dict[str, float]) -> None:
+        if entry["step"] == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, PLAN, checkpoint=tmp_path / "c", log=interrupt)
+    run(resumed, PLAN, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))
+
+
+def test_the_best_validated_state_is_kept_and_patience_ends_the_run() -> None:
+    task = Regression(scores=[0.1, 0.9, 0.3, 0.4, 0.5])
+    history = run(task, Plan(steps=100, lr=0.01, validate_every=2, patience=2))
+    assert (history.best_step, history.best_score, history.steps_done) == (4, 0.9, 8)
+    assert torch.equal(parameters(task), task.weights_seen[1])
+
+
+def test_resume_keeps_the_best_state_and_the_patience_spent(tmp_path: Path) -> None:
+    scores = [0.1, 0.9, 0.3, 0.4, 0.5, 0.6]
+    plan = Plan(steps=20, lr=0.01, validate_every=2, patience=3)
+    whole, broken, resumed = Regression(scores), Regression(scores), Regression(scores[3:])
+    expected = run(whole, plan)
+    run(broken, plan, checkpoint=tmp_path / "c", stop_after=6)
+    history = run(resumed, plan, checkpoint=tmp_path / "c", resume=True)
+    assert (history.best_step, history.steps_done) == (expected.best_step, expected.steps_done) == (4, 10)
+    assert torch.equal(parameters(whole), parameters(resumed))
+
+
+def test_the_gradient_norm_is_clipped() -> None:
+    task = Regression()
+    run(task, Plan(steps=1, lr=0.0, clip=1e-3))
+    norm = torch.stack([value.grad.norm() for value in task.model.parameters() if value.grad is not None]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=2)
+    with pytest.raises(FolderError, match="c: a checkpoint of another plan; give the same options as before"):
+        run(Regression(), Plan(steps=13, lr=0.01), checkpoint=tmp_path / "c", resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"no checkpoint")
+    with pytest.raises(FolderError, match="not a checkpoint"):
+        run(Regression(), PLAN, checkpoint=tmp_path / "c", resume=True)
