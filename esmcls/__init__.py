@@ -1,3 +1,105 @@
-"""esmcls: protein sequences to ESM-2 embeddings once, and light classifiers on them."""
+"""esmcls: protein sequences to ESM-2 embeddings once, and light classifiers on them.
+
+    >>> import esmcls
+    >>> esmcls.embed(["MKTAYIAKQR", "MLE"], encoder="composition").shape[0]
+    2
+
+The modules, in the order in which data flows and in which they import one another:
+
+=================  ====================================================================================
+types, errors      names of arrays; what can go wrong, each in one line
+files              files that appear whole or not at all
+records, readers   proteins and their labels, from FASTA, CSV, TSV and Stockholm
+labels, metrics    the class of each record; how good predictions are
+windows            long sequences, cut into inputs and joined again
+alphabet, model    ESM-2's tokens and the model itself
+weights, download  its weights, of every origin
+inference          the fast copy of the model: packed, fp32, bf16 or int8
+encoder            sequences in, pooled vectors out; esm2 and kmer are two
+cache, embedding   sealed segments of vectors; from records into them
+split, dataset     train, validation and test; what is learned from
+workspace          the folder that remembers dataset, caches and models
+training           the one training loop
+heads              linear, knn: classifiers on vectors
+artifact, fitting  model folders; from a dataset and a cache to one
+pretraining        an encoder of one's own
+interop            embedding files of other tools
+estimators         scikit-learn
+prediction         labels for a stream of sequences
+evaluation         tables of a model's accuracy
+intake, demo       what the commands `embed` and `demo` do
+=================  ====================================================================================
+"""
+
+# ruff: noqa: F401  (what type checkers see is imported for them alone)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "EsmclsError": "errors",
+    "Protein": "records",
+    "Record": "records",
+    "Tally": "records",
+    "read_records": "readers",
+    "Labels": "labels",
+    "parse_long": "windows",
+    "Encoder": "encoder",
+    "load_encoder": "encoder",
+    "describe_encoders": "encoder",
+    "EmbeddingSpec": "cache",
+    "EmbeddingCache": "cache",
+    "embed": "embedding",
+    "embed_into": "embedding",
+    "Dataset": "dataset",
+    "Features": "dataset",
+    "Workspace": "workspace",
+    "Head": "heads",
+    "load_head": "heads",
+    "Model": "artifact",
+    "load_model": "artifact",
+    "fit_head": "fitting",
+    "PretrainConfig": "pretraining",
+    "pretrain": "pretraining",
+    "ESMEmbedder": "estimators",
+    "Prediction": "prediction",
+    "predict_stream": "prediction",
+}
+"""Public name -> its module; imported at first use, so that `import esmcls` costs nothing."""
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from esmcls.artifact import Model, load_model
+    from esmcls.cache import EmbeddingCache, EmbeddingSpec
+    from esmcls.dataset import Dataset, Features
+    from esmcls.embedding import embed, embed_into
+    from esmcls.encoder import Encoder, describe_encoders, load_encoder
+    from esmcls.errors import EsmclsError
+    from esmcls.estimators import ESMEmbedder
+    from esmcls.fitting import fit_head
+    from esmcls.heads import Head, load_head
+    from esmcls.labels import Labels
+    from esmcls.prediction import Prediction, predict_stream
+    from esmcls.pretraining import PretrainConfig, pretrain
+    from esmcls.readers import read_records
+    from esmcls.records import Protein, Record, Tally
+    from esmcls.windows import parse_long
+    from esmcls.workspace import Workspace
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'esmcls' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"esmcls.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *_HOMES})

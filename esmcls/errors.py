@@ -156,5 +156,34 @@ class SequenceTooLargeError(EsmclsError):
     def __init__(self, index: int, length: int) -> None:
         self.index, self.length = index, length
         super().__init__(
-            f"sequence number {index + 1} ({length} residues) does not fit into memory alone; use --long balanced or window"
+            f"sequence number {index + 1} ({length} residues) does not fit into memory alone; "
+            "use --long balanced or window"
         )
+
+
+class SequenceError(EsmclsError):
+    """A text that is no protein sequence.
+
+    Parameters
+    ----------
+    found : str
+        What stands there.
+    fix : str
+        What to do.
+    position : int, optional
+        0-based, in the text as given.
+
+    Examples
+    --------
+    >>> str(SequenceError("sign '-'", "write residues alone", 2))
+    "residue 3: sign '-'; write residues alone"
+    """
+
+    def __init__(self, found: str, fix: str, position: int | None = None) -> None:
+        self.found, self.fix, self.position = found, fix, position
+        place = f"residue {position + 1}: " if position is not None else ""
+        super().__init__(f"{place}{found}; {fix}")
+
+
+class NotTextError(DataError):
+    """A file that is no text, or not in an encoding that is read."""

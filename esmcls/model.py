@@ -11,7 +11,6 @@ All sequences of a batch lie in one stream of tokens without padding; `offsets` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +46,16 @@ class ModelConfig:
             raise ValueError(f"width {self.width} must be a multiple of twice the number of heads ({self.heads})")
 
 
+class RotaryEmbedding(nn.Module):
+    """Keeper of the rotary frequencies, (head width / 2,), that a checkpoint stores and may have rounded."""
+
+    inv_freq: Tensor
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", rotary_frequencies(head_width))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with rotary positions, within each sequence of the stream."""
 
@@ -57,6 +66,7 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
+        self.rot_emb = RotaryEmbedding(self.head_width)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], groups: list[tuple[int, int]]) -> Tensor:
         """Attend; x (total, width), rotary (total, 1, head width) twice, groups as in `equal_length_groups`."""
@@ -136,7 +146,7 @@ class ESM2(nn.Module):
         x = self.embed(tokens, lengths)
         yield x
         positions = torch.arange(len(tokens), device=tokens.device) - torch.repeat_interleave(offsets[:-1], lengths)
-        rotary = rotary_table(positions, self.config.width // self.config.heads)
+        rotary = rotary_table(positions, self.get_buffer("layers.0.self_attn.rot_emb.inv_freq"))
         groups = equal_length_groups(lengths.tolist())
         for number, layer in enumerate(list(self.layers)[:last], start=1):
             x = layer(x, rotary, groups)
@@ -150,7 +160,7 @@ class ESM2(nn.Module):
         masked = tokens == MASK
         x = x.masked_fill(masked[:, None], 0.0)
         share = torch.segment_reduce(masked.to(x.dtype), "sum", lengths=lengths) / lengths  # (sequences,)
-        scale = (1 - TRAINED_MASK_SHARE) / (1 - share)
+        scale: Tensor = (1 - TRAINED_MASK_SHARE) / (1 - share)
         return x * torch.repeat_interleave(scale, lengths)[:, None].to(x.dtype)
 
 
@@ -158,7 +168,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention of equally long sequences; (count, length, heads, head width) in and out."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (count, heads, length, head width)
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":  # the fused kernel is slower here, forward and backward
-        weights = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+        weights: Tensor = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
         out = weights.softmax(-1).to(v.dtype) @ v
     else:
         out = F.scaled_dot_product_attention(q, k, v)
@@ -182,10 +192,15 @@ def equal_length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return groups
 
 
-def rotary_table(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+def rotary_frequencies(head_width: int) -> Tensor:
+    """Return the exact frequencies, rounded once to fp32, (head width / 2,) (Su et al. 2021, eq. 15)."""
+    exponents = torch.arange(0, head_width, 2, dtype=torch.float64, device="cpu") / head_width
+    return (10000.0**-exponents).float()
+
+
+def rotary_table(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of the rotary angles in fp32, (total, 1, head width) each (Su et al. 2021, eq. 34)."""
-    frequency = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width
-    angles = positions[:, None].float() * torch.exp(-math.log(10000.0) * frequency)  # (total, head width / 2)
+    angles = positions[:, None].float() * frequencies.float()  # (total, head width / 2)
     angles = torch.cat([angles, angles], dim=-1)[:, None, :]
     return angles.cos(), angles.sin()
 

@@ -167,10 +167,10 @@ def make_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.opti
     matrices = [value for name, value in named if value.ndim == 2 and ".layers." in name]
     chosen = {id(value) for value in matrices}
     others = [value for _, value in named if id(value) not in chosen]
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
+    rate, decay = config.lr, config.weight_decay
     return [
-        torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **options),
-        torch.optim.AdamW(others, betas=(0.9, 0.98), **options),
+        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, weight_decay=decay, betas=(0.9, 0.98)),
     ]
 
 
@@ -187,7 +187,7 @@ def pretrain(
     sequences: Sequence[str],
     teacher: str | Path,
     output: str | Path,
-    config: PretrainConfig = PretrainConfig(),  # noqa: B008  (frozen)
+    config: PretrainConfig = PretrainConfig(),
     *,
     minutes: float | None = None,
     resume: bool = False,
@@ -230,9 +230,7 @@ def pretrain(
     model.load_state_dict(state)
     task = Distillation(config, Corpus(sequences, config), model)
     steps = config.steps if minutes is None else measured_steps(config, task, minutes)
-    plan = Plan(
-        steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed
-    )
+    plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
     history = run(task, plan, checkpoint=output.with_suffix(".checkpoint"), resume=resume, log=log)
     student = task.model["student"]
     assert isinstance(student, ESM2)

@@ -28,8 +28,15 @@ Log = Callable[[Entry], None]
 class Task(Protocol):
     """What the loop needs of a problem."""
 
-    model: nn.Module
-    optimizers: Sequence[torch.optim.Optimizer]
+    @property
+    def model(self) -> nn.Module:
+        """What is trained; a checkpoint holds its state."""
+        ...
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """What steps over its parameters; between them, each parameter once."""
+        ...
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
         """Return the scalar loss of the batch of `step` (0-based) and what to log of it."""
@@ -118,7 +125,8 @@ def run(
     checkpoint : Path, optional
         File that is replaced, whole, every `plan.checkpoint_every` steps.
     resume : bool
-        Go on from `checkpoint` where it exists; the result is the uninterrupted run's, to the bit on the CPU.
+        Go on from `checkpoint` where it exists; the result is the uninterrupted run's, to the bit on the CPU. The
+        plan may differ in `steps` alone: the schedule is then the new plan's from there on.
     log : callable, optional
         Called with each step's entry.
     stop_after : int, optional
@@ -228,7 +236,7 @@ class _Progress:
 
     def load(self, path: Path) -> None:
         state = _read_checkpoint(path)
-        if state["plan"] != asdict(self.plan):
+        if state["plan"] | {"steps": self.plan.steps} != asdict(self.plan):  # a run may be made longer or shorter
             raise FolderError(path, "a checkpoint of another plan", "give the same options as before, or remove it")
         self.task.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from esmcls.errors import WeightsError
 from esmcls.files import atomic_path, read_json
-from esmcls.model import ESM2, ModelConfig
+from esmcls.model import ESM2, ModelConfig, rotary_frequencies
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
@@ -31,21 +31,29 @@ BUNDLED = "bundled"
 WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
 
 _LEFT_OUT = re.compile(
-    r"(^|\.)(lm_head|contact_head|classifier|pooler)\.|rot_emb\.inv_freq$|rotary_embeddings\.inv_freq$"
+    r"(^|\.)(lm_head|contact_head|classifier|pooler)\."
     r"|embeddings\.(position_ids|position_embeddings\.weight)$"
 )
-"""Heads, and buffers that rotary positions make superfluous."""
+"""Heads, and the absolute positions that rotary ones make superfluous."""
+_FREQUENCIES = "rot_emb.inv_freq"
+"""Kept as stored: published files hold them rounded to fp16, and the model was trained and is run with those."""
 _PREFIX = re.compile(r"^(encoder\.sentence_encoder\.|encoder\.|esm\.)(?!layer\.)")
 _HUGGING_FACE = (
     (r"^(?:esm\.)?embeddings\.word_embeddings\.", "embed_tokens."),
     (r"^(?:esm\.)?encoder\.emb_layer_norm_after\.", "emb_layer_norm_after."),
-    (r"^(?:esm\.)?encoder\.layer\.(\d+)\.", r"layers.\1."),
+    (
+        r"^(?:esm\.)?encoder\.layer\.(\d+|\*)\.",
+        r"layers.\1.",
+    ),  # transformers 5 writes one "*" for what all layers share
     (r"\.attention\.self\.(query|key|value)\.", lambda found: f".self_attn.{found[1][0]}_proj."),
+    (r"\.attention\.self\.rotary_embeddings\.", ".self_attn.rot_emb."),
     (r"\.attention\.output\.dense\.", ".self_attn.out_proj."),
     (r"\.attention\.LayerNorm\.", ".self_attn_layer_norm."),
     (r"\.intermediate\.dense\.", ".fc1."),
     (r"\.output\.dense\.", ".fc2."),
     (r"\.LayerNorm\.", ".final_layer_norm."),
+    (r"(layer_norm)\.gamma$", r"\1.weight"),  # as transformers 5 saves them
+    (r"(layer_norm)\.beta$", r"\1.bias"),
 )
 
 
@@ -85,7 +93,10 @@ def save_state(
 ) -> None:
     """Write a canonical state as our `.safetensors`, whole or not at all; `layers` are its default ones."""
     header = {"format": FORMAT, "config": vars(config), "layers": list(layers)}
-    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in sorted(state.items())}
+    tensors = {
+        name: tensor.detach().cpu().to(torch.float32 if name.endswith(_FREQUENCIES) else dtype).contiguous()
+        for name, tensor in sorted(state.items())
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"esmcls": json.dumps(header, sort_keys=True)})
 
@@ -155,7 +166,7 @@ def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
         layers, width, heads = (arguments[f"encoder_{name}"] for name in ("layers", "embed_dim", "attention_heads"))
         config = ModelConfig(layers, width, heads, token_dropout=bool(arguments.get("token_dropout", True)))
         return config, {_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise WeightsError(
             str(path), f"no ESM-2 checkpoint of fair-esm (lacks {error})", "give an ESM-2 file"
         ) from None
@@ -169,7 +180,10 @@ def _load_folder(path: Path) -> tuple[ModelConfig, State]:
         raise WeightsError(str(path), "no Hugging Face ESM-2 folder", "it needs config.json and its weights", files)
     config = _hugging_face_config(files[0])
     tensors = _load_safetensors(files[1]) if files[1].exists() else _load_torch(files[2])
-    return config, {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
+    state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
+    shared = [name for name in state if name.startswith("layers.*.")]
+    spread = {name.replace("*", str(layer)): state[name] for name in shared for layer in range(config.layers)}
+    return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
 
 
 def _hugging_face_config(path: Path) -> ModelConfig:
@@ -181,6 +195,9 @@ def _hugging_face_config(path: Path) -> ModelConfig:
             raise WeightsError(
                 str(path), "a LayerNorm before the first layer, which ESM-2 has not", "give an ESM-2 folder"
             )
+        if raw.get("layer_norm_eps", 1e-5) != 1e-5:
+            found = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
+            raise WeightsError(str(path), found, "give an ESM-2 folder")
         layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
         return ModelConfig(layers, width, heads, token_dropout=bool(raw.get("token_dropout", True)))
     except (KeyError, TypeError, ValueError) as error:
@@ -239,11 +256,17 @@ def _checked(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> State
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in ESM2(config).state_dict().items()}
     found = {name: tensor for name, tensor in state.items() if not _LEFT_OUT.search(name)}
+    if not any(name.endswith(_FREQUENCIES) for name in found):
+        exact = rotary_frequencies(config.width // config.heads)
+        found |= {name: exact for name in expected if name.endswith(_FREQUENCIES)}
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     wrong = sorted(name for name in expected.keys() & found.keys() if tuple(found[name].shape) != expected[name])
-    for names, problem in ((missing, "parameters missing"), (unknown, "unknown parameters"), (wrong, "other shapes")):
+    first = f"layers.0.self_attn.{_FREQUENCIES}"
+    stored = [name for name in found if name.endswith(_FREQUENCIES)]
+    other = [name for name in stored if not (missing or wrong) and (found[name] != found[first]).any()]
+    problems = {"parameters missing": missing, "unknown parameters": unknown, "other shapes": wrong}
+    for problem, names in (problems | {"rotary frequencies unlike the first layer's": other}).items():
         if names:
-            raise WeightsError(
-                str(path), f"{problem}: {', '.join(names[:3])} ({len(names)} in all)", "give an ESM-2 file"
-            )
+            found_names = f"{problem}: {', '.join(names[:3])} ({len(names)} in all)"
+            raise WeightsError(str(path), found_names, "give an ESM-2 file")
     return {name: found[name].float().clone() for name in sorted(expected)}

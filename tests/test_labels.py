@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmcls.labels import Labels
@@ -60,6 +60,7 @@ def test_labels_that_contradict_themselves_are_refused(
         Labels(classes, np.array(codes))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=3)))
 def test_names_come_back_as_they_went_in(names: list[str]) -> None:
     labels = Labels.from_names(names)

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmcls.errors import DataError, UnknownNameError
@@ -324,6 +324,7 @@ records_drawn = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     drawn=records_drawn,
     width=st.integers(1, 100),

@@ -1,0 +1,112 @@
+"""Measures the heads on families that were held out: accuracy and macro recall on the test part, with intervals.
+
+    python benchmarks/families.py ../shared/data/cath --encoder ../shared/weights/esm2_t6_8M_hemolysis --layers 3,4,5
+    python benchmarks/families.py ../shared/data/pfam/random_split --encoder … --layers 3,4,5
+
+The folder is a `random_split` folder of CSV shards, or holds `train.fasta.gz`, `test.fasta.gz` and `*_labels.tsv.gz`. Each
+encoder (the one named, and `kmer`) is embedded into a cache under `--work`, each head is fitted on train. Where the set
+has no validation part the heads hold out a tenth of train for their choices and then fit on all of it. The test part
+is read by `evaluate` alone. Writes `benchmarks/results/families_<set>.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from esmcls.cache import EmbeddingCache
+from esmcls.dataset import Dataset, build
+from esmcls.embedding import embed_into
+from esmcls.encoder import load_encoder
+from esmcls.evaluation import evaluate
+from esmcls.features import Features
+from esmcls.files import write_json
+from esmcls.fitting import fit_dataset
+from esmcls.readers import read_records
+from esmcls.spec import EmbeddingSpec
+
+RESULTS = Path(__file__).parent / "results"
+SHOWN = ("accuracy", "macro_recall", "macro_f1", "top_5")
+PUBLISHED = {"cath": {"MMseqs2 14": 74.3}, "pfam": {"MMseqs2 14": 97.86}}
+"""Top hit on the same test parts, percent."""
+TARGETS = {"cath": 65.0, "pfam": 96.0}
+"""Accuracy that the better head is to reach, percent."""
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read a set; a validation part that was not given goes back to train."""
+    tables = sorted(folder.glob("*_labels.tsv.gz"))
+    sources = sorted(folder.glob("*.fasta.gz")) or [folder]
+    built = build(read_records(sources, labels=tables or None))
+    dataset, drawn = built.dataset, built.report.drawn_validation
+    parts = ["train" if part == "validation" and drawn else part for part in dataset.parts]
+    return replace(dataset, parts=parts)
+
+
+def embedded(dataset: Dataset, work: Path, name: str, layers: tuple[int, ...] | None) -> EmbeddingCache:
+    """Embed what the cache of this encoder does not hold yet."""
+    encoder = load_encoder(name, layers=layers, long="full" if name == "kmer" else "balanced")
+    spec = EmbeddingSpec.of(encoder)
+    cache = EmbeddingCache.open(work / spec.key(), spec)
+    began = time.perf_counter()
+    report = embed_into(cache, encoder, dataset.sequences)
+    print(f"{name}: {report.embedded:,} embedded in {time.perf_counter() - began:.0f} s ({spec.precision})", flush=True)
+    return cache
+
+
+def measure(dataset: Dataset, cache: EmbeddingCache, head: str, seed: int) -> dict[str, Any]:
+    """Fit one head and evaluate it on the test part."""
+    began = time.perf_counter()
+    fitted, manifest = fit_dataset(dataset, cache, head, seed=seed)
+    seconds = time.perf_counter() - began
+    test = dataset.part("test")
+    model = SimpleNamespace(head=fitted, manifest=manifest)
+    found = evaluate(model, test, Features.from_cache(cache, test))
+    shown = {name: found.metrics[name] for name in SHOWN}
+    text = "  ".join(f"{name} {100 * x.value:.2f} ({100 * x.low:.2f}–{100 * x.high:.2f})" for name, x in shown.items())
+    print(f"{cache.spec.encoder.rsplit('/', 1)[-1]:24} {head:8} {text}  fit {seconds:.0f} s", flush=True)
+    return {
+        "encoder": cache.spec.encoder.rsplit("/", 1)[-1],
+        "layers": list(cache.spec.layers),
+        "precision": cache.spec.precision,
+        "head": head,
+        "config": manifest.config,
+        "chosen_on": manifest.validation,
+        "test": {name: vars(interval) for name, interval in shown.items()},
+        "tiers": [vars(tier) for tier in found.tiers],
+    }
+
+
+def main() -> None:
+    """Measure every encoder with every head on one set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--encoder", default="bundled")
+    parser.add_argument("--layers", type=lambda text: tuple(map(int, text.split(","))))
+    parser.add_argument("--heads", nargs="*", default=["linear", "knn"])
+    parser.add_argument("--work", type=Path, default=Path("esmcls-work/families"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dataset = read_dataset(options.folder)
+    name = options.folder.parent.name if options.folder.name == "random_split" else options.folder.name
+    sizes = {part: len(dataset.part(part)) for part in ("train", "validation", "test")}
+    print(f"{name}: {sizes}, {len(set(dataset.part('train').labels)):,} classes", flush=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for encoder, layers in ((options.encoder, options.layers), ("kmer", None)):
+        with embedded(dataset, options.work, encoder, layers) as cache:
+            rows += [measure(dataset, cache, head, options.seed) for head in options.heads]
+    best = max(100 * row["test"]["accuracy"]["value"] for row in rows)
+    verdict = "reached" if best >= TARGETS.get(name, 0) else "missed"
+    print(f"best {best:.2f}; target {TARGETS.get(name)}: {verdict}; published {PUBLISHED.get(name)}")
+    summary = {"set": name, "parts": sizes, "published": PUBLISHED.get(name), "target": TARGETS.get(name)}
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / f"families_{name}.json", summary | {"best": round(best, 2), "verdict": verdict, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

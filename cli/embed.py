@@ -1,0 +1,137 @@
+"""`esmcls embed`: sequences into the workspace's cache, and a labelled set as its dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esmcls.errors import UsageError
+from esmcls_cli.options import PATH, common, integers, note, on_bad_option, progress, size, warn
+
+
+@click.command("embed")
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
+@click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: split by whole clusters.")
+@click.option(
+    "--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="`esmcls encoders` lists them."
+)
+@click.option("--layers", metavar="N,N,…", help="Layers side by side, 0 the embedding.  [default: the encoder's]")
+@click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
+@click.option("--window", type=click.IntRange(1), help="Residues of a window or chunk.")
+@click.option("--stride", type=click.IntRange(1), help="Residues from one window to the next.")
+@click.option("--pool", default="mean", show_default=True, help="mean, cls, max: one or more with commas between.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="auto: that of the encoder's cache here, else bf16 where the hardware has it.",
+)
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option("--chunks", is_flag=True, help="Keep the vector of each encoder input, too.")
+@click.option("--residues", is_flag=True, help="Keep the vector of each residue, too (large).")
+@click.option("--dry-run", is_flag=True, help="Say how many bytes and how much time it would take.")
+@click.option("--shard", metavar="I/N", help="Embed the I-th of N shares; run all N, anywhere, into one workspace.")
+@on_bad_option
+@common(devices=True, seed=True)
+def command(
+    inputs: tuple[str, ...],
+    validation: tuple[Path, ...],
+    test: tuple[Path, ...],
+    labels: Path | None,
+    clusters: Path | None,
+    workspace: Path,
+    encoder: str,
+    layers: str | None,
+    long: str,
+    window: int | None,
+    stride: int | None,
+    pool: str,
+    precision: str,
+    dtype: str,
+    chunks: bool,
+    residues: bool,
+    dry_run: bool,
+    shard: str | None,
+    on_bad_record: Any,
+    device: str,
+    seed: int,
+) -> int:
+    """Embed sequences into the workspace; what is there already is not embedded again.
+
+    INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, or `-`; packed or not.
+    If it has labels it becomes the workspace's dataset, else its vectors are only kept. Without INPUT: the dataset
+    again, in a fresh workspace the demo set.
+    """
+    from esmcls.intake import Intake, Sources, demo_set, take_in
+    from esmcls.jobs import Recipe, embed_in_workspace, plan_in_workspace
+    from esmcls.windows import parse_long
+    from esmcls.workspace import STATE, Workspace
+
+    place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
+    if not inputs and (validation or test or labels or clusters):
+        raise UsageError("--validation, --test, --labels and --clusters belong to an INPUT; name it, too")
+    if not inputs and place is not None and place.has_dataset:
+        note(f"no INPUT: the dataset of {workspace} again")
+        intake = Intake(place.dataset)
+    elif not inputs and place is not None and place.caches:
+        raise UsageError(f"no INPUT, and {workspace} has no dataset to embed again; name a file")
+    else:
+        note(*([] if inputs else ["no INPUT and a fresh workspace: the demo set"]))
+        files = inputs or (demo_set(),)
+        intake = take_in(Sources(files, validation, test, labels, clusters, on_bad_record), seed=seed)
+    kept = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
+    recipe = Recipe(
+        encoder,
+        integers(layers, "--layers"),
+        str(parse_long(long, window=window, stride=stride)),
+        precision,
+        dtype,
+        (*pool.split(","), *kept),
+    )
+    part = _shard(shard)
+    if dry_run:
+        plan = plan_in_workspace(place, intake, recipe, device=device, shard=part)
+        note(*intake.lines())
+        click.echo("\n".join(_plan_lines(plan)))
+        return 0
+    assert place is not None
+    report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
+    note(*intake.lines())
+    click.echo("\n".join(report.lines()))
+    for name in intake.names(report.too_large):
+        warn(f"{name}: too large for the memory; left out")
+    return 3 if intake.tally.bad or report.too_large else 0
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    part, _, parts = (text or "1/1").partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise UsageError(f"--shard {text}: give I/N, such as 1/4 for the first of four")
+    return int(part), int(parts)
+
+
+def _plan_lines(plan: Any) -> list[str]:
+    return [
+        f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
+        f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {_time(plan.seconds)}",
+        "nothing was written (--dry-run)",
+    ]
+
+
+def _time(seconds: float) -> str:
+    """Say a length of time.
+
+    Examples
+    --------
+    >>> _time(42.4), _time(600), _time(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,50 @@
+"""`esmcls import`: embeddings that another tool made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esmcls_cli.options import PATH, common, integers, note, warn
+
+
+@click.command("import")
+@click.argument("file", type=PATH)
+@click.option("--sequences", multiple=True, required=True, metavar="INPUT", help="Their sequences, joined by id.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+@click.option("--pool", default="mean", show_default=True, help="What to make of residue vectors: mean, cls or max.")
+@click.option("--layers", metavar="N,N,…", help="Layers to take of fair-esm's files.  [default: all]")
+@common(seed=True)
+def command(
+    file: Path,
+    sequences: tuple[str, ...],
+    labels: Path | None,
+    pool: str,
+    layers: str | None,
+    workspace: Path,
+    seed: int,
+) -> int:
+    """Bring the vectors of FILE into the workspace.
+
+    FILE is an npz or h5 of `esmcls export`, bio_embeddings or UniProt, or the folder that fair-esm's extract.py wrote.
+    Labelled sequences become the workspace's dataset.
+    """
+    from esmcls.intake import Sources
+    from esmcls.jobs import import_in_workspace
+    from esmcls.workspace import Workspace
+
+    place = Workspace.open(workspace, create=True)
+    sources = Sources(sequences, labels=labels)
+    report, told = import_in_workspace(
+        place, file, sources, pooling=pool, layers=integers(layers, "--layers"), seed=seed
+    )
+    note(*told)
+    click.echo(f"{report.imported:,} vectors imported")
+    for names, what in (
+        (report.without_sequence, "vectors without a sequence"),
+        (report.without_vector, "sequences without a vector"),
+    ):
+        if names:
+            warn(f"{len(names):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
+    return 3 if report.without_sequence else 0

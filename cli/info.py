@@ -1,0 +1,19 @@
+"""`esmcls info`: what a folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esmcls_cli.options import PATH, common
+
+
+@click.command("info")
+@click.argument("path", type=PATH, required=False, metavar="[PATH]")
+@common()
+def command(path: Path | None, workspace: Path) -> None:
+    """Say what PATH is: a workspace, a model, a cache or an encoder.  [default: the workspace]"""
+    from esmcls.about import about
+
+    click.echo("\n".join(about(workspace if path is None else path)))

@@ -1,0 +1,209 @@
+"""Options that commands share, and how commands speak: answers on stdout, what was met on the way on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esmcls.errors import FolderError, UnknownNameError, UsageError
+
+context_settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+DEFAULT_WORKSPACE = "esmcls-work"
+PATH = click.Path(path_type=Path)
+
+
+class Group(click.Group):
+    """Commands in the order given, each imported when it is wanted, with a hint where a name is unknown."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **{"no_args_is_help": False, **options})
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the work."""
+        return [*self.lazy, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing its file."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = importlib.import_module(f"esmcls_cli.{self.lazy[cmd_name]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name."""
+        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            raise UnknownNameError("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+def common(
+    *, workspace: bool = True, device: bool = False, devices: bool = False, seed: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options that it shares with others; `--quiet` and `--debug` always.
+
+    The command gets a device that is there, one unless it takes several (`devices`).
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if device or devices:
+            function = _with_device(function, devices)
+        options = [
+            (workspace, _WORKSPACE),
+            (device or devices, _DEVICE),
+            (seed, _SEED),
+            (True, _QUIET),
+            (True, _DEBUG),
+        ]
+        for wanted, option in reversed(options):
+            function = option(function) if wanted else function
+        return function
+
+    return decorate
+
+
+def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def command(*args: Any, device: str, **options: Any) -> Any:
+        from esmcls.encoder import resolve_device
+
+        if "," in device and not several:
+            raise UsageError(f"--device {device}: several devices are for esmcls embed alone; give one")
+        return function(*args, device=resolve_device(device), **options)
+
+    return command
+
+
+def _remember_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta["esmcls.quiet"] = value
+
+
+_WORKSPACE = click.option(
+    "-w",
+    "--workspace",
+    type=PATH,
+    default=Path(DEFAULT_WORKSPACE),
+    show_default=f"./{DEFAULT_WORKSPACE}",
+    help="Folder of the dataset, caches, models and reports.",
+)
+_DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:0,cuda:1 (a process each), mps, or auto."
+)
+_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Decides every random choice.")
+_QUIET = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_quiet,
+    help="Say nothing on stderr but errors and what was left out.",
+)
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+on_bad_option = click.option(
+    "--on-bad-record",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Stop at a record that cannot be used, or leave it out, list it and exit with 3.",
+)
+
+
+def is_quiet() -> bool:
+    """Return whether the running command was given `--quiet`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("esmcls.quiet"))
+
+
+def note(*lines: str) -> None:
+    """Say what was met on the way, on stderr, unless `--quiet`."""
+    if not is_quiet():
+        warn(*lines)
+
+
+def warn(*lines: str) -> None:
+    """Say on stderr what the user must know even with `--quiet`."""
+    for line in lines:
+        click.echo(f"esmcls: {line}", err=True)
+
+
+@contextlib.contextmanager
+def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with residues a second and the time left on stderr, where that is a terminal; give its update."""
+    from tqdm import tqdm
+
+    disable = True if is_quiet() else None  # None: only on a terminal
+    with tqdm(total=residues, unit="residue", unit_scale=True, disable=disable, dynamic_ncols=True) as bar:
+
+        def advance(residues: int, sequences: int) -> None:
+            bar.update(residues)
+
+        yield advance
+
+
+def output_file(path: Path) -> Path:
+    """Return `path`, having made sure that a file can appear there."""
+    if not path.parent.is_dir():
+        raise FolderError(path, "its folder does not exist", "make the folder, or write elsewhere")
+    if path.is_dir():
+        raise FolderError(path, "is a folder", "name a file")
+    return path
+
+
+def integers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Read `3,4,5`.
+
+    Examples
+    --------
+    >>> integers("3,4,5", "--layers")
+    (3, 4, 5)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: not whole numbers with commas between, such as 3,4,5") from None
+
+
+def size(nbytes: float) -> str:
+    """Say a number of bytes.
+
+    Examples
+    --------
+    >>> size(999), size(25_200), size(3.2e9)
+    ('999 bytes', '25.2 kB', '3.2 GB')
+    """
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes:.0f} bytes"
+
+
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """Lay out rows in columns, numbers to the right.
+
+    Examples
+    --------
+    >>> print(table([("encoder", "width"), ("kmer", 820), ("bundled", 1280)]))
+    encoder  width
+    kmer       820
+    bundled   1280
+    """
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    kinds = [all(cell == "–" or cell[:1].isdigit() for cell in column[1:]) for column in zip(*cells, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, kinds, strict=True)
+        ).rstrip()
+        for row in cells
+    )

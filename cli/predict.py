@@ -1,0 +1,65 @@
+"""`esmcls predict`: labels for new sequences."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, warn
+
+
+@click.command("predict")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--model", metavar="NAME_OR_FOLDER", help="[default: the workspace's best, by macro F1 on validation]")
+@click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
+@click.option(
+    "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes a sequence, likeliest first."
+)
+@click.option("--format", "format_", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
+@click.option("-o", "--output", type=PATH, help="File to write, whole or not at all.  [default: stdout]")
+@on_bad_option
+@common(device=True)
+def command(
+    inputs: tuple[str, ...],
+    workspace: Path,
+    model: str | None,
+    encoder: str | None,
+    top_k: int,
+    format_: str,
+    output: Path | None,
+    on_bad_record: Any,
+    device: str,
+) -> int:
+    """Give each sequence of INPUT its likeliest classes.
+
+    INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order.
+    """
+    from esmcls.prediction import open_model, predict_stream, write_predictions
+    from esmcls.readers import read_records
+    from esmcls.records import Tally
+
+    opened = open_model(workspace, model, device=device, encoder=encoder)
+    tally = Tally()
+    proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
+    with _writing(output) as handle:
+        written = write_predictions(predict_stream(opened, proteins, top_k), handle, format_)
+    note(*tally.lines(), f"model {opened.folder.name}: {written.records:,} records answered")
+    for name in written.left_out:
+        warn(f"{name}: too large for the memory; left without a label")
+    return 3 if tally.bad or written.left_out else 0
+
+
+@contextlib.contextmanager
+def _writing(output: Path | None) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        return
+    from esmcls.files import atomic_path
+
+    with atomic_path(output_file(output)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        yield handle

@@ -1,0 +1,110 @@
+"""What a folder or file of esmcls is, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from esmcls.artifact import MANIFEST, read_manifest
+from esmcls.cache import EmbeddingCache, EmbeddingSpec
+from esmcls.errors import FolderError
+from esmcls.records import PARTS
+from esmcls.workspace import STATE, Workspace
+
+
+def about(path: str | Path) -> list[str]:
+    """Say what a workspace, model folder, cache folder or encoder file holds.
+
+    Raises
+    ------
+    FolderError
+        If it is none of these.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FolderError(path, "no such file or folder", "give a workspace, a model, a cache or an encoder file")
+    for name, describe in _KINDS.items():
+        if (path / name).is_file():
+            return list(describe(path))
+    if path.suffix == ".safetensors" or (path / "config.json").is_file() or path.suffix == ".pt":
+        return list(_encoder(path))
+    raise FolderError(
+        path, "neither a workspace, nor a model, a cache or an encoder", "esmcls embed and esmcls fit make them"
+    )
+
+
+def _workspace(path: Path) -> Iterator[str]:
+    place = Workspace.open(path)
+    state = place.state()
+    yield f"workspace {path}"
+    if (known := state["dataset"]) is None:
+        yield "dataset: none"
+    else:
+        yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {known['classes']:,} classes"
+        parts = ", ".join(f"{known['parts'].get(part, 0):,} {part}" for part in PARTS)
+        yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
+    for entry in place.caches:
+        yield f"cache: {_spec(entry.spec)} in {entry.folder}"
+    best = place.best_model() if place.models() else None
+    for folder in place.models():
+        yield f"model: {folder.name}, {_model_line(folder)}{' (best)' if folder == best else ''}"
+
+
+def _model(path: Path) -> Iterator[str]:
+    one = read_manifest(path)
+    yield f"model {path}"
+    yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
+    yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
+    yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} classes, seed {one.seed}"
+    yield f"validation: {_scores(one.validation)}"
+    yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
+
+
+def _model_line(path: Path) -> str:
+    one = read_manifest(path)
+    return f"{one.head} on {one.spec.encoder}, {len(one.classes):,} classes, validation {_scores(one.validation)}"
+
+
+def _scores(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(scores.items()) if name != "n") or "none"
+
+
+def _cache(path: Path) -> Iterator[str]:
+    with EmbeddingCache.open(path) as cache:
+        yield from about_cache(cache)
+
+
+def about_cache(cache: EmbeddingCache) -> list[str]:
+    """Say what a cache holds."""
+    return [
+        f"cache {cache.folder}",
+        f"vectors: {_spec(cache.spec)}, encoder digest {cache.spec.digest[:12]}",
+        f"sequences: {len(cache):,}; segments: {cache.segments}; bytes: {cache.nbytes:,}",
+    ]
+
+
+def _spec(spec: EmbeddingSpec) -> str:
+    layers = f"layers {','.join(map(str, spec.layers))}, " if spec.layers else ""
+    return (
+        f"{spec.encoder}, {layers}{spec.width:,} numbers as {spec.dtype}, {'+'.join(spec.poolings)}, "
+        f"long {spec.long}, {spec.precision}"
+    )
+
+
+def _encoder(path: Path) -> Iterator[str]:
+    from esmcls.weights import default_layers, load_state, state_digest
+
+    config, state = load_state(path)
+    yield f"encoder {path}"
+    yield f"ESM-2: {config.layers} layers, width {config.width}, {config.heads} heads"
+    yield f"parameters: {sum(tensor.numel() for tensor in state.values()):,}, digest {state_digest(state)[:12]}"
+    if layers := default_layers(path):
+        yield f"default layers: {','.join(map(str, layers))}"
+
+
+_KINDS: Final[dict[str, Callable[[Path], Iterator[str]]]] = {
+    STATE: _workspace,
+    MANIFEST: _model,
+    "spec.json": _cache,
+}

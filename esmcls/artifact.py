@@ -1,0 +1,333 @@
+"""Model folders: a fitted head, what it was fitted on and what it reached; all that predict needs but the encoder.
+
+models/<name>/
+    manifest.json      format 1: see `Manifest`; with the sha256 of every other file
+    …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import esmcls
+from esmcls.encoder import Encoder, load_encoder
+from esmcls.errors import (
+    EncoderMismatchError,
+    EsmclsError,
+    ModelError,
+    NonFiniteError,
+    SequenceTooLargeError,
+    UsageError,
+)
+from esmcls.features import Features
+from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
+from esmcls.heads import Head, load_head, parse_settings
+from esmcls.records import clean_sequence
+from esmcls.spec import EmbeddingSpec
+from esmcls.types import Indices, Probabilities, Vectors
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers of a model depend on."""
+    import torch
+
+    return {
+        "esmcls": esmcls.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is and where it is from.
+
+    Parameters
+    ----------
+    head : str
+        Registered name.
+    config : dict
+        Every knob, with what was chosen on validation.
+    classes : tuple of str
+    class_counts : tuple of int
+        Training members of each class.
+    spec : EmbeddingSpec
+        Of the vectors; the encoder's digest is in it.
+    pooling : str
+    dataset_digest, split_digest : str
+    seed : int
+    validation : dict
+        accuracy and macro_f1 on rows that were not fitted on, and n, their number.
+    n_train : int
+    versions : dict
+    files : dict
+        sha256 of each file of the folder; filled in by `save_model`.
+    """
+
+    head: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    spec: EmbeddingSpec
+    pooling: str
+    dataset_digest: str
+    split_digest: str
+    seed: int
+    validation: dict[str, float]
+    n_train: int
+    versions: dict[str, str] = field(default_factory=versions)
+    files: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what manifest.json holds."""
+        flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return flat | {
+            "spec": self.spec.to_json(),
+            "classes": list(self.classes),
+            "class_counts": list(self.class_counts),
+        }
+
+    @classmethod
+    def from_json(cls, flat: dict[str, Any]) -> Manifest:
+        """Read what `to_json` gave; keys that are missing or unknown raise TypeError or KeyError."""
+        tuples = {name: tuple(flat[name]) for name in ("classes", "class_counts")}
+        return cls(**flat | tuples | {"spec": EmbeddingSpec.from_json(flat["spec"])})
+
+
+def save_model(folder: str | Path, head: Head, manifest: Manifest) -> Path:
+    """Write a model folder, whole or not at all; a model that is there already stays until the new one is whole.
+
+    Raises
+    ------
+    ModelError
+        If `folder` exists and is no model: it is never replaced.
+    """
+    folder = Path(folder)
+    _restore(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(folder, "exists and is no model folder", "choose another name (--name) or move it away")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        _write(temporary, head, manifest)
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write(folder: Path, head: Head, manifest: Manifest) -> None:
+    folder.mkdir()
+    head.save(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        fsync_file(path)
+    digests = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+    write_json(folder / MANIFEST, dataclasses.replace(manifest, files=digests).to_json())
+
+
+def _previous(folder: Path) -> Path:
+    """Where a replaced model lies between the two renames of a swap."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _swap(new: Path, folder: Path) -> None:
+    previous = _previous(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, previous)
+    os.replace(new, folder)
+    fsync_folder(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _restore(folder: Path) -> None:
+    """Put back the model that a crash between the two renames of a swap left aside."""
+    if not folder.exists() and _previous(folder).exists():
+        os.replace(_previous(folder), folder)
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read a model folder's manifest alone.
+
+    Raises
+    ------
+    ModelError
+        If the folder is missing, not a model, damaged, or of a newer format.
+    """
+    folder = Path(folder)
+    _restore(folder)
+    if not folder.is_dir():
+        raise ModelError(folder, "no such model folder", "fit one: esmcls fit")
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(folder, f"holds no {MANIFEST}, so it is no model", "give a folder that esmcls fit wrote")
+    try:
+        flat = read_json(folder / MANIFEST)
+        number = int(flat["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(folder / MANIFEST, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+    if number > FORMAT:
+        raise ModelError(folder, f"is of format {number}, newer than the {FORMAT} known here", "update esmcls")
+    try:
+        return Manifest.from_json(flat)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(folder / MANIFEST, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(path, "is missing", "copy the whole model folder, or fit again")
+        if sha256_file(path) != digest:
+            raise ModelError(
+                path, "is not as it was written (sha256 differs)", "copy the model folder anew, or fit again"
+            )
+
+
+def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | Encoder | None = None) -> Model:
+    """Read a model folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    device : str
+        For head and encoder.
+    encoder : str, Path or Encoder, optional
+        Where the encoder's weights lie, if not where its name says, or an open encoder. It is opened when first needed.
+
+    Raises
+    ------
+    ModelError
+        If the folder is missing, no model, damaged, or of a newer format.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    _check_files(folder, manifest)
+    head_class = load_head(manifest.head)
+    try:
+        config = parse_settings(head_class.Config, manifest.config)
+        head = head_class.load(folder, config, manifest.classes, device)
+    except EsmclsError as error:
+        raise ModelError(folder, f"cannot be read ({error})", "fit again") from error
+    except Exception as error:  # what a damaged file makes a reader raise is the reader's own
+        raise ModelError(folder, f"cannot be read ({type(error).__name__}: {error})", "fit again") from error
+    return Model(folder, manifest, head, device, encoder)
+
+
+@dataclass
+class Model:
+    """A head and its encoder: sequences in, classes out.
+
+    Parameters
+    ----------
+    folder : Path
+    manifest : Manifest
+    head : Head
+    device : str
+    source : str, Path, Encoder or None
+        Where the encoder is from; None for where its name says.
+    """
+
+    folder: Path
+    manifest: Manifest
+    head: Head
+    device: str = "cpu"
+    source: str | Path | Encoder | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the columns of `predict_proba`."""
+        return self.manifest.classes
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, opened when first asked for.
+
+        Raises
+        ------
+        EncoderMismatchError
+            If it is not the one that the head was fitted on.
+        UsageError
+            If an open encoder was given that takes other layers or treats long sequences in another way.
+        """
+        spec, source = self.manifest.spec, self.source
+        if source is None or isinstance(source, (str, Path)):
+            name = spec.encoder if source is None else str(source)
+            options: dict[str, Any] = {"layers": spec.layers, "long": spec.long, "precision": spec.precision}
+            source = load_encoder(name, **options, device=self.device)
+        if source.digest != spec.digest:
+            raise EncoderMismatchError(spec.digest, source.digest, source.name)
+        if (tuple(source.layers), source.long) != (spec.layers, spec.long):
+            difference = EmbeddingSpec.of(source, spec.dtype, spec.poolings).difference(spec)
+            raise UsageError(f"encoder {source.name} is not opened as for the model: {difference}; open it alike")
+        return source
+
+    def features(self, sequences: Sequence[str]) -> Features:
+        """Embed sequences as the training rows were: each distinct one once, rounded as the cache stores them.
+
+        Raises
+        ------
+        SequenceTooLargeError
+            If one does not fit into memory alone; its index is that in `sequences`.
+        NonFiniteError
+            If a vector holds NaN or infinity.
+        """
+        cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
+        place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
+        try:
+            vectors = self._embed(list(place))
+        except SequenceTooLargeError as error:
+            first = cleaned.index(list(place)[error.index])
+            raise SequenceTooLargeError(first, len(cleaned[first])) from None
+        rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
+        return Features.from_arrays({self.manifest.pooling: vectors[rows]}, sequences=cleaned)
+
+    def _embed(self, sequences: list[str]) -> Vectors:
+        """Return the pooled vectors (n, width) in the dtype of the cache."""
+        spec, pooling, start = self.manifest.spec, self.manifest.pooling, 0
+        out = np.zeros((len(sequences), spec.width), dtype=spec.dtype)
+        for count in self.encoder.batches(len(sequence) for sequence in sequences):
+            batch = sequences[start : start + count]
+            try:
+                vectors = self.encoder.encode(batch, (pooling,)).pooled[pooling]
+            except SequenceTooLargeError as error:
+                raise SequenceTooLargeError(start + error.index, len(batch[error.index])) from None
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
+                out[start : start + count] = vectors
+            start += count
+        for row in np.flatnonzero(~np.isfinite(out).all(1))[:1]:
+            raise NonFiniteError(
+                sequences[row], f"its vector is not finite as {spec.dtype}", "embed with --dtype float32"
+            )
+        return out
+
+    def top_k(self, sequences: Sequence[str], k: int = 1) -> tuple[Indices, Probabilities]:
+        """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""
+        return self.head.top_k(self.features(sequences), k)
+
+    def predict(self, sequences: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
+        """Return the k best classes of each sequence with their probabilities, likeliest first."""
+        codes, probabilities = self.top_k(sequences, k)
+        pairs = zip(codes.tolist(), probabilities.tolist(), strict=True)
+        return [[(self.classes[code], value) for code, value in zip(*row, strict=True)] for row in pairs]
+
+    def predict_proba(self, sequences: Sequence[str]) -> Probabilities:
+        """Return probabilities, float32 (n, classes)."""
+        return self.head.predict_proba(self.features(sequences))

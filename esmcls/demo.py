@@ -1,0 +1,215 @@
+"""The main job on the bundled set, without network: embed, fit, evaluate beside baselines, and predict.
+
+The random-weight encoder that stands in the table exists here alone, in a temporary folder: it shows what an encoder's
+shape gives without anything learned, and is never a substitute for one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from esmcls.assessment import assess
+from esmcls.dataset import Dataset
+from esmcls.encoder import BUNDLED
+from esmcls.errors import WorkspaceError
+from esmcls.evaluation import Evaluation
+from esmcls.files import atomic_path
+from esmcls.fitting import fit_head
+from esmcls.intake import Intake, Sources, demo_set, take_in
+from esmcls.jobs import Progress, Recipe, embed_in_workspace
+from esmcls.prediction import Written, open_model, predict_stream, write_predictions
+from esmcls.records import Protein
+from esmcls.workspace import Workspace
+
+RANDOM: Final = "random weights"
+FASTA: Final = "unknown.fasta"
+PREDICTIONS: Final = "predictions.tsv"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the demo runs on; the defaults are the demo.
+
+    Parameters
+    ----------
+    data : Path, optional
+        Labelled set; default the bundled one.
+    encoder : str
+        The encoder that the workspace is left with.
+    baselines : tuple of str
+        Encoders that stand beside it in the table.
+    random : bool
+        Whether one of the encoder's shape with random weights does, too.
+    heads : tuple of str
+    """
+
+    data: Path | None = None
+    encoder: str = BUNDLED
+    baselines: tuple[str, ...] = ("composition", "kmer")
+    random: bool = True
+    heads: tuple[str, ...] = ("linear", "knn")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a head on an encoder's vectors, measured on the test part."""
+
+    encoder: str
+    head: str
+    evaluation: Evaluation
+
+    def cells(self) -> tuple[str, ...]:
+        """Return encoder, head, and accuracy and macro F1 in percent, each with its 95 % interval."""
+        shown = []
+        for name in ("accuracy", "macro_f1"):
+            interval = self.evaluation.metrics[name]
+            shown += [f"{100 * interval.value:.1f}", f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"]
+        return (self.encoder, self.head, *shown)
+
+
+HEADER: Final = ("encoder", "head", "accuracy %", "95 %", "macro F1 %", "95 %")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo left.
+
+    Parameters
+    ----------
+    folder : Path
+        The workspace.
+    rows : list of Row
+        The table, baselines first.
+    model : str
+        The workspace's best model.
+    fasta, predictions : Path
+        Sequences of the test part, and what the best model says of them.
+    """
+
+    folder: Path
+    rows: list[Row]
+    model: str
+    fasta: Path
+    predictions: Path
+
+
+def run_demo(
+    folder: str | Path,
+    options: Options = Options(),
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    say: Say = lambda line: None,
+    progress: Progress | None = None,
+) -> Demo:
+    """Run the main job and leave a workspace with models and predictions.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A new workspace, or one that an earlier demo left.
+    options : Options
+    seed : int
+        Of the split, the heads and the random weights.
+    device : str
+    say : callable
+        Told what is being done.
+    progress : callable, optional
+        From the residues to embed to a context manager that gives the function to tell of those embedded.
+
+    Raises
+    ------
+    WorkspaceError
+        If the folder is a workspace with another dataset.
+    """
+    data = options.data or demo_set()
+    intake = take_in(Sources((data,)), seed=seed)
+    dataset, bench = intake.dataset, _Bench(options.heads, seed, device, say, progress)
+    assert isinstance(dataset, Dataset)  # since it is labelled
+    workspace = _begin(Path(folder), intake)
+    say(f"{len(dataset):,} sequences of {len(set(dataset.labels)):,} classes")
+    with tempfile.TemporaryDirectory(prefix="esmcls-demo-") as temporary:
+        rows: list[Row] = []
+        for number, (name, source) in enumerate(_baselines(options, Path(temporary), seed)):
+            beside = _begin(Path(temporary) / str(number), intake)
+            rows += bench.measure(beside, name, source)
+    rows += bench.measure(workspace, options.encoder, options.encoder)
+    best = workspace.best_model()
+    say(f"predicting with the best model, {best.name}")
+    fasta, predictions = _predict(workspace, best, dataset.part("test"), device)
+    return Demo(Path(folder), rows, best.name, fasta, predictions)
+
+
+def _begin(folder: Path, intake: Intake) -> Workspace:
+    workspace = Workspace.open(folder, create=True)
+    assert isinstance(intake.dataset, Dataset)
+    assert intake.report is not None
+    if workspace.has_dataset and workspace.dataset_digest != intake.dataset.digest():
+        raise WorkspaceError(folder, "holds another dataset", "name a new folder for the demo (-w DIR)")
+    workspace.set_dataset(intake.dataset, intake.report, intake.files)
+    return workspace
+
+
+def _baselines(options: Options, folder: Path, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield the name of each encoder to stand beside, and what to open it by."""
+    yield from zip(options.baselines, options.baselines, strict=True)
+    if options.random:
+        yield RANDOM, str(save_random_encoder(folder / "random.safetensors", options.encoder, seed))
+
+
+def save_random_encoder(path: Path, like: str, seed: int) -> Path:
+    """Write an ESM-2 of another's shape and default layers with the random weights that torch begins with."""
+    import torch
+
+    from esmcls.model import ESM2
+    from esmcls.weights import default_layers, find_weights, load_state, save_state
+
+    weights = find_weights(like)
+    config, _ = load_state(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = ESM2(config).state_dict()
+    save_state(path, config, state, layers=default_layers(weights))
+    return path
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Measures each head on each encoder's vectors in the same way."""
+
+    heads: tuple[str, ...]
+    seed: int
+    device: str
+    say: Say
+    progress: Progress | None
+
+    def measure(self, workspace: Workspace, name: str, source: str) -> list[Row]:
+        """Embed, fit and evaluate; `source` is what the encoder is opened by."""
+        self.say(f"embedding with {name}")
+        embed_in_workspace(
+            workspace, Intake(workspace.dataset), Recipe(source), device=self.device, progress=self.progress
+        )
+        rows = []
+        for head in self.heads:
+            fitted = fit_head(workspace, head, seed=self.seed, device=self.device)
+            model = open_model(workspace.folder, str(fitted.folder), device=self.device, encoder=source)
+            rows.append(Row(name, head, assess(model, workspace, seed=self.seed).evaluation))
+        return rows
+
+
+def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> tuple[Path, Path]:
+    fasta, predictions = workspace.folder / FASTA, workspace.folder / PREDICTIONS
+    proteins = [Protein(*pair) for pair in zip(part.ids, part.sequences, strict=True)]
+    with atomic_path(fasta) as temporary:
+        temporary.write_text("".join(f">{one.id}\n{one.sequence}\n" for one in proteins), encoding="utf-8")
+    with atomic_path(predictions) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        _: Written = write_predictions(
+            predict_stream(open_model(workspace.folder, str(model), device=device), proteins), handle
+        )
+    return fasta, predictions

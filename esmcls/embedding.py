@@ -1,0 +1,273 @@
+"""From sequences to the cache: each distinct one once, resumed by content, read, encoded and written at the same time.
+
+Batches are planned greedily over the sequences that are missing, in input order, and segments end where batches
+end. So a run that goes on after an interruption plans the batches that the first one would have: same vectors,
+bit for bit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from esmcls.background import BackgroundWriter, prefetch
+from esmcls.cache import EmbeddingCache
+from esmcls.encoder import Embedded, Encoder, load_encoder
+from esmcls.errors import CacheError, SequenceTooLargeError
+from esmcls.missing import EmbedReport, Item, Missing, Progress, Shard, Teller, plan_batches
+from esmcls.records import clean_sequence
+from esmcls.spec import EmbeddingSpec
+from esmcls.types import Residues
+from esmcls.windows import parse_long, positions_of
+
+__all__ = [
+    "EmbedReport",
+    "Missing",
+    "Progress",
+    "RunPlan",
+    "Shard",
+    "embed",
+    "embed_into",
+    "embed_items",
+    "plan_run",
+]
+
+SAMPLE_SEQUENCES: Final = 48
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do.
+
+    Parameters
+    ----------
+    distinct, cached, missing, residues : int
+        Distinct sequences, how many of them are there, how many are not, and the residues of these.
+    nbytes : int
+        Disk space that the new ones take.
+    seconds : float
+        Estimated from a sample of them.
+    """
+
+    distinct: int
+    cached: int
+    missing: int
+    residues: int
+    nbytes: int
+    seconds: float
+
+
+def embed_into(
+    cache: EmbeddingCache,
+    encoder: Encoder,
+    sequences: Iterable[str],
+    *,
+    progress: Progress | None = None,
+    shard: Shard = (1, 1),
+) -> EmbedReport:
+    """Embed what the cache does not hold yet.
+
+    Memory stays flat for any number of sequences, but for 16 bytes of key a distinct one. On an exception, Ctrl-C
+    among them, what is finished is sealed before it is raised.
+
+    Parameters
+    ----------
+    cache : EmbeddingCache
+        Of the encoder's spec.
+    encoder : Encoder
+    sequences : iterable of str
+        Upper-case residues; gone through once.
+    progress : callable, optional
+        Called with (residues, sequences) that are done since the last call.
+    shard : (int, int)
+        (i, n) embeds the i-th of n parts only, 1-based.
+
+    Raises
+    ------
+    CacheError
+        If the encoder is not of the cache's spec, or the cache cannot be written.
+    NonFiniteError
+        If a vector is not finite; nothing of its batch is stored.
+    """
+    items = Missing(cache, sequences, shard)
+    return embed_items(cache, encoder, items, items.report, progress)
+
+
+def embed_items(
+    cache: EmbeddingCache,
+    encoder: Encoder,
+    items: Iterable[Item],
+    report: EmbedReport,
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """Embed items that are distinct and missing, and complete the report; see `embed_into`."""
+    if difference := cache.spec.difference(EmbeddingSpec.of(encoder, cache.spec.dtype, cache.spec.poolings)):
+        raise CacheError(cache.folder, f"this cache is of another spec ({difference})", "choose another folder for it")
+    started, keep = time.monotonic(), "".join(cache.spec.ragged)
+
+    def append(batch: tuple[list[str], Embedded]) -> None:
+        cache.append(*batch)
+
+    batches, tell = prefetch(plan_batches(encoder, items)), Teller(progress, report)
+    try:
+        with BackgroundWriter(append) as writer:
+            for batch in batches:
+                kept, embedded = _encode(encoder, batch, cache.spec, keep, report)
+                if embedded is not None:
+                    writer.put(([sequence for _, sequence in kept], embedded))
+                    _count(report, kept, embedded)
+                tell(sum(len(sequence) for _, sequence in batch), len(batch))
+        tell(0, 0)
+    finally:
+        batches.close()
+        cache.flush()
+        report.seconds = time.monotonic() - started
+    return report
+
+
+def _encode(
+    encoder: Encoder, batch: list[Item], spec: EmbeddingSpec, keep: str, report: EmbedReport
+) -> tuple[list[Item], Embedded | None]:
+    """Encode a batch without what does not fit into memory, which is reported."""
+    while batch:
+        try:
+            return batch, encoder.encode([sequence for _, sequence in batch], spec.pooled, keep)
+        except SequenceTooLargeError as error:
+            report.too_large.append(batch[error.index][0])
+            batch = batch[: error.index] + batch[error.index + 1 :]
+    return batch, None
+
+
+def _count(report: EmbedReport, batch: list[Item], embedded: Embedded) -> None:
+    lengths = np.array([len(sequence) for _, sequence in batch])
+    report.embedded += len(batch)
+    report.residues += int(lengths.sum())
+    report.cut += int(((embedded.inputs > 1) | (embedded.seen < lengths)).sum())
+    report.unseen += int((lengths - embedded.seen).sum())
+
+
+def plan_run(
+    cache: EmbeddingCache, encoder: Encoder, sequences: Iterable[str], *, shard: Shard = (1, 1), seed: int = 0
+) -> RunPlan:
+    """Say what `embed_into` would take, from the time of a random sample of what is missing; nothing is written.
+
+    Parameters
+    ----------
+    cache, encoder, sequences, shard
+        As for `embed_into`.
+    seed : int
+        Of the sample.
+    """
+    missing, chance = Missing(cache, sequences, shard), random.Random(seed)
+    sample: list[str] = []
+    count = residues = vectors = 0
+    for count, (_, sequence) in enumerate(missing, start=1):
+        residues += len(sequence)
+        vectors += _ragged_rows(cache.spec, len(sequence))
+        if len(sample) < SAMPLE_SEQUENCES:
+            sample.append(sequence)
+        elif (place := chance.randrange(count)) < SAMPLE_SEQUENCES:  # a reservoir: every one with the same chance
+            sample[place] = sequence
+    one = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
+    nbytes = count * (48 + one * len(cache.spec.pooled)) + one * vectors  # 48: key, length, inputs
+    rate = _measure(encoder, sample, cache.spec) if sample else 0.0
+    return RunPlan(missing.report.distinct, missing.report.cached, count, residues, nbytes, rate * residues)
+
+
+def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:
+    """Return how many vectors are stored of a sequence besides the pooled ones."""
+    if not spec.ragged:
+        return 0
+    cuts = parse_long(spec.long).cut(length)
+    return (
+        len(cuts) if spec.ragged == ("chunk",) else len(np.unique(np.concatenate([positions_of(cut) for cut in cuts])))
+    )
+
+
+def _measure(encoder: Encoder, sample: Sequence[str], spec: EmbeddingSpec) -> float:
+    """Return the seconds a residue takes, after a first call that warms up."""
+    keep = "".join(spec.ragged)
+    encoder.encode(sample[:1], spec.pooled, keep)
+    started = time.perf_counter()
+    for batch in plan_batches(encoder, enumerate(sample)):
+        _encode(encoder, batch, spec, keep, EmbedReport())
+    return (time.perf_counter() - started) / max(1, sum(map(len, sample)))
+
+
+def embed(
+    sequences: Sequence[str],
+    encoder: str | Encoder = "bundled",
+    *,
+    layers: Sequence[int] | None = None,
+    precision: str = "auto",
+    long: str = "balanced",
+    pooling: str = "mean",
+    device: str = "cpu",
+    cache: str | Path | None = None,
+) -> Residues:
+    """Embed sequences.
+
+    Parameters
+    ----------
+    sequences : sequence of str
+        Lower case, a `*` at the end and J are put right as in files.
+    encoder : str or Encoder
+        A name, see `load_encoder`, or an open one, for which the next three and `device` are of no account.
+    layers : sequence of int, optional
+    precision : str
+    long : str
+    pooling : {"mean", "cls", "max"}
+    device : str
+    cache : str or Path, optional
+        A folder to keep the vectors in, as float16, in a subfolder for each spec; default none.
+
+    Returns
+    -------
+    float32 array, (n, width)
+
+    Raises
+    ------
+    SequenceError
+        If a text is no protein sequence.
+    SequenceTooLargeError
+        If a sequence does not fit into memory; with a cache, the others are kept there.
+
+    Examples
+    --------
+    >>> embed(["MKTAYIAKQR", "MLE"], encoder="composition").shape
+    (2, 25)
+    """
+    cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder, layers=layers, long=long, precision=precision, device=device)
+    if cache is not None:
+        return _embed_cached(cleaned, encoder, pooling, Path(cache))
+    distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
+    vectors = np.empty((len(distinct), encoder.width), dtype=np.float32)
+    for batch in plan_batches(encoder, enumerate(distinct)):
+        try:
+            pooled = encoder.encode([sequence for _, sequence in batch], (pooling,)).pooled[pooling]
+        except SequenceTooLargeError as error:
+            raise _too_large(cleaned, batch[error.index][1]) from error
+        vectors[batch[0][0] : batch[-1][0] + 1] = pooled
+    return vectors[[distinct[sequence] for sequence in cleaned]]
+
+
+def _embed_cached(sequences: list[str], encoder: Encoder, pooling: str, root: Path) -> Residues:
+    """Embed through the cache of this spec in a folder of caches."""
+    spec = EmbeddingSpec.of(encoder, poolings=(pooling,))
+    with EmbeddingCache.open(root / spec.key(), spec) as cache:
+        report = embed_into(cache, encoder, sequences)
+        if report.too_large:
+            raise _too_large(sequences, sequences[report.too_large[0]])
+        return cache.read(sequences, pooling).astype(np.float32)
+
+
+def _too_large(sequences: Sequence[str], sequence: str) -> SequenceTooLargeError:
+    return SequenceTooLargeError(sequences.index(sequence), len(sequence))

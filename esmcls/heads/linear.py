@@ -1,0 +1,279 @@
+"""The linear head: multinomial logistic regression on whitened rows, warm-started by ridge regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esmcls.errors import UsageError
+from esmcls.features import Features
+from esmcls.heads import Log
+from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, class_factors, hold_out, score, training_vectors
+from esmcls.heads.descent import Descent, linear_layer
+from esmcls.heads.ridge import Ridge, Scaling
+from esmcls.labels import Labels
+from esmcls.training import Plan, run
+from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PENALTIES = (0.001, 0.01, 0.1, 1.0)
+"""Ridge penalties to choose from, in mean eigenvalues of XᵀX."""
+SCALES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0)
+"""Factors that turn a ridge regression's outputs (0 to 1) into logits."""
+LOGITS = 1 << 24
+"""Logits that are held at a time: 64 MiB, whatever the number of classes."""
+
+Held = tuple[Vectors, Labels]
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """Every knob of the linear head; None is chosen on validation.
+
+    Parameters
+    ----------
+    whiten : bool
+        Whiten the rows by their within-class covariance and bring them to one length; else standardise the columns.
+    shrinkage : float, optional
+        Of that covariance towards a multiple of the identity, 0 to 1; chosen with the ridge regression.
+    epochs : int
+        Length of the cosine schedule in passes over the training rows; 0 leaves the ridge regression as it is.
+    lr, weight_decay : float
+        Of AdamW.
+    batch : int
+        Rows a step.
+    smoothing : float
+        Share of a label's mass that is spread over all classes.
+    class_weights : {"none", "balanced", "sqrt"}
+        A row counts 1, 1 / n or 1 / sqrt(n) for the n rows of its class.
+    warm_start : bool
+        Begin at the closed-form ridge regression instead of at zero.
+    ridge_weights : {"none", "balanced", "sqrt"}
+        As `class_weights`, in the ridge regression.
+    ridge : float, optional
+        Its penalty, in mean eigenvalues of XᵀX.
+    scale : float, optional
+        Its outputs times this are the first logits.
+    patience : int
+        Epochs without a better macro F1 on validation before training stops; 0 for never.
+    stop : int, optional
+        Epochs after which training stops: the best on validation.
+    pooling : str
+        The pooled vectors to take.
+    """
+
+    whiten: bool = True
+    shrinkage: float | None = None
+    epochs: int = 8
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    batch: int = 256
+    smoothing: float = 0.1
+    class_weights: Literal["none", "balanced", "sqrt"] = "sqrt"
+    warm_start: bool = True
+    ridge_weights: Literal["none", "balanced", "sqrt"] = "sqrt"
+    ridge: float | None = None
+    scale: float | None = None
+    patience: int = 3
+    stop: int | None = None
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("epochs", 0, 1e6), ("batch", 1, 1e6), ("smoothing", 0, 0.999), ("lr", 0, 1e3)):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"setting {name}: {getattr(self, name)} is not from {low} to {high:g}")
+        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
+            raise UsageError(f"setting shrinkage: {self.shrinkage} is not from 0 to 1")
+        if self.ridge is not None and self.ridge <= 0:
+            raise UsageError(f"setting ridge: {self.ridge} is not above 0")
+
+
+class LinearHead:
+    """Multinomial logistic regression.
+
+    Examples
+    --------
+    >>> vectors = np.array([[0, 1], [0, 2], [5, 1], [5, 2]], dtype=np.float32)
+    >>> head = LinearHead().fit(Features.from_arrays(vectors), Labels.from_names(["a", "a", "b", "b"]))
+    >>> head.top_k(Features.from_arrays(vectors), 1)[0].ravel().tolist()
+    [0, 0, 1, 1]
+    """
+
+    Config: ClassVar[type[LinearConfig]] = LinearConfig
+
+    def __init__(self, config: LinearConfig | None = None, device: str = "cpu") -> None:
+        self.config = self.chosen = config or LinearConfig()
+        self.device = device
+        self.classes: tuple[str, ...] = ()
+        self.scores: dict[str, float] = {}
+
+    def fit(
+        self,
+        x: Features,
+        labels: Labels,
+        validation: tuple[Features, Labels] | None = None,
+        seed: int = 0,
+        log: Log | None = None,
+    ) -> Self:
+        """Fit; see `esmcls.heads.Head`."""
+        vectors = training_vectors(x, labels, self.config.pooling)
+        self.classes, self.chosen, self.scores = labels.classes, self.config, {}
+        if validation is not None and len(validation[0]):
+            held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
+            self._fit(vectors, labels, (held, validation[1]), seed, log)
+            return self
+        rows, choose = hold_out(labels.codes, seed)
+        if len(choose):
+            self._fit(vectors[rows], labels.take(rows), (vectors[choose], labels.take(choose)), seed, log)
+        self._fit(vectors, labels, None, seed, log)
+        return self
+
+    def _fit(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+        """Fit with what is chosen; make the open choices on the held rows."""
+        self.model = linear_layer(vectors.shape[1], len(self.classes), self.device)
+        nn.init.zeros_(self.model.weight)
+        nn.init.zeros_(self.model.bias)
+        within = WithinClass.of(vectors, labels.codes, labels.n_classes, self.device) if self.chosen.whiten else None
+        self._scale_rows(vectors, within)
+        if self.chosen.warm_start:
+            self._start_warm(vectors, labels, within, held)
+        self._descend(vectors, labels, held, seed, log)
+        self.model.requires_grad_(False)
+        if held is not None:
+            self.scores = score(held[1], self._best(held[0]))
+
+    def _scale_rows(self, vectors: Vectors, within: WithinClass | None) -> None:
+        if within is None:
+            self.scaling: Scaling | Whitening = Scaling.of(vectors)
+        else:
+            self.scaling = within(SHRINKAGES[1] if self.chosen.shrinkage is None else self.chosen.shrinkage)
+
+    def _prepare(self, block: Tensor) -> Tensor:
+        """Return float32 rows (n, width) as the layer takes them, of mean square 1 or thereabouts."""
+        if isinstance(self.scaling, Whitening):
+            return self.scaling.unit(block) * math.sqrt(block.shape[1])
+        return self.scaling(block)
+
+    def _start_warm(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held | None) -> None:
+        """Set the layer to the ridge regression; choose shrinkage, penalty and scale where they are open."""
+        if held is not None:
+            held = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
+            self._choose_ridge(vectors, labels, within, held)
+        self._set(*self._ridge(vectors, labels).solve(self.chosen.ridge or PENALTIES[2]))
+        if held is not None and self.chosen.scale is None:
+            self.chosen = replace(self.chosen, scale=self._choose_scale(held))
+        self._set(*(tensor * (self.chosen.scale or SCALES[2]) for tensor in (self.model.weight, self.model.bias)))
+
+    def _ridge(self, vectors: Vectors, labels: Labels) -> Ridge:
+        factors = class_factors(labels.counts(), self.chosen.ridge_weights)
+        return Ridge.of(vectors, labels.codes, factors, self._prepare, self.device)
+
+    def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held) -> None:
+        """Take the shrinkage and penalty with the best macro F1 on the held rows; the first of equals."""
+        chosen, best = self.chosen, -1.0
+        fixed = chosen.shrinkage is not None or within is None
+        for shrinkage in (chosen.shrinkage,) if fixed else SHRINKAGES:
+            self.chosen = replace(chosen, shrinkage=shrinkage)
+            self._scale_rows(vectors, within)
+            ridge = self._ridge(vectors, labels)
+            for penalty in PENALTIES if chosen.ridge is None else (chosen.ridge,):
+                self._set(*ridge.solve(penalty))
+                reached = score(held[1], self._best(held[0]))["macro_f1"]
+                if reached > best:
+                    best, kept = reached, replace(self.chosen, ridge=penalty)
+        self.chosen = kept
+        self._scale_rows(vectors, within)
+
+    def _choose_scale(self, held: Held) -> float:
+        """Return the factor with the least cross-entropy on rows of known classes."""
+        losses = torch.zeros(len(SCALES), dtype=torch.float64)
+        codes = torch.from_numpy(held[1].codes).to(self.device)
+        for rows, logits in self._logits(held[0]):
+            known = codes[rows] >= 0
+            for place, scale in enumerate(SCALES):
+                losses[place] += F.cross_entropy(scale * logits[known], codes[rows][known], reduction="sum").item()
+        return SCALES[int(losses.argmin())]
+
+    def _set(self, weight: Tensor, bias: Tensor) -> None:
+        with torch.no_grad():
+            self.model.weight.copy_(weight)
+            self.model.bias.copy_(bias)
+
+    def _descend(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+        """Run AdamW, to the best epoch on the held rows (the start counts as epoch 0) or to the one chosen."""
+        task = Descent(self.model, self._prepare, self.chosen, vectors, labels, seed, self.device)
+        epoch = task.steps_an_epoch
+        plan = Plan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
+        if held is None or self.chosen.stop is not None:
+            stop = plan.steps if self.chosen.stop is None else min(self.chosen.stop * epoch, plan.steps)
+            if stop:
+                run(task, plan, log=log, stop_after=stop)
+            return
+        task.measure = lambda: score(held[1], self._best(held[0]))["macro_f1"]
+        started, start = task.measure(), [tensor.clone() for tensor in (self.model.weight, self.model.bias)]
+        history = run(task, replace(plan, validate_every=epoch, patience=self.chosen.patience), log=log)
+        better = history.best_score > started
+        if not better:
+            self._set(*start)
+        self.chosen = replace(self.chosen, stop=history.best_step // epoch if better else 0)
+
+    def _logits(self, vectors: Vectors) -> Iterator[tuple[slice, Tensor]]:
+        """Give slices of rows and their logits (rows, classes)."""
+        size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
+        for rows, block in row_blocks(vectors, self.device, size):
+            with torch.inference_mode():
+                yield rows, self.model(self._prepare(block))
+
+    def _best(self, vectors: Vectors) -> Indices:
+        best = np.zeros(len(vectors), dtype=np.int64)
+        for rows, logits in self._logits(vectors):
+            best[rows] = logits.argmax(1).cpu().numpy()
+        return best
+
+    def predict_proba(self, x: Features) -> Probabilities:
+        """Return probabilities, float32 (n, classes); the rows sum to 1."""
+        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
+        out = np.zeros((len(vectors), len(self.classes)), dtype=np.float32)
+        for rows, logits in self._logits(vectors):
+            out[rows] = logits.softmax(1).cpu().numpy()
+        return out
+
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
+        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
+        k = min(k, len(self.classes))
+        codes, out = np.zeros((len(vectors), k), dtype=np.int64), np.zeros((len(vectors), k), dtype=np.float32)
+        for rows, logits in self._logits(vectors):
+            values, places = logits.softmax(1).topk(k)
+            codes[rows], out[rows] = places.cpu().numpy(), values.cpu().numpy()
+        return codes, out
+
+    def save(self, folder: Path) -> None:
+        """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""
+        state = {**self.model.state_dict(), **asdict(self.scaling)}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "linear.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, config: LinearConfig, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote."""
+        state = load_file(folder / "linear.safetensors")
+        head = cls(config, device)
+        head.classes = classes
+        make, scale = (Whitening, "matrix") if config.whiten else (Scaling, "deviation")
+        head.scaling = make(state["mean"], state[scale])
+        [n_classes, width] = state["weight"].shape
+        head.model = linear_layer(width, n_classes, device).requires_grad_(False)
+        head._set(state["weight"], state["bias"])
+        return head

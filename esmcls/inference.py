@@ -1,0 +1,265 @@
+"""ESM-2 made fast: a derived copy of a canonical state that runs packed streams and cannot be trained.
+
+What differs from `model.py`, and why: query, key and value are one product, with the softmax scale folded into the
+query's rows (Vaswani et al. 2017, eq. 1); the rows of query and key are reordered so that the two halves that a
+rotary position turns lie side by side, which makes the turn one complex product; token dropout's constant lies in the
+embedding table; the products are prepared for the processor once. The residual stream and LayerNorm stay fp32 at
+every precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from esmcls.alphabet import MASK
+from esmcls.devices import Precision, check_precision, keep_freed_memory
+from esmcls.model import TRAINED_MASK_SHARE, ModelConfig
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
+"""What flows between the matrix products; `int8` is int8 within a product and bf16 between two."""
+SCORES_IN_CACHE: Final = 1 << 18
+"""Attention scores computed at once on a CPU: 512 KiB in bf16, half of a common level-2 cache."""
+
+
+class PackedESM2:
+    """An ESM-2 for inference on one device.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    state : mapping of str to tensor
+        Canonical names, as `weights.load_state` returns them.
+    precision : {"fp32", "bf16", "fp16", "int8"}
+    device : torch.device
+
+    Raises
+    ------
+    UsageError
+        If the device cannot compute in this precision.
+    """
+
+    def __init__(
+        self, config: ModelConfig, state: Mapping[str, Tensor], precision: Precision, device: torch.device
+    ) -> None:
+        check_precision(precision, device)
+        keep_freed_memory()
+        self.config, self.precision, self.device = config, precision, device
+        self.dtype = DTYPES[precision]
+        scale = 1 - TRAINED_MASK_SHARE if config.token_dropout else 1.0
+        self.embedding = (state["embed_tokens.weight"] * scale).to(device)  # (33, width)
+        self.norm_after = Norm(state, "emb_layer_norm_after", device)
+        self.turns = Turns(state["layers.0.self_attn.rot_emb.inv_freq"])
+        self.layers = [Layer(config, state, f"layers.{number}.", precision, device) for number in range(config.layers)]
+
+    @torch.inference_mode()
+    def states(self, tokens: Tensor, lengths: Sequence[int], layers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Run one stream and yield the layers asked for, in ascending order.
+
+        Parameters
+        ----------
+        tokens : uint8 or int64 tensor, (total,)
+            BOS, residues and EOS of every sequence, one after the other.
+        lengths : sequence of int
+            Tokens of each sequence.
+        layers : sequence of int
+            0 the embedding, the model's own number the last after the final LayerNorm. Nothing is computed
+            beyond the last one asked for.
+
+        Yields
+        ------
+        int
+            The layer.
+        float32 tensor, (total, width)
+            Its state; overwritten when the next one is asked for.
+        """
+        wanted = set(layers)
+        stream = Stream(lengths, self.config, self.turns, self.device)
+        x = self.embed(tokens.to(self.device), stream)
+        if 0 in wanted:
+            yield 0, x
+        for number, layer in enumerate(self.layers[: max(wanted, default=0)], start=1):
+            x = layer(x, stream)
+            if number in wanted:
+                yield number, self.norm_after(x) if number == self.config.layers else x
+
+    def embed(self, tokens: Tensor, stream: Stream) -> Tensor:
+        """Return the embedding, (total, width); masked tokens are zero and scale their sequence (token dropout)."""
+        x = F.embedding(tokens.int(), self.embedding)
+        masked = tokens == MASK
+        if not self.config.token_dropout or not masked.any():
+            return x
+        shares = torch.stack([part.float().mean() for part in torch.split(masked, stream.lengths)])
+        scale = (1 / (1 - shares)).repeat_interleave(torch.tensor(stream.lengths, device=tokens.device))
+        return x.masked_fill(masked[:, None], 0.0) * scale[:, None]
+
+
+class Layer:
+    """One transformer layer, its products prepared for one precision and device."""
+
+    def __init__(
+        self, config: ModelConfig, state: Mapping[str, Tensor], prefix: str, precision: Precision, device: torch.device
+    ) -> None:
+        def product(name: str, **options: bool) -> Product:
+            weight, bias = state[f"{prefix}{name}.weight"], state[f"{prefix}{name}.bias"]
+            return prepare(weight, bias, precision, device, **options)
+
+        self.dtype = DTYPES[precision]
+        self.attention_norm = Norm(state, f"{prefix}self_attn_layer_norm", device)
+        self.query_key_value = prepare(*fused_query_key_value(config, state, prefix), precision, device)
+        self.out = product("self_attn.out_proj")
+        self.final_norm = Norm(state, f"{prefix}final_layer_norm", device)
+        self.widen, self.narrow = product("fc1", gelu=True), product("fc2")
+
+    def __call__(self, x: Tensor, stream: Stream) -> Tensor:
+        """Return the fp32 stream after this layer, (total, width)."""
+        mixed = self.query_key_value(self.attention_norm(x).to(self.dtype))  # (total, 3 width)
+        x = x + self.out(stream.attend(*stream.rotate(mixed)))
+        x += self.narrow(self.widen(self.final_norm(x).to(self.dtype)))
+        return x
+
+
+class Norm:
+    """LayerNorm in fp32, eps as fair-esm's."""
+
+    def __init__(self, state: Mapping[str, Tensor], name: str, device: torch.device) -> None:
+        self.weight, self.bias = state[f"{name}.weight"].to(device), state[f"{name}.bias"].to(device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalise (total, width)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class Stream:
+    """Where the sequences of a batch lie, and the attention within each of them.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each sequence.
+    config : ModelConfig
+    turns : Turns
+    device : torch.device
+    """
+
+    def __init__(self, lengths: Sequence[int], config: ModelConfig, turns: Turns, device: torch.device) -> None:
+        self.lengths = list(lengths)
+        self.heads, self.head_width = config.heads, config.width // config.heads
+        table = turns.up_to(max(self.lengths, default=0))
+        self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
+        self.offsets = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
+
+    def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split (total, 3 width) into query, key and value, (total, heads, head width), and turn the first two."""
+        total, width = len(mixed), self.heads * self.head_width
+        both = mixed[:, : 2 * width].float().view(total, 2 * self.heads, self.head_width // 2, 2)  # 2: a complex number
+        turned = torch.view_as_real(torch.view_as_complex(both) * self.turns).to(mixed.dtype).flatten(2)
+        query, key = torch.split(turned, self.heads, dim=1)
+        return query, key, mixed[:, 2 * width :].view(total, self.heads, self.head_width)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend within each sequence; (total, heads, head width) in, (total, width) out."""
+        if query.is_cuda and query.dtype != torch.float32:
+            return self.attend_at_once(query, key, value)
+        attend = attend_in_cache if query.device.type == "cpu" and query.dtype != torch.float32 else attend_exactly
+        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        parts = (torch.split(tensor, self.lengths) for tensor in (query, key, value, out))
+        for sequence in zip(*parts, strict=True):
+            attend(*(tensor.transpose(0, 1) for tensor in sequence))  # (heads, length, head width)
+        return out.flatten(1)
+
+    def attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend within all sequences in one call (CUDA, flash attention)."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest = max(self.lengths)
+        out = varlen_attn(query, key, value, self.offsets, self.offsets, longest, longest, scale=1.0)
+        return out.flatten(1)  # type: ignore[union-attr]
+
+
+class Turns:
+    """The turn of each position by the checkpoint's rotary frequencies, kept for the longest sequence so far."""
+
+    def __init__(self, frequencies: Tensor) -> None:
+        self.frequencies = frequencies.float().cpu()
+        self.table = torch.empty(0, len(frequencies), dtype=torch.complex64)
+
+    def up_to(self, length: int) -> Tensor:
+        """Return the turns as complex64, (at least length, head width / 2) (Su et al. 2021, eq. 34)."""
+        if len(self.table) < length:
+            angles = torch.arange(length, dtype=torch.float32)[:, None] * self.frequencies
+            self.table = torch.polar(torch.ones_like(angles), angles)
+        return self.table
+
+
+def attend_exactly(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """Attend by torch's own kernel; (heads, length, head width) each."""
+    out.copy_(F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0])
+
+
+def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """Attend by two products with scores that stay in cache: on a CPU in bf16 faster than torch's own kernel."""
+    heads, length, _ = query.shape
+    step = max(1, SCORES_IN_CACHE // length**2)
+    rows = length if step > 1 else max(1, SCORES_IN_CACHE // length)
+    for head in range(0, heads, step):
+        block = slice(head, head + step)
+        across = key[block].transpose(1, 2)
+        for row in range(0, length, rows):
+            scores = torch.bmm(query[block, row : row + rows], across)  # (step, rows, length)
+            out[block, row : row + rows] = torch.bmm(scores.softmax(-1), value[block])
+
+
+def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
+    """Return weight (3 width, width) and bias (3 width,) of query, key and value in one product."""
+    half = config.width // config.heads // 2
+    pairs = torch.arange(2 * half).view(2, half).T.flatten()  # 0, half, 1, half + 1, ...
+    order = (torch.arange(config.heads)[:, None] * 2 * half + pairs).flatten()
+    scale = 1 / math.sqrt(2 * half)
+    weights, biases = [], []
+    for letter, factor, rows in (("q", scale, order), ("k", 1.0, order), ("v", 1.0, slice(None))):
+        weights.append(state[f"{prefix}self_attn.{letter}_proj.weight"][rows] * factor)
+        biases.append(state[f"{prefix}self_attn.{letter}_proj.bias"][rows] * factor)
+    return torch.cat(weights), torch.cat(biases)
+
+
+def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.device, *, gelu: bool = False) -> Product:
+    """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
+    if precision == "int8":
+        return _int8_product(weight.to(device), bias.to(device), gelu)
+    weight, bias = weight.to(device, DTYPES[precision]), bias.to(device, DTYPES[precision])
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return _onednn_product(weight, bias, gelu)
+    return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
+
+
+def _onednn_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
+    """Prepare a product for oneDNN, by the operations that torch.compile uses for frozen weights on a CPU.
+
+    In fp32 twice as fast as `F.linear` on AMD processors, where that calls MKL.
+    """
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    after = "gelu" if gelu else "none"
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none")
+
+
+def _int8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
+    """Prepare a product of int8 values, scaled by the largest of each token and of each output channel."""
+    channel = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)  # (out,)
+    across = (weight / channel[:, None]).round().to(torch.int8).t().contiguous()  # (in, out)
+
+    def product(x: Tensor) -> Tensor:
+        token = (x.abs().amax(dim=1, keepdim=True).float() / 127).clamp_(min=1e-12)  # (total, 1)
+        whole = torch._int_mm((x / token).round_().to(torch.int8), across)
+        out = torch.addcmul(bias, whole * channel, token).to(x.dtype)
+        return F.gelu(out) if gelu else out
+
+    return product

@@ -1,0 +1,168 @@
+"""What commands do in a workspace: embed an intake, plan that, import other tools' vectors, find caches."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from esmcls.cache import EmbeddingCache, EmbeddingSpec
+from esmcls.dataset import Dataset
+from esmcls.embedding import RunPlan, embed_into, plan_run
+from esmcls.encoder import BUNDLED, Encoder, load_encoder
+from esmcls.errors import CacheError
+from esmcls.intake import Intake, Sources, take_in
+from esmcls.interop import IMPORTED, ImportReport, import_embeddings, imported_spec, read_vectors
+from esmcls.missing import EmbedReport, Shard
+from esmcls.missing import Progress as Told
+from esmcls.parallel import embed_on_devices
+from esmcls.records import Tally
+from esmcls.workspace import STATE, CacheEntry, Workspace
+
+Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[Told | None]]"
+"""From the residues of the input (None: not known) to a context that gives what to call with those done."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to embed; see `load_encoder` and `EmbeddingSpec`.
+
+    Parameters
+    ----------
+    precision : str
+        `auto` is that of the encoder's latest cache in the workspace, so that vectors fit together; else the encoder's.
+    """
+
+    encoder: str = BUNDLED
+    layers: tuple[int, ...] | None = None
+    long: str = "balanced"
+    precision: str = "auto"
+    dtype: str = "float16"
+    poolings: tuple[str, ...] = ("mean",)
+
+    def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
+        """Open the encoder; return it with the spec of its cache."""
+        precision = self.precision
+        if precision == "auto" and workspace is not None:
+            known = [entry.spec.precision for entry in workspace.caches if entry.spec.encoder == self.encoder]
+            precision = known[-1] if known else precision
+        options: dict[str, Any] = {"layers": self.layers, "long": self.long, "precision": precision}
+        encoder = load_encoder(self.encoder, **options, device=device)
+        return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
+
+
+def embed_in_workspace(
+    workspace: Workspace,
+    intake: Intake,
+    recipe: Recipe = Recipe(),
+    *,
+    device: str = "cpu",
+    shard: Shard = (1, 1),
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """Make a labelled intake the workspace's dataset, and embed what its cache of this recipe does not hold yet.
+
+    Files are gone through once before anything is embedded: so an error in their last line costs seconds, and it is
+    known how much there is to do.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    intake : Intake
+    recipe : Recipe
+    device : str
+        Several, with commas between, are given a process each.
+    shard : (int, int)
+        (i, n) embeds the i-th of n parts only, 1-based.
+    progress : callable, optional
+        From the residues of the input (None: not known) to a context manager that gives what to call with those done.
+    """
+    devices = device.split(",")
+    encoder, spec = recipe.open(workspace, devices[0])
+    keep_dataset(workspace, intake)
+    with workspace.cache_for(spec) as cache:
+        residues = sum(map(len, intake.sequences)) if intake.again else None
+        with (progress or _silent)(residues) as told:
+            if len(devices) == 1:
+                return embed_into(cache, encoder, intake.sequences, progress=told, shard=shard)
+            return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=told, shard=shard)
+
+
+def plan_in_workspace(
+    workspace: Workspace | None,
+    intake: Intake,
+    recipe: Recipe = Recipe(),
+    *,
+    device: str = "cpu",
+    shard: Shard = (1, 1),
+) -> RunPlan:
+    """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
+    encoder, spec = recipe.open(workspace, device.split(",")[0])
+    known = [entry.folder for entry in (workspace.caches if workspace else []) if entry.spec == spec]
+    with tempfile.TemporaryDirectory() as empty, EmbeddingCache.open(known[0] if known else empty, spec) as cache:
+        return plan_run(cache, encoder, intake.sequences, shard=shard)
+
+
+@contextmanager
+def _silent(_: int | None) -> Iterator[None]:
+    yield None
+
+
+def keep_dataset(workspace: Workspace, intake: Intake) -> None:
+    """Make a labelled intake the workspace's dataset; of anything else, nothing is kept."""
+    if isinstance(intake.dataset, Dataset) and intake.report is not None:
+        workspace.set_dataset(intake.dataset, intake.report, intake.files)
+
+
+def import_in_workspace(
+    workspace: Workspace,
+    file: str | Path,
+    sources: Sources,
+    *,
+    pooling: str = "mean",
+    layers: Sequence[int] | None = None,
+    seed: int = 0,
+) -> tuple[ImportReport, list[str]]:
+    """Bring another tool's vectors into a cache of their own; labelled sequences become the dataset.
+
+    Returns
+    -------
+    ImportReport
+    list of str
+        What the user should be told of the sequences.
+    """
+    spec, intake, tally = imported_spec(file, pooling=pooling, layers=layers), take_in(sources, seed=seed), Tally()
+    vectors = read_vectors(file, pooling=pooling, layers=layers)
+    with workspace.cache_for(spec) as cache:
+        report = import_embeddings(cache, vectors, sources.records(tally))
+    keep_dataset(workspace, intake)
+    return report, tally.lines() + (intake.report.lines() if intake.report else [])
+
+
+def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:
+    """Open the encoder that made a cache; None where its vectors were imported."""
+    if spec.encoder == IMPORTED:
+        return None
+    return load_encoder(
+        spec.encoder, layers=spec.layers or None, long=spec.long, precision=spec.precision, device=device
+    )
+
+
+def caches_in(path: str | Path) -> list[CacheEntry]:
+    """Return the caches of a workspace, or the one that a folder is.
+
+    Raises
+    ------
+    CacheError
+        If it is neither.
+    """
+    path = Path(path)
+    if (path / STATE).is_file():
+        return Workspace.open(path).caches
+    if not (path / "spec.json").is_file():
+        raise CacheError(path, "neither a workspace nor a cache", "name a folder that esmcls embed made")
+    with EmbeddingCache.open(path) as cache:
+        return [CacheEntry(path, cache.spec)]

@@ -1,0 +1,250 @@
+"""Predictions for a stream of proteins, in input order and bounded memory, and how they are written."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from esmcls.artifact import MANIFEST, Model, load_model, read_manifest
+from esmcls.cache import EmbeddingCache
+from esmcls.dataset import Dataset
+from esmcls.encoder import load_encoder
+from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
+from esmcls.features import Features
+from esmcls.interop import IMPORTED
+from esmcls.records import Protein
+from esmcls.workspace import Workspace
+
+BLOCK: Final = 512
+"""Proteins embedded and classified at a time: what bounds the memory."""
+TOO_LARGE: Final = "too_large"
+"""Status of a protein that did not fit into memory: it has no label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row of the answer: the class at one rank for one record.
+
+    Parameters
+    ----------
+    id : str
+        The record's, verbatim.
+    rank : int or None
+        1 for the likeliest class; None where the protein could not be classified.
+    label : str or None
+    probability : float or None
+    distance : float or None
+        To the nearest training protein, where the head knows one.
+    nearest_id : str or None
+        That training protein.
+    status : str or None
+        Why there is no label, where there is none.
+    set : str or None
+        Classes that cannot be ruled out; empty until a model is calibrated for it.
+    """
+
+    id: str
+    rank: int | None = None
+    label: str | None = None
+    probability: float | None = None
+    distance: float | None = None
+    nearest_id: str | None = None
+    status: str | None = None
+    set: str | None = None
+
+
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction))
+
+
+def open_model(
+    workspace: str | Path, name: str | None = None, *, device: str = "cpu", encoder: str | Path | None = None
+) -> Model:
+    """Load a model: the best of a workspace, another of its models by name, or any by its folder.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no workspace, or no model in it.
+    UnknownNameError
+        If it has no model of that name.
+    """
+    if name is not None and (Path(name) / MANIFEST).is_file():
+        return _load(Path(name), device, encoder)
+    opened = Workspace.open(workspace)
+    return _load(opened.best_model() if name is None else opened.find_model(name), device, encoder)
+
+
+def _load(folder: Path, device: str, encoder: str | Path | None) -> Model:
+    spec = read_manifest(folder).spec
+    if spec.layers or spec.encoder == IMPORTED:
+        return load_model(folder, device, encoder)
+    # an encoder without layers takes no layers, not even none of them
+    return load_model(
+        folder, device, load_encoder(str(encoder or spec.encoder), precision=spec.precision, device=device)
+    )
+
+
+def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
+    """Return the vectors of a data set for a model: from the workspace's cache, where it holds them all.
+
+    Otherwise the sequences are embedded now; nothing is written.
+    """
+    for entry in workspace.caches if workspace is not None else []:
+        if entry.spec == model.manifest.spec:
+            cache = EmbeddingCache.open(entry.folder)
+            if not cache.missing(dataset.sequences):
+                return Features.from_cache(cache, dataset)
+    _check_encoder(model)
+    return dataclasses.replace(model.features(dataset.sequences), ids=dataset.ids)
+
+
+def _check_encoder(model: Model) -> None:
+    """Refuse to embed for a model whose vectors were made elsewhere."""
+    if model.manifest.spec.encoder == IMPORTED and model.source is None:
+        found = "fitted on imported vectors, whose encoder is not known here"
+        raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")
+
+
+def predict_stream(
+    model: Model, proteins: Iterable[Protein], k: int = 1, *, block: int = BLOCK
+) -> Iterator[Prediction]:
+    """Classify proteins as they come.
+
+    Every record is answered, those with equal ids or sequences too, in input order; equal sequences of a block are
+    embedded once.
+
+    Parameters
+    ----------
+    model : Model
+        From `load_model`.
+    proteins : iterable of Protein
+        Of any length: it is read `block` proteins at a time.
+    k : int
+        Classes a protein, likeliest first; all there are, if fewer.
+
+    Yields
+    ------
+    Prediction
+        k rows a protein, ranks ascending; a single row with a `status` where a protein does not fit into memory.
+    """
+    _check_encoder(model)
+    proteins = iter(proteins)
+    while chunk := list(itertools.islice(proteins, block)):
+        distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(one.sequence for one in chunk))}
+        answers = _answers(model, list(distinct), k)
+        for protein in chunk:
+            for answer in answers[distinct[protein.sequence]]:
+                yield Prediction(protein.id, **answer)
+
+
+def _answers(model: Model, sequences: list[str], k: int) -> list[list[dict[str, Any]]]:
+    """Return the rows of each sequence, without the id; those that do not fit into memory are found by halving."""
+    try:
+        features = model.features(sequences)
+    except SequenceTooLargeError:
+        if len(sequences) == 1:
+            return [[{"status": TOO_LARGE}]]
+        half = len(sequences) // 2
+        return _answers(model, sequences[:half], k) + _answers(model, sequences[half:], k)
+    codes, probabilities = model.head.top_k(features, k)
+    near = _nearest(model, features)
+    return [
+        [
+            {"rank": rank, "label": model.classes[code], "probability": probability, **about}
+            for rank, (code, probability) in enumerate(zip(*row, strict=True), 1)
+        ]
+        for *row, about in zip(codes.tolist(), probabilities.tolist(), near, strict=True)
+    ]
+
+
+def _nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:
+    """Return distance and id of the nearest training protein of each, where the head knows them."""
+    nearest = getattr(model.head, "nearest", None)
+    if nearest is None:
+        return [{}] * len(features)
+    distances, ids = nearest(features)
+    return [{"distance": distance, "nearest_id": name} for distance, name in zip(distances.tolist(), ids, strict=True)]
+
+
+@dataclass
+class Written:
+    """What was written.
+
+    Parameters
+    ----------
+    records : int
+        Answered, those without a label too.
+    left_out : list of str
+        Ids of those without a label.
+    """
+
+    records: int = 0
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+
+def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = "tsv") -> Written:
+    """Write predictions as they come.
+
+    Parameters
+    ----------
+    rows : iterable of Prediction
+    handle : text file
+    format : {"tsv", "jsonl"}
+        A table with a header, empty where something does not apply; or an object a line, null where it does not.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such format.
+
+    Examples
+    --------
+    >>> import sys
+    >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
+    {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
+    """
+    if format not in _WRITERS:
+        raise UnknownNameError("format", format, _WRITERS)
+    written = Written()
+    _WRITERS[format](_counted(rows, written), handle)
+    return written
+
+
+def _counted(rows: Iterable[Prediction], written: Written) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        written.records += row.rank in (None, 1)
+        if row.rank is None:
+            written.left_out.append(row.id)
+        yield {name: getattr(row, name) for name in COLUMNS}
+
+
+def _write_tsv(rows: Iterable[dict[str, Any]], handle: TextIO) -> None:
+    rows = iter(rows)
+    first = list(itertools.islice(rows, 1))  # before the header: what cannot even begin writes nothing
+    table = csv.writer(handle, delimiter="\t", lineterminator="\n")
+    table.writerow(COLUMNS)
+    for row in itertools.chain(first, rows):
+        table.writerow([_shown(row[name]) for name in COLUMNS])
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _write_jsonl(rows: Iterable[dict[str, Any]], handle: TextIO) -> None:
+    for row in rows:
+        rounded = {name: float(_shown(value)) if isinstance(value, float) else value for name, value in row.items()}
+        handle.write(json.dumps(rounded, ensure_ascii=False) + "\n")
+
+
+_WRITERS: Final = {"tsv": _write_tsv, "jsonl": _write_jsonl}

@@ -1,0 +1,132 @@
+"""Rows of many segments as one table: found by key, read in any order, gathered into new segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.segments import BLOCK, Column, Segment
+from esmcls.spec import EmbeddingSpec
+from esmcls.types import Indices, Vectors
+
+Keys: TypeAlias = npt.NDArray[np.uint8]
+"""(n, 32)."""
+
+
+class KeyIndex:
+    """Finds rows by key: keys sorted by their first 8 bytes, the rest compared.
+
+    A million keys: 0.2 s and 48 MB; a dict of bytes takes 0.7 s and 165 MB.
+
+    Parameters
+    ----------
+    keys : uint8 array, (n, 32)
+        A key may occur more than once; its first row is found.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        prefixes = _prefixes(keys)
+        self.order = np.argsort(prefixes, kind="stable")  # equal prefixes stay in the order of their rows
+        self.prefixes = prefixes[self.order]
+
+    def find(self, keys: Keys) -> Indices:
+        """Return the row of each key, -1 where there is none."""
+        wanted = _prefixes(keys)
+        place = np.searchsorted(self.prefixes, wanted)
+        found = np.full(len(keys), -1, dtype=np.int64)
+        open_ = np.arange(len(keys))
+        while len(open_):  # more than once only where a prefix is shared
+            open_ = open_[place[open_] < len(self.prefixes)]
+            open_ = open_[self.prefixes[place[open_]] == wanted[open_]]
+            rows = self.order[place[open_]]
+            same = (self.keys[rows] == keys[open_]).all(axis=1)
+            found[open_[same]] = rows[same]
+            open_ = open_[~same]
+            place[open_] += 1
+        return found
+
+    def first_rows(self) -> Indices:
+        """Return the rows that are the first of their key, ascending."""
+        rows = np.arange(len(self.keys), dtype=np.int64)
+        first: Indices = rows[self.find(self.keys) == rows]
+        return first
+
+
+def all_keys(segments: Sequence[Segment]) -> Keys:
+    """Return the keys of segments laid end to end."""
+    return np.concatenate([np.empty((0, 32), dtype=np.uint8), *(segment.keys for segment in segments)])
+
+
+def read_rows(segments: Sequence[Segment], name: str, rows: Indices) -> npt.NDArray[Any]:
+    """Read rows of a column of segments laid end to end, in any order, in ascending slices.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        At least one.
+    name : str
+    rows : int64 array, (n,)
+    """
+    first = segments[0].file[name]
+    out = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+    if bool((np.diff(rows) > 0).all()):
+        for segment, part, place in _split(segments, rows):
+            segment.read_into(name, part, out[place])
+        return out
+    order = np.argsort(rows, kind="stable")
+    step = max(1, BLOCK // max(1, out[:1].nbytes))
+    for start in range(0, len(rows), step):  # in blocks, so that there is no second copy of it all
+        places = order[start : start + step]
+        distinct, back = np.unique(rows[places], return_inverse=True)
+        out[places] = read_rows(segments, name, distinct)[back]
+    return out
+
+
+def read_ragged(segments: Sequence[Segment], name: str, rows: Indices) -> list[Vectors]:
+    """Read the vectors of each of some rows, in any order, of a ragged column."""
+    distinct, back = np.unique(rows, return_inverse=True)
+    read = [vectors for segment, part, _ in _split(segments, distinct) for vectors in segment.ragged(name, part)]
+    return [read[place] for place in back.tolist()]
+
+
+def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> dict[str, Column]:
+    """Return columns that hold ascending rows of segments laid end to end; they are read while they are written."""
+    parts = [(segment, part) for segment, part, _ in _split(segments, rows)]
+    columns = {}
+    for name in ("key", "length", "inputs", *spec.pooled):
+        dataset = segments[0].file[name]
+        columns[name] = Column((len(rows), *dataset.shape[1:]), dataset.dtype, _blocks(parts, name))
+    for name in spec.ragged:
+        counts = [np.diff(segment.offsets(name))[part] for segment, part in parts]
+        offsets = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
+        vectors = (block for segment, part in parts for block in segment.ragged(name, part))
+        columns[f"{name}_offsets"] = Column.of(offsets)
+        columns[name] = Column((int(offsets[-1]), spec.width), np.dtype(spec.dtype), vectors)
+    return columns
+
+
+def _split(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Segment, Indices, slice]]:
+    """Part ascending rows over segments laid end to end; yield each segment, its own rows and their place."""
+    bounds = np.cumsum([0, *map(len, segments)])
+    places = np.searchsorted(rows, bounds)
+    for segment, first, start, stop in zip(segments, bounds, places, places[1:], strict=False):
+        if stop > start:
+            yield segment, rows[start:stop] - first, slice(int(start), int(stop))
+
+
+def _blocks(parts: Sequence[tuple[Segment, Indices]], name: str) -> Iterator[npt.NDArray[Any]]:
+    """Read a column of parts of segments, at most `BLOCK` bytes at once."""
+    for segment, rows in parts:
+        dataset = segment.file[name]
+        step = max(1, BLOCK // (dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
+        for start in range(0, len(rows), step):
+            yield segment.read_into(name, rows[start : start + step])
+
+
+def _prefixes(keys: Keys) -> npt.NDArray[np.uint64]:
+    """Return the first 8 bytes of each key as one number."""
+    return np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()

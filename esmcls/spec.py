@@ -1,0 +1,156 @@
+"""What decides an embedding besides the sequence, and the key that a sequence is stored under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.errors import UsageError
+
+if TYPE_CHECKING:
+    from esmcls.encoder import Encoder
+
+FORMAT: Final = 1
+"""Version of the cache's files that is written; every version up to it is read."""
+POOLED: Final = ("mean", "cls", "max")
+"""What may be stored as one vector a sequence."""
+RAGGED: Final = ("chunk", "residue")
+"""What may be stored as several vectors a sequence: one an encoder input, or one a residue seen."""
+DTYPES: Final = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """All that decides an embedding, but the sequence.
+
+    Parameters
+    ----------
+    encoder : str
+        How the encoder was called: a name or a path. It is told to users and decides nothing, so that specs that
+        differ in it alone are equal.
+    digest : str
+        Digest of the encoder's weights, hexadecimal.
+    layers : tuple of int
+        Hidden states that lie side by side in a vector.
+    long : str
+        Strategy for long sequences, as `str()` of it gives it.
+    precision : str
+        What the encoder computed in.
+    dtype : {"float16", "float32"}
+        What is stored.
+    poolings : tuple of str
+        What is stored of a sequence: one or more of "mean", "cls", "max", and one of "chunk", "residue" or neither.
+    width : int
+        Numbers in one vector: layers times the encoder's width.
+
+    Examples
+    --------
+    >>> spec = EmbeddingSpec("esm2", "c0ffee", (6,), "balanced", "fp32", "float16", ("mean",), 320)
+    >>> EmbeddingSpec.from_json(spec.to_json()) == spec
+    True
+    >>> spec.key()[:12]
+    '84b781b66dee'
+    """
+
+    encoder: str = field(compare=False)
+    digest: str
+    layers: tuple[int, ...]
+    long: str
+    precision: str
+    dtype: str
+    poolings: tuple[str, ...]
+    width: int
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.poolings if name not in POOLED + RAGGED]
+        if unknown or not self.pooled or len(self.poolings) > len(set(self.poolings)) or len(self.ragged) > 1:
+            raise UsageError(
+                f"poolings {', '.join(self.poolings) or 'none'}: choose some of {', '.join(POOLED)}, "
+                f"and at most one of {', '.join(RAGGED)}"
+            )
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype {self.dtype!r} cannot be stored; choose one of {', '.join(DTYPES)}")
+
+    @classmethod
+    def of(cls, encoder: Encoder, dtype: str = "float16", poolings: Sequence[str] = ("mean",)) -> EmbeddingSpec:
+        """Return the spec of what an encoder gives, stored in this dtype and with these poolings.
+
+        Raises
+        ------
+        UsageError
+            If the dtype or a pooling is unknown.
+        """
+        names = tuple(name for name in POOLED + RAGGED if name in poolings)  # one order, whatever was asked for
+        names += tuple(name for name in poolings if name not in names)
+        layers = tuple(encoder.layers)
+        return cls(encoder.name, encoder.digest, layers, encoder.long, encoder.precision, dtype, names, encoder.width)
+
+    @property
+    def pooled(self) -> tuple[str, ...]:
+        """Those of the poolings that are one vector a sequence."""
+        return tuple(name for name in self.poolings if name in POOLED)
+
+    @property
+    def ragged(self) -> tuple[str, ...]:
+        """Those of the poolings that are several vectors a sequence."""
+        return tuple(name for name in self.poolings if name in RAGGED)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold of it, with the format's version."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {"format": FORMAT} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> EmbeddingSpec:
+        """Return the spec that `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is not that, or of a version newer than this one.
+        """
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(value, Mapping) or not isinstance(value.get("format"), int):
+            raise ValueError("it is no spec of esmcls")
+        if value["format"] > FORMAT:
+            raise ValueError(f"it is of format {value['format']}, newer than this esmcls, which reads up to {FORMAT}")
+        if value.keys() - {"format"} != names:
+            raise ValueError(f"it has the keys {', '.join(sorted(value))}")
+        entries: dict[str, Any] = {name: tuple(v) if isinstance(v := value[name], list) else v for name in names}
+        return cls(**entries)
+
+    def key(self) -> str:
+        """Return the hexadecimal sha256 of all but the encoder's name: the name of the cache's folder."""
+        return hashlib.sha256(canonical({**self.to_json(), "encoder": ""}).encode()).hexdigest()
+
+    def difference(self, other: EmbeddingSpec) -> str:
+        """Say where two specs differ, first that of `self`; empty where they are equal."""
+        pairs = [(entry.name, getattr(self, entry.name), getattr(other, entry.name)) for entry in fields(self)]
+        return ", ".join(f"{name} {a} against {b}" for name, a, b in pairs if a != b and name != "encoder")
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def sequence_key(sequence: str) -> bytes:
+    """Return the key of a sequence, its sha256.
+
+    Examples
+    --------
+    >>> sequence_key("MKT").hex()[:8], len(sequence_key(""))
+    ('366893d2', 32)
+    """
+    return hashlib.sha256(sequence.encode()).digest()
+
+
+def keys_of(sequences: Iterable[str]) -> npt.NDArray[np.uint8]:
+    """Return the keys of sequences, (n, 32); bytes, because fixed-length strings would lose zero bytes at the end."""
+    return np.frombuffer(b"".join(map(sequence_key, sequences)), dtype=np.uint8).reshape(-1, 32)

@@ -1,0 +1,151 @@
+"""Runs that die: at each single file operation in turn, or by SIGKILL at a random moment. Prints JSON counts.
+
+    python tests/fault_driver.py crash FOLDER        a child a file operation, each with a folder of its own
+    python tests/fault_driver.py kill FOLDER 100     so many children killed, each going on where the last one died
+
+A process of its own, because a fork must not inherit the threads of a test runner.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from toy_encoder import ToyEncoder, letters, stacked
+
+import esmcls.cache as cache_module
+import esmcls.segments as segments_module
+from esmcls.cache import EmbeddingCache
+from esmcls.embedding import embed_into
+from esmcls.spec import EmbeddingSpec
+
+SPEC = EmbeddingSpec.of(ToyEncoder(), poolings=("mean", "chunk"))
+CRASHED = 9
+
+
+def run(folder: Path, sequences: list[str], seconds: float = 0.0) -> None:
+    """Embed, a segment a batch, compacting beyond 3 segments."""
+    cache_module.SEAL_BYTES, cache_module.MOST_SEGMENTS = 1, 3  # type: ignore[misc]
+    with EmbeddingCache.open(folder, SPEC) as cache:
+        embed_into(cache, ToyEncoder(seconds=seconds), sequences)
+
+
+class Bomb:
+    """Counts file operations and ends the process at one of them, half done where it is a write."""
+
+    def __init__(self, at: int, log: Path) -> None:
+        self.at, self.count, self.log = at, 0, log
+
+    def tick(self, half: Callable[[], object] = lambda: None) -> None:
+        """Count one operation; at the chosen one do half of it and die."""
+        self.count += 1
+        if self.count == self.at:
+            half()
+            os._exit(CRASHED)
+
+    def plant(self) -> None:
+        """Wrap every operation on files that the cache uses."""
+        bomb = self
+
+        class Raw(io.FileIO):
+            def write(self, data: Any) -> int:
+                view = memoryview(data).cast("B")
+                bomb.tick(lambda: io.FileIO.write(self, view[: len(view) // 2]))
+                return super().write(data)
+
+            def truncate(self, size: int | None = None) -> int:
+                bomb.tick()
+                return super().truncate(size)
+
+        segments_module.open = lambda path, mode, buffering: (bomb.tick(), Raw(path, "x+"))[1]  # type: ignore[attr-defined]
+        for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (Path, "write_text")):
+            setattr(owner, name, self.wrapped(getattr(owner, name)))
+        flush = EmbeddingCache.flush
+
+        def logged(cache: EmbeddingCache) -> None:
+            flush(cache)
+            os.write(log, b"%d\n" % len(cache))  # so many rows are sealed now
+
+        log = os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        EmbeddingCache.flush = logged  # type: ignore[method-assign]
+
+    def wrapped(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        """Count an operation before it is done."""
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.tick()
+            return operation(*args, **kwargs)
+
+        return counted
+
+
+def crash_everywhere(root: Path, sequences: list[str]) -> int:
+    """Crash at operation 1, 2, 3 … until a run comes through; return how many crashed."""
+    at = 0
+    while True:
+        at += 1
+        folder = root / f"{at:04d}"
+        folder.mkdir()
+        child = os.fork()
+        if child == 0:
+            try:
+                Bomb(at, folder / "sealed.log").plant()
+                run(folder / "cache", sequences)
+            finally:
+                os._exit(0 if sys.exc_info()[0] is None else 1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            return at - 1
+        assert code == CRASHED, code
+
+
+def kill_at_random(root: Path, kills: int, sequences: list[str], seed: int = 0) -> dict[str, int]:
+    """Kill and go on; after each kill nothing that was sealed may be lost or changed."""
+    chance, sealed, folder, runs = random.Random(seed), set[str](), root / "0", 0
+    counts = {"kills": 0, "rows_sealed": 0, "lost": 0, "changed": 0, "finished": 0}
+    while counts["kills"] < kills:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(folder, sequences, seconds=0.001)
+            finally:
+                os._exit(0 if sys.exc_info()[0] is None else 1)
+        time.sleep(chance.random() * 0.2)
+        os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, -signal.SIGKILL), status
+        counts["kills"] += status != 0
+        if not (folder / "spec.json").exists():
+            continue
+        with EmbeddingCache.open(folder) as cache:
+            absent = set(cache.missing(sequences))
+            there = [sequence for row, sequence in enumerate(sequences) if row not in absent]
+            counts["lost"] += len(sealed - set(there))
+            counts["changed"] += int((cache.read(there) != stacked(there)).any(axis=1).sum())
+            chunks = cache.read_chunks(there)
+            counts["changed"] += sum(not np.array_equal(a[0], b) for a, b in zip(chunks, stacked(there), strict=True))
+            counts["rows_sealed"] += len(there)
+            cache.verify()
+        sealed = set(there)
+        if not absent:
+            counts["finished"] += 1
+            runs, sealed = runs + 1, set()
+            folder = root / str(runs)
+    return counts
+
+
+if __name__ == "__main__":
+    mode, root = sys.argv[1], Path(sys.argv[2])
+    if mode == "crash":
+        print(json.dumps({"operations": crash_everywhere(root, [letters(number) for number in range(12)])}))
+    else:
+        print(json.dumps(kill_at_random(root, int(sys.argv[3]), [letters(number) for number in range(240)])))

@@ -1,0 +1,192 @@
+"""Every record is answered, in input order, in bounded memory, and written so that it can be read again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esmcls.errors import SequenceTooLargeError, UnknownNameError
+from esmcls.features import Features
+from esmcls.prediction import COLUMNS, Prediction, predict_stream, write_predictions
+from esmcls.records import Protein
+from esmcls.types import Indices, Probabilities
+
+CLASSES = ("alanine", "cysteine", "other")
+
+
+class Counting:
+    """A head whose answer can be told by eye: the share of A, of C and of the rest in a sequence."""
+
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Rank the shares."""
+        shares = x.vectors()
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :k]
+        return order, np.take_along_axis(shares, order, axis=1).astype(np.float32)
+
+
+class Near(Counting):
+    """A head that knows a nearest training protein, too."""
+
+    def nearest(self, x: Features) -> tuple[Any, list[str]]:
+        """Return the length as the distance."""
+        return x.lengths.astype(np.float32), [f"near-{length}" for length in x.lengths]
+
+
+class Toy:
+    """A model over `Counting`, which remembers what it embedded and finds sequences beyond `limit` too large."""
+
+    classes = CLASSES
+
+    def __init__(self, head: Any = None, limit: int = 1000) -> None:
+        self.head, self.limit = head or Counting(), limit
+        self.embedded: list[list[str]] = []
+        self.manifest = SimpleNamespace(spec=SimpleNamespace(encoder="toy"))
+
+    def features(self, sequences: Sequence[str]) -> Features:
+        """Return the shares of A, C and other residues."""
+        for index, sequence in enumerate(sequences):
+            if len(sequence) > self.limit:
+                raise SequenceTooLargeError(index, len(sequence))
+        self.embedded.append(list(sequences))
+        rows = [[s.count("A"), s.count("C"), len(s) - s.count("A") - s.count("C")] for s in sequences]
+        vectors = np.array(rows, dtype=np.float32) / np.array([[len(s)] for s in sequences], dtype=np.float32)
+        return Features.from_arrays(vectors, sequences=list(sequences))
+
+
+def predict(model: Toy, *sequences: str, **options: int) -> list[Prediction]:
+    proteins = [Protein(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
+    return list(predict_stream(model, proteins, **options))  # type: ignore[arg-type]
+
+
+def test_each_protein_gets_its_likeliest_class() -> None:
+    assert predict(Toy(), "AAAC", "CCCA") == [
+        Prediction("p0", 1, "alanine", 0.75),
+        Prediction("p1", 1, "cysteine", 0.75),
+    ]
+
+
+def test_the_k_best_classes_come_in_rows_by_rank() -> None:
+    rows = predict(Toy(), "AAACCM", k=2)
+    assert [(row.rank, row.label, row.probability) for row in rows] == [
+        (1, "alanine", 0.5),
+        (2, "cysteine", pytest.approx(1 / 3)),
+    ]
+
+
+def test_more_classes_than_there_are_give_all_of_them() -> None:
+    assert [row.label for row in predict(Toy(), "AAC", k=10)] == ["alanine", "cysteine", "other"]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5])
+def test_the_last_block_is_answered_whether_it_is_full_or_not(n: int) -> None:
+    rows = predict(Toy(), *("A" * (number + 1) for number in range(n)), block=2)
+    assert [row.id for row in rows] == [f"p{number}" for number in range(n)]
+
+
+def test_records_with_equal_ids_or_sequences_are_all_answered_in_input_order() -> None:
+    proteins = [Protein("x", "AA"), Protein("x", "CC"), Protein("y", "AA"), Protein("x", "AA")]
+    model = Toy()
+    rows = list(predict_stream(model, proteins))  # type: ignore[arg-type]
+    assert [(row.id, row.label) for row in rows] == [
+        ("x", "alanine"),
+        ("x", "cysteine"),
+        ("y", "alanine"),
+        ("x", "alanine"),
+    ]
+    assert model.embedded == [["AA", "CC"]]
+
+
+def test_a_table_that_cannot_begin_has_no_header() -> None:
+    def broken() -> Iterator[Prediction]:
+        raise SequenceTooLargeError(0, 5)
+        yield ROWS[0]
+
+    handle = io.StringIO()
+    with pytest.raises(SequenceTooLargeError):
+        write_predictions(broken(), handle)
+    assert handle.getvalue() == ""
+
+
+def test_no_more_than_a_block_is_read_ahead() -> None:
+    read: list[int] = []
+
+    def proteins() -> Iterator[Protein]:
+        for number in range(100):
+            read.append(number)
+            yield Protein(str(number), "A")
+
+    rows = predict_stream(Toy(), proteins(), block=4)  # type: ignore[arg-type]
+    next(rows)
+    assert len(read) == 4
+
+
+def test_a_protein_that_does_not_fit_is_marked_and_the_others_are_answered() -> None:
+    rows = predict(Toy(limit=5), "AAAA", "C" * 6, "CCC", "A" * 9, "M")
+    assert [(row.id, row.label, row.status) for row in rows] == [
+        ("p0", "alanine", None),
+        ("p1", None, "too_large"),
+        ("p2", "cysteine", None),
+        ("p3", None, "too_large"),
+        ("p4", "other", None),
+    ]
+
+
+def test_the_nearest_training_protein_is_told_where_the_head_knows_it() -> None:
+    [row] = predict(Toy(Near()), "AAC")
+    assert (row.distance, row.nearest_id) == (3.0, "near-3")
+
+
+ROWS = [
+    Prediction('a"b', 1, "kinase, ATP", 0.123456789, 1.5, "n\t1"),
+    Prediction("big", status="too_large"),
+]
+
+
+def written(format: str, rows: Sequence[Prediction] = ROWS) -> str:
+    handle = io.StringIO()
+    write_predictions(rows, handle, format)
+    return handle.getvalue()
+
+
+def test_a_table_holds_every_column_and_leaves_empty_what_does_not_apply() -> None:
+    assert written("tsv") == (
+        "id\trank\tlabel\tprobability\tdistance\tnearest_id\tstatus\tset\n"
+        '"a""b"\t1\tkinase, ATP\t0.123457\t1.5\t"n\t1"\t\t\n'
+        "big\t\t\t\t\t\ttoo_large\t\n"
+    )
+
+
+def test_a_table_can_be_read_back() -> None:
+    first, second = csv.DictReader(io.StringIO(written("tsv")), delimiter="\t")
+    assert (first["id"], first["nearest_id"], second["id"]) == ('a"b', "n\t1", "big")
+
+
+def test_json_lines_hold_null_where_something_does_not_apply() -> None:
+    first, second = map(json.loads, written("jsonl").splitlines())
+    assert first == asdict(ROWS[0]) | {"probability": 0.123457}
+    assert list(second) == list(COLUMNS)
+    assert second["label"] is None
+
+
+def test_no_record_gives_a_header_and_no_json() -> None:
+    assert written("tsv", []).count("\n") == 1
+    assert written("jsonl", []) == ""
+
+
+def test_what_was_written_is_counted_a_record_not_a_row() -> None:
+    rows = [*predict(Toy(limit=5), "AAC", "CCA", k=3), Prediction("big", status="too_large")]
+    told = write_predictions(rows, io.StringIO())
+    assert (told.records, told.left_out) == (3, ["big"])
+
+
+def test_an_unknown_format_is_told_before_anything_is_written() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: jsonl, tsv\)"):
+        written("tvs")
