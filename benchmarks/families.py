@@ -3,10 +3,10 @@
     python benchmarks/families.py ../shared/data/cath --encoder ../shared/weights/esm2_t6_8M_hemolysis --layers 3,4,5
     python benchmarks/families.py ../shared/data/pfam/random_split --encoder … --layers 3,4,5
 
-The folder is a `random_split` folder of CSV shards, or holds `train.fasta.gz`, `test.fasta.gz` and `*_labels.tsv.gz`. Each
-encoder (the one named, and `kmer`) is embedded into a cache under `--work`, each head is fitted on train. Where the set
-has no validation part the heads hold out a tenth of train for their choices and then fit on all of it. The test part
-is read by `evaluate` alone. Writes `benchmarks/results/families_<set>.json`.
+The folder is a `random_split` folder of CSV shards, or holds `train.fasta.gz`, `test.fasta.gz` and `*_labels.tsv.gz`.
+An encoder (the one named, then `kmer`) is embedded into a cache under `--work`, each head is fitted on train. Where the
+set has no validation part the heads hold out a tenth of train for their choices and then fit on all of it. The test
+part is read by `evaluate` alone. Writes `benchmarks/results/families_<set>.json`.
 """
 
 from __future__ import annotations

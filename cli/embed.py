@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, integers, note, on_bad_option, progress, size, warn
+from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_bad_option, progress, size, warn
 
 
 @click.command("embed")
@@ -85,6 +85,7 @@ def command(
         note(*([] if inputs else ["no INPUT and a fresh workspace: the demo set"]))
         files = inputs or (demo_set(),)
         intake = take_in(Sources(files, validation, test, labels, clusters, on_bad_record), seed=seed)
+    fetch_encoder(encoder)
     kept = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
     recipe = Recipe(
         encoder,

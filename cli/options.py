@@ -148,6 +148,23 @@ def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
+def fetch_encoder(name: str) -> None:
+    """Fetch a published checkpoint that is not on this machine, with a bar of its bytes on stderr."""
+    from tqdm import tqdm
+
+    from esmcls.download import CHECKPOINTS, fetch
+
+    if name not in CHECKPOINTS:
+        return
+    with tqdm(desc=name, unit="B", unit_scale=True, disable=True if is_quiet() else None, leave=False) as bar:
+
+        def told(there: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(there - bar.n)
+
+        fetch(name, progress=told)
+
+
 def output_file(path: Path) -> Path:
     """Return `path`, having made sure that a file can appear there."""
     if not path.parent.is_dir():

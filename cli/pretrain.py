@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,6 +26,9 @@ from esmcls_cli.options import PATH, common, integers, note
 @click.option("--tokens", type=click.IntRange(8), default=4096, show_default=True, help="Tokens a step.")
 @click.option("--shortest", type=click.IntRange(1), default=64, show_default=True, help="Shortest crop, in residues.")
 @click.option("--longest", type=click.IntRange(1), default=384, show_default=True, help="Longest crop, in residues.")
+@click.option(
+    "--pooled-weight", type=click.FloatRange(0), default=0.5, show_default=True, help="Weight of a crop's mean error."
+)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Learning rate.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output.")
 @common(workspace=False, seed=True)
@@ -35,14 +39,14 @@ def command(
     teacher_layers: str,
     minutes: float | None,
     resume: bool,
-    **shape: int,
+    **settings: Any,
 ) -> None:
     """Train a small ESM-2-shaped encoder on your own sequences, by distillation from a larger one."""
     from esmcls.pretraining import PretrainConfig, pretrain
     from esmcls.readers import read_records
     from esmcls.records import Tally
 
-    config = PretrainConfig(teacher_layers=integers(teacher_layers, "--teacher-layers") or (), **shape)
+    config = PretrainConfig(teacher_layers=integers(teacher_layers, "--teacher-layers") or (), **settings)
     tally = Tally()
     proteins = [record.protein.sequence for record in read_records(sequences, tally=tally)]
     note(*tally.lines())

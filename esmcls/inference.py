@@ -153,6 +153,7 @@ class Stream:
     def __init__(self, lengths: Sequence[int], config: ModelConfig, turns: Turns, device: torch.device) -> None:
         self.lengths = list(lengths)
         self.heads, self.head_width = config.heads, config.width // config.heads
+        self.flash = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         table = turns.up_to(max(self.lengths, default=0))
         self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
         self.offsets = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
@@ -167,7 +168,7 @@ class Stream:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend within each sequence; (total, heads, head width) in, (total, width) out."""
-        if query.is_cuda and query.dtype != torch.float32:
+        if self.flash and query.dtype != torch.float32:
             return self.attend_at_once(query, key, value)
         attend = attend_in_cache if query.device.type == "cpu" and query.dtype != torch.float32 else attend_exactly
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)

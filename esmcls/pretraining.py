@@ -58,7 +58,7 @@ class PretrainConfig:
     lr: float = 2e-3
     weight_decay: float = 0.01
     warmup: int = 100
-    pooled_weight: float = 0.3
+    pooled_weight: float = 0.5
     shortest: int = 64
     longest: int = 384
     checkpoint_every: int = 100
@@ -231,8 +231,10 @@ def pretrain(
     task = Distillation(config, Corpus(sequences, config), model)
     steps = config.steps if minutes is None else measured_steps(config, task, minutes)
     plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
-    history = run(task, plan, checkpoint=output.with_suffix(".checkpoint"), resume=resume, log=log)
+    checkpoint = output.with_suffix(".checkpoint")
+    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log)
     student = task.model["student"]
     assert isinstance(student, ESM2)
     save_state(output, student.config, student.state_dict(), torch.float16, layers=config.own_layers)
+    checkpoint.unlink(missing_ok=True)
     return history

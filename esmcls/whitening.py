@@ -63,8 +63,8 @@ class WithinClass:
     --------
     >>> vectors = np.array([[0, 0], [4, 0], [0, 9], [4, 9]], dtype=np.float32)
     >>> within = WithinClass.of(vectors, np.array([0, 0, 1, 1]), 2)
-    >>> within(shrinkage=1.0)(torch.tensor([[4.0, 9.0]])).abs()
-    tensor([[1., ...]])
+    >>> within(shrinkage=0.0)(torch.tensor([[4.0, 4.5]])).abs()
+    tensor([[0.0000, 0.7071]])
     """
 
     mean: Tensor
@@ -91,7 +91,8 @@ class WithinClass:
         """Return the map for a shrinkage in [0, 1]: 0 trusts the covariance, 1 only its mean eigenvalue."""
         level = float(self.values.mean()) or 1.0
         shrunk = ((1 - shrinkage) * self.values + shrinkage * level).clamp(min=FLOOR * level)
-        return Whitening(self.mean, (self.axes / shrunk.sqrt()).float())
+        # contiguous, as a loaded one is: another layout is another order of sums
+        return Whitening(self.mean, (self.axes / shrunk.sqrt()).float().contiguous())
 
 
 def _scatter(vectors: Vectors, codes: Indices, centres: Tensor, device: str) -> Tensor:

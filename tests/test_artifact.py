@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from esmcls.artifact import Manifest, Model, load_model, read_manifest, save_mod
 from esmcls.encoder import load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.features import Features
+from esmcls.files import sha256_file
 from esmcls.heads import Head, list_heads, load_head
 from esmcls.labels import Labels
 from esmcls.spec import EmbeddingSpec
@@ -171,7 +173,7 @@ def test_a_new_model_takes_the_place_of_the_old_one(folder: Path) -> None:
 
 
 def test_a_crash_at_any_rename_leaves_the_old_or_the_new_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    head, rename = fitted("knn"), artifact.os.replace
+    head, rename = fitted("knn"), os.replace
     for crash in (1, 2):
         calls = iter(range(1, 9))
 
@@ -180,7 +182,7 @@ def test_a_crash_at_any_rename_leaves_the_old_or_the_new_model(folder: Path, mon
                 raise KeyboardInterrupt
             rename(old, new)
 
-        monkeypatch.setattr(artifact.os, "replace", replace_or_die)
+        monkeypatch.setattr(os, "replace", replace_or_die)
         with pytest.raises(KeyboardInterrupt):
             save_model(folder, head, manifest(head, "knn"))
         monkeypatch.undo()
@@ -250,7 +252,7 @@ def test_files_that_do_not_hold_a_head_are_one_line_even_if_their_digest_is_righ
     flat = json.loads((place / "manifest.json").read_text())
     for file in flat["files"]:
         (place / file).write_bytes(b"not this")
-    flat["files"] = {file: artifact.sha256_file(place / file) for file in flat["files"]}
+    flat["files"] = {file: sha256_file(place / file) for file in flat["files"]}
     (place / "manifest.json").write_text(json.dumps(flat))
     with pytest.raises(ModelError, match="cannot be read") as error:
         load_model(place)

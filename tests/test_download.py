@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command import done
 from torch import nn
 
 from esmcls import download
@@ -366,3 +367,10 @@ def test_the_table_holds_fair_esms_names() -> None:
 
     published = {name for name in dir(pretrained) if name.startswith("esm2_")}
     assert set(CHECKPOINTS) - {NAME} == published
+
+
+def test_the_embed_command_fetches_what_is_missing(server: Behaviour, hub: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(">a\nMKTAYIAKQR\n")
+    ran = done("embed", tmp_path / "a.fasta", "--encoder", NAME, "-w", tmp_path / "work")
+    assert (hub / f"{NAME}.pt").exists()
+    assert "1 distinct: 1 embedded" in ran.out

@@ -200,9 +200,9 @@ def test_choices_are_the_best_on_validation_and_what_is_set_stays() -> None:
         Features.from_arrays(vectors), labels, (Features.from_arrays(held[0]), held[1]), 0, entries.append
     )
     assert head.chosen.k == 3
-    assert len(entries) == len(knn.SHRINKAGES) * len(knn.TEMPERATURES)
+    assert len(entries) == len(whitening.SHRINKAGES) * len(knn.TEMPERATURES)
     assert head.scores["macro_f1"] == max(entry["macro_f1"] for entry in entries)
-    assert head.chosen.shrinkage in knn.SHRINKAGES
+    assert head.chosen.shrinkage in whitening.SHRINKAGES
 
 
 # search
@@ -219,7 +219,7 @@ def test_matrix_products_find_what_faiss_finds(monkeypatch: pytest.MonkeyPatch, 
         base, queries = (part / part.norm(dim=1, keepdim=True) for part in (base, queries))
     found = {}
     for engine in ("faiss", "torch"):
-        index = Search.empty(24, metric, engine)  # type: ignore[arg-type]
+        index = Search.empty(24, metric, engine)
         index.add(base)
         found[engine] = index(queries, 10)
     np.testing.assert_allclose(found["torch"][0], found["faiss"][0], atol=2e-5)

@@ -23,7 +23,7 @@ def hold_out(codes: Indices, seed: int) -> tuple[Indices, Indices]:
     Examples
     --------
     >>> [rows.tolist() for rows in hold_out(np.array([0, 0, 0, 0, 1]), seed=0)]
-    [[0, 1, 3, 4], [2]]
+    [[0, 1, 2, 4], [3]]
     """
     shuffled = np.random.default_rng(seed).permutation(len(codes))
     _, first = np.unique(codes[shuffled], return_index=True)  # the row that each class keeps

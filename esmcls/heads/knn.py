@@ -213,7 +213,7 @@ class KNNHead:
         head = cls(config, device)
         state = load_file(folder / "knn.safetensors")
         head.classes, head.codes = classes, state["codes"].numpy()
-        head.whitening = Whitening(state["mean"], state["matrix"])
+        head.whitening = Whitening(state["mean"].clone(), state["matrix"].clone())  # aligned; a mapped file is not
         head.search = Search.load(folder / "index.faiss", config.metric, config.engine, device)
         head.ids = read_json(folder / "ids.json")
         return head
@@ -232,7 +232,7 @@ def _ranked(nearness: Scores, codes: Indices, temperature: float) -> tuple[Indic
     --------
     >>> codes, mass = _ranked(np.array([[1.0, 0.9, 0.9]], dtype=np.float32), np.array([[4, 7, 7]]), temperature=1.0)
     >>> codes.tolist(), mass.round(2).tolist()
-    ([[7, 4, -1]], [[0.64..., 0.3..., 0.0]])
+    ([[7, 4, -1]], [[0.6..., 0.3..., 0.0]])
     """
     votes = np.exp((nearness.astype(np.float64) - nearness[:, :1]) / temperature)  # (n, k)
     same = codes[:, :, None] == codes[:, None, :]  # (n, k, k)

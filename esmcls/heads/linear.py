@@ -197,13 +197,15 @@ class LinearHead:
         self._scale_rows(vectors, within)
 
     def _choose_scale(self, held: Held) -> float:
-        """Return the factor with the least cross-entropy on rows of known classes."""
+        """Return the factor with the least loss, as descent counts it, on held rows of known classes."""
         losses = torch.zeros(len(SCALES), dtype=torch.float64)
         codes = torch.from_numpy(held[1].codes).to(self.device)
         for rows, logits in self._logits(held[0]):
             known = codes[rows] >= 0
             for place, scale in enumerate(SCALES):
-                losses[place] += F.cross_entropy(scale * logits[known], codes[rows][known], reduction="sum").item()
+                losses[place] += F.cross_entropy(
+                    scale * logits[known], codes[rows][known], reduction="sum", label_smoothing=self.chosen.smoothing
+                ).item()
         return SCALES[int(losses.argmin())]
 
     def _set(self, weight: Tensor, bias: Tensor) -> None:
@@ -272,7 +274,7 @@ class LinearHead:
         head = cls(config, device)
         head.classes = classes
         make, scale = (Whitening, "matrix") if config.whiten else (Scaling, "deviation")
-        head.scaling = make(state["mean"], state[scale])
+        head.scaling = make(state["mean"].clone(), state[scale].clone())  # aligned, which a mapped file is not
         [n_classes, width] = state["weight"].shape
         head.model = linear_layer(width, n_classes, device).requires_grad_(False)
         head._set(state["weight"], state["bias"])
