@@ -6,7 +6,7 @@
 The folder is a `random_split` folder of CSV shards, or holds `train.fasta.gz`, `test.fasta.gz` and `*_labels.tsv.gz`.
 An encoder (the one named, then `kmer`) is embedded into a cache under `--work`, each head is fitted on train. Where the
 set has no validation part the heads hold out a tenth of train for their choices and then fit on all of it. The test
-part is read by `evaluate` alone. Writes `benchmarks/results/families_<set>.json`.
+part is read by `evaluate` alone. Writes `benchmarks/results/families_<set>_<encoder>.json`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def main() -> None:
     print(f"best {best:.2f}; target {TARGETS.get(name)}: {verdict}; published {PUBLISHED.get(name)}")
     summary = {"set": name, "parts": sizes, "published": PUBLISHED.get(name), "target": TARGETS.get(name)}
     RESULTS.mkdir(exist_ok=True)
-    write_json(RESULTS / f"families_{name}.json", summary | {"best": round(best, 2), "verdict": verdict, "rows": rows})
+    file = f"families_{name}_{options.encoder.rstrip('/').rsplit('/', 1)[-1]}.json"
+    write_json(RESULTS / file, summary | {"best": round(best, 2), "verdict": verdict, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     if "_ESMCLS_COMPLETE" in os.environ:  # pragma: no cover - click answers the shell and exits
         esmcls.main()
+    # read when torch loads: spinning threads cost ten times the time where other programs share the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in given
     try:

@@ -146,9 +146,7 @@ def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:
     """Open the encoder that made a cache; None where its vectors were imported."""
     if spec.encoder == IMPORTED:
         return None
-    return load_encoder(
-        spec.encoder, layers=spec.layers or None, long=spec.long, precision=spec.precision, device=device
-    )
+    return load_encoder(spec.encoder, layers=spec.layers, long=spec.long, precision=spec.precision, device=device)
 
 
 def caches_in(path: str | Path) -> list[CacheEntry]:

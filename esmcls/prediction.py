@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from esmcls.artifact import MANIFEST, Model, load_model, read_manifest
+from esmcls.artifact import MANIFEST, Model, load_model
 from esmcls.cache import EmbeddingCache
 from esmcls.dataset import Dataset
-from esmcls.encoder import load_encoder
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
 from esmcls.interop import IMPORTED
@@ -75,19 +74,9 @@ def open_model(
         If it has no model of that name.
     """
     if name is not None and (Path(name) / MANIFEST).is_file():
-        return _load(Path(name), device, encoder)
+        return load_model(name, device, encoder)
     opened = Workspace.open(workspace)
-    return _load(opened.best_model() if name is None else opened.find_model(name), device, encoder)
-
-
-def _load(folder: Path, device: str, encoder: str | Path | None) -> Model:
-    spec = read_manifest(folder).spec
-    if spec.layers or spec.encoder == IMPORTED:
-        return load_model(folder, device, encoder)
-    # an encoder without layers takes no layers, not even none of them
-    return load_model(
-        folder, device, load_encoder(str(encoder or spec.encoder), precision=spec.precision, device=device)
-    )
+    return load_model(opened.best_model() if name is None else opened.find_model(name), device, encoder)
 
 
 def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:

@@ -1,7 +1,11 @@
-"""Check what is in a wheel against the checkout it was built from: `python check_wheel.py CHECKOUT WHEEL`."""
+"""Check what is in a wheel against the checkout it was built from: `python check_wheel.py CHECKOUT [WHEEL]`.
+
+Without WHEEL it is the one that tox built, which `TOX_PACKAGE` names.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -34,7 +38,7 @@ def faults(checkout: Path, wheel: Path) -> list[str]:
 
 def main() -> int:
     """Print what is wrong, or the number of files and bytes."""
-    checkout, wheel = Path(sys.argv[1]), Path(sys.argv[2])
+    checkout, wheel = Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else os.environ["TOX_PACKAGE"])
     found = faults(checkout, wheel)
     print("\n".join(found) or f"{wheel.name}: {len(source_files(checkout))} files, {wheel.stat().st_size:,} bytes")
     return 1 if found else 0
