@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from esmcls import weights
 from esmcls.errors import WeightsError
 from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import default_layers, find_weights, hub_places, load_state, save_state, state_digest
+from esmcls.weights import default_layers, find_weights, hub_places, load_state, save_state, state_digest, state_shapes
 
 SHAPE = ModelConfig(layers=2, width=32, heads=4)
 HEADS = ("lm_head.", "contact_head.")
@@ -396,3 +396,8 @@ def test_fair_esm_itself_is_not_needed_to_read_its_files(tmp_path: Path, fair_es
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
+
+
+@pytest.mark.parametrize("shape", [ModelConfig(2, 32, 4), ModelConfig(5, 256, 8)])
+def test_the_shapes_asked_of_a_file_are_those_of_the_model(shape: ModelConfig) -> None:
+    assert state_shapes(shape) == {name: tuple(tensor.shape) for name, tensor in ESM2(shape).state_dict().items()}
