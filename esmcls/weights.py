@@ -258,7 +258,7 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     width, wide = config.width, 4 * config.width
     products = {f"self_attn.{letter}_proj": (width, width) for letter in ("k", "v", "q", "out")}
     products |= {"fc1": (wide, width), "fc2": (width, wide)}
-    layer = {f"{name}.weight": shape for name, shape in products.items()}
+    layer: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in products.items()}
     layer |= {f"{name}.bias": shape[:1] for name, shape in products.items()}
     norms = ("self_attn_layer_norm", "final_layer_norm")
     layer |= {f"{name}.{kind}": (width,) for name in norms for kind in ("weight", "bias")}
