@@ -100,8 +100,8 @@ def measure(folder: Path, rows: int, width: int) -> dict[str, float]:
             result[f"count_{state}_s"] = timed(lambda cache=cache: len(cache))  # sorts the keys, too
             result["segments"] = cache.segments
             result[f"find_all_{state}_s"] = timed(lambda cache=cache: cache.rows(names))
-            rows = cache.rows(names)
-            whole = timed(lambda cache=cache, rows=rows: cache._read("mean", rows))
+            places = cache.rows(names)
+            whole = timed(lambda cache=cache, places=places: cache._read("mean", places))
             result[f"read_whole_{state}_MB_s"] = nbytes / 1e6 / whole
     chance = np.random.default_rng(1)
     with EmbeddingCache.open(home, in_memory=False) as cache:
