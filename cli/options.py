@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,41 @@ def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
             bar.update(residues)
 
         yield advance
+
+
+class TrainingBar:
+    """A bar of steps with the losses, running means of them, and tokens a second."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar, self.tokens, self.begun = bar, 0.0, time.perf_counter()
+        self.means: dict[str, float] = {}
+
+    def start(self, steps: int) -> None:
+        """Set how many steps there are to be."""
+        self.bar.reset(total=steps)
+        note(f"training for {steps:,} steps")
+
+    def advance(self, entry: Mapping[str, float]) -> None:
+        """Show a step's entry; the first of a resumed run says how many were done before."""
+        if not self.means:
+            self.bar.initial = self.bar.n = int(entry["step"]) - 1
+        self.tokens += entry.get("tokens", 0.0)
+        for name in (name for name in entry if name not in ("step", "lr", "tokens")):
+            self.means[name] = 0.95 * self.means.get(name, entry[name]) + 0.05 * entry[name]
+        shown = {name: f"{mean:.3f}" for name, mean in self.means.items()}
+        speed = self.tokens / (time.perf_counter() - self.begun)
+        self.bar.set_postfix(shown | {"tokens/s": f"{speed:,.0f}"}, refresh=False)
+        self.bar.update()
+
+
+@contextlib.contextmanager
+def training_bar(*, shown: bool = True) -> Iterator[TrainingBar]:
+    """Show a bar of training steps on stderr, where that is a terminal."""
+    from tqdm import tqdm
+
+    disable = True if is_quiet() or not shown else None
+    with tqdm(unit="step", disable=disable, dynamic_ncols=True) as bar:
+        yield TrainingBar(bar)
 
 
 def fetch_encoder(name: str) -> None:

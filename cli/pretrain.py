@@ -1,4 +1,4 @@
-"""`esmcls pretrain`: a small encoder of one's own, learned from a larger one."""
+"""`esmcls pretrain`: a small encoder of one's own, for one's own sequences."""
 
 from __future__ import annotations
 
@@ -7,53 +7,118 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, common, integers, note
+from esmcls.errors import UsageError
+from esmcls_cli.options import PATH, common, integers, note, output_file, training_bar
+
+COLUMN = "<column>"
 
 
 @click.command("pretrain")
 @click.argument("sequences", nargs=-1, required=True, metavar="SEQUENCES...")
-@click.option("--teacher", required=True, metavar="FOLDER_OR_FILE", help="Weights of the larger encoder to learn from.")
+@click.option("--teacher", metavar="FOLDER_OR_FILE", help="Weights of a larger encoder to learn from.")
+@click.option(
+    "--clusters", is_flag=False, flag_value=COLUMN, metavar="[FILE]",
+    help="Bring members of a cluster together: a table of the cluster of each id; without FILE, the SEQUENCES' column.",
+)  # fmt: skip
 @click.option("-o", "--output", type=PATH, required=True, help="The .safetensors to write; `--encoder` takes it.")
-@click.option("--layers", type=click.IntRange(1), default=5, show_default=True, help="Layers of the new encoder.")
+@click.option("--layers", type=click.IntRange(1), default=4, show_default=True, help="Layers of the new encoder.")
 @click.option("--width", type=click.IntRange(2), default=256, show_default=True, help="Its width.")
 @click.option("--heads", type=click.IntRange(1), default=8, show_default=True, help="Its attention heads.")
+@click.option("--initial", type=PATH, metavar="FILE", help="Start from the first layers of this encoder.")
+@click.option("--steps", type=click.IntRange(1), default=5000, show_default=True, help="Optimiser steps.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Fill this time instead of counting steps.")
+@click.option("--distill-weight", type=click.FloatRange(0), help="Weight of the teacher.  [default: 1 with it]")
+@click.option("--mlm-weight", type=click.FloatRange(0), help="Weight of masked residues.  [default: 1 with no teacher]")
+@click.option("--contrast-weight", type=click.FloatRange(0), help="Weight of the clusters.  [default: 0.1 with them]")
 @click.option("--teacher-layers", default="3,4,5", show_default=True, help="Hidden states of the teacher to learn.")
 @click.option(
     "--student-layers", type=click.IntRange(1), default=2, show_default=True, help="Last layers that carry it."
 )
-@click.option("--steps", type=click.IntRange(1), default=5000, show_default=True, help="Optimiser steps.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Fill this time instead of counting steps.")
-@click.option("--tokens", type=click.IntRange(8), default=4096, show_default=True, help="Tokens a step.")
-@click.option("--shortest", type=click.IntRange(1), default=64, show_default=True, help="Shortest crop, in residues.")
-@click.option("--longest", type=click.IntRange(1), default=384, show_default=True, help="Longest crop, in residues.")
 @click.option(
     "--pooled-weight", type=click.FloatRange(0), default=0.5, show_default=True, help="Weight of a crop's mean error."
 )
+@click.option("--tokens", type=click.IntRange(8), default=4096, show_default=True, help="Tokens a step and device.")
+@click.option("--shortest", type=click.IntRange(1), default=64, show_default=True, help="Shortest crop, in residues.")
+@click.option("--longest", type=click.IntRange(1), default=384, show_default=True, help="Longest crop, in residues.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Learning rate.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output.")
-@common(workspace=False, seed=True)
+@common(workspace=False, devices=True, seed=True)
 def command(
     sequences: tuple[str, ...],
-    teacher: str,
+    teacher: str | None,
+    clusters: str | None,
     output: Path,
-    teacher_layers: str,
+    initial: Path | None,
     minutes: float | None,
+    distill_weight: float | None,
+    mlm_weight: float | None,
+    contrast_weight: float | None,
+    teacher_layers: str,
     resume: bool,
+    device: str,
     **settings: Any,
 ) -> None:
-    """Train a small ESM-2-shaped encoder on your own sequences, by distillation from a larger one."""
+    """Train a small ESM-2-shaped encoder on your own sequences: from a teacher, masked residues, clusters, or all."""
+    from esmcls.curves import draw_curves, read_log
     from esmcls.pretraining import PretrainConfig, pretrain
     from esmcls.readers import read_records
     from esmcls.records import Tally
+    from esmcls.replicas import start_replicas
+    from esmcls.training import LogFile
 
-    config = PretrainConfig(teacher_layers=integers(teacher_layers, "--teacher-layers") or (), **settings)
+    config = PretrainConfig(
+        teacher_layers=integers(teacher_layers, "--teacher-layers") or (),
+        distill_weight=_weight(distill_weight, 1.0, teacher is not None),
+        mlm_weight=_weight(mlm_weight, 1.0, teacher is None),
+        contrast_weight=_weight(contrast_weight, 0.1, clusters is not None),
+        **settings,
+    )
+    output_file(output)
     tally = Tally()
-    proteins = [record.protein.sequence for record in read_records(sequences, tally=tally)]
-    note(*tally.lines())
-    history = pretrain(proteins, teacher, output, config, minutes=minutes, resume=resume, log=_tell)
-    click.echo(f"{output}: trained for {history.steps_done:,} steps; next: esmcls embed --encoder {output} ...")
+    records = list(read_records(sequences, tally=tally))
+    families = None if clusters is None else _families(records, clusters)
+    replicas = start_replicas(device.split(","))
+    if replicas.first:
+        note(*tally.lines())
+    log, figure = LogFile(output.with_suffix(".log.jsonl")), output.with_suffix(".svg")
+    with training_bar(shown=replicas.first) as bar:
+
+        def told(entry: dict[str, float]) -> None:
+            log(entry)
+            bar.advance(entry)
+
+        history = pretrain(
+            [record.protein.sequence for record in records],
+            output,
+            config,
+            teacher=teacher,
+            families=families,
+            initial=initial,
+            minutes=minutes,
+            resume=resume,
+            replicas=replicas,
+            planned=bar.start,
+            log=told,
+        )
+    if not replicas.first:
+        return
+    draw_curves({output.stem: read_log(log.path)}, figure)
+    click.echo(f"{output}: trained for {history.steps_done:,} steps; curves in {figure.name}, log in {log.path.name}")
+    click.echo(f"next: esmcls embed --encoder {output} ...")
 
 
-def _tell(entry: dict[str, float]) -> None:
-    if int(entry["step"]) % 50 == 0:
-        note("  ".join(f"{name} {value:g}" for name, value in entry.items()))
+def _weight(given: float | None, usual: float, wanted: bool) -> float:
+    return given if given is not None else usual * wanted
+
+
+def _families(records: list[Any], clusters: str) -> list[str]:
+    if clusters != COLUMN:
+        from esmcls.clusters import read_clusters
+
+        found = read_clusters(clusters, (record.protein.id for record in records))
+        return [found[record.protein.id] for record in records]
+    lacking = next((record for record in records if record.label is None), None)
+    if lacking is not None:
+        where = f"{lacking.path}, line {lacking.line}: {lacking.protein.id}"
+        raise UsageError(f"{where} has no cluster; give SEQUENCES a column cluster, or --clusters a table")
+    return [record.label for record in records]

@@ -19,10 +19,12 @@ encoder            sequences in, pooled vectors out; esm2 and kmer are two
 cache, embedding   sealed segments of vectors; from records into them
 split, dataset     train, validation and test; what is learned from
 workspace          the folder that remembers dataset, caches and models
-training           the one training loop
+replicas, training the one training loop
 heads              linear, knn: classifiers on vectors
 artifact, fitting  model folders; from a dataset and a cache to one
+corpus, objectives what an encoder is trained on, and for
 pretraining        an encoder of one's own
+curves             logs of training as figures
 interop            embedding files of other tools
 estimators         scikit-learn
 prediction         labels for a stream of sequences

@@ -1,29 +1,34 @@
-"""Training a small encoder of ESM-2's layout by distillation from a larger one.
+"""Training a small encoder of ESM-2's layout on one's own sequences.
 
-The student's last layers, side by side, are mapped linearly onto the teacher's standardised hidden states. Two errors
-are added: that of each residue, and that of each crop's mean, in units of how much such means differ between crops.
-The second is what a classifier sees; in the first alone it is drowned by what tells one residue from its neighbour.
+    sequences ──▶ Corpus ──▶ Batch ──▶ student ──▶ distillation + masked language + family contrast ──▶ file
+
+Up to three objectives, each with a weight, share the student's one pass over a batch.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from esmcls.alphabet import BOS, EOS, tokenize
+from esmcls.alphabet import TOKENS
+from esmcls.corpus import Batch, Corpus
+from esmcls.devices import has_fast_bf16
 from esmcls.errors import UsageError
 from esmcls.model import ESM2, ModelConfig
-from esmcls.training import Entry, History, Log, Plan, run
+from esmcls.objectives import Distillation, FamilyContrast, MaskedLanguage, View
+from esmcls.replicas import ALONE, Replicas
+from esmcls.training import Entry, History, Log, Plan, planned_steps, run
 from esmcls.weights import load_state, save_state
+
+_BEYOND_STEPS = 2**31
+"""First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +42,41 @@ class PretrainConfig:
     teacher_layers : tuple of int
         Hidden states of the teacher that it regresses (0 the embedding).
     student_layers : int
-        Its last so many layers carry the states, and are the default ones of the trained encoder.
-    steps, tokens : int
-        Optimiser steps; tokens a step, BOS and EOS included.
-    lr : float
-        Peak learning rate of the matrices' Muon and the rest's AdamW.
+        Its last so many layers, side by side, carry what it learns, and are the default ones of the trained encoder.
+    distill_weight, mlm_weight, contrast_weight : float
+        Weights of the teacher's states, of masked residues and of families; 0 leaves an objective out.
     pooled_weight : float
-        Weight of the error of a crop's mean beside that of its residues.
+        Weight of the error of a crop's mean state beside that of its residues.
+    queue : int
+        Earlier crops that the contrast of families remembers.
+    temperature : float
+        Of that contrast.
+    steps, tokens : int
+        Optimiser steps; tokens a step and device, BOS and EOS included.
+    lr, weight_decay : float
+        Peak learning rate and decay of the matrices' Muon and the rest's AdamW.
+    warmup : int
+        Steps of linear rise to the peak; then it falls as a cosine.
     shortest, longest : int
         Crop lengths in residues; drawn log-uniformly, one a step.
     """
 
-    layers: int = 5
+    layers: int = 4
     width: int = 256
     heads: int = 8
     teacher_layers: tuple[int, ...] = (3, 4, 5)
     student_layers: int = 2
+    distill_weight: float = 1.0
+    mlm_weight: float = 0.0
+    contrast_weight: float = 0.0
+    pooled_weight: float = 0.5
+    queue: int = 4096
+    temperature: float = 0.1
     steps: int = 5000
     tokens: int = 4096
     lr: float = 2e-3
     weight_decay: float = 0.01
     warmup: int = 100
-    pooled_weight: float = 0.5
     shortest: int = 64
     longest: int = 384
     checkpoint_every: int = 100
@@ -69,6 +87,9 @@ class PretrainConfig:
             raise UsageError(f"{self.student_layers} student layers asked of a student of {self.layers} layers")
         if not 1 <= self.shortest <= self.longest <= self.tokens - 2:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
+        weights = (self.distill_weight, self.mlm_weight, self.contrast_weight)
+        if min(weights) < 0 or not any(weights):
+            raise UsageError("weights of the three objectives must be 0 or more, and one of them more than 0")
 
     @property
     def own_layers(self) -> tuple[int, ...]:
@@ -76,86 +97,91 @@ class PretrainConfig:
         return tuple(range(self.layers - self.student_layers + 1, self.layers + 1))
 
 
-class Corpus:
-    """Sequences as one flat array of tokens, and the crops of a step as a pure function of its number."""
+class Pretraining:
+    """The training task: a student and its objectives."""
 
-    def __init__(self, sequences: Sequence[str], config: PretrainConfig) -> None:
-        if not sequences:
-            raise UsageError("no sequences to train on; give a FASTA, CSV or TSV file with at least one")
-        self.config = config
-        self.ends = np.cumsum([len(sequence) for sequence in sequences])
-        self.tokens = np.concatenate([tokenize(sequence) for sequence in sequences])
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the packed crops of a step: int64 tokens (total,) and offsets (crops + 1,)."""
-        config, random = self.config, np.random.default_rng([self.config.seed, step])
-        limit = round(math.exp(random.uniform(math.log(config.shortest), math.log(config.longest))))
-        rows = random.integers(len(self.ends), size=config.tokens // (limit + 2))
-        crops = sorted((self._crop(int(row), limit, random) for row in rows), key=len)
-        offsets = np.concatenate([[0], np.cumsum([len(crop) for crop in crops])])
-        return torch.from_numpy(np.concatenate(crops).astype(np.int64)), torch.from_numpy(offsets)
-
-    def _crop(self, row: int, limit: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-        end, begin = int(self.ends[row]), int(self.ends[row - 1]) if row else 0
-        start = begin + int(random.integers(max(1, end - begin - limit + 1)))
-        inner = self.tokens[start : min(end, start + limit)]
-        return np.concatenate([[BOS], inner, [EOS]]).astype(np.uint8)
-
-
-class Distillation:
-    """The training task: student and projection learn a frozen teacher's standardised states."""
-
-    def __init__(self, config: PretrainConfig, corpus: Corpus, teacher: ESM2) -> None:
-        self.config, self.corpus, self.teacher = config, corpus, teacher.eval().requires_grad_(False)
+    def __init__(
+        self,
+        config: PretrainConfig,
+        corpus: Corpus,
+        teacher: ESM2 | None = None,
+        initial: ESM2 | None = None,
+        replicas: Replicas = ALONE,
+    ) -> None:
+        self.config, self.corpus, self.replicas = config, corpus, replicas
+        weights = {"distill": config.distill_weight, "mlm": config.mlm_weight, "contrast": config.contrast_weight}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             student = ESM2(ModelConfig(config.layers, config.width, config.heads))
-            seen = config.width * len(config.own_layers)
-            target = teacher.config.width * len(config.teacher_layers)
-            self.model = nn.ModuleDict({"student": student, "projection": nn.Linear(seen, target)})
+            if initial is not None:
+                start_from(student, initial)
+            self.model = nn.ModuleDict({"student": student, **self._objectives(teacher)}).to(replicas.device)
         self.optimizers = make_optimizers(self.model, config)
-        self.mean, self.scale, self.pooled_scale = self._statistics()
+
+    def _objectives(self, teacher: ESM2 | None) -> dict[str, nn.Module]:
+        config, device, seen = self.config, self.replicas.device, self.config.width * self.config.student_layers
+        objectives: dict[str, nn.Module] = {}
+        if config.distill_weight:
+            if teacher is None:
+                raise UsageError("distillation needs a teacher; name one, or give it weight 0")
+            crops = (self.corpus.batch(_BEYOND_STEPS + number).to(device) for number in range(20))
+            frozen = teacher.to(device).eval().requires_grad_(False)
+            target = partial(hidden_states, frozen, layers=config.teacher_layers)
+            objectives["distill"] = Distillation(seen, target, config.pooled_weight, crops)
+        if config.mlm_weight:
+            objectives["mlm"] = MaskedLanguage(config.width, len(TOKENS))
+        if config.contrast_weight:
+            if self.corpus.partners is None:
+                raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
+            objectives["contrast"] = FamilyContrast(seen, queue=config.queue, temperature=config.temperature)
+        return objectives
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
-        """Return the weighted error on the crops of `step`, and its two parts."""
-        tokens, offsets = self.corpus.batch(step)
-        target = (self._states(self.teacher, tokens, offsets, self.config.teacher_layers) - self.mean) / self.scale
-        seen = self._states(self.model["student"], tokens, offsets, self.config.own_layers)
-        difference = self.model["projection"](seen) - target  # (total, target width)
-        residue = difference.square().mean()
-        pooled = (crop_means(difference, offsets) / self.pooled_scale).square().mean()
-        parts = {"residue": residue.item(), "pooled": pooled.item()}
-        return residue + self.config.pooled_weight * pooled, parts
+        """Return the weighted sum of the objectives on the crops of `step`, and its parts."""
+        replicas, student = self.replicas, self.model["student"]
+        assert isinstance(student, ESM2)
+        whole = shown = self.corpus.batch(step, replicas.rank)
+        chosen = torch.zeros(len(whole.tokens), dtype=torch.bool)
+        if "mlm" in self.weights:
+            shown, chosen = self.corpus.masked(whole, step, replicas.rank)
+        device = replicas.device
+        states = hidden_states(student, shown.to(device), self.config.own_layers)
+        view = View(student, states, whole.to(device), chosen.to(device), replicas.gather)
+        total, logged = view.states.new_zeros(()), {"tokens": float(len(whole.tokens) * replicas.count)}
+        for name, weight in self.weights.items():
+            loss, parts = self.model[name](view)
+            total = total + weight * loss
+            logged |= {part: error.item() for part, error in parts.items()}
+        return total, logged
 
     def validate(self) -> float | None:
         """Return nothing: the length of the run is fixed beforehand."""
         return None
 
-    def _states(self, model: nn.Module, tokens: Tensor, offsets: Tensor, layers: Sequence[int]) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            states = model(tokens, offsets, layers)
-        return torch.cat([states[layer].float() for layer in layers], dim=-1)  # (total, layers x width)
 
-    def _statistics(self, batches: int = 40) -> tuple[Tensor, Tensor, Tensor]:
-        """Measure the teacher's states on crops that no step uses: mean and deviation a residue, deviation a mean."""
-        residues, means = [], []
-        for number in range(batches):
-            tokens, offsets = self.corpus.batch(2**31 + number)
-            states = self._states(self.teacher, tokens, offsets, self.config.teacher_layers)
-            residues.append(torch.stack([states.mean(0), states.square().mean(0)]))
-            means.append(crop_means(states, offsets))
-        mean, square = torch.stack(residues).mean(0)
-        scale = (square - mean.square()).clamp_min(1e-8).sqrt()
-        return mean, scale, torch.cat(means).std(0).clamp_min(1e-4) / scale
+def hidden_states(model: ESM2, batch: Batch, layers: Sequence[int]) -> Tensor:
+    """Return some layers' states side by side, in bf16 where the hardware has it, (total, layers x width) fp32."""
+    device = batch.tokens.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
+        states = model(batch.tokens, batch.offsets, layers)
+    return torch.cat([states[layer].float() for layer in layers], dim=-1)
 
 
-def crop_means(states: Tensor, offsets: Tensor) -> Tensor:
-    """Return the mean state of each crop's residues, BOS and EOS left out, (crops, width)."""
-    inner = torch.ones(len(states), 1)
-    inner[offsets[:-1]] = 0
-    inner[offsets[1:] - 1] = 0
-    sums = torch.segment_reduce(states * inner, "sum", lengths=offsets.diff(), axis=0)
-    return sums / (offsets.diff() - 2)[:, None]
+def start_from(student: ESM2, initial: ESM2) -> None:
+    """Copy the embedding and as many first layers as both have; further layers stay as they are.
+
+    Raises
+    ------
+    UsageError
+        If the widths or the numbers of heads differ.
+    """
+    own, other = student.config, initial.config
+    if (own.width, own.heads) != (other.width, other.heads):
+        shapes = f"width {other.width} and {other.heads} heads, the student {own.width} and {own.heads}"
+        raise UsageError(f"the encoder to start from has {shapes}; give --width and --heads its own")
+    state = student.state_dict()
+    student.load_state_dict(state | {name: value for name, value in initial.state_dict().items() if name in state})
 
 
 def make_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -174,23 +200,31 @@ def make_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.opti
     ]
 
 
-def measured_steps(config: PretrainConfig, task: Distillation, minutes: float, trial: int = 8) -> int:
+def measured_steps(task: Pretraining, minutes: float, trial: int = 8) -> int:
     """Return how many steps fit into `minutes`, timed on a copy of the task that is thrown away."""
-    probe = copy.deepcopy(task)
-    run(probe, Plan(steps=2, lr=config.lr))
+    replicas = task.replicas
+    probe = copy.copy(task)
+    probe.model = copy.deepcopy(task.model)
+    probe.optimizers = make_optimizers(probe.model, task.config)
+    run(probe, Plan(steps=2, lr=task.config.lr), replicas=replicas)
     start = time.perf_counter()
-    run(probe, Plan(steps=trial, lr=config.lr))
-    return max(1, int(60 * minutes * trial / (time.perf_counter() - start)))
+    run(probe, Plan(steps=trial, lr=task.config.lr), replicas=replicas)
+    seconds = replicas.average_entry({"seconds": time.perf_counter() - start})["seconds"]
+    return max(1, int(60 * minutes * trial / seconds))
 
 
 def pretrain(
     sequences: Sequence[str],
-    teacher: str | Path,
     output: str | Path,
     config: PretrainConfig = PretrainConfig(),
     *,
+    teacher: str | Path | None = None,
+    families: Sequence[Hashable] | None = None,
+    initial: str | Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
+    replicas: Replicas = ALONE,
+    planned: Callable[[int], None] | None = None,
     log: Log | None = None,
 ) -> History:
     """Train an encoder on unlabelled sequences and write it, in fp16, as a file that `--encoder` takes.
@@ -199,17 +233,25 @@ def pretrain(
     ----------
     sequences : sequence of str
         Upper-case residues.
-    teacher : str or Path
-        Weights of the teacher, of any origin that `load_state` reads.
     output : str or Path
         The `.safetensors` to write; the checkpoint lies beside it until the run is done.
     config : PretrainConfig
+    teacher : str or Path, optional
+        Weights of the teacher, of any origin that `load_state` reads.
+    families : sequence of hashable, optional
+        The family of each sequence, such as its cluster.
+    initial : str or Path, optional
+        An encoder of the same width and heads whose first layers the student starts from.
     minutes : float, optional
         Measure the speed, then fix the number of steps to fill this time; `config.steps` otherwise.
     resume : bool
-        Go on from the checkpoint, if there is one.
+        Go on from the checkpoint, if there is one; `minutes` then leave the number of steps as it was fixed.
+    replicas : Replicas
+        This process among those that train together.
+    planned : callable, optional
+        Told the number of steps before the first.
     log : callable, optional
-        Called with each step's entry: loss, its parts, learning rate.
+        Called with each step's entry: loss, its parts, learning rate, tokens.
 
     Returns
     -------
@@ -218,23 +260,49 @@ def pretrain(
     Raises
     ------
     WeightsError
-        If the teacher cannot be read.
+        If the teacher or the encoder to start from cannot be read.
     UsageError
-        If there is nothing to train on.
+        If there is nothing to train on, or an objective lacks what it needs.
     """
     output = Path(output)
-    teacher_config, state = load_state(teacher)
-    if max(config.teacher_layers) > teacher_config.layers or min(config.teacher_layers) < 0:
-        raise UsageError(f"teacher layers {config.teacher_layers} asked of a teacher of {teacher_config.layers} layers")
-    model = ESM2(teacher_config)
-    model.load_state_dict(state)
-    task = Distillation(config, Corpus(sequences, config), model)
-    steps = config.steps if minutes is None else measured_steps(config, task, minutes)
-    plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
+    corpus = Corpus(
+        sequences,
+        families if config.contrast_weight else None,
+        tokens=config.tokens,
+        shortest=config.shortest,
+        longest=config.longest,
+        seed=config.seed,
+    )
+    large = None if teacher is None or not config.distill_weight else read_teacher(teacher, config.teacher_layers)
+    task = Pretraining(config, corpus, large, None if initial is None else read_model(initial), replicas)
     checkpoint = output.with_suffix(".checkpoint")
-    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log)
-    student = task.model["student"]
-    assert isinstance(student, ESM2)
-    save_state(output, student.config, student.state_dict(), torch.float16, layers=config.own_layers)
-    checkpoint.unlink(missing_ok=True)
+    steps = config.steps
+    if minutes is not None:
+        going_on = resume and checkpoint.exists()
+        steps = planned_steps(checkpoint) if going_on else measured_steps(task, minutes)
+    if planned is not None and replicas.first:
+        planned(steps)
+    plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
+    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas)
+    if replicas.first:
+        student = task.model["student"]
+        assert isinstance(student, ESM2)
+        save_state(output, student.config, student.state_dict(), torch.float16, layers=config.own_layers)
+        checkpoint.unlink(missing_ok=True)
     return history
+
+
+def read_model(path: str | Path) -> ESM2:
+    """Read a model of any origin that `load_state` reads."""
+    config, state = load_state(path)
+    model = ESM2(config)
+    model.load_state_dict(state)
+    return model
+
+
+def read_teacher(path: str | Path, layers: Sequence[int]) -> ESM2:
+    """Read a teacher and make sure that it has the layers that are asked of it."""
+    teacher = read_model(path)
+    if not layers or max(layers) > teacher.config.layers or min(layers) < 0:
+        raise UsageError(f"teacher layers {tuple(layers)} asked of a teacher of {teacher.config.layers} layers")
+    return teacher

@@ -13,7 +13,7 @@ from esmcls.records import Entry, part_of
 from esmcls.sources import open_lines, shown
 
 SEQUENCE_COLUMNS: Final = ("sequence", "seq")
-LABEL_COLUMNS: Final = ("label", "family_accession")
+LABEL_COLUMNS: Final = ("label", "family_accession", "cluster")
 ID_COLUMNS: Final = ("id", "sequence_name", "sequence_id", "name", "accession", "entry", "protein_id")
 PART_COLUMNS: Final = ("split", "set", "part")
 """Header names, in any case; the first of each that the header has is used."""

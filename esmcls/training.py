@@ -6,7 +6,9 @@ seed and the step, so the number of the next step is all that a sampler has to r
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from esmcls.errors import FolderError
 from esmcls.files import atomic_path
+from esmcls.replicas import ALONE, Replicas
 
 FORMAT = 1
 Entry = dict[str, float]
@@ -115,6 +118,7 @@ def run(
     resume: bool = False,
     log: Log | None = None,
     stop_after: int | None = None,
+    replicas: Replicas = ALONE,
 ) -> History:
     """Train until the plan is done or patience ends; the model is left at its best validated state, else its last.
 
@@ -131,6 +135,8 @@ def run(
         Called with each step's entry.
     stop_after : int, optional
         Leave after this step with a checkpoint, as an interruption would.
+    replicas : Replicas
+        The processes that train one model together: gradients and log entries are their mean, the first one writes.
 
     Returns
     -------
@@ -142,14 +148,14 @@ def run(
         If the checkpoint is damaged or of another plan.
     """
     with _own_randomness(plan.seed):
-        progress = _Progress(task, plan)
+        progress = _Progress(task, plan, replicas)
         if resume and checkpoint is not None and checkpoint.exists():
             progress.load(checkpoint)
         while not progress.finished:
             entry = progress.advance()
-            if log is not None:
+            if log is not None and replicas.first:
                 log(entry)
-            if checkpoint is not None and progress.checkpoint_due(stop_after):
+            if checkpoint is not None and replicas.first and progress.checkpoint_due(stop_after):
                 progress.save(checkpoint)
             if progress.history.steps_done == stop_after:
                 return progress.history
@@ -160,8 +166,8 @@ def run(
 class _Progress:
     """A run under way: all that a checkpoint holds."""
 
-    def __init__(self, task: Task, plan: Plan) -> None:
-        self.task, self.plan, self.history = task, plan, History()
+    def __init__(self, task: Task, plan: Plan, replicas: Replicas) -> None:
+        self.task, self.plan, self.replicas, self.history = task, plan, replicas, History()
         self.best: dict[str, Tensor] | None = None
         self.stale = 0
 
@@ -191,11 +197,12 @@ class _Progress:
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.replicas.average_gradients(self.task.model)
         if self.plan.clip:
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.plan.clip)
         for optimizer in self.task.optimizers:
             optimizer.step()
-        return {"loss": loss.item(), **logged}
+        return self.replicas.average_entry({"loss": loss.item(), **logged})
 
     def _validate(self, step: int) -> Entry:
         self.task.model.eval()
@@ -243,6 +250,40 @@ class _Progress:
             optimizer.load_state_dict(saved)
         torch.set_rng_state(state["random"])
         self.history, self.best, self.stale = History(**state["history"]), state["best"], state["stale"]
+
+
+def planned_steps(checkpoint: Path) -> int:
+    """Return how many steps the interrupted run of a checkpoint was to have.
+
+    Raises
+    ------
+    FolderError
+        If the checkpoint is damaged.
+    """
+    return int(_read_checkpoint(checkpoint)["plan"]["steps"])
+
+
+class LogFile:
+    """A log that appends each step's entry and the seconds so far, one JSON object a line.
+
+    A resumed run's first entry cuts off what the interrupted one had logged from there on, so no step stands twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.begun, self.fresh = path, time.perf_counter(), True
+
+    def __call__(self, entry: Entry) -> None:
+        if self.fresh:
+            self._cut(int(entry["step"]))
+            self.fresh = False
+        timed = entry | {"seconds": round(time.perf_counter() - self.begun, 3)}
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(timed) + "\n")
+
+    def _cut(self, step: int) -> None:
+        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(old[: step - 1]), encoding="utf-8")
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -13,12 +13,8 @@ from command import done, run
 from families import rows, write_families, write_unknown
 
 from esmcls.heads.linear import LinearHead
-from esmcls.model import ESM2, ModelConfig
-from esmcls.pretraining import PretrainConfig
-from esmcls.weights import save_state
 from esmcls.workspace import Workspace
 from esmcls_cli.main import COMMANDS, esmcls
-from esmcls_cli.options import integers
 
 
 @pytest.fixture(scope="module")
@@ -400,30 +396,3 @@ def test_the_vectors_of_an_input_are_exported_in_its_order(home: Path, tmp_path:
     ran = done("export", home / "unknown.fasta", "--format", "parquet", "-o", tmp_path / "v.parquet", "-w", home / "w")
     assert ran.out == f"{tmp_path / 'v.parquet'}: 3 vectors\n"
     assert pl.read_parquet((tmp_path / "v.parquet").read_bytes())["id"].to_list() == ["new", "other", "new"]
-
-
-# an encoder of one's own
-
-
-def test_a_pretrained_encoder_can_be_embedded_with(home: Path, tmp_path: Path) -> None:
-    teacher, output = tmp_path / "teacher.safetensors", tmp_path / "own.safetensors"
-    config = ModelConfig(layers=2, width=16, heads=2)
-    save_state(teacher, config, ESM2(config).state_dict())
-    shape = ("--layers", "1", "--width", "8", "--heads", "2", "--teacher-layers", "1,2", "--student-layers", "1")
-    length = ("--steps", "2", "--tokens", "128", "--shortest", "8", "--longest", "20")
-    ran = done("pretrain", home / "families.csv", "--teacher", teacher, *shape, *length, "-o", output)
-    assert ran.out == f"{output}: trained for 2 steps; next: esmcls embed --encoder {output} ...\n"
-    told = done("info", output).out.splitlines()
-    assert told[1] == "ESM-2: 1 layers, width 8, 2 heads"
-    ran = done("embed", home / "unknown.fasta", "--encoder", output, "-w", tmp_path / "w")
-    assert ran.out == "3 sequences, 2 distinct: 2 embedded, 0 were cached\n"
-
-
-def test_the_defaults_of_pretraining_are_those_of_the_library() -> None:
-    command = esmcls.get_command(click.Context(esmcls), "pretrain")
-    assert command is not None
-    default = PretrainConfig()
-    given = {one.name: one.default for one in command.params if one.name in vars(default)}
-    given["teacher_layers"] = integers(given["teacher_layers"], "--teacher-layers")
-    assert given == {name: value for name, value in vars(default).items() if name in given}
-    assert len(given) >= 10

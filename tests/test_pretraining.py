@@ -1,9 +1,8 @@
-"""Distillation of a small encoder: crops, losses, the file it writes, exact resume."""
+"""Training a small encoder: its objectives together, the file it writes, exact resume."""
 
 from __future__ import annotations
 
 import dataclasses
-from itertools import pairwise
 from pathlib import Path
 
 import esm
@@ -11,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from esmcls.alphabet import BOS, EOS, TOKENS
+from esmcls.alphabet import MASK
+from esmcls.corpus import Corpus
 from esmcls.errors import UsageError
 from esmcls.model import ESM2, ModelConfig
-from esmcls.pretraining import Corpus, Distillation, PretrainConfig, crop_means, make_optimizers, pretrain
+from esmcls.pretraining import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
 from esmcls.training import Plan, run
 from esmcls.weights import default_layers, load_state, save_state, state_digest
 
@@ -22,6 +22,9 @@ CONFIG = PretrainConfig(
     layers=2, width=16, heads=2, teacher_layers=(1, 2), steps=6, tokens=128, warmup=2, shortest=8, longest=32,
     checkpoint_every=2,
 )  # fmt: skip
+
+
+ALL_THREE = {"distill_weight": 1.0, "mlm_weight": 0.1, "contrast_weight": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -42,66 +45,90 @@ def teacher_file(teacher: ESM2, tmp_path: Path) -> Path:
     return tmp_path / "teacher.safetensors"
 
 
-def test_crops_are_pieces_of_the_corpus_between_bos_and_eos(sequences: list[str]) -> None:
-    tokens, offsets = Corpus(sequences, CONFIG).batch(3)
-    assert len(tokens) <= CONFIG.tokens
-    for start, end in pairwise(offsets):
-        crop = tokens[start:end].tolist()
-        text = "".join(TOKENS[token] for token in crop[1:-1])
-        assert (crop[0], crop[-1]) == (BOS, EOS)
-        assert any(text in sequence for sequence in sequences)
+@pytest.fixture(scope="module")
+def corpus(sequences: list[str]) -> Corpus:
+    families = [number // 2 for number in range(len(sequences))]
+    return Corpus(sequences, families, tokens=CONFIG.tokens, shortest=CONFIG.shortest, longest=CONFIG.longest)
 
 
-def test_a_batch_is_a_function_of_seed_and_step_alone(sequences: list[str]) -> None:
-    first, second = (Corpus(sequences, CONFIG) for _ in range(2))
-    second.batch(0)
-    assert torch.equal(first.batch(5)[0], second.batch(5)[0])
-    other = Corpus(sequences, dataclasses.replace(CONFIG, seed=1))
-    assert not torch.equal(first.batch(5)[0][:40], other.batch(5)[0][:40])
-
-
-def test_the_mean_of_a_crop_leaves_bos_and_eos_out() -> None:
-    states = torch.tensor([[9.0], [1.0], [3.0], [9.0], [9.0], [5.0], [9.0]])
-    assert crop_means(states, torch.tensor([0, 4, 7])).tolist() == [[2.0], [5.0]]
-
-
-def test_a_student_that_repeats_the_teacher_has_no_loss(sequences: list[str], teacher: ESM2) -> None:
-    config = dataclasses.replace(CONFIG, layers=2, width=24, heads=3)
-    task = Distillation(config, Corpus(sequences, config), teacher)
+def test_a_student_that_repeats_the_teacher_has_no_loss(corpus: Corpus, teacher: ESM2) -> None:
+    task = Pretraining(dataclasses.replace(CONFIG, layers=2, width=24, heads=3), corpus, teacher)
     task.model["student"].load_state_dict(teacher.state_dict())
-    projection = task.model["projection"]
+    distill = task.model["distill"]
     with torch.no_grad():
-        projection.weight.copy_(torch.diag(1 / task.scale))
-        projection.bias.copy_(-task.mean / task.scale)
+        distill.projection.weight.copy_(torch.diag(1 / distill.scale))
+        distill.projection.bias.copy_(-distill.mean / distill.scale)
         loss, parts = task.loss(0)
     assert loss.item() < 1e-4
-    assert parts.keys() == {"residue", "pooled"}
+    assert parts.keys() == {"residue", "pooled", "tokens"}
 
 
-def test_distillation_lowers_both_errors(sequences: list[str], teacher: ESM2) -> None:
-    config = dataclasses.replace(CONFIG, tokens=512)
-    history = run(Distillation(config, Corpus(sequences, config), teacher), Plan(steps=80, lr=5e-3, warmup=5))
-    for part in ("residue", "pooled"):
+@pytest.mark.parametrize(
+    ("weights", "parts"),
+    [
+        ({}, ("residue", "pooled")),
+        ({"distill_weight": 0.0, "mlm_weight": 1.0}, ("masked",)),
+        ({"distill_weight": 0.0, "contrast_weight": 1.0}, ("contrast",)),
+        (ALL_THREE, ("residue", "pooled", "masked")),
+    ],
+)
+def test_training_lowers_the_errors(
+    corpus: Corpus, teacher: ESM2, weights: dict[str, float], parts: tuple[str, ...]
+) -> None:
+    task = Pretraining(dataclasses.replace(CONFIG, **weights, queue=8), corpus, teacher)
+    history = run(task, Plan(steps=150, lr=5e-3, warmup=5))
+    for part in parts:
         values = [entry[part] for entry in history.entries]
-        assert np.mean(values[-10:]) < 0.8 * np.mean(values[:5])
+        assert np.mean(values[-15:]) < 0.97 * np.mean(values[:8])
 
 
-def test_the_teacher_stays_as_it_is(sequences: list[str], teacher: ESM2) -> None:
+def test_the_loss_is_the_weighted_sum_of_its_parts(corpus: Corpus, teacher: ESM2) -> None:
+    config = dataclasses.replace(CONFIG, distill_weight=2.0, mlm_weight=0.3, contrast_weight=0.7)
+    loss, parts = Pretraining(config, corpus, teacher).loss(0)
+    distilled = parts["residue"] + CONFIG.pooled_weight * parts["pooled"]
+    assert loss.item() == pytest.approx(2.0 * distilled + 0.3 * parts["masked"] + 0.7 * parts["contrast"], rel=1e-5)
+
+
+def test_the_student_sees_masks_and_the_teacher_never(corpus: Corpus, teacher: ESM2) -> None:
+    task = Pretraining(dataclasses.replace(CONFIG, mlm_weight=1.0), corpus, teacher)
+    shown: list[torch.Tensor] = []
+    for model in (task.model["student"], teacher):
+        model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    task.loss(0)
+    assert [bool((tokens == MASK).any()) for tokens in shown] == [True, False]
+
+
+def test_the_teacher_stays_as_it_is(corpus: Corpus, teacher: ESM2) -> None:
     before = state_digest(teacher.state_dict())
-    run(Distillation(CONFIG, Corpus(sequences, CONFIG), teacher), Plan(steps=2, lr=1e-2))
+    run(Pretraining(CONFIG, corpus, teacher), Plan(steps=2, lr=1e-2))
     assert state_digest(teacher.state_dict()) == before
 
 
-def test_every_parameter_has_exactly_one_optimiser(sequences: list[str], teacher: ESM2) -> None:
-    model = Distillation(CONFIG, Corpus(sequences, CONFIG), teacher).model
+def test_every_parameter_has_exactly_one_optimiser(corpus: Corpus, teacher: ESM2) -> None:
+    model = Pretraining(dataclasses.replace(CONFIG, **ALL_THREE), corpus, teacher).model
     held = [id(p) for o in make_optimizers(model, CONFIG) for group in o.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_student_can_start_from_the_first_layers_of_another(corpus: Corpus, teacher: ESM2) -> None:
+    torch.manual_seed(5)
+    initial = ESM2(ModelConfig(3, 16, 2))
+    task = Pretraining(CONFIG, corpus, teacher, initial)
+    own, other = task.model["student"].state_dict(), initial.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in own.items())
+    deeper = Pretraining(dataclasses.replace(CONFIG, layers=4), corpus, teacher, initial).model["student"]
+    assert torch.equal(deeper.layers[2].fc1.weight, initial.layers[2].fc1.weight)
+
+
+def test_a_start_of_another_width_is_refused(corpus: Corpus, teacher: ESM2) -> None:
+    with pytest.raises(UsageError, match="the encoder to start from has width 24 and 3 heads, the student 16 and 2"):
+        Pretraining(CONFIG, corpus, teacher, ESM2(ModelConfig(2, 24, 3)))
 
 
 def test_the_file_holds_a_model_that_fair_esm_takes_and_its_default_layers(
     sequences: list[str], teacher_file: Path, tmp_path: Path
 ) -> None:
-    pretrain(sequences, teacher_file, tmp_path / "own.safetensors", CONFIG)
+    pretrain(sequences, tmp_path / "own.safetensors", CONFIG, teacher=teacher_file)
     config, state = load_state(tmp_path / "own.safetensors")
     reference = esm.ESM2(num_layers=config.layers, embed_dim=config.width, attention_heads=config.heads)
     missing, unexpected = reference.load_state_dict(state, strict=False)
@@ -110,17 +137,62 @@ def test_the_file_holds_a_model_that_fair_esm_takes_and_its_default_layers(
     assert default_layers(tmp_path / "own.safetensors") == (1, 2)
 
 
-def test_interrupted_and_resumed_gives_the_same_file(sequences: list[str], teacher_file: Path, tmp_path: Path) -> None:
+def test_interrupted_and_resumed_gives_the_same_file_with_all_objectives_and_the_queue(
+    sequences: list[str], teacher_file: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, **ALL_THREE, queue=16)
+    inputs = {"teacher": teacher_file, "families": [number // 2 for number in range(len(sequences))]}
+
     def interrupt(entry: dict[str, float]) -> None:
         if entry["step"] == 3:
             raise KeyboardInterrupt
 
-    pretrain(sequences, teacher_file, tmp_path / "whole.safetensors", CONFIG)
+    pretrain(sequences, tmp_path / "whole.safetensors", config, **inputs)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(sequences, teacher_file, tmp_path / "resumed.safetensors", CONFIG, log=interrupt)
+        pretrain(sequences, tmp_path / "resumed.safetensors", config, **inputs, log=interrupt)
     assert not (tmp_path / "resumed.safetensors").exists()
-    pretrain(sequences, teacher_file, tmp_path / "resumed.safetensors", CONFIG, resume=True)
+    pretrain(sequences, tmp_path / "resumed.safetensors", config, **inputs, resume=True)
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "resumed.safetensors").read_bytes()
+    assert not (tmp_path / "resumed.checkpoint").exists()
+
+
+def test_the_same_steps_and_seed_give_the_same_bytes_and_another_seed_others(
+    sequences: list[str], teacher_file: Path, tmp_path: Path
+) -> None:
+    written = []
+    for number, seed in enumerate((3, 3, 4)):
+        output = tmp_path / f"{number}.safetensors"
+        pretrain(sequences, output, dataclasses.replace(CONFIG, seed=seed), teacher=teacher_file)
+        written.append(output.read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+def test_minutes_become_steps_once_and_a_resumed_run_keeps_them(
+    sequences: list[str], teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmcls.pretraining.measured_steps", lambda task, minutes: int(7 * minutes))
+    told: list[int] = []
+
+    def interrupt(entry: dict[str, float]) -> None:
+        if entry["step"] == 5:
+            raise KeyboardInterrupt
+
+    inputs = {"teacher": teacher_file, "minutes": 1.0, "planned": told.append}
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(sequences, tmp_path / "own.safetensors", CONFIG, **inputs, log=interrupt)
+    monkeypatch.setattr("esmcls.pretraining.measured_steps", lambda task, minutes: 1000)
+    history = pretrain(sequences, tmp_path / "own.safetensors", CONFIG, **inputs, resume=True)
+    assert (told, history.steps_done) == ([7, 7], 7)
+
+
+def test_measuring_the_speed_leaves_the_task_as_it_was(corpus: Corpus, teacher: ESM2) -> None:
+    config = dataclasses.replace(CONFIG, contrast_weight=1.0)
+    measured, fresh = Pretraining(config, corpus, teacher), Pretraining(config, corpus, teacher)
+    assert measured_steps(measured, minutes=0.1) >= 1
+    for task in (measured, fresh):
+        run(task, Plan(steps=2, lr=1e-3))
+    states = (task.model.state_dict() for task in (measured, fresh))
+    assert all(torch.equal(one, other) for one, other in zip(*(state.values() for state in states), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -128,9 +200,11 @@ def test_interrupted_and_resumed_gives_the_same_file(sequences: list[str], teach
     [
         ({"student_layers": 3}, "3 student layers asked of a student of 2 layers"),
         ({"longest": 127}, "crop lengths need 1 <= shortest <= longest <= tokens - 2"),
+        ({"distill_weight": 0.0}, "one of them more than 0"),
+        ({"mlm_weight": -1.0}, "must be 0 or more"),
     ],
 )
-def test_impossible_settings_are_refused(change: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(CONFIG, **change)
 
@@ -138,9 +212,15 @@ def test_impossible_settings_are_refused(change: dict[str, int], message: str) -
 def test_teacher_layers_beyond_the_teacher_are_refused(teacher_file: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, teacher_layers=(2, 3))
     with pytest.raises(UsageError, match=r"teacher layers \(2, 3\) asked of a teacher of 2 layers"):
-        pretrain(["MKT"], teacher_file, tmp_path / "own.safetensors", config)
+        pretrain(["MKT"], tmp_path / "own.safetensors", config, teacher=teacher_file)
 
 
-def test_an_empty_corpus_is_refused(teacher_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no sequences to train on"):
-        pretrain([], teacher_file, tmp_path / "own.safetensors", CONFIG)
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"mlm_weight": 1.0}, "distillation needs a teacher"), (ALL_THREE | {"distill_weight": 0.0}, "needs clusters")],
+)
+def test_an_objective_that_lacks_what_it_needs_is_refused(
+    sequences: list[str], tmp_path: Path, weights: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pretrain(sequences, tmp_path / "own.safetensors", dataclasses.replace(CONFIG, **weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.errors import FolderError
-from esmcls.training import Plan, learning_rate, run
+from esmcls.training import LogFile, Plan, learning_rate, planned_steps, run
 
 
 class Regression:
@@ -141,3 +142,29 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"no checkpoint")
     with pytest.raises(FolderError, match="not a checkpoint"):
         run(Regression(), PLAN, checkpoint=tmp_path / "c", resume=True)
+
+
+def test_the_log_has_a_line_a_step_and_a_resumed_run_repeats_none(tmp_path: Path) -> None:
+    def interrupt(entry: dict[str, float]) -> None:
+        log(entry)
+        if entry["step"] == 7:
+            raise KeyboardInterrupt
+
+    log = LogFile(tmp_path / "log.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(), PLAN, checkpoint=tmp_path / "c", log=interrupt)
+    run(Regression(), PLAN, checkpoint=tmp_path / "c", resume=True, log=LogFile(tmp_path / "log.jsonl"))
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, 13))
+    assert all(entry["seconds"] >= 0 for entry in entries)
+
+
+def test_a_new_run_begins_its_log_anew(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "of": "another run"}\n')
+    LogFile(tmp_path / "log.jsonl")({"step": 1, "loss": 2.0})
+    assert "another" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_a_checkpoint_knows_how_many_steps_were_planned(tmp_path: Path) -> None:
+    run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=2)
+    assert planned_steps(tmp_path / "c") == PLAN.steps

@@ -1,0 +1,103 @@
+"""Processes that train one model together: two on the CPU against one that takes the batches of both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from esmcls.corpus import Corpus
+from esmcls.errors import UsageError
+from esmcls.model import ESM2, ModelConfig
+from esmcls.pretraining import PretrainConfig, Pretraining
+from esmcls.replicas import ALONE, Replicas, start_replicas
+from esmcls.training import Entry, Plan, run
+from esmcls.weights import load_state, save_state
+
+EXCHANGE = """
+import json, torch
+from esmcls.replicas import start_replicas
+replicas = start_replicas(["cpu", "cpu"])
+model = torch.nn.Linear(2, 1)
+for value in model.parameters():
+    value.grad = torch.full_like(value, 1.0 + replicas.rank)
+replicas.average_gradients(model)
+rows = replicas.gather(torch.tensor([[replicas.rank, 0], [replicas.rank, 1]]))
+entry = replicas.average_entry({"loss": float(replicas.rank)})
+if replicas.first:
+    print(json.dumps([replicas.count, [p.grad.unique().tolist() for p in model.parameters()], rows.tolist(), entry]))
+"""
+
+
+@dataclass(frozen=True)
+class Numbered(Replicas):
+    """Stands for the process of a number."""
+
+    number: int = 0
+
+    @property
+    def rank(self) -> int:
+        return self.number
+
+
+class OneAfterTheOther(Pretraining):
+    """Takes the batches of two processes in one."""
+
+    def loss(self, step: int) -> tuple[Tensor, Entry]:
+        found = []
+        for number in (0, 1):
+            self.replicas = Numbered(number=number)
+            found.append(super().loss(step))
+        entries = [entry for _, entry in found]
+        return (found[0][0] + found[1][0]) / 2, {name: sum(e[name] for e in entries) / 2 for name in entries[0]}
+
+
+def test_gradients_and_entries_become_their_mean_and_rows_are_joined_in_order(tmp_path: Path) -> None:
+    (tmp_path / "exchange.py").write_text(EXCHANGE)
+    ran = subprocess.run([sys.executable, tmp_path / "exchange.py"], capture_output=True, text=True, check=True)
+    count, gradients, rows, entry = json.loads(ran.stdout.splitlines()[-1])
+    assert (count, gradients, entry) == (2, [[1.5], [1.5]], {"loss": 0.5})
+    assert rows == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_two_processes_train_as_one_with_the_batches_of_both(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sequences = ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), 30)) for _ in range(40)]
+    (tmp_path / "own.fasta").write_text("".join(f">{row}\n{text}\n" for row, text in enumerate(sequences)))
+    torch.manual_seed(0)
+    teacher = ESM2(ModelConfig(2, 24, 3))
+    save_state(tmp_path / "teacher.safetensors", teacher.config, teacher.state_dict())
+    size = {"layers": 2, "width": 16, "heads": 2, "steps": 4, "tokens": 128, "shortest": 8, "longest": 32}
+    options = [word for name, value in size.items() for word in (f"--{name}", str(value))]
+    options += ["--teacher", tmp_path / "teacher.safetensors", "--teacher-layers", "1,2", "--mlm-weight", "0.5"]
+    options += ["-o", tmp_path / "own.safetensors", "--device", "cpu,cpu"]
+    command = [sys.executable, "-m", "esmcls_cli.main", "pretrain", tmp_path / "own.fasta", *options]
+    subprocess.run(command, check=True, capture_output=True)
+
+    config = PretrainConfig(**size, teacher_layers=(1, 2), mlm_weight=0.5)
+    corpus = Corpus(sequences, tokens=128, shortest=8, longest=32)
+    reference = OneAfterTheOther(config, corpus, teacher)
+    history = run(reference, Plan(4, config.lr, config.warmup, clip=1.0))
+    logged = [json.loads(line) for line in (tmp_path / "own.log.jsonl").read_text().splitlines()]
+    assert [entry["loss"] for entry in logged] == pytest.approx([e["loss"] for e in history.entries], rel=1e-4)
+    assert [entry["tokens"] for entry in logged] == [2 * entry["tokens"] for entry in history.entries]
+    _, state = load_state(tmp_path / "own.safetensors")
+    for name, value in reference.model["student"].state_dict().items():
+        assert torch.allclose(state[name].float(), value, atol=2e-3), name
+
+
+def test_one_device_needs_no_other_process() -> None:
+    assert start_replicas(["cpu"]) == ALONE
+    assert (ALONE.rank, ALONE.count, ALONE.first) == (0, 1, True)
+
+
+def test_devices_of_two_kinds_are_refused() -> None:
+    with pytest.raises(UsageError, match="devices of one kind train together"):
+        start_replicas(["cpu", "cuda:0"])
