@@ -110,10 +110,9 @@ def train(name: str, given: argparse.Namespace, corpus: list[Any]) -> Path:
     return output
 
 
-def candidate_layers(encoder: Path) -> list[tuple[int, ...]]:
-    """Return the layers to compare: the last one, two, three, and the one before the last."""
-    last = load_state(encoder)[0].layers
-    return [(last,), (last - 1,), *(tuple(range(last - count + 1, last + 1)) for count in (2, 3) if count <= last)]
+def candidate_layers(last: int) -> list[tuple[int, ...]]:
+    """Return the layers to compare: the last one to four, and the one before the last."""
+    return [(last,), (last - 1,), *(tuple(range(last - count + 1, last + 1)) for count in (2, 3, 4) if count <= last)]
 
 
 def report(row: dict[str, Any]) -> None:
@@ -151,8 +150,11 @@ def main() -> None:
         row = {"trial": name, "minutes": given.minutes, "start": start, "time": time.strftime("%Y-%m-%d")}
         report(row | {one.name: round(one.accuracy(x), 1) for one, x in zip(sets, found, strict=True)})
     for encoder in given.layers:
-        for layers in candidate_layers(encoder):
-            found = vectors_of(encoder, layers, sets)
+        shape = load_state(encoder)[0]
+        everything = vectors_of(encoder, tuple(range(shape.layers + 1)), sets)  # side by side
+        for layers in candidate_layers(shape.layers):
+            columns = np.concatenate([np.arange(layer * shape.width, (layer + 1) * shape.width) for layer in layers])
+            found = [vectors[:, columns] for vectors in everything]
             row = {"encoder": encoder.stem, "layers": ",".join(map(str, layers))}
             report(row | {one.name: round(one.accuracy(x), 1) for one, x in zip(sets, found, strict=True)})
 

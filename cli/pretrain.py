@@ -34,6 +34,7 @@ COLUMN = "<column>"
 @click.option(
     "--student-layers", type=click.IntRange(1), default=2, show_default=True, help="Last layers that carry it."
 )
+@click.option("--default-layers", metavar="N,N,…", help="Layers that embed takes.  [default: the last that carry it]")
 @click.option(
     "--pooled-weight", type=click.FloatRange(0), default=0.5, show_default=True, help="Weight of a crop's mean error."
 )
@@ -54,6 +55,7 @@ def command(
     mlm_weight: float | None,
     contrast_weight: float | None,
     teacher_layers: str,
+    default_layers: str | None,
     resume: bool,
     device: str,
     **settings: Any,
@@ -68,6 +70,7 @@ def command(
 
     config = PretrainConfig(
         teacher_layers=integers(teacher_layers, "--teacher-layers") or (),
+        default_layers=integers(default_layers, "--default-layers"),
         distill_weight=_weight(distill_weight, 1.0, teacher is not None),
         mlm_weight=_weight(mlm_weight, 1.0, teacher is None),
         contrast_weight=_weight(contrast_weight, 0.1, clusters is not None),

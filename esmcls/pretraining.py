@@ -42,7 +42,9 @@ class PretrainConfig:
     teacher_layers : tuple of int
         Hidden states of the teacher that it regresses (0 the embedding).
     student_layers : int
-        Its last so many layers, side by side, carry what it learns, and are the default ones of the trained encoder.
+        Its last so many layers, side by side, carry what it learns.
+    default_layers : tuple of int, optional
+        Layers that the trained encoder takes where none are named; those that carry what it learned, if not given.
     distill_weight, mlm_weight, contrast_weight : float
         Weights of the teacher's states, of masked residues and of families; 0 leaves an objective out.
     pooled_weight : float
@@ -66,6 +68,7 @@ class PretrainConfig:
     heads: int = 8
     teacher_layers: tuple[int, ...] = (3, 4, 5)
     student_layers: int = 2
+    default_layers: tuple[int, ...] | None = None
     distill_weight: float = 1.0
     mlm_weight: float = 0.0
     contrast_weight: float = 0.0
@@ -87,6 +90,8 @@ class PretrainConfig:
             raise UsageError(f"{self.student_layers} student layers asked of a student of {self.layers} layers")
         if not 1 <= self.shortest <= self.longest <= self.tokens - 2:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
+        if not set(self.default_layers or ()) <= set(range(self.layers + 1)):
+            raise UsageError(f"default layers {self.default_layers} asked of a student of {self.layers} layers")
         weights = (self.distill_weight, self.mlm_weight, self.contrast_weight)
         if min(weights) < 0 or not any(weights):
             raise UsageError("weights of the three objectives must be 0 or more, and one of them more than 0")
@@ -287,7 +292,13 @@ def pretrain(
     if replicas.first:
         student = task.model["student"]
         assert isinstance(student, ESM2)
-        save_state(output, student.config, student.state_dict(), torch.float16, layers=config.own_layers)
+        save_state(
+            output,
+            student.config,
+            student.state_dict(),
+            torch.float16,
+            layers=config.default_layers or config.own_layers,
+        )
         checkpoint.unlink(missing_ok=True)
     return history
 

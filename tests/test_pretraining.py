@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import esm
 import numpy as np
@@ -15,6 +17,7 @@ from esmcls.corpus import Corpus
 from esmcls.errors import UsageError
 from esmcls.model import ESM2, ModelConfig
 from esmcls.pretraining import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
+from esmcls.replicas import start_replicas
 from esmcls.training import Plan, run
 from esmcls.weights import default_layers, load_state, save_state, state_digest
 
@@ -135,6 +138,13 @@ def test_the_file_holds_a_model_that_fair_esm_takes_and_its_default_layers(
     assert unexpected == []
     assert all(name.startswith(("lm_head", "contact_head")) for name in missing)
     assert default_layers(tmp_path / "own.safetensors") == (1, 2)
+    pretrain(
+        sequences,
+        tmp_path / "own.safetensors",
+        dataclasses.replace(CONFIG, default_layers=(0, 2)),
+        teacher=teacher_file,
+    )
+    assert default_layers(tmp_path / "own.safetensors") == (0, 2)
 
 
 def test_interrupted_and_resumed_gives_the_same_file_with_all_objectives_and_the_queue(
@@ -199,12 +209,13 @@ def test_measuring_the_speed_leaves_the_task_as_it_was(corpus: Corpus, teacher: 
     ("change", "message"),
     [
         ({"student_layers": 3}, "3 student layers asked of a student of 2 layers"),
+        ({"default_layers": (2, 3)}, r"default layers \(2, 3\) asked of a student of 2 layers"),
         ({"longest": 127}, "crop lengths need 1 <= shortest <= longest <= tokens - 2"),
         ({"distill_weight": 0.0}, "one of them more than 0"),
         ({"mlm_weight": -1.0}, "must be 0 or more"),
     ],
 )
-def test_impossible_settings_are_refused(change: dict[str, float], message: str) -> None:
+def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(CONFIG, **change)
 
@@ -224,3 +235,13 @@ def test_an_objective_that_lacks_what_it_needs_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         pretrain(sequences, tmp_path / "own.safetensors", dataclasses.replace(CONFIG, **weights))
+
+
+@pytest.mark.gpu
+def test_a_gpu_begins_with_the_losses_of_the_cpu(corpus: Corpus, teacher: ESM2) -> None:
+    config = dataclasses.replace(CONFIG, **ALL_THREE, queue=16)
+    losses = []
+    for device in ("cpu", "cuda"):
+        task = Pretraining(config, corpus, copy.deepcopy(teacher), replicas=start_replicas([device]))
+        losses.append([entry["loss"] for entry in run(task, Plan(steps=3, lr=1e-3), replicas=task.replicas).entries])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
