@@ -159,7 +159,8 @@ def rows(best: dict[tuple[str, str, bool], float]) -> list[dict[str, Any]]:
     for (shape, method, tuned), speed in best.items():
         row: dict[str, Any] = {"shape": shape, "method": method, "malloc": "tuned" if tuned else "default"}
         row["residues_per_cpu_second"] = round(speed)
-        row["ratio"] = round(speed / best[shape, "fair-esm", False], 2) if "fair-esm" in methods else 0.0
+        if "fair-esm" in methods:
+            row["ratio"] = round(speed / best[shape, "fair-esm", False], 2)
         target = None if tuned else TARGETS.get((shape, method))
         if target and "fair-esm" in methods:
             row |= {"target": target, "met": row["ratio"] >= target}
@@ -204,7 +205,8 @@ def main() -> None:
     table = rows(best)
     for row in table:
         target = f"target {row['target']} {'met' if row['met'] else 'MISSED'}" if "target" in row else ""
-        print("{shape:4} {method:13} {malloc:8} {residues_per_cpu_second:6} {ratio:6.2f} x".format(**row), target)
+        ratio = f"{row['ratio']:6.2f} x" if "ratio" in row else ""
+        print("{shape:8} {method:13} {malloc:8} {residues_per_cpu_second:6}".format(**row), ratio, target)
     settings = {name: getattr(given, name) for name in ("proteins", "rounds", "threads")}
     table += against_8m(best)
     versions = {name: version(name) for name in ("torch", "fair-esm", "transformers", "numpy")}
