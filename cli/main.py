@@ -15,6 +15,7 @@ from esmcls_cli.options import Group, context_settings
 
 COMMANDS = {
     "demo": "demo",
+    "data": "data",
     "embed": "embed",
     "fit": "fit",
     "evaluate": "evaluate",

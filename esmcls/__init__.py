@@ -18,9 +18,11 @@ inference          the fast copy of the model: packed, fp32, bf16 or int8
 encoder            sequences in, pooled vectors out; esm2 and kmer are two
 cache, embedding   sealed segments of vectors; from records into them
 split, dataset     train, validation and test; what is learned from
+statistics         what a set is like; allotment, curation: smaller sets drawn from it
 workspace          the folder that remembers dataset, caches and models
-replicas, training the one training loop
-heads              linear, knn: classifiers on vectors
+losses, replicas   against classes of unequal size; processes that train together
+training           the one training loop
+heads              linear, mlp, knn: classifiers on vectors; homology: by alignment, with homology_search
 artifact, fitting  model folders; from a dataset and a cache to one
 corpus, objectives what an encoder is trained on, and for
 pretraining        an encoder of one's own

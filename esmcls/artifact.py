@@ -32,7 +32,7 @@ from esmcls.errors import (
 )
 from esmcls.features import Features
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
-from esmcls.heads import Head, load_head, parse_settings
+from esmcls.heads import Head, load_head, parse_settings, reads_vectors
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
 from esmcls.types import Indices, Probabilities, Vectors
@@ -282,6 +282,8 @@ class Model:
     def features(self, sequences: Sequence[str]) -> Features:
         """Embed sequences as the training rows were: each distinct one once, rounded as the cache stores them.
 
+        For a head that reads no vectors, nothing is embedded: they have width 0.
+
         Raises
         ------
         SequenceTooLargeError
@@ -290,33 +292,38 @@ class Model:
             If a vector holds NaN or infinity.
         """
         cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
+        if not reads_vectors(self.head):
+            return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=self.manifest.spec.dtype), sequences=cleaned)
         place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
         try:
-            vectors = self._embed(list(place))
+            vectors, chunks = self._embed(list(place))
         except SequenceTooLargeError as error:
             first = cleaned.index(list(place)[error.index])
             raise SequenceTooLargeError(first, len(cleaned[first])) from None
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
-        return Features.from_arrays({self.manifest.pooling: vectors[rows]}, sequences=cleaned)
+        parts = None if chunks is None else [chunks[row] for row in rows]
+        return Features.from_arrays({self.manifest.pooling: vectors[rows]}, sequences=cleaned, chunks=parts)
 
-    def _embed(self, sequences: list[str]) -> Vectors:
-        """Return the pooled vectors (n, width) in the dtype of the cache."""
+    def _embed(self, sequences: list[str]) -> tuple[Vectors, list[Vectors] | None]:
+        """Return the pooled vectors (n, width) and, if the cache kept them, those of each input, in its dtype."""
         spec, pooling, start = self.manifest.spec, self.manifest.pooling, 0
+        keep, chunks = "chunk" if "chunk" in spec.poolings else "", list[Vectors]()
         out = np.zeros((len(sequences), spec.width), dtype=spec.dtype)
         for count in self.encoder.batches(len(sequence) for sequence in sequences):
             batch = sequences[start : start + count]
             try:
-                vectors = self.encoder.encode(batch, (pooling,)).pooled[pooling]
+                embedded = self.encoder.encode(batch, (pooling,), keep)
             except SequenceTooLargeError as error:
                 raise SequenceTooLargeError(start + error.index, len(batch[error.index])) from None
             with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
-                out[start : start + count] = vectors
+                out[start : start + count] = embedded.pooled[pooling]
+                chunks += [part.astype(spec.dtype) for part in embedded.chunks or []]
             start += count
         for row in np.flatnonzero(~np.isfinite(out).all(1))[:1]:
             raise NonFiniteError(
                 sequences[row], f"its vector is not finite as {spec.dtype}", "embed with --dtype float32"
             )
-        return out
+        return out, chunks if keep else None
 
     def top_k(self, sequences: Sequence[str], k: int = 1) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""

@@ -119,6 +119,25 @@ class WeightsError(EsmclsError):
         super().__init__(f"encoder {name}: {found}{where}; {fix}")
 
 
+class EngineError(EsmclsError):
+    """A search program that cannot be had or fails; `said` is all that it printed."""
+
+    def __init__(self, name: str, found: str, fix: str, said: str = "") -> None:
+        self.name, self.found, self.fix, self.said = name, found, fix, said
+        super().__init__(f"engine {name}: {found}; {fix}")
+
+
+class EngineMismatchError(EsmclsError):
+    """A model whose hits were found by another search program, or another version of it, than is here."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        self.expected, self.actual = expected, actual
+        super().__init__(
+            f"the model is of search engine {expected}, but here is {actual}: its scores may differ; "
+            "install the one it is of, or fit again (with --set any_version true, where only versions may differ)"
+        )
+
+
 class FolderError(EsmclsError):
     """A cache, model or workspace folder that is not what it should be."""
 

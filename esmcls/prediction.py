@@ -16,6 +16,7 @@ from esmcls.cache import EmbeddingCache
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
+from esmcls.heads import reads_vectors
 from esmcls.interop import IMPORTED
 from esmcls.records import Protein
 from esmcls.workspace import Workspace
@@ -39,7 +40,7 @@ class Prediction:
     label : str or None
     probability : float or None
     distance : float or None
-        To the nearest training protein, where the head knows one.
+        To the nearest training protein, where the head knows one; of a homology search, the E-value.
     nearest_id : str or None
         That training protein.
     status : str or None
@@ -95,7 +96,7 @@ def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = N
 
 def _check_encoder(model: Model) -> None:
     """Refuse to embed for a model whose vectors were made elsewhere."""
-    if model.manifest.spec.encoder == IMPORTED and model.source is None:
+    if model.manifest.spec.encoder == IMPORTED and model.source is None and reads_vectors(model.head):
         found = "fitted on imported vectors, whose encoder is not known here"
         raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")
 
@@ -158,7 +159,8 @@ def _nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:
     if nearest is None:
         return [{}] * len(features)
     distances, ids = nearest(features)
-    return [{"distance": distance, "nearest_id": name} for distance, name in zip(distances.tolist(), ids, strict=True)]
+    pairs = zip(distances.tolist(), ids, strict=True)
+    return [{} if name is None else {"distance": distance, "nearest_id": name} for distance, name in pairs]
 
 
 @dataclass

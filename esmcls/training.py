@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -62,40 +62,52 @@ class Plan:
         Peak learning rate; a parameter group's `lr_scale` multiplies it.
     warmup : int
         Steps of linear rise to the peak.
-    schedule : {"cosine", "linear", "constant"}
-        Fall from the peak to `floor` x `lr` over the remaining steps.
+    schedule : {"cosine", "linear", "constant", "plateau"}
+        Fall from the peak to `floor` x `lr` over the remaining steps, or each time that validation is no longer better.
     clip : float
         Largest gradient norm; 0 for none.
     validate_every, patience : int
         Steps between validations (0: never); validations without a better score before it stops (0: never).
     checkpoint_every : int
         Steps between checkpoints (0: never).
+    plateau, factor : int, float
+        Of the plateau schedule: validations without a better score, since the best or since the last fall, before the
+        rate is multiplied by `factor` (0: never).
+    falls : tuple of int
+        Numbers of done steps after which it is multiplied anyway: `History.falls` of a run that was validated.
     """
 
     steps: int
     lr: float
     warmup: int = 0
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
     floor: float = 0.0
     clip: float = 0.0
     validate_every: int = 0
     patience: int = 0
     checkpoint_every: int = 0
     seed: int = 0
+    plateau: int = 0
+    factor: float = 0.5
+    falls: tuple[int, ...] = ()
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Plan) if one.default is not MISSING}
 
 
 @dataclass
 class History:
-    """What happened: the last step done, the best validation and a log entry a step."""
+    """What happened: the last step done, the best validation, a log entry a step, and where the plateau rate fell."""
 
     steps_done: int = 0
     best_step: int = 0
     best_score: float = -math.inf
     entries: list[Entry] = field(default_factory=list)
+    falls: list[int] = field(default_factory=list)
 
 
-def learning_rate(plan: Plan, step: int) -> float:
-    """Return the learning rate of a step (0-based).
+def learning_rate(plan: Plan, step: int, falls: Sequence[int] = ()) -> float:
+    """Return the learning rate of a step (0-based), after `falls` besides those of the plan.
 
     Examples
     --------
@@ -106,8 +118,13 @@ def learning_rate(plan: Plan, step: int) -> float:
     if step < plan.warmup:
         return plan.lr * (step + 1) / plan.warmup
     done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    fall = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[plan.schedule]
-    return plan.lr * (plan.floor + (1 - plan.floor) * fall)
+    share = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        "linear": 1 - done,
+        "constant": 1.0,
+        "plateau": plan.factor ** sum(fall <= step for fall in (*plan.falls, *falls)),
+    }[plan.schedule]
+    return plan.lr * (plan.floor + (1 - plan.floor) * share)
 
 
 def run(
@@ -178,7 +195,7 @@ class _Progress:
 
     def advance(self) -> Entry:
         step = self.history.steps_done
-        lr = learning_rate(self.plan, step)
+        lr = learning_rate(self.plan, step, self.history.falls)
         entry = {"step": step + 1, "lr": lr, **self._optimise(step, lr)}
         self.history.steps_done = step + 1
         if self.plan.validate_every and self._validation_due(step + 1):
@@ -215,7 +232,14 @@ class _Progress:
             self.best = deepcopy(self.task.model.state_dict())
         else:
             self.stale += 1
+            self._fall_if_due(step)
         return {"score": score}
+
+    def _fall_if_due(self, done: int) -> None:
+        """Note that the plateau rate falls; all that it goes by is in the history."""
+        waited = done - max([self.history.best_step, *self.history.falls[-1:]])
+        if self.plan.schedule == "plateau" and 0 < self.plan.plateau * self.plan.validate_every <= waited:
+            self.history.falls.append(done)
 
     def restore_best(self) -> None:
         if self.best is not None:
@@ -243,7 +267,8 @@ class _Progress:
 
     def load(self, path: Path) -> None:
         state = _read_checkpoint(path)
-        if state["plan"] | {"steps": self.plan.steps} != asdict(self.plan):  # a run may be made longer or shorter
+        # a run may be made longer or shorter, and a checkpoint older than a setting was made with its default
+        if _DEFAULTS | state["plan"] | {"steps": self.plan.steps} != asdict(self.plan):
             raise FolderError(path, "a checkpoint of another plan", "give the same options as before, or remove it")
         self.task.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):

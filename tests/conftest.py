@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ from hypothesis import settings
 
 settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _phmmer_alone() -> Iterator[None]:
+    """Hide MMseqs2, which takes seconds to begin; `test_homology.py` has a fixture that shows it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("esmcls.homology_search.PROGRAM", "mmseqs-hidden-by-conftest")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,16 @@ import pytest
 from command import done, run
 from families import write_families, write_unknown
 
+from esmcls.heads import list_heads
 from esmcls.heads.linear import LinearHead
 
 ENCODERS = (
     "bundled, composition, esm2, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D, esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, "
     "esm2_t48_15B_UR50D, esm2_t6_8M_UR50D, kmer"
 )
+HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
-COMMANDS = "cache, demo, embed, encoders, evaluate, export, fit, heads, import, info, predict, pretrain"
+COMMANDS = "cache, data, demo, embed, encoders, evaluate, export, fit, heads, import, info, predict, pretrain"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ USAGE = [
         "there is no shard 3/2; choose 1/2 to 2/2",
     ),
     ("embed -w {home}/unlabelled", "no INPUT, and {home}/unlabelled has no dataset to embed again; name a file"),
-    ("fit --head kn -w {home}/w", "unknown head 'kn'; did you mean 'knn'? (known: knn, linear)"),
+    ("fit --head kn -w {home}/w", f"unknown head 'kn'; did you mean 'knn'? (known: {HEADS})"),
     (
         "fit --head linear --set epoch 3 -w {home}/w",
         f"unknown setting 'epoch'; did you mean 'epochs'? (known: {KNOBS})",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from relatives import ancestors, relatives
 
 from esmcls import heads
 from esmcls.errors import (
@@ -24,24 +25,27 @@ from esmcls.errors import (
     WidthMismatchError,
 )
 from esmcls.features import Features
-from esmcls.heads import Head, list_heads, load_head, parse_settings
-from esmcls.heads.common import class_factors, hold_out
+from esmcls.heads import Head, list_heads, load_head, parse_settings, reads_vectors
+from esmcls.heads.common import hold_out
 from esmcls.labels import Labels
 
 CLASSES, WIDTH = 6, 8
 
 
 def blobs(n: int, seed: int, dtype: Any = np.float32, classes: int = CLASSES) -> tuple[Features, Labels]:
-    """Rows around one centre a class, all classes filled in turn."""
+    """Rows around one centre a class, all classes filled in turn; the sequences are relatives."""
     codes = np.arange(n) % classes
     centres = np.random.default_rng(99).normal(size=(classes, WIDTH)) * 3
     vectors = centres[codes] + np.random.default_rng(seed).normal(size=(n, WIDTH)) * 0.5
     names = tuple(f"PF{code:05d}" for code in range(classes))
-    return Features.from_arrays(vectors.astype(dtype), ids=[f"row {i}" for i in range(n)]), Labels(names, codes)
+    ids = [f"row {i}" for i in range(n)]
+    return Features.from_arrays(vectors.astype(dtype), relatives(codes, seed), ids), Labels(names, codes)
 
 
 @pytest.fixture(params=list_heads())
 def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "homology":
+        pytest.importorskip("pyhmmer", reason="no engine: pyhmmer is not installed")
     return str(request.param)
 
 
@@ -59,6 +63,11 @@ def fitted_once(name: str) -> Head:
 def reloaded(head: Head, folder: Path) -> Head:
     head.save(folder)
     return type(head).load(folder, head.chosen, head.classes)
+
+
+def skip_without_vectors(head: Head | type[Head]) -> None:
+    if not reads_vectors(head):
+        pytest.skip("this head reads sequences, not vectors")
 
 
 def test_unseen_rows_of_separated_classes_are_named_right(head: Head) -> None:
@@ -101,6 +110,7 @@ def test_no_rows_give_no_predictions(head: Head) -> None:
 
 
 def test_another_width_is_an_error_that_names_both(head: Head) -> None:
+    skip_without_vectors(head)
     wide = Features.from_arrays(np.zeros((2, 9), dtype=np.float32))
     for predict in (head.predict_proba, lambda x: head.top_k(x, 1)):
         with pytest.raises(WidthMismatchError, match="of width 8, but these have width 9"):
@@ -108,6 +118,7 @@ def test_another_width_is_an_error_that_names_both(head: Head) -> None:
 
 
 def test_a_vector_that_is_not_finite_is_never_classified(head: Head) -> None:
+    skip_without_vectors(head)
     bad = Features.from_arrays(np.array([[0] * 7 + [np.nan]], dtype=np.float32))
     with pytest.raises(NonFiniteError):
         head.predict_proba(bad)
@@ -149,7 +160,7 @@ def test_half_precision_vectors_are_taken_as_they_are_stored(name: str) -> None:
     x, labels = blobs(120, 0, np.float16)
     fitted = load_head(name)().fit(x, labels, blobs(30, 1, np.float16), seed=3)
     wide = load_head(name)().fit(
-        Features.from_arrays(x.vectors().astype(np.float32)), labels, blobs(30, 1, np.float16), seed=3
+        Features.from_arrays(x.vectors().astype(np.float32), x.sequences), labels, blobs(30, 1, np.float16), seed=3
     )
     np.testing.assert_array_equal(fitted.predict_proba(x), wide.predict_proba(x))
 
@@ -182,23 +193,25 @@ def test_a_single_class_is_certain(name: str, tmp_path: Path) -> None:
 
 
 def test_a_single_row_can_be_fitted(name: str) -> None:
-    fitted = load_head(name)().fit(Features.from_arrays(np.ones((1, 4), dtype=np.float32)), Labels.from_names(["a"]))
-    assert fitted.predict_proba(Features.from_arrays(np.zeros((1, 4), dtype=np.float32))).tolist() == [[1.0]]
+    [one, other] = ancestors(2)
+    row = Features.from_arrays(np.ones((1, 4), dtype=np.float32), [one])
+    fitted = load_head(name)().fit(row, Labels.from_names(["a"]))
+    assert fitted.predict_proba(Features.from_arrays(np.zeros((1, 4), dtype=np.float32), [other])).tolist() == [[1.0]]
 
 
 def test_a_class_with_one_member_is_found_at_that_member(name: str) -> None:
     x, labels = blobs(61, 0)
-    lone = np.full((1, WIDTH), 25, dtype=np.float32)
-    vectors = np.concatenate((x.vectors(), lone))
+    lone = Features.from_arrays(np.full((1, WIDTH), 25, dtype=np.float32), ancestors(CLASSES + 1)[CLASSES:])
+    both = Features.from_arrays(np.concatenate((x.vectors(), lone.vectors())), x.sequences + lone.sequences)
     codes = Labels((*labels.classes, "lone"), np.append(labels.codes, CLASSES))
-    fitted = load_head(name)().fit(Features.from_arrays(vectors), codes, blobs(30, 1), seed=3)
-    assert fitted.top_k(Features.from_arrays(lone), 1)[0].tolist() == [[CLASSES]]
+    fitted = load_head(name)().fit(both, codes, blobs(30, 1), seed=3)
+    assert fitted.top_k(lone, 1)[0].tolist() == [[CLASSES]]
 
 
 def test_only_classes_with_one_member_can_be_fitted(name: str) -> None:
-    vectors = np.eye(5, dtype=np.float32)
-    fitted = load_head(name)().fit(Features.from_arrays(vectors), Labels.from_names("abcde"))
-    assert fitted.top_k(Features.from_arrays(vectors), 1)[0].ravel().tolist() == list(range(5))
+    rows = Features.from_arrays(np.eye(5, dtype=np.float32), ancestors(5))
+    fitted = load_head(name)().fit(rows, Labels.from_names("abcde"))
+    assert fitted.top_k(rows, 1)[0].ravel().tolist() == list(range(5))
 
 
 def test_a_class_without_rows_keeps_its_column(name: str) -> None:
@@ -210,7 +223,8 @@ def test_a_class_without_rows_keeps_its_column(name: str) -> None:
 
 def test_a_constant_column_does_no_harm(name: str) -> None:
     def with_constant(x: Features, value: float) -> Features:
-        return Features.from_arrays(np.hstack((x.vectors(), np.full((len(x), 1), value, dtype=np.float32))))
+        column = np.full((len(x), 1), value, dtype=np.float32)
+        return Features.from_arrays(np.hstack((x.vectors(), column)), x.sequences)
 
     x, labels = blobs(120, 0)
     valid, valid_labels = blobs(30, 1)
@@ -228,6 +242,11 @@ def test_nothing_to_fit_on_and_labels_of_no_class_are_errors(name: str) -> None:
         load_head(name)().fit(x, labels.take(slice(11)))
     with pytest.raises(UsageError, match="1 of 12 rows to fit on are of none of the classes"):
         load_head(name)().fit(x, Labels(labels.classes, np.append(labels.codes[:11], -1)))
+
+
+def test_a_validation_part_of_another_width_is_an_error(name: str) -> None:
+    skip_without_vectors(load_head(name))
+    x, labels = blobs(12, 0)
     with pytest.raises(WidthMismatchError):
         load_head(name)().fit(x, labels, (Features.from_arrays(np.zeros((1, 3), dtype=np.float32)), labels.take([0])))
 
@@ -314,9 +333,22 @@ def test_a_setting_that_is_unknown_or_of_another_type_is_one_line(settings: dict
         ("linear", {"smoothing": "1"}),
         ("linear", {"lr": "nan"}),
         ("linear", {"ridge": "0"}),
+        ("mlp", {"hidden": "0"}),
+        ("mlp", {"dropout": "1"}),
+        ("mlp", {"beta": "1"}),
+        ("mlp", {"noise": "nan"}),
+        ("mlp", {"weight_cap": "0.5"}),
+        ("mlp", {"stop": "0"}),
+        ("mlp", {"falls": "3;7"}),
         ("knn", {"k": "0"}),
         ("knn", {"shrinkage": "1.5"}),
         ("knn", {"temperature": "0"}),
+        ("homology", {"sensitivity": "8"}),
+        ("homology", {"evalue": "0"}),
+        ("homology", {"max_hits": "0"}),
+        ("homology", {"k": "0"}),
+        ("homology", {"temperature": "inf"}),
+        ("homology", {"k": "3", "vote": "top"}),
     ],
 )
 def test_a_setting_out_of_its_range_is_named(head: str, settings: dict[str, str]) -> None:
@@ -377,19 +409,3 @@ def test_nothing_is_held_out_where_every_class_has_one_member() -> None:
     fit, held = hold_out(np.arange(5), seed=0)
     assert fit.tolist() == list(range(5))
     assert held.tolist() == []
-
-
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
-    codes = np.array([0] * 7 + [1] * 2 + [2])
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=codes)
-    np.testing.assert_allclose(class_factors(np.bincount(codes), "balanced"), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("how", ["none", "sqrt", "balanced"])
-def test_weights_have_mean_one_over_the_rows_and_fall_as_they_say(how: str) -> None:
-    counts = np.array([1, 4, 16])
-    factors = class_factors(counts, how)
-    assert (factors * counts).sum() / counts.sum() == pytest.approx(1)
-    assert factors[0] / factors[1] == pytest.approx({"none": 1, "sqrt": 2, "balanced": 4}[how])

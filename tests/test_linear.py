@@ -16,7 +16,6 @@ from esmcls.errors import NonFiniteError
 from esmcls.features import Features
 from esmcls.heads import linear
 from esmcls.heads.common import class_factors
-from esmcls.heads.descent import Descent
 from esmcls.heads.linear import LinearConfig, LinearHead
 from esmcls.heads.ridge import Ridge, Scaling
 from esmcls.labels import Labels
@@ -179,17 +178,6 @@ def test_without_a_warm_start_it_begins_at_zero() -> None:
     vectors, labels = noisy()
     head = fit(vectors, labels, epochs=0, warm_start=False)
     np.testing.assert_allclose(head.predict_proba(Features.from_arrays(vectors)), 1 / 3, atol=1e-6)
-
-
-def test_every_row_is_seen_once_an_epoch_and_the_order_is_a_function_of_seed_and_step() -> None:
-    vectors, labels = noisy(50)
-    layer, knobs = torch.nn.Linear(5, 3), LinearConfig(batch=8)
-    task, again = (Descent(layer, torch.nn.Identity(), knobs, vectors, labels, seed=4) for _ in range(2))
-    assert task.steps_an_epoch == 7
-    epochs = [[row for step in range(7 * e, 7 * e + 7) for row in task.rows(step).tolist()] for e in (0, 1)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
-    assert epochs[0] != epochs[1]
-    assert again.rows(9).tolist() == task.rows(9).tolist()
 
 
 def test_logits_are_never_held_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +54,14 @@ def test_the_rate_rises_to_the_peak_and_falls_as_the_schedule_says(schedule: str
     steps = 7 if schedule == "linear" else 6
     plan = Plan(steps=steps, lr=1.0, warmup=2, schedule=schedule)  # type: ignore[arg-type]
     assert [learning_rate(plan, step) for step in range(6)] == pytest.approx(expected)
+
+
+def test_on_a_plateau_the_rate_falls_by_a_factor_after_each_of_its_falls() -> None:
+    plan = Plan(steps=100, lr=1.0, warmup=2, schedule="plateau", factor=0.1, falls=(4,))
+    rates = [learning_rate(plan, step, falls=[6]) for step in range(8)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    floored = Plan(steps=100, lr=2.0, schedule="plateau", factor=0.0, falls=(4,), floor=0.1)
+    assert learning_rate(floored, 50) == pytest.approx(0.2)
 
 
 def test_the_floor_is_a_share_of_the_peak() -> None:
@@ -168,3 +178,54 @@ def test_a_new_run_begins_its_log_anew(tmp_path: Path) -> None:
 def test_a_checkpoint_knows_how_many_steps_were_planned(tmp_path: Path) -> None:
     run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=2)
     assert planned_steps(tmp_path / "c") == PLAN.steps
+
+
+# the plateau schedule
+
+PLATEAU = Plan(steps=20, lr=0.01, schedule="plateau", plateau=2, factor=0.5, validate_every=2)
+SCORES = [0.1, 0.5, 0.4, 0.3, 0.2, 0.5, 0.6, 0.1, 0.1, 0.1]
+"""At steps 2, 4, …: the best of steps 4 and 14 are missed twice at 8, 12 and 18."""
+
+
+def test_the_plateau_rate_falls_where_validation_was_not_better_for_as_long_as_the_plan_says() -> None:
+    history = run(Regression(SCORES), PLATEAU)
+    assert history.falls == [8, 12, 18]
+    halvings = [0] * 8 + [1] * 4 + [2] * 6 + [3] * 2
+    assert [entry["lr"] for entry in history.entries] == pytest.approx([0.01 * 0.5**count for count in halvings])
+
+
+@pytest.mark.parametrize("change", [{"plateau": 0}, {"schedule": "cosine"}, {"validate_every": 0}])
+def test_without_a_plateau_to_wait_for_the_rate_never_falls_on_one(change: dict[str, Any]) -> None:
+    assert run(Regression(SCORES), replace(PLATEAU, **change)).falls == []
+
+
+@pytest.mark.parametrize("stop", range(1, 20))
+def test_a_plateau_run_stopped_after_any_step_and_resumed_equals_uninterrupted(tmp_path: Path, stop: int) -> None:
+    whole, broken, resumed = Regression(SCORES), Regression(SCORES), Regression(SCORES[stop // 2 :])
+    expected = run(whole, PLATEAU)
+    run(broken, PLATEAU, checkpoint=tmp_path / "c", stop_after=stop)
+    history = run(resumed, PLATEAU, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))
+    assert history == expected
+
+
+def test_a_run_without_validation_can_repeat_where_the_rate_fell_in_one_with_it() -> None:
+    validated, repeated = Regression(SCORES), Regression()
+    history = run(validated, PLATEAU)
+    plan = replace(PLATEAU, validate_every=0, falls=tuple(history.falls))
+    again = run(repeated, plan, stop_after=history.best_step)
+    assert [entry["lr"] for entry in again.entries] == [entry["lr"] for entry in history.entries][: history.best_step]
+    assert torch.equal(parameters(validated), parameters(repeated))
+
+
+def test_a_checkpoint_from_before_the_plateau_schedule_is_resumed(tmp_path: Path) -> None:
+    whole, resumed = Regression(), Regression()
+    run(whole, PLAN)
+    run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=5)
+    state = torch.load(tmp_path / "c", weights_only=True)
+    for name in ("plateau", "factor", "falls"):
+        del state["plan"][name]
+    del state["history"]["falls"]
+    torch.save(state, tmp_path / "c")
+    run(resumed, PLAN, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))

@@ -35,7 +35,7 @@ class Head(Protocol):
 
     `fit(…)` makes every choice (epochs, k, regularisation) on `validation`; where that is None, on rows it holds out
     of `x`, and then fits once more on all of `x` with what it chose. It keeps what it chose in `chosen` and what the
-    choice reached in `scores` (accuracy, macro_f1).
+    choice reached in `scores` (accuracy, macro_f1). A head that reads sequences alone says so: `reads_vectors = False`.
     """
 
     Config: ClassVar[type]
@@ -73,6 +73,17 @@ class Head(Protocol):
     def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
         """Read what `save` wrote; the result predicts the same bits."""
         ...
+
+
+def reads_vectors(head: Head | type[Head]) -> bool:
+    """Return whether a head needs vectors, as all do that do not say otherwise; if not, no encoder is opened for it.
+
+    Examples
+    --------
+    >>> reads_vectors(load_head("linear"))
+    True
+    """
+    return bool(getattr(head, "reads_vectors", True))
 
 
 def list_heads() -> list[str]:

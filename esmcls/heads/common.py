@@ -1,20 +1,34 @@
-"""What the heads share: rows held out for choices, checked vectors, scores."""
+"""What the heads share: rows held out for choices, checked vectors, answers from blocks of logits, scores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.features import Features
 from esmcls.labels import Labels
+from esmcls.losses import Weighting, class_weights
 from esmcls.metrics import accuracy, macro_f1
-from esmcls.types import Indices, Vectors
+from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import BLOCK
 
 HELD_OUT = 0.1
 """Share of the rows that is held out for choices where no validation part is given."""
 HELD_OUT_MOST = 10_000
+TRIFLE = 1e-9
+"""Of a cross-entropy: far less than a row more or less right in a macro F1 of 20,000 classes."""
+LOGITS = 1 << 24
+"""Logits that are held at a time: 64 MiB, whatever the number of classes."""
+
+Blocks: TypeAlias = Iterator[tuple[slice, Tensor]]
+"""Slices of rows and their logits (rows, classes)."""
 
 
 def hold_out(codes: Indices, seed: int) -> tuple[Indices, Indices]:
@@ -32,6 +46,21 @@ def hold_out(codes: Indices, seed: int) -> tuple[Indices, Indices]:
     return np.setdiff1d(np.arange(len(codes)), held), held
 
 
+def check_labels(x: Features, labels: Labels) -> None:
+    """Check that there is something to fit on.
+
+    Raises
+    ------
+    UsageError
+        If there are no rows, their number is not that of the labels, or a label is of no class.
+    """
+    if len(x) != len(labels) or not len(x):
+        raise UsageError(f"{len(x)} vectors and {len(labels)} labels to fit on; give one label a vector, at least one")
+    unknown = int((labels.codes < 0).sum())
+    if unknown:
+        raise UsageError(f"{unknown} of {len(labels)} rows to fit on are of none of the classes; leave them out")
+
+
 def training_vectors(x: Features, labels: Labels, pooling: str) -> Vectors:
     """Return the vectors to fit on.
 
@@ -42,11 +71,7 @@ def training_vectors(x: Features, labels: Labels, pooling: str) -> Vectors:
     NonFiniteError
         If one holds NaN or infinity.
     """
-    if len(x) != len(labels) or not len(x):
-        raise UsageError(f"{len(x)} vectors and {len(labels)} labels to fit on; give one label a vector, at least one")
-    unknown = int((labels.codes < 0).sum())
-    if unknown:
-        raise UsageError(f"{unknown} of {len(labels)} rows to fit on are of none of the classes; leave them out")
+    check_labels(x, labels)
     return _finite(x, x.vectors(pooling))
 
 
@@ -66,31 +91,84 @@ def checked_vectors(x: Features, pooling: str, width: int) -> Vectors:
     return _finite(x, vectors)
 
 
-def _finite(x: Features, vectors: Vectors) -> Vectors:
+def checked_chunks(x: Features, width: int) -> tuple[Vectors, Indices]:
+    """Return the vectors of all encoder inputs (inputs, width) and, for each row, how many are its (n,).
+
+    Raises
+    ------
+    CacheError
+        If only pooled vectors were kept.
+    WidthMismatchError
+        If they are not of the width that the head was fitted on.
+    NonFiniteError
+        If one holds NaN or infinity.
+    """
+    chunks = x.chunks()
+    vectors = np.concatenate(chunks) if chunks else np.zeros((0, x.width), dtype=np.float32)
+    if vectors.shape[1] != width:
+        raise WidthMismatchError(width, vectors.shape[1])
+    counts = np.fromiter(map(len, chunks), dtype=np.int64, count=len(chunks))
+    return _finite(x, vectors, np.repeat(np.arange(len(x)), counts)), counts
+
+
+def _finite(x: Features, vectors: Vectors, owners: Indices | None = None) -> Vectors:
+    """Return finite vectors; `owners` says whose each is where that is not the row's own number."""
     for start in range(0, len(vectors), BLOCK):
         bad = np.flatnonzero(~np.isfinite(vectors[start : start + BLOCK]).all(1))
         if len(bad):
             row = start + int(bad[0])
-            raise NonFiniteError(x.sequences[row], "NaN or infinity in its vector", "embed it again")
+            sequence = x.sequences[row if owners is None else int(owners[row])]
+            raise NonFiniteError(sequence, "NaN or infinity in its vector", "embed it again")
     return vectors
 
 
-def class_factors(counts: Indices, how: str) -> npt.NDArray[np.float32]:
-    """Return the weight of a row of each class, with mean 1 over the rows: "none", "balanced" (1 / n) or "sqrt".
+def class_factors(counts: Indices, how: Weighting) -> npt.NDArray[np.float32]:
+    """Return the weight of a row of each class, with mean 1 over the rows; see `esmcls.losses.class_weights`."""
+    return class_weights(counts, how).values
 
-    Examples
-    --------
-    >>> class_factors(np.array([1, 3]), "balanced").tolist()
-    [2.0, 0.6666666865348816]
+
+def probabilities_of(blocks: Blocks, n: int, n_classes: int) -> Probabilities:
+    """Return the softmax of all logits, float32 (n, classes)."""
+    out = np.zeros((n, n_classes), dtype=np.float32)
+    for rows, logits in blocks:
+        out[rows] = logits.softmax(1).cpu().numpy()
+    return out
+
+
+def top_k_of(blocks: Blocks, n: int, k: int) -> tuple[Indices, Probabilities]:
+    """Return the k best class codes a row and their probabilities, both (n, k); no more than a block is held whole."""
+    codes, out = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
+    for rows, logits in blocks:
+        values, places = logits.softmax(1).topk(k)
+        codes[rows], out[rows] = places.cpu().numpy(), values.cpu().numpy()
+    return codes, out
+
+
+def best_of(blocks: Blocks, n: int) -> Indices:
+    """Return the code of the largest logit of each row (n,)."""
+    best = np.zeros(n, dtype=np.int64)
+    for rows, logits in blocks:
+        best[rows] = logits.argmax(1).cpu().numpy()
+    return best
+
+
+def f1_of(blocks: Blocks, labels: Labels) -> float:
+    """Return the macro F1, less a trifle of the cross-entropy: it decides between epochs of equal F1.
+
+    Without it the first epoch that gets a small validation part all right would be the best, and hardly trained.
     """
-    power = {"none": 0.0, "sqrt": -0.5, "balanced": -1.0}[how]
-    weights = np.maximum(counts, 1).astype(np.float64) ** power
-    return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)
+    best, loss = np.zeros(len(labels), dtype=np.int64), 0.0
+    for rows, logits in blocks:
+        best[rows] = logits.argmax(1).cpu().numpy()
+        codes = torch.from_numpy(labels.codes[rows]).to(logits.device)
+        loss += float(F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum"))
+    return score(labels, best)["macro_f1"] - TRIFLE * loss / max(1, len(labels))
 
 
 def score(labels: Labels, predicted: Indices) -> dict[str, float]:
     """Return accuracy and macro F1; a row of a class that the head does not know counts as an error."""
+    n_classes = max(labels.n_classes, int(predicted.max(initial=0)) + 1)  # the head may know classes that these lack
     return {
         "accuracy": accuracy(labels.codes, predicted),
-        "macro_f1": macro_f1(labels.codes, predicted, labels.n_classes),
+        "macro_f1": macro_f1(labels.codes, predicted, n_classes),
     }

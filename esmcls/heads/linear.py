@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,10 +16,23 @@ from torch.nn import functional as F
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, class_factors, hold_out, score, training_vectors
+from esmcls.heads.common import (
+    HELD_OUT_MOST,
+    LOGITS,
+    Blocks,
+    best_of,
+    checked_vectors,
+    class_factors,
+    hold_out,
+    probabilities_of,
+    score,
+    top_k_of,
+    training_vectors,
+)
 from esmcls.heads.descent import Descent, linear_layer
 from esmcls.heads.ridge import Ridge, Scaling
 from esmcls.labels import Labels
+from esmcls.losses import Shuffled, cross_entropy
 from esmcls.training import Plan, run
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
@@ -32,8 +44,6 @@ PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Ridge penalties to choose from, in mean eigenvalues of XᵀX."""
 SCALES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0)
 """Factors that turn a ridge regression's outputs (0 to 1) into logits."""
-LOGITS = 1 << 24
-"""Logits that are held at a time: 64 MiB, whatever the number of classes."""
 
 Held = tuple[Vectors, Labels]
 
@@ -105,6 +115,7 @@ class LinearHead:
 
     Examples
     --------
+    >>> import numpy as np
     >>> vectors = np.array([[0, 1], [0, 2], [5, 1], [5, 2]], dtype=np.float32)
     >>> head = LinearHead().fit(Features.from_arrays(vectors), Labels.from_names(["a", "a", "b", "b"]))
     >>> head.top_k(Features.from_arrays(vectors), 1)[0].ravel().tolist()
@@ -215,8 +226,8 @@ class LinearHead:
 
     def _descend(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Run AdamW, to the best epoch on the held rows (the start counts as epoch 0) or to the one chosen."""
-        task = Descent(self.model, self._prepare, self.chosen, vectors, labels, seed, self.device)
-        epoch = task.steps_an_epoch
+        task = self._task(vectors, labels, seed)
+        epoch = task.sampler.steps_an_epoch
         plan = Plan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
         if held is None or self.chosen.stop is not None:
             stop = plan.steps if self.chosen.stop is None else min(self.chosen.stop * epoch, plan.steps)
@@ -231,7 +242,18 @@ class LinearHead:
             self._set(*start)
         self.chosen = replace(self.chosen, stop=history.best_step // epoch if better else 0)
 
-    def _logits(self, vectors: Vectors) -> Iterator[tuple[slice, Tensor]]:
+    def _task(self, vectors: Vectors, labels: Labels, seed: int) -> Descent:
+        def logits(rows: Indices) -> Tensor:
+            block = torch.from_numpy(vectors[rows]).to(self.device, torch.float32)
+            out: Tensor = self.model(self._prepare(block))
+            return out
+
+        weights = torch.from_numpy(class_factors(labels.counts(), self.chosen.class_weights)).to(self.device)
+        loss = partial(cross_entropy, weights=weights, smoothing=self.chosen.smoothing)
+        sampler = Shuffled(len(vectors), self.chosen.batch, seed)
+        return Descent(self.model, logits, labels.codes, loss, sampler, self.chosen, self.device)
+
+    def _logits(self, vectors: Vectors) -> Blocks:
         """Give slices of rows and their logits (rows, classes)."""
         size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
         for rows, block in row_blocks(vectors, self.device, size):
@@ -239,28 +261,17 @@ class LinearHead:
                 yield rows, self.model(self._prepare(block))
 
     def _best(self, vectors: Vectors) -> Indices:
-        best = np.zeros(len(vectors), dtype=np.int64)
-        for rows, logits in self._logits(vectors):
-            best[rows] = logits.argmax(1).cpu().numpy()
-        return best
+        return best_of(self._logits(vectors), len(vectors))
 
     def predict_proba(self, x: Features) -> Probabilities:
         """Return probabilities, float32 (n, classes); the rows sum to 1."""
         vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
-        out = np.zeros((len(vectors), len(self.classes)), dtype=np.float32)
-        for rows, logits in self._logits(vectors):
-            out[rows] = logits.softmax(1).cpu().numpy()
-        return out
+        return probabilities_of(self._logits(vectors), len(vectors), len(self.classes))
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
         vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
-        k = min(k, len(self.classes))
-        codes, out = np.zeros((len(vectors), k), dtype=np.int64), np.zeros((len(vectors), k), dtype=np.float32)
-        for rows, logits in self._logits(vectors):
-            values, places = logits.softmax(1).topk(k)
-            codes[rows], out[rows] = places.cpu().numpy(), values.cpu().numpy()
-        return codes, out
+        return top_k_of(self._logits(vectors), len(vectors), min(k, len(self.classes)))
 
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""

@@ -1,0 +1,223 @@
+"""`esmcls data`: what a set of sequences is like, a smaller one drawn from it, its parts drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from esmcls.errors import UsageError
+from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_file, table, warn
+
+if TYPE_CHECKING:
+    from esmcls.allotment import Allotment
+    from esmcls.columns import Columns
+    from esmcls.records import Tally
+
+
+@click.group("data", cls=Group)
+def command() -> None:
+    """Look at a set of sequences before it is embedded: stats, stratify, split."""
+
+
+_inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+_labels = click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+_output = click.option("-o", "--output", type=PATH, required=True, help="The .csv or .csv.gz to write.")
+
+
+@command.command("stats")
+@_inputs
+@_labels
+@click.option("--limit", type=click.IntRange(1), default=1022, show_default=True, help="Count what is longer.")
+@click.option(
+    "--part", type=click.Choice(["train", "validation", "test"]), help="Records of this part alone.  [default: all]"
+)
+@click.option(
+    "--x-min", type=click.IntRange(1), help="Fit the power law from this size up.  [default: where it fits best]"
+)
+@click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Write stats.json, stats.html and rank-size.svg.")
+@on_bad_option
+@common(workspace=False)
+def stats(
+    inputs: tuple[str, ...],
+    labels: Path | None,
+    limit: int,
+    part: str | None,
+    x_min: int | None,
+    output: Path | None,
+    on_bad_record: Any,
+) -> int:
+    """Count sequences, residues and families, and say how unequal the families are."""
+    from esmcls.readers import read_records
+    from esmcls.records import Tally
+    from esmcls.statistics import describe_records
+
+    tally = Tally()
+    records = read_records(inputs, labels=labels, on_bad=on_bad_record, tally=tally)
+    found = describe_records(records, limit=limit, part=part, x_min=x_min)
+    note(*tally.lines())
+    click.echo("\n\n".join(table(section) for section in found.sections()))
+    if output is not None:
+        from esmcls.overview import write_overview
+
+        title = "Sequences of " + ", ".join(Path(name).name or name for name in inputs) + (f", {part}" if part else "")
+        note(f"written: {', '.join(map(str, write_overview(found, output, title)))}")
+    return 3 if tally.bad else 0
+
+
+@command.command("stratify")
+@_inputs
+@_labels
+@click.option("--plan", metavar="NxM+NxM…", help="M sequences of each of the N largest families, then of the next N.")
+@click.option("--total", type=click.IntRange(1), help="So many sequences, of each family in proportion to its size.")
+@click.option("--keep-all-classes", is_flag=True, help="With --total: at least 3 of each family, or all that it has.")
+@click.option("--trained-only", is_flag=True, help="Leave validation and test of families not drawn from out.")
+@_output
+@on_bad_option
+@common(workspace=False, seed=True)
+def stratify(
+    inputs: tuple[str, ...],
+    labels: Path | None,
+    plan: str | None,
+    total: int | None,
+    keep_all_classes: bool,
+    trained_only: bool,
+    output: Path,
+    on_bad_record: Any,
+    seed: int,
+) -> int:
+    """Draw a smaller set: so many sequences of each family.
+
+    Where a split is given, only train is drawn from; validation and test go through unchanged. What is drawn depends on
+    the seed and the sequences alone, not on the order of INPUT. Counts and every family with fewer sequences than asked
+    for go to a file .report.json beside the output.
+    """
+    from esmcls import curation
+    from esmcls.files import write_json
+
+    allotment = _allotment(plan, total, keep_all_classes)
+    report = _report_of(output)
+    source, tally = _read(inputs, labels, on_bad_record, labelled=True)
+    note(*tally.lines())
+    drawn = curation.stratify(source, allotment, seed=seed, trained_only=trained_only)
+    source.write(output, drawn.parts, drawn.rows)
+    write_json(report, {"format": 1, "asked": str(allotment), "seed": seed, **drawn.to_json()})
+    note(*drawn.lines())
+    warn(*drawn.warnings())
+    click.echo(f"{output}: {drawn.drawn[0]:,} sequences of {drawn.drawn[1]:,} families; report in {report.name}")
+    return 3 if tally.bad else 0
+
+
+def _allotment(plan: str | None, total: int | None, keep_all_classes: bool) -> Allotment:
+    from esmcls.allotment import AT_LEAST, Plan, Total
+
+    if (plan is None) == (total is None):
+        raise UsageError("how many sequences? give either --plan, such as 1000x200+4000x50, or --total")
+    if plan is None:
+        assert total is not None
+        return Total(total, AT_LEAST if keep_all_classes else 0)
+    if keep_all_classes:
+        raise UsageError("--keep-all-classes belongs to --total; a plan says of each family how many")
+    return Plan.parse(plan)
+
+
+def _report_of(output: Path) -> Path:
+    """Return where the report of a table goes, having made sure that both can appear there."""
+    from esmcls.columns import check_table_name
+
+    name = check_table_name(output_file(output)).name
+    return output.with_name(name[: name.lower().rindex(".csv")] + ".report.json")
+
+
+def _read(inputs: Sequence[str], labels: Path | None, on_bad: Any, *, labelled: bool = False) -> tuple[Columns, Tally]:
+    from esmcls.columns import Columns
+    from esmcls.readers import read_records
+    from esmcls.records import Tally
+
+    tally = Tally()
+    records = read_records(inputs, labels=labels, on_bad=on_bad, tally=tally)
+    return Columns.of(records, labelled=labelled), tally
+
+
+@command.command("split")
+@_inputs
+@_labels
+@click.option("--by-cluster", is_flag=True, help="Whole clusters of similar sequences at a time, by MMseqs2.")
+@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id, instead of MMseqs2.")
+@click.option(
+    "--identity",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Share of identical residues that makes a cluster.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["easy-cluster", "easy-linclust"]),
+    default="easy-cluster",
+    show_default=True,
+    help="Of MMseqs2: the sensitive one, or the fast one.",
+)
+@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Shares of train, validation and test.")
+@_output
+@on_bad_option
+@common(workspace=False, seed=True)
+def split(
+    inputs: tuple[str, ...],
+    labels: Path | None,
+    by_cluster: bool,
+    clusters: Path | None,
+    identity: float,
+    method: str,
+    fractions: str,
+    output: Path,
+    on_bad_record: Any,
+    seed: int,
+) -> int:
+    """Draw train, validation and test anew, family by family or by whole clusters; a given split is passed over."""
+    from esmcls.columns import check_table_name
+    from esmcls.curation import clusters_of, split_anew
+    from esmcls.mmseqs import cluster_sequences, find_mmseqs
+    from esmcls.split import check_fractions
+
+    shares = check_fractions(_numbers(fractions))
+    check_table_name(output_file(output))
+    if by_cluster and clusters is None:
+        find_mmseqs()
+    source, tally = _read(inputs, labels, on_bad_record)
+    note(*tally.lines())
+    groups = None
+    if clusters is not None:
+        groups = clusters_of(source, clusters)
+    elif by_cluster:
+        groups = cluster_sequences(source.sequences, identity=identity, method=method)
+    parts, report = split_anew(source, groups, fractions=shares, seed=seed)
+    source.write(output, parts)
+    passed = sum(part is not None for part in source.parts)
+    note(*report.lines(), *([f"{passed:,} records had a part: passed over"] if passed else []))
+    click.echo(table(_parts_table(source, parts, groups)))
+    return 3 if tally.bad else 0
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--fractions {text}: not numbers with commas between, such as 0.8,0.1,0.1") from None
+
+
+def _parts_table(source: Columns, parts: list[str], groups: list[str] | None) -> list[list[str]]:
+    """Return records, families and clusters of each part, under their names."""
+    from esmcls.split import part_counts
+
+    kinds = {"families": source.labels, "clusters": groups}
+    columns = {name: column for name, column in kinds.items() if column is not None}
+    rows = [["part", "records", "percent", *columns]]
+    for part, count in part_counts(parts).items():
+        distinct = (
+            len({name for name, here in zip(column, parts, strict=True) if here == part}) for column in columns.values()
+        )
+        rows.append([part, f"{count:,}", f"{100 * count / len(parts):.1f}", *(f"{number:,}" for number in distinct)])
+    return rows

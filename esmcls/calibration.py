@@ -1,0 +1,213 @@
+"""How far to trust a probability: temperature, reliability, sets with a stated coverage, and "none of these".
+
+All of it is fitted on rows that chose and trained nothing: a temperature on validation, a set's threshold on
+calibration rows, the threshold of rejection on families that training never saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from esmcls.errors import UsageError
+from esmcls.types import Indices, Probabilities
+
+Floats = npt.NDArray[np.float64]
+Block = tuple[Probabilities, Indices]
+"""Probabilities (rows, classes) and the class codes (rows,) of the same rows; -1 for a class the head does not know."""
+
+_LEAST = 1e-12
+_TEMPERATURES = (0.05, 20.0)
+
+
+def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
+    """Return the temperature that makes true classes most probable.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives the validation rows, in blocks, as often as it is called; no (n, classes) array is ever held.
+
+    Returns
+    -------
+    float
+        In 0.05 to 20; above 1 where the head was too sure of itself.
+
+    Raises
+    ------
+    UsageError
+        If no row is of a class that the head knows.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv:1706.04599.
+    """
+    if not any((codes >= 0).any() for _, codes in blocks()):
+        raise UsageError("no validation row is of a known class; a temperature needs some")
+
+    def surprise(log_temperature: float) -> float:
+        total = 0.0
+        for probabilities, codes in blocks():
+            known = codes >= 0
+            logs = _scaled_logs(probabilities[known], math.exp(log_temperature))
+            total -= float(logs[np.arange(len(logs)), codes[known]].sum())
+        return total
+
+    low, high = map(math.log, _TEMPERATURES)
+    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(math.exp(found.x))
+
+
+def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Return p ** (1 / temperature), its rows summing to 1 again; the order of classes stays.
+
+    Examples
+    --------
+    >>> apply_temperature(np.array([[0.8, 0.2]], np.float32), 2.0).round(3).tolist()
+    [[0.6669999957084656, 0.3330000042915344]]
+    """
+    return np.exp(_scaled_logs(probabilities, temperature)).astype(np.float32)
+
+
+def _scaled_logs(probabilities: Probabilities, temperature: float) -> Floats:
+    logs: Floats = np.log(np.maximum(probabilities, _LEAST, dtype=np.float64))
+    return np.asarray(log_softmax(logs / temperature, axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of a confidence are right.
+
+    Parameters
+    ----------
+    counts : int64 array, (bins,)
+        Rows of each bin of equal width from 0 to 1.
+    confidence, accuracy : float64 arrays, (bins,)
+        Mean confidence and share of right answers of a bin's rows; NaN where there are none.
+    """
+
+    counts: Indices
+    confidence: Floats
+    accuracy: Floats
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: the mean distance of confidence and accuracy over rows."""
+        filled = self.counts > 0
+        gaps = np.abs(self.confidence - self.accuracy)[filled]
+        return float((gaps * self.counts[filled]).sum() / max(1, self.counts.sum()))
+
+
+def reliability(confidence: npt.NDArray[np.floating], correct: npt.NDArray[np.bool_], bins: int = 15) -> Reliability:
+    """Return the reliability curve of the most probable classes; both arrays (n,).
+
+    References
+    ----------
+    Naeini et al. 2015, AAAI 29:2901 (expected calibration error).
+    """
+    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)  # a bin holds its upper edge
+    counts = np.bincount(places, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(places, weights=values, minlength=bins) / counts for values in (confidence, correct)]
+    return Reliability(counts, *means)
+
+
+def conformal_threshold(true_probabilities: npt.NDArray[np.floating], coverage: float) -> float:
+    """Return the least probability at which a class enters the set, so that sets hold the true class with `coverage`.
+
+    The promise holds over draws of calibration and new rows from one source; it is not one for every class.
+
+    Parameters
+    ----------
+    true_probabilities : float array, (n,)
+        Probability of the true class of each calibration row; 0 for a class that the head does not know.
+    coverage : float
+        In (0, 1).
+
+    Returns
+    -------
+    float
+        0 where there are too few rows for the coverage: all classes enter.
+
+    Raises
+    ------
+    UsageError
+        If the coverage is not between 0 and 1.
+
+    References
+    ----------
+    Sadinle et al. 2019, doi:10.1080/01621459.2017.1395341; Vovk et al. 2005, chapter 2.
+
+    Examples
+    --------
+    >>> conformal_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]), 0.8)
+    0.2
+    """
+    if not 0 < coverage < 1:
+        raise UsageError(f"coverage {coverage} is not between 0 and 1; give one such as 0.95")
+    rank = math.floor((len(true_probabilities) + 1) * (1 - coverage) + 1e-9)  # of the ascending probabilities, from 1
+    return float(np.sort(true_probabilities)[rank - 1]) if rank >= 1 else 0.0
+
+
+def conformal_sets(probabilities: Probabilities, threshold: float) -> list[Indices]:
+    """Return the class codes of each row's set, the most probable first; the first class is always in it.
+
+    Examples
+    --------
+    >>> [codes.tolist() for codes in conformal_sets(np.array([[0.1, 0.6, 0.3], [0.9, 0.1, 0.0]]), 0.25)]
+    [[1, 2], [0]]
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    sizes = np.maximum((probabilities >= threshold).sum(1), 1)
+    return [row[:size].astype(np.int64) for row, size in zip(order, sizes, strict=True)]
+
+
+def rejection_threshold(strangers: npt.NDArray[np.floating], false_acceptance: float) -> float:
+    """Return the score above which a protein is accepted as of a known family.
+
+    Parameters
+    ----------
+    strangers : float array, (n,)
+        Scores (higher: nearer to a known family) of proteins of families that training never saw.
+    false_acceptance : float
+        Share of such proteins that may be accepted at most, in [0, 1).
+
+    Returns
+    -------
+    float
+        A score is accepted if it is greater.
+
+    Raises
+    ------
+    UsageError
+        If there are no such proteins, or the share is out of range.
+
+    Examples
+    --------
+    >>> rejection_threshold(np.array([0.1, 0.2, 0.3, 0.4]), 0.25)
+    0.3
+    """
+    if not 0 <= false_acceptance < 1:
+        raise UsageError(f"false acceptance {false_acceptance} is not in [0, 1); give one such as 0.05")
+    if not len(strangers):
+        raise UsageError("no proteins of unknown families; hold some out: --hold-out-families 10%")
+    ordered = np.sort(strangers)[::-1]
+    return float(ordered[math.floor(false_acceptance * len(ordered) + 1e-9)])
+
+
+def auroc(known: npt.NDArray[np.floating], strangers: npt.NDArray[np.floating]) -> float:
+    """Return how often a known family's protein scores above a stranger, ties counting half (area under the ROC).
+
+    Examples
+    --------
+    >>> auroc(np.array([0.9, 0.5]), np.array([0.5, 0.1]))
+    0.875
+    """
+    below = np.searchsorted(np.sort(strangers), known, "left") + np.searchsorted(np.sort(strangers), known, "right")
+    return float(below.mean() / 2 / len(strangers))

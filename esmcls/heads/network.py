@@ -1,0 +1,185 @@
+"""The MLP head's network in one piece: standardise, add noise, pool by attention, hidden layers, logits.
+
+A protein is one vector or, with attention, the vectors of its encoder inputs (chunks). Both come packed, unpadded:
+
+    block   (vectors, width)   A1 A2 A3 B1 C1 C2
+    counts  (rows,)            3        1  2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from esmcls.types import Indices, Vectors
+
+ATTENTION = 128
+"""Width of the layer that scores a chunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Rows of one or several vectors each.
+
+    Parameters
+    ----------
+    vectors : float array, (vectors, width)
+        Those of row i are `vectors[offsets[i] : offsets[i + 1]]`.
+    offsets : int64 array, (rows + 1,)
+
+    Examples
+    --------
+    >>> bags = Bags.of(np.array([[1.0], [2.0], [3.0]]), np.array([2, 1]))
+    >>> [part.tolist() for part in bags.packed(np.array([1, 0]))]
+    [[[3.0], [1.0], [2.0]], [1, 2]]
+    """
+
+    vectors: Vectors
+    offsets: Indices
+
+    @classmethod
+    def of(cls, vectors: Vectors, counts: Indices | None = None) -> Bags:
+        """Take vectors (vectors, width) in the order of their rows; `counts` (rows,), by default one vector a row."""
+        ends = np.arange(1, len(vectors) + 1) if counts is None else np.cumsum(counts)
+        return cls(vectors, np.concatenate(([0], ends)).astype(np.int64))
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.offsets) - 1
+
+    def packed(self, rows: Indices) -> tuple[Vectors, Indices]:
+        """Return the vectors of some rows (vectors, width), one row after the other, and their counts (rows,)."""
+        counts = np.diff(self.offsets)[rows]
+        begins = np.cumsum(counts) - counts  # of each row in what is returned
+        places = np.arange(counts.sum()) + np.repeat(self.offsets[:-1][rows] - begins, counts)
+        return self.vectors[places], counts
+
+    def take(self, rows: Indices) -> Bags:
+        """Return some rows, copied."""
+        return Bags.of(*self.packed(rows))
+
+    def blocks(self, size: int) -> Iterator[slice]:
+        """Give slices of rows of at most `size` vectors; a row is never cut, however many it has."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + size, side="right")) - 1
+            yield slice(start, max(start + 1, stop))
+            start = max(start + 1, stop)
+
+
+class Layout(Protocol):
+    """What the network needs of the head's configuration."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def attention(self) -> bool: ...
+
+
+class Network(nn.Module):
+    """From packed float32 vectors to logits; mean and deviation of the training rows are part of its state."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, n_classes: int, layout: Layout) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.noise = layout.noise
+        self.pool = Attention(width) if layout.attention else None
+        widths = [width] + [layout.hidden] * layout.depth
+        self.hidden = nn.Sequential(*(_layer(widths[place], layout) for place in range(layout.depth)))
+        self.out = nn.Linear(widths[-1], n_classes)
+
+    @classmethod
+    def drawn(cls, width: int, n_classes: int, layout: Layout, seed: int) -> Network:
+        """Return a network on the CPU with weights drawn from a seed; the caller's generator stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return cls(width, n_classes, layout)
+
+    @classmethod
+    def of_state(cls, state: dict[str, Tensor], layout: Layout) -> Network:
+        """Return the network on the CPU whose `state_dict` this is."""
+        [n_classes, _] = state["out.weight"].shape
+        with torch.device("meta"):
+            network = cls(len(state["mean"]), n_classes, layout)
+        network.to_empty(device="cpu").load_state_dict(state)  # copied: what a mapped file gives is not aligned
+        return network
+
+    def forward(self, block: Tensor, counts: Tensor) -> Tensor:
+        """Return logits (rows, classes) of vectors (vectors, width) and their counts (rows,)."""
+        x = self.standardised(block)
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn_like(x)
+        if self.pool is not None:
+            x = self.pool(x, counts)  # (rows, width)
+        logits: Tensor = self.out(self.hidden(x))
+        return logits
+
+    def standardised(self, block: Tensor) -> Tensor:
+        """Return the vectors less the mean, in deviations."""
+        return (block - self.mean) / self.deviation
+
+
+class Attention(nn.Module):
+    """The weighted mean of a row's vectors x, with weights softmax(v · tanh(U x)).
+
+    Ilse et al. 2018 (arXiv:1802.04712), equations 7 and 8.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden, self.score = nn.Linear(width, ATTENTION), nn.Linear(ATTENTION, 1, bias=False)
+
+    def forward(self, x: Tensor, counts: Tensor) -> Tensor:
+        """Return (rows, width)."""
+        powers = self._powers(x, counts)
+        return _sums(powers[:, None] * x, counts) / _sums(powers, counts)[:, None]
+
+    def weights(self, x: Tensor, counts: Tensor) -> Tensor:
+        """Return the weight of each vector (vectors,); those of a row sum to 1."""
+        powers = self._powers(x, counts)
+        return powers / _sums(powers, counts)[torch.repeat_interleave(counts)]
+
+    def _powers(self, x: Tensor, counts: Tensor) -> Tensor:
+        """Return exp(score) (vectors,), scaled so that the largest of each row is 1."""
+        scores = self.score(torch.tanh(self.hidden(x)))[:, 0]
+        largest = torch.segment_reduce(scores.detach(), "max", lengths=counts)
+        return torch.exp(scores - largest[torch.repeat_interleave(counts)])
+
+
+def _sums(values: Tensor, counts: Tensor) -> Tensor:
+    """Sum each row's vectors, in order, so that a GPU too gives the same bits each time."""
+    return torch.segment_reduce(values, "sum", lengths=counts, axis=0)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes a batch of one row, whose deviation is not known, by the running one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def _layer(width: int, layout: Layout) -> nn.Module:
+    """Return one hidden layer."""
+    norms = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": _BatchNorm}
+    norm = norms[layout.norm](layout.hidden)
+    return nn.Sequential(nn.Linear(width, layout.hidden), norm, nn.ReLU(), nn.Dropout(layout.dropout))

@@ -1,0 +1,113 @@
+"""From the hits of a search to probabilities: the bit scores of a class's members are added and weighed.
+
+A class of b bits weighs exp(b / temperature). The classes without a hit weigh together, at most, as one of 0 bits, each
+by its share of the training rows, its prior: where there is no hit at all, the probabilities are the priors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.types import Indices, Probabilities
+
+Numbers = npt.NDArray[np.float64]
+LEAST = 1e-12
+"""No probability counts as less in the log loss: classes without training rows have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """The classes that were hit, by their bits, of equals the one of the better hit.
+
+    Parameters
+    ----------
+    codes : int64 array, (n, k)
+        Each class once a row; -1 after the last.
+    bits : float64 array, (n, k)
+        Sums over the hits of a class, at least 0; 0 after the last.
+    """
+
+    codes: Indices
+    bits: Numbers
+
+    @classmethod
+    def of(cls, codes: Indices, bits: Numbers) -> Tally:
+        """Add up the bit scores of hits, (n, k), best first; a place without a hit holds -1 and 0.
+
+        Examples
+        --------
+        >>> tally = Tally.of(np.array([[4, 7, 7, -1]]), np.array([[50.0, 40.0, 30.0, 0.0]]))
+        >>> tally.codes.tolist(), tally.bits.tolist()
+        ([[7, 4, -1, -1]], [[70.0, 50.0, 0.0, 0.0]])
+        """
+        same = codes[:, :, None] == codes[:, None, :]  # (n, k, k)
+        sums = np.maximum((bits[:, None, :] * same).sum(2), 0)
+        first = (same.argmax(2) == np.arange(codes.shape[1])) & (codes >= 0)  # the best hit of its class
+        order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
+        codes, sums = np.where(first, codes, -1), np.where(first, sums, 0.0)
+        return cls(np.take_along_axis(codes, order, 1), np.take_along_axis(sums, order, 1))
+
+    def weigh(self, priors: Numbers, temperature: float) -> Votes:
+        """Turn bits into probabilities; `priors` (classes,) sum to 1."""
+        hit = self.codes >= 0
+        best = self.bits[:, :1]  # subtracted, so that nothing overflows
+        weights = np.where(hit, np.exp((self.bits - best) / temperature), 0.0)
+        unhit = np.maximum(1 - np.where(hit, priors[self.codes], 0.0).sum(1), 0.0)  # priors of the other classes
+        other = np.exp(-best[:, 0] / temperature)
+        total = weights.sum(1) + unhit * other
+        return Votes(self.codes, weights / total[:, None], other / total, priors)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Probabilities of the classes that were hit, and what the prior of any other is multiplied by.
+
+    Parameters
+    ----------
+    codes : int64 array, (n, k)
+        As in `Tally`.
+    mass : float64 array, (n, k)
+        Their probabilities, falling.
+    other : float64 array, (n,)
+    priors : float64 array, (classes,)
+    """
+
+    codes: Indices
+    mass: Numbers
+    other: Numbers
+    priors: Numbers
+
+    def dense(self) -> Probabilities:
+        """Return all probabilities, float32 (n, classes)."""
+        out = (self.other[:, None] * self.priors).astype(np.float32)
+        row, place = np.nonzero(self.codes >= 0)
+        out[row, self.codes[row, place]] = self.mass[row, place]
+        return out
+
+    def top(self, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k likeliest codes and their probabilities, both (n, k); k is at most the number of classes.
+
+        Those that were hit come first, then the others by their priors, of equals the lowest code.
+        """
+        [n, hits] = self.codes.shape
+        frequent = np.argsort(-self.priors, kind="stable")[: k + hits]  # enough, whatever was hit
+        taken = (frequent[None, :, None] == self.codes[:, None, :]).any(2)
+        free = frequent[np.argsort(taken, axis=1, kind="stable")]
+        kept = (self.codes >= 0).sum(1)[:, None]  # stand first
+        places = np.arange(k)[None, :]
+        filled = np.take_along_axis(free, np.clip(places - kept, 0, free.shape[1] - 1), 1)
+        codes, mass = np.full((n, k), -1, dtype=np.int64), np.zeros((n, k))
+        codes[:, : min(k, hits)], mass[:, : min(k, hits)] = self.codes[:, :k], self.mass[:, :k]
+        mass = np.where(codes >= 0, mass, self.other[:, None] * self.priors[filled])
+        return np.where(codes >= 0, codes, filled), mass.astype(np.float32)
+
+    def losses(self, truth: Indices) -> Numbers:
+        """Return -log of the probability of each row's true class (n,); 0 where that is none of the classes, -1."""
+        known = truth >= 0
+        mass = np.where(self.codes == truth[:, None], self.mass, 0.0).sum(1)
+        unhit = ~(self.codes == truth[:, None]).any(1)
+        right = np.where(unhit, self.other * self.priors[truth], mass)
+        return np.where(known, -np.log(np.maximum(right, LEAST)), 0.0)
