@@ -159,6 +159,7 @@ class TrainingBar:
     def start(self, steps: int) -> None:
         """Set how many steps there are to be."""
         self.bar.reset(total=steps)
+        self.begun = time.perf_counter()
         note(f"training for {steps:,} steps")
 
     def advance(self, entry: Mapping[str, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 from esmcls.clusters import read_clusters
 from esmcls.errors import EsmclsError
+from esmcls.programs import run_program
 
 PROGRAM: Final = "mmseqs"
 METHODS: Final = ("easy-cluster", "easy-linclust")
@@ -68,8 +68,8 @@ def find_mmseqs() -> str:
 
 def _run(words: list[str]) -> None:
     # -c 0.8 is MMseqs2's default; said here, so that another default of another version changes nothing
-    ran = subprocess.run([*words, "-c", "0.8", "-v", "1"], capture_output=True, text=True, check=False)
-    if ran.returncode:
-        said = " ".join((ran.stderr + ran.stdout).split())[-300:] or f"exit code {ran.returncode}"
+    code, out, err = run_program([*words, "-c", "0.8", "-v", "1"])
+    if code:
+        said = " ".join((err + out).split())[-300:] or f"exit code {code}"
         fix = "run it by itself and give its table (--clusters FILE)"
         raise EsmclsError(f"{PROGRAM} {words[1]} failed ({said}); {fix}")

@@ -8,9 +8,10 @@ Up to three objectives, each with a weight, share the student's one pass over a 
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from esmcls.model import ESM2, ModelConfig
 from esmcls.objectives import Distillation, FamilyContrast, MaskedLanguage, View
 from esmcls.replicas import ALONE, Replicas
 from esmcls.training import Entry, History, Log, Plan, planned_steps, run
-from esmcls.weights import load_state, save_state
+from esmcls.weights import load_state, save_state, state_digest
 
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
@@ -160,6 +161,17 @@ class Pretraining:
             logged |= {part: error.item() for part, error in parts.items()}
         return total, logged
 
+    def digest(self) -> str:
+        """Return a digest of all that decides the run but its plan: knobs, corpus, families, and where it starts.
+
+        The teacher is in it through the mean and deviation of its states, which the model keeps.
+        """
+        knobs = asdict(self.config) | dict.fromkeys(("steps", "checkpoint_every", "default_layers"))
+        found = hashlib.sha256(f"{knobs} {self.replicas.count}".encode())
+        for values in (self.corpus.ends, self.corpus.tokens, self.corpus.families):
+            found.update(values.tobytes())
+        return f"{found.hexdigest()} {state_digest(self.model.state_dict())}"
+
     def validate(self) -> float | None:
         """Return nothing: the length of the run is fixed beforehand."""
         return None
@@ -288,7 +300,8 @@ def pretrain(
     if planned is not None and replicas.first:
         planned(steps)
     plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
-    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas)
+    about = task.digest()
+    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas, about=about)
     if replicas.first:
         student = task.model["student"]
         assert isinstance(student, ESM2)

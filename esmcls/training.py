@@ -136,6 +136,7 @@ def run(
     log: Log | None = None,
     stop_after: int | None = None,
     replicas: Replicas = ALONE,
+    about: str = "",
 ) -> History:
     """Train until the plan is done or patience ends; the model is left at its best validated state, else its last.
 
@@ -154,6 +155,8 @@ def run(
         Leave after this step with a checkpoint, as an interruption would.
     replicas : Replicas
         The processes that train one model together: gradients and log entries are their mean, the first one writes.
+    about : str
+        What decides the run besides its plan, such as a digest of the data: a checkpoint of another is refused.
 
     Returns
     -------
@@ -165,7 +168,7 @@ def run(
         If the checkpoint is damaged or of another plan.
     """
     with _own_randomness(plan.seed):
-        progress = _Progress(task, plan, replicas)
+        progress = _Progress(task, plan, replicas, about)
         if resume and checkpoint is not None and checkpoint.exists():
             progress.load(checkpoint)
         while not progress.finished:
@@ -183,8 +186,8 @@ def run(
 class _Progress:
     """A run under way: all that a checkpoint holds."""
 
-    def __init__(self, task: Task, plan: Plan, replicas: Replicas) -> None:
-        self.task, self.plan, self.replicas, self.history = task, plan, replicas, History()
+    def __init__(self, task: Task, plan: Plan, replicas: Replicas, about: str) -> None:
+        self.task, self.plan, self.replicas, self.about, self.history = task, plan, replicas, about, History()
         self.best: dict[str, Tensor] | None = None
         self.stale = 0
 
@@ -255,6 +258,7 @@ class _Progress:
         state = {
             "format": FORMAT,
             "plan": asdict(self.plan),
+            "about": self.about,
             "model": self.task.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.task.optimizers],
             "random": torch.get_rng_state(),
@@ -270,6 +274,9 @@ class _Progress:
         # a run may be made longer or shorter, and a checkpoint older than a setting was made with its default
         if _DEFAULTS | state["plan"] | {"steps": self.plan.steps} != asdict(self.plan):
             raise FolderError(path, "a checkpoint of another plan", "give the same options as before, or remove it")
+        if state.get("about", "") != self.about:
+            fix = "give the same options and files as before, or remove it"
+            raise FolderError(path, "a checkpoint of a run with other options or data", fix)
         self.task.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -14,7 +14,7 @@ import torch
 
 from esmcls.alphabet import MASK
 from esmcls.corpus import Corpus
-from esmcls.errors import UsageError
+from esmcls.errors import FolderError, UsageError
 from esmcls.model import ESM2, ModelConfig
 from esmcls.pretraining import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
 from esmcls.replicas import start_replicas
@@ -164,6 +164,31 @@ def test_interrupted_and_resumed_gives_the_same_file_with_all_objectives_and_the
     pretrain(sequences, tmp_path / "resumed.safetensors", config, **inputs, resume=True)
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "resumed.safetensors").read_bytes()
     assert not (tmp_path / "resumed.checkpoint").exists()
+
+
+@pytest.mark.parametrize("change", ["weights", "corpus", "teacher", "start"])
+def test_a_checkpoint_of_other_options_or_data_is_refused(
+    sequences: list[str], teacher_file: Path, tmp_path: Path, change: str
+) -> None:
+    def interrupt(entry: dict[str, float]) -> None:
+        if entry["step"] == 3:
+            raise KeyboardInterrupt
+
+    output, config, others = tmp_path / "own.safetensors", CONFIG, {"teacher": teacher_file}
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(sequences, output, config, **others, log=interrupt)
+    torch.manual_seed(9)
+    for name, shape in (("teacher", ModelConfig(2, 24, 3)), ("initial", ModelConfig(2, 16, 2))):
+        save_state(tmp_path / f"another-{name}.safetensors", shape, ESM2(shape).state_dict())
+    if change == "weights":
+        config = dataclasses.replace(CONFIG, pooled_weight=0.7)
+    elif change == "corpus":
+        sequences = [*sequences[1:], "MKTAYIAKQR"]
+    else:
+        name = "teacher" if change == "teacher" else "initial"
+        others[name] = tmp_path / f"another-{name}.safetensors"
+    with pytest.raises(FolderError, match="a checkpoint of a run with other options or data"):
+        pretrain(sequences, output, config, **others, resume=True)
 
 
 def test_the_same_steps_and_seed_give_the_same_bytes_and_another_seed_others(
