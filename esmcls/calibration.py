@@ -12,22 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from torch import Tensor
+from torch.nn import functional as F
 
 from esmcls.errors import UsageError
 from esmcls.types import Indices, Probabilities
 
 Floats = npt.NDArray[np.float64]
-Block = tuple[Probabilities, Indices]
-"""Probabilities (rows, classes) and the class codes (rows,) of the same rows; -1 for a class the head does not know."""
+Block = tuple[Tensor, Indices]
+"""Logits (rows, classes) and the class codes (rows,) of the same rows; -1 for a class the head does not know."""
 
-_LEAST = 1e-12
-_TEMPERATURES = (0.05, 20.0)
+TEMPERATURES = (0.02, 50.0)
 
 
 def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
-    """Return the temperature that makes true classes most probable.
+    """Return what logits are to be divided by so that true classes are most probable.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
     Returns
     -------
     float
-        In 0.05 to 20; above 1 where the head was too sure of itself.
+        In `TEMPERATURES`; above 1 where the head was too sure of itself.
 
     Raises
     ------
@@ -48,36 +49,21 @@ def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
     ----------
     Guo et al. 2017, arXiv:1706.04599.
     """
-    if not any((codes >= 0).any() for _, codes in blocks()):
-        raise UsageError("no validation row is of a known class; a temperature needs some")
 
     def surprise(log_temperature: float) -> float:
-        total = 0.0
-        for probabilities, codes in blocks():
-            known = codes >= 0
-            logs = _scaled_logs(probabilities[known], math.exp(log_temperature))
-            total -= float(logs[np.arange(len(logs)), codes[known]].sum())
-        return total
+        total = seen = 0.0
+        for logits, codes in blocks():
+            truth = torch.from_numpy(codes).to(logits.device)
+            scaled = logits / math.exp(log_temperature)
+            total += float(F.cross_entropy(scaled, truth, ignore_index=-1, reduction="sum"))
+            seen += int((codes >= 0).sum())
+        if not seen:
+            raise UsageError("no validation row is of a known class; a temperature needs some")
+        return total / seen
 
-    low, high = map(math.log, _TEMPERATURES)
-    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    low, high = map(math.log, TEMPERATURES)
+    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-3})
     return float(math.exp(found.x))
-
-
-def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Return p ** (1 / temperature), its rows summing to 1 again; the order of classes stays.
-
-    Examples
-    --------
-    >>> apply_temperature(np.array([[0.8, 0.2]], np.float32), 2.0).round(3).tolist()
-    [[0.6669999957084656, 0.3330000042915344]]
-    """
-    return np.exp(_scaled_logs(probabilities, temperature)).astype(np.float32)
-
-
-def _scaled_logs(probabilities: Probabilities, temperature: float) -> Floats:
-    logs: Floats = np.log(np.maximum(probabilities, _LEAST, dtype=np.float64))
-    return np.asarray(log_softmax(logs / temperature, axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def cache_features(folder: Path, dataset: Dataset) -> Any:
 def test_validation_decides_what_is_chosen_and_is_not_fitted_on(dataset: Dataset, tmp_path: Path) -> None:
     turned = relabelled(dataset, "validation", dict(zip(CLASSES, CLASSES[::-1], strict=True)))
     cache = cache_of(tmp_path, dataset.sequences)
-    settings = {"k": 3, "temperature": 0.1, "shrinkage": 0.1}
+    settings = {"k": 3, "temperature": 0.1, "softness": 0.1, "shrinkage": 0.1}
     head, manifest = fit_dataset(dataset, cache, "knn", settings)
     turned_head, turned_manifest = fit_dataset(turned, cache, "knn", settings)
     x = cache_features(tmp_path, dataset)

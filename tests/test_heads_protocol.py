@@ -16,6 +16,7 @@ import torch
 from relatives import ancestors, relatives
 
 from esmcls import heads
+from esmcls.calibration import auroc
 from esmcls.errors import (
     MissingExtraError,
     NonFiniteError,
@@ -171,6 +172,30 @@ def test_without_validation_choices_are_made_on_rows_held_out_and_then_all_are_f
     assert all(getattr(fitted.chosen, field.name) is not None for field in fields(fitted.chosen))
     x, labels = blobs(60, 2)
     assert (fitted.top_k(x, 1)[0][:, 0] == labels.codes).all()
+
+
+def test_a_refit_fits_all_rows_with_what_was_chosen_and_keeps_the_scores(name: str) -> None:
+    x, labels = blobs(120, 0)
+    rows, held = hold_out(labels.codes, seed=3)
+    by_hand = load_head(name)().fit(x.take(rows), labels.take(rows), (x.take(held), labels.take(held)), seed=3)
+    chosen, scores = by_hand.chosen, dict(by_hand.scores)
+    by_hand.refit(x, labels, seed=3)
+    assert by_hand.chosen == chosen
+    assert by_hand.scores == scores
+    test = blobs(50, 2)[0]
+    whole = load_head(name)().fit(x, labels, None, seed=3)
+    np.testing.assert_array_equal(by_hand.predict_proba(test), whole.predict_proba(test))
+
+
+def test_rows_of_known_classes_are_more_familiar_than_others(head: Head) -> None:
+    known = blobs(60, 2)[0]
+    vectors = np.random.default_rng(7).normal(size=(60, WIDTH)).astype(np.float32)
+    strangers = Features.from_arrays(vectors, relatives(np.arange(60) % 5 + 50, 7))
+    near, far = head.familiarity(known), head.familiarity(strangers)
+    assert near.shape == far.shape == (60,)
+    assert near.dtype == np.float64
+    assert auroc(near, far) > 0.6
+    assert head.familiarity(known.take([])).shape == (0,)
 
 
 def test_scores_are_those_on_the_validation_part(name: str) -> None:
@@ -333,6 +358,9 @@ def test_a_setting_that_is_unknown_or_of_another_type_is_one_line(settings: dict
         ("linear", {"smoothing": "1"}),
         ("linear", {"lr": "nan"}),
         ("linear", {"ridge": "0"}),
+        ("linear", {"temperature": "0"}),
+        ("mlp", {"temperature": "-1"}),
+        ("knn", {"softness": "0"}),
         ("mlp", {"hidden": "0"}),
         ("mlp", {"dropout": "1"}),
         ("mlp", {"beta": "1"}),

@@ -14,8 +14,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from esmcls import whitening
 from esmcls.features import Features
 from esmcls.heads import knn, search
-from esmcls.heads.knn import KNNConfig, KNNHead, _filled, _ranked
+from esmcls.heads.knn import KNNConfig, KNNHead
 from esmcls.heads.search import Search
+from esmcls.heads.votes import Tally
 from esmcls.labels import Labels
 from esmcls.whitening import WithinClass
 
@@ -113,56 +114,42 @@ def test_whitening_finds_the_class_where_the_plain_cosine_does_not() -> None:
 
 def test_a_vote_is_the_sum_over_neighbours_of_exp_nearness_over_temperature() -> None:
     vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [-1, 0]], dtype=np.float32)
-    head = fit(vectors, Labels.from_names("abba"), whiten=False, k=3, temperature=0.5)
+    head = fit(vectors, Labels.from_names("abba"), whiten=False, k=3, temperature=0.5, softness=0.5)
     head.whitening = whitening.Whitening(torch.zeros(2), torch.eye(2))
     head.search = Search.empty(2, "cosine")
     head.search.add(torch.from_numpy(vectors))
-    near = np.exp(np.array([1.0, 0.8, 0.6]) / 0.5)
+    near = np.exp(np.array([1.0, 0.8, 0.6]) / 0.5)  # softness as temperature: a vote weighs what it counts
     expected = [near[0] / near.sum(), near[1:].sum() / near.sum()]
     got = head.predict_proba(Features.from_arrays(np.array([[2, 0]], dtype=np.float32)))
     np.testing.assert_allclose(got, [expected], atol=1e-6)
 
 
-def test_a_class_without_a_neighbour_has_probability_zero() -> None:
-    probabilities = fit(*clouds(), k=3, temperature=0.1).predict_proba(Features.from_arrays(clouds(20, seed=1)[0]))
-    assert ((probabilities > 0).sum(1) <= 3).all()
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+def test_classes_without_a_vote_weigh_together_as_one_neighbour_at_the_far_end() -> None:
+    codes, nearness = np.array([[2, 0]]), np.array([[0.9, 0.7, 0.4]])
+    votes = Tally.soft(codes, nearness, 0.01).weigh(np.full(4, 0.25), temperature=0.1)
+    weights = np.array([np.exp(3), 0.25, np.exp(5), 0.25])  # (0.7 - 0.4) / 0.1, a prior, (0.9 - 0.4) / 0.1
+    np.testing.assert_allclose(votes.dense()[0], weights / weights.sum(), rtol=1e-6)
+    assert votes.top(4)[0].tolist() == [[2, 0, 1, 3]]
 
 
-def test_one_neighbour_is_certain_and_more_neighbours_than_rows_are_all_of_them() -> None:
-    vectors, labels = clouds(10)
-    x = Features.from_arrays(vectors)
-    assert fit(vectors, labels, k=1).predict_proba(x).max(1).tolist() == [1.0] * 10
+def test_one_neighbour_can_be_doubted_and_more_neighbours_than_rows_are_all_of_them() -> None:
+    vectors, labels = clouds()
+    x = Features.from_arrays(clouds(20, seed=1)[0])
+    sure = fit(vectors, labels, k=1).predict_proba(x).max(1)
+    assert len(set(sure.tolist())) == 20
     assert (fit(vectors, labels, k=500, temperature=1.0).predict_proba(x) > 0).all()
 
 
 def test_of_equal_votes_the_class_of_the_nearest_neighbour_stands_first() -> None:
-    nearness = np.zeros((1, 4), dtype=np.float32)
-    codes, mass = _ranked(nearness, np.array([[9, 2, 2, 9]]), temperature=0.1)
-    assert codes.tolist() == [[9, 2, -1, -1]]
-    assert mass.tolist() == [[0.5, 0.5, 0, 0]]
+    tally = Tally.soft(np.array([[9, 2, 2, 9]]), np.zeros((1, 4)), temperature=0.1)
+    assert tally.codes.tolist() == [[9, 2, -1, -1]]
+    np.testing.assert_allclose(tally.bits, [[0.1 * np.log(2)] * 2 + [0, 0]])
 
 
-@pytest.mark.parametrize(
-    ("found", "k", "filled"),
-    [
-        ([7, 3, -1], 2, [7, 3]),
-        ([7, 3, -1], 3, [7, 3, 0]),
-        ([1, 0, -1], 5, [1, 0, 2, 3, 4]),
-        ([2, 0, 1], 4, [2, 0, 1, 3]),
-        ([0, -1, -1], 1, [0]),
-        ([8, -1, -1], 9, [8, 0, 1, 2, 3, 4, 5, 6, 7]),
-    ],
-)
-def test_ranks_beyond_the_neighbours_classes_are_filled_with_other_classes(
-    found: list[int], k: int, filled: list[int]
-) -> None:
-    mass = np.array([[0.5, 0.3, 0.2]], dtype=np.float32) * (np.array([found]) >= 0)
-    codes, probabilities = _filled(np.array([found]), mass.astype(np.float32), k)
-    assert codes.tolist() == [filled]
-    known = sum(code >= 0 for code in found[:k])
-    assert (probabilities[0, :known] > 0).all()
-    assert not probabilities[0, known:].any()
+def test_votes_that_are_too_small_to_add_up_still_rank_by_nearness() -> None:
+    tally = Tally.soft(np.array([[3, 1, 0]]), np.array([[1.0, 0.2, 0.1]]), temperature=0.0005)
+    assert tally.codes.tolist() == [[3, 1, 0]]
+    np.testing.assert_allclose(tally.bits, [[0.9, 0.1, 0.0]], atol=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])

@@ -95,7 +95,7 @@ def test_training_reaches_the_minimum_that_scikit_learn_finds() -> None:
 
 def test_without_epochs_the_head_is_the_ridge_regression_times_the_scale() -> None:
     vectors, labels = noisy()
-    head = fit(vectors, labels, epochs=0, ridge=0.3, scale=7.0, ridge_weights="none", whiten=False)
+    head = fit(vectors, labels, epochs=0, ridge=0.3, scale=7.0, ridge_weights="none", whiten=False, temperature=1.0)
     scaling = Scaling.of(vectors)
     weight, bias = Ridge.of(vectors, labels.codes, np.ones(3, np.float32), scaling).solve(0.3)
     logits = 7 * (scaling(torch.from_numpy(vectors)) @ weight.T + bias)
@@ -114,7 +114,7 @@ def test_balanced_weights_turn_more_rows_to_the_rare_class() -> None:
 def test_smoothing_lowers_the_confidence() -> None:
     vectors, labels = noisy(spread=0.3)
     sharp, soft = (
-        fit(vectors, labels, smoothing=s, epochs=60, lr=0.05, stop=60)
+        fit(vectors, labels, smoothing=s, epochs=60, lr=0.05, stop=60, temperature=1.0)
         .predict_proba(Features.from_arrays(vectors))
         .max(1)
         for s in (0.0, 0.3)

@@ -110,7 +110,8 @@ def test_every_schedule_learns_them(schedule: str) -> None:
 
 def test_without_hidden_layers_it_reaches_the_minimum_that_scikit_learn_finds() -> None:
     vectors, labels = overlapping(200)
-    head = fit(vectors, labels, depth=0, epochs=300, stop=300, batch=200, weight_decay=0.0, schedule="linear", lr=0.05)
+    knobs = {"depth": 0, "epochs": 300, "stop": 300, "batch": 200, "weight_decay": 0.0, "schedule": "linear"}
+    head = fit(vectors, labels, **knobs, lr=0.05, temperature=1.0)
     rows = (vectors - vectors.mean(0)) / vectors.std(0)
     oracle = LogisticRegression(C=1e6, max_iter=5000).fit(rows, labels.codes)
     np.testing.assert_allclose(head.predict_proba(Features.from_arrays(vectors)), oracle.predict_proba(rows), atol=0.01)
@@ -118,7 +119,7 @@ def test_without_hidden_layers_it_reaches_the_minimum_that_scikit_learn_finds() 
 
 def test_probabilities_are_what_the_saved_numbers_say(tmp_path: Path) -> None:
     vectors, labels = overlapping()
-    head = fit(vectors, labels, epochs=2)
+    head = fit(vectors, labels, epochs=2, temperature=1.0)
     head.save(tmp_path)
     state = load_file(tmp_path / "mlp.safetensors")
     np.testing.assert_allclose(state["mean"], vectors.mean(0), rtol=1e-6)

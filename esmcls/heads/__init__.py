@@ -14,6 +14,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from esmcls.errors import MissingExtraError, PluginError, UnknownNameError, UsageError
 from esmcls.features import Features
 from esmcls.labels import Labels
@@ -57,12 +60,20 @@ class Head(Protocol):
         """Fit on the rows of `x`; the same seed gives the same bits."""
         ...
 
+    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+        """Fit all rows with what an earlier `fit` chose; nothing is chosen, `scores` stay what they were."""
+        ...
+
     def predict_proba(self, x: Features) -> Probabilities:
         """Return probabilities, float32 (n, classes); the rows sum to 1."""
         ...
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, k), in blocks of rows."""
+        ...
+
+    def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
+        """Return how near each row is to families that the head knows, (n,): higher is nearer, the scale its own."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esmcls.calibration import fit_temperature
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.features import Features
 from esmcls.labels import Labels
@@ -29,6 +30,20 @@ LOGITS = 1 << 24
 
 Blocks: TypeAlias = Iterator[tuple[slice, Tensor]]
 """Slices of rows and their logits (rows, classes)."""
+
+if TYPE_CHECKING:
+    from esmcls.heads import Head, Log
+
+    AnyHead = TypeVar("AnyHead", bound=Head)
+
+
+def fit_held_out(head: AnyHead, x: Features, labels: Labels, seed: int, log: Log | None) -> AnyHead:
+    """Fit a head without a validation part: choose on rows held out of `x`, then fit all rows with what was chosen."""
+    head.chosen, head.scores = head.config, {}
+    rows, held = hold_out(labels.codes, seed)
+    if len(held):
+        head.fit(x.take(rows), labels.take(rows), (x.take(held), labels.take(held)), seed, log)
+    return head.refit(x, labels, seed, log)
 
 
 def hold_out(codes: Indices, seed: int) -> tuple[Indices, Indices]:
@@ -142,6 +157,26 @@ def top_k_of(blocks: Blocks, n: int, k: int) -> tuple[Indices, Probabilities]:
         values, places = logits.softmax(1).topk(k)
         codes[rows], out[rows] = places.cpu().numpy(), values.cpu().numpy()
     return codes, out
+
+
+def energies_of(blocks: Blocks, n: int) -> npt.NDArray[np.float64]:
+    """Return the log of the sum of the exponentials of each row's logits (n,): high where some class fits well.
+
+    References
+    ----------
+    Liu et al. 2020, arXiv:2010.03759: minus the energy of a classifier, a score of what it was trained on.
+    """
+    out = np.zeros(n, dtype=np.float64)
+    for rows, logits in blocks:
+        out[rows] = logits.double().logsumexp(1).cpu().numpy()
+    return out
+
+
+def choose_temperature(blocks: Callable[[], Blocks], labels: Labels) -> float:
+    """Return the temperature with the least log loss on held rows; 1 where none is of a class that the head knows."""
+    if not (labels.codes >= 0).any():
+        return 1.0
+    return fit_temperature(lambda: ((logits, labels.codes[rows]) for rows, logits in blocks()))
 
 
 def best_of(blocks: Blocks, n: int) -> Indices:

@@ -17,8 +17,8 @@ from esmcls.errors import EngineMismatchError, UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, check_labels, hold_out, score
-from esmcls.heads.votes import Tally, Votes
+from esmcls.heads.common import HELD_OUT_MOST, check_labels, fit_held_out, score
+from esmcls.heads.votes import Tally, Votes, priors_of
 from esmcls.homology_search import Engine, Hits, Limits, installed, open_engine, search
 from esmcls.labels import Labels
 from esmcls.types import Indices, Probabilities
@@ -122,38 +122,39 @@ class HomologyHead:
     ) -> Self:
         """Fit; see `esmcls.heads.Head`."""
         check_labels(x, labels)
-        sequences = _sequences(x)
-        self._start(open_engine(self.config.engine), labels.classes)
-        if validation is not None and len(validation[0]):
-            self._index(sequences, labels)
-            self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
-        else:
-            rows, held = hold_out(labels.codes, seed)
-            self._index([sequences[row] for row in rows], labels.take(rows))
-            self._choose(x.take(held), labels.take(held), log)
-            self._index(sequences, labels)
-        self.ids = list(x.ids)
+        if validation is None or not len(validation[0]):
+            return fit_held_out(self, x, labels, seed, log)
+        self.chosen, self.scores = self.config, {}
+        self.refit(x, labels, seed)
+        self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
         return self
 
-    def _start(self, engine: Engine, classes: tuple[str, ...]) -> None:
-        """Forget what was fitted before; keep which engine it is from now on."""
-        version = engine.version if self.config.any_version else self.config.version or engine.version
-        self.classes, self.scores = classes, {}
-        self.chosen = replace(self.config, engine=engine.name, version=version)
-        self._engine = self._checked(engine)
-
-    def _index(self, targets: list[str], labels: Labels) -> None:
-        """Take the training sequences, their classes, and how frequent these are."""
-        self.targets, self.codes, self.priors = targets, labels.codes, _priors(labels.codes, labels.n_classes)
+    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+        """Take the sequences to search, their classes and how frequent these are; nothing here is drawn or searched."""
+        check_labels(x, labels)
+        self._start(open_engine(self.chosen.engine))
+        self.classes, self.ids, self.targets = labels.classes, list(x.ids), _sequences(x)
+        self.codes, self.priors = labels.codes, priors_of(labels.codes, labels.n_classes)
         self._last = None
+        if self.chosen.k is None or self.chosen.temperature is None:  # nothing was chosen yet
+            self._settle(self._voters()[0], self.config.temperature or TEMPERATURE)
+        return self
+
+    def _voters(self) -> tuple[int, ...]:
+        return _grid(self.config.k, VOTERS[:1] if self.config.vote == "top" else VOTERS)
+
+    def _start(self, engine: Engine) -> None:
+        """Keep which engine it is from now on."""
+        version = engine.version if self.chosen.any_version else self.chosen.version or engine.version
+        self.chosen = replace(self.chosen, engine=engine.name, version=version)
+        self._engine = self._checked(engine)
 
     def _choose(self, x: Features, labels: Labels, log: Log | None) -> None:
         """Take the k with the best macro F1 on the held rows, the first of equals, and its temperature.
 
         All votes are counted on one search. A temperature moves no class past another: the log loss decides on it.
         """
-        ks = _grid(self.config.k, VOTERS[:1] if self.config.vote == "top" else VOTERS)
-        self._settle(ks[0], self.config.temperature or TEMPERATURE)
+        ks = self._voters()
         hits = self._hits(x, max(ks))
         for k in ks if len(x) else ():
             temperature, loss, best = self._weighed(hits, k, labels.codes)
@@ -239,6 +240,11 @@ class HomologyHead:
             best[rows], out[rows] = votes.top(k)
         return best, out
 
+    def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
+        """Return the bits of the best hit, (n,); 0 without one."""
+        hits = self._hits(x, self.chosen.k or 1)
+        return np.where(hits.rows[:, 0] >= 0, hits.bits[:, 0], 0.0).astype(np.float64)
+
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
         hits = self._hits(x, self.chosen.k or 1)
@@ -259,18 +265,13 @@ class HomologyHead:
         state = load_file(folder / "homology.safetensors")
         head.classes, head.codes = classes, state["codes"].numpy()
         head.targets = zlib.decompress(state["sequences"].numpy().tobytes()).decode("ascii").split("\n")
-        head.priors = _priors(head.codes, len(classes))
+        head.priors = priors_of(head.codes, len(classes))
         head.ids = read_json(folder / "ids.json")
         return head
 
 
 def _grid(fixed: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
     return choices if fixed is None else (fixed,)
-
-
-def _priors(codes: Indices, n_classes: int) -> npt.NDArray[np.float64]:
-    """Return the share of each class among training rows."""
-    return np.bincount(codes, minlength=n_classes) / len(codes)
 
 
 def _sequences(x: Features) -> list[str]:

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,8 +24,10 @@ from esmcls.heads.common import (
     Blocks,
     best_of,
     checked_vectors,
+    choose_temperature,
     class_factors,
-    hold_out,
+    energies_of,
+    fit_held_out,
     probabilities_of,
     score,
     top_k_of,
@@ -80,6 +84,8 @@ class LinearConfig:
         Epochs without a better macro F1 on validation before training stops; 0 for never.
     stop : int, optional
         Epochs after which training stops: the best on validation.
+    temperature : float, optional
+        What logits are divided by for probabilities: the least log loss on validation.
     pooling : str
         The pooled vectors to take.
     """
@@ -98,6 +104,7 @@ class LinearConfig:
     scale: float | None = None
     patience: int = 3
     stop: int | None = None
+    temperature: float | None = None
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
@@ -106,8 +113,10 @@ class LinearConfig:
                 raise UsageError(f"setting {name}: {getattr(self, name)} is not from {low} to {high:g}")
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise UsageError(f"setting shrinkage: {self.shrinkage} is not from 0 to 1")
-        if self.ridge is not None and self.ridge <= 0:
-            raise UsageError(f"setting ridge: {self.ridge} is not above 0")
+        for name in ("ridge", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"setting {name}: {value} is not above 0")
 
 
 class LinearHead:
@@ -140,19 +149,21 @@ class LinearHead:
     ) -> Self:
         """Fit; see `esmcls.heads.Head`."""
         vectors = training_vectors(x, labels, self.config.pooling)
-        self.classes, self.chosen, self.scores = labels.classes, self.config, {}
-        if validation is not None and len(validation[0]):
-            held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-            self._fit(vectors, labels, (held, validation[1]), seed, log)
-            return self
-        rows, choose = hold_out(labels.codes, seed)
-        if len(choose):
-            self._fit(vectors[rows], labels.take(rows), (vectors[choose], labels.take(choose)), seed, log)
-        self._fit(vectors, labels, None, seed, log)
+        if validation is None or not len(validation[0]):
+            return fit_held_out(self, x, labels, seed, log)
+        held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
+        self.chosen = self.config
+        self._fit(vectors, labels, (held, validation[1]), seed, log)
+        return self
+
+    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+        """Fit all rows with what was chosen."""
+        self._fit(training_vectors(x, labels, self.config.pooling), labels, None, seed, log)
         return self
 
     def _fit(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; make the open choices on the held rows."""
+        self.classes = labels.classes
         self.model = linear_layer(vectors.shape[1], len(self.classes), self.device)
         nn.init.zeros_(self.model.weight)
         nn.init.zeros_(self.model.bias)
@@ -164,6 +175,10 @@ class LinearHead:
         self.model.requires_grad_(False)
         if held is not None:
             self.scores = score(held[1], self._best(held[0]))
+            if self.chosen.temperature is None:
+                known = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
+                chosen = choose_temperature(lambda: self._logits(known[0]), known[1])
+                self.chosen = replace(self.chosen, temperature=chosen)
 
     def _scale_rows(self, vectors: Vectors, within: WithinClass | None) -> None:
         if within is None:
@@ -254,11 +269,11 @@ class LinearHead:
         return Descent(self.model, logits, labels.codes, loss, sampler, self.chosen, self.device)
 
     def _logits(self, vectors: Vectors) -> Blocks:
-        """Give slices of rows and their logits (rows, classes)."""
+        """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
         size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
         for rows, block in row_blocks(vectors, self.device, size):
             with torch.inference_mode():
-                yield rows, self.model(self._prepare(block))
+                yield rows, self.model(self._prepare(block)) / (self.chosen.temperature or 1.0)
 
     def _best(self, vectors: Vectors) -> Indices:
         return best_of(self._logits(vectors), len(vectors))
@@ -272,6 +287,11 @@ class LinearHead:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
         vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
         return top_k_of(self._logits(vectors), len(vectors), min(k, len(self.classes)))
+
+    def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
+        """Return how well the best classes fit, (n,); see `esmcls.heads.common.energies_of`."""
+        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
+        return energies_of(self._logits(vectors), len(vectors))
 
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""

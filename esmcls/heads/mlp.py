@@ -22,8 +22,10 @@ from esmcls.heads.common import (
     check_labels,
     checked_chunks,
     checked_vectors,
+    choose_temperature,
+    energies_of,
     f1_of,
-    hold_out,
+    fit_held_out,
     probabilities_of,
     score,
     top_k_of,
@@ -101,6 +103,8 @@ class MLPConfig:
         Epochs after which training stops: the best on validation.
     falls : str, optional
         Epochs, with commas between, after which the plateau schedule multiplies the rate: where it did on validation.
+    temperature : float, optional
+        What logits are divided by for probabilities: the least log loss on validation.
     pooling : str
         The pooled vectors to take, where attention is not asked for.
     """
@@ -128,6 +132,7 @@ class MLPConfig:
     patience: int = 8
     stop: int | None = None
     falls: str | None = None
+    temperature: float | None = None
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
@@ -138,6 +143,8 @@ class MLPConfig:
             raise UsageError(f"setting weight_cap: {self.weight_cap} is not at least 1; 0 is for none")
         if self.stop is not None and self.stop < 1:
             raise UsageError(f"setting stop: {self.stop} is not at least 1")
+        if self.temperature is not None and not self.temperature > 0:
+            raise UsageError(f"setting temperature: {self.temperature} is not above 0")
         if not all(part.isdecimal() for part in self._falls):
             raise UsageError(f"setting falls: {self.falls!r} is not epochs with commas between, such as 3,7")
 
@@ -183,16 +190,17 @@ class MLPHead:
     ) -> Self:
         """Fit; see `esmcls.heads.Head`. With `weight_cap` the log is first told how many classes it reached."""
         check_labels(x, labels)
-        bags = self._bags(x, x.width)
-        self.classes, self.chosen, self.scores = labels.classes, self.config, {}
-        if validation is not None and len(validation[0]):
-            held = self._bags(validation[0], x.width)
-            self._fit(bags, labels, (held, validation[1]), seed, log)
-            return self
-        rows, choose = hold_out(labels.codes, seed)
-        if len(choose):
-            self._fit(bags.take(rows), labels.take(rows), (bags.take(choose), labels.take(choose)), seed, log)
-        self._fit(bags, labels, None, seed, log)
+        if validation is None or not len(validation[0]):
+            return fit_held_out(self, x, labels, seed, log)
+        bags, held = self._bags(x, x.width), self._bags(validation[0], x.width)
+        self.chosen = self.config
+        self._fit(bags, labels, (held, validation[1]), seed, log)
+        return self
+
+    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+        """Fit all rows with what was chosen."""
+        check_labels(x, labels)
+        self._fit(self._bags(x, x.width), labels, None, seed, log)
         return self
 
     def _bags(self, x: Features, width: int) -> Bags:
@@ -203,6 +211,7 @@ class MLPHead:
 
     def _fit(self, bags: Bags, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; choose on the held rows when to stop."""
+        self.classes = labels.classes
         self._draw(bags, seed)
         task = self._task(bags, labels, seed)
         if log is not None and self.chosen.weight_cap:
@@ -219,6 +228,9 @@ class MLPHead:
         self.network.eval().requires_grad_(False)
         if held is not None:
             self.scores = score(held[1], best_of(self._logits(held[0]), len(held[0])))
+            if self.chosen.temperature is None:
+                chosen = choose_temperature(lambda: self._logits(held[0]), held[1])
+                self.chosen = replace(self.chosen, temperature=chosen)
 
     def _draw(self, bags: Bags, seed: int) -> None:
         """Make the network, with the mean and deviation of the rows to fit on."""
@@ -251,10 +263,11 @@ class MLPHead:
         return torch.from_numpy(vectors).to(self.device, torch.float32), torch.from_numpy(counts).to(self.device)
 
     def _logits(self, bags: Bags) -> Blocks:
-        """Give slices of rows and their logits (rows, classes)."""
+        """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
         for rows in bags.blocks(max(1, min(4096, LOGITS // max(1, len(self.classes))))):
             with torch.inference_mode():
-                yield rows, self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
+                logits = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
+                yield rows, logits / (self.chosen.temperature or 1.0)
 
     def predict_proba(self, x: Features) -> Probabilities:
         """Return probabilities, float32 (n, classes); the rows sum to 1."""
@@ -265,6 +278,11 @@ class MLPHead:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
         bags = self._bags(x, len(self.network.mean))
         return top_k_of(self._logits(bags), len(bags), min(k, len(self.classes)))
+
+    def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
+        """Return how well the best classes fit, (n,); see `esmcls.heads.common.energies_of`."""
+        bags = self._bags(x, len(self.network.mean))
+        return energies_of(self._logits(bags), len(bags))
 
     def attention(self, x: Features) -> list[npt.NDArray[np.float32]]:
         """Return how much each encoder input of a protein counts: one array (inputs,) a protein, of sum 1.

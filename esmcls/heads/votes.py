@@ -18,6 +18,11 @@ LEAST = 1e-12
 """No probability counts as less in the log loss: classes without training rows have none."""
 
 
+def priors_of(codes: Indices, n_classes: int) -> Numbers:
+    """Return the share of each class among training rows, (classes,)."""
+    return np.bincount(codes, minlength=n_classes) / len(codes)
+
+
 @dataclass(frozen=True, eq=False)
 class Tally:
     """The classes that were hit, by their bits, of equals the one of the better hit.
@@ -48,6 +53,36 @@ class Tally:
         first = (same.argmax(2) == np.arange(codes.shape[1])) & (codes >= 0)  # the best hit of its class
         order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
         codes, sums = np.where(first, codes, -1), np.where(first, sums, 0.0)
+        return cls(np.take_along_axis(codes, order, 1), np.take_along_axis(sums, order, 1))
+
+    @classmethod
+    def soft(cls, codes: Indices, nearness: npt.NDArray[np.floating], temperature: float) -> Tally:
+        """Add up exp(nearness / temperature) over the voting neighbours of a class.
+
+        The bits of a class are the nearness of one neighbour with as many votes, above that of the farthest neighbour.
+
+        Parameters
+        ----------
+        codes : int64 array, (n, k)
+            Classes of the neighbours that vote, nearest first.
+        nearness : float array, (n, at least k)
+            Of these, and of neighbours beyond.
+        temperature : float
+
+        Examples
+        --------
+        >>> tally = Tally.soft(np.array([[4, 7, 7]]), np.array([[0.9, 0.8, 0.8, 0.6]]), 0.5)
+        >>> tally.codes.tolist(), tally.bits.round(2).tolist()
+        ([[7, 4, -1]], [[0.55, 0.3, 0.0]])
+        """
+        above = nearness[:, : codes.shape[1]].astype(np.float64) - nearness[:, -1:]
+        same = codes[:, :, None] == codes[:, None, :]  # (n, k, k)
+        votes = np.exp((above - above[:, :1]) / temperature)  # at most 1
+        with np.errstate(divide="ignore"):
+            sums = above[:, :1] + temperature * np.log((votes[:, None, :] * same).sum(2))
+        first = same.argmax(2) == np.arange(codes.shape[1])
+        order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
+        codes, sums = np.where(first, codes, -1), np.where(first, np.maximum(sums, above), 0.0)
         return cls(np.take_along_axis(codes, order, 1), np.take_along_axis(sums, order, 1))
 
     def weigh(self, priors: Numbers, temperature: float) -> Votes:
