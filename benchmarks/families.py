@@ -88,7 +88,7 @@ def embedded(dataset: Dataset, work: Path, name: str, layers: tuple[int, ...] | 
 def measure(dataset: Dataset, cache: EmbeddingCache, head: str, seed: int) -> dict[str, Any]:
     """Fit one head and evaluate it on the test part."""
     began = time.perf_counter()
-    fitted, manifest = fit_dataset(dataset, cache, head, seed=seed)
+    fitted, manifest = fit_dataset(dataset, cache, head, seed=seed)[:2]
     seconds = time.perf_counter() - began
     test = dataset.part("test")
     model = SimpleNamespace(head=fitted, manifest=manifest)

@@ -47,7 +47,7 @@ def command(
     found = assess(opened, place, given, source=source_name(inputs) if inputs else "", seed=seed)
     if not found.same_split:
         warn("warning: this model was fitted on another split; it may have seen sequences of this test part")
-    click.echo("\n".join([f"model {opened.folder.name}", *found.evaluation.lines()]))
+    click.echo("\n".join([f"model {opened.folder.name}", *found.lines()]))
     if found.file is not None:
         note(f"written: {found.file}")
     return 3 if tally.bad else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import common, note
+from esmcls_cli.options import common, note, set_aside_options
 
 
 @click.command("fit")
@@ -17,6 +17,12 @@ from esmcls_cli.options import common, note
 @click.option("--name", help="Name of the model.  [default: that of the head]")
 @click.option("--encoder", help="Take the cache of this encoder.  [default: the cache used last]")
 @click.option("--pool", help="Pooled vectors to take: mean, cls or max.  [default: the head's]")
+@set_aside_options
+@click.option(
+    "--refit/--no-refit",
+    default=None,
+    help="Fit the validation rows, too, once all is chosen.  [default: where esmcls drew them, not where given]",
+)
 @common(device=True, seed=True)
 def command(
     workspace: Path,
@@ -25,6 +31,10 @@ def command(
     name: str | None,
     encoder: str | None,
     pool: str | None,
+    hold_out_families: float,
+    calibration: float,
+    false_acceptance: float,
+    refit: bool | None,
     device: str,
     seed: int,
 ) -> None:
@@ -33,9 +43,12 @@ def command(
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
     from esmcls.fitting import fit_head
+    from esmcls.setaside import Shares
     from esmcls.workspace import Workspace
 
     place = Workspace.open(workspace)
-    fitted = fit_head(place, head, dict(settings), name=name, encoder=encoder, pooling=pool, device=device, seed=seed)
-    click.echo(str(fitted))
+    shares = Shares(hold_out_families, calibration, false_acceptance)
+    options = {"pooling": pool, "shares": shares, "device": device, "seed": seed}
+    fitted = fit_head(place, head, dict(settings), name=name, encoder=encoder, refit=refit, **options)
+    click.echo("\n".join([str(fitted), *fitted.lines()]))
     note("next: esmcls evaluate, or esmcls predict FASTA")

@@ -19,6 +19,26 @@ DEFAULT_WORKSPACE = "esmcls-work"
 PATH = click.Path(path_type=Path)
 
 
+class Share(click.ParamType):
+    """A share as 10% or .1."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share as a number from 0 to 1."""
+        text = str(value)
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is no share; give one such as 10% or 0.1", param, ctx)
+        return share
+
+
+SHARE = Share()
+
+
 class Group(click.Group):
     """Commands in the order given, each imported when it is wanted, with a hint where a name is unknown."""
 
@@ -261,3 +281,34 @@ def table(rows: Iterable[Iterable[object]]) -> str:
         ).rstrip()
         for row in cells
     )
+
+
+def set_aside_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the shares of what is set aside before anything is fitted."""
+    for option in reversed(
+        [
+            click.option(
+                "--hold-out-families",
+                type=SHARE,
+                default=0.0,
+                metavar="SHARE",
+                help="Keep families out of training, such as 10%, to set and measure a threshold for proteins of none.",
+            ),
+            click.option(
+                "--calibration",
+                type=SHARE,
+                default=0.0,
+                metavar="SHARE",
+                help="Keep training sequences, such as 10%, for sets with a stated coverage (predict --coverage).",
+            ),
+            click.option(
+                "--false-acceptance",
+                type=SHARE,
+                default=0.05,
+                show_default=True,
+                help="Share of proteins of families held out that may be accepted.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function

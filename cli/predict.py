@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, warn
+from esmcls_cli.options import PATH, SHARE, common, note, on_bad_option, output_file, warn
 
 
 @click.command("predict")
@@ -20,6 +20,7 @@ from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, w
 @click.option(
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes a sequence, likeliest first."
 )
+@click.option("--coverage", type=SHARE, help="Fill `set`: classes that hold the true one this often, such as .95.")
 @click.option("--format", "format_", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
 @click.option("-o", "--output", type=PATH, help="File to write, whole or not at all.  [default: stdout]")
 @on_bad_option
@@ -30,6 +31,7 @@ def command(
     model: str | None,
     encoder: str | None,
     top_k: int,
+    coverage: float | None,
     format_: str,
     output: Path | None,
     on_bad_record: Any,
@@ -38,6 +40,8 @@ def command(
     """Give each sequence of INPUT its likeliest classes.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order.
+    A model that was fitted with --hold-out-families says in `status` whether a sequence is of a family it knows; one
+    fitted with --calibration can fill `set`.
     """
     from esmcls.prediction import open_model, predict_stream, write_predictions
     from esmcls.readers import read_records
@@ -47,7 +51,7 @@ def command(
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     with _writing(output) as handle:
-        written = write_predictions(predict_stream(opened, proteins, top_k), handle, format_)
+        written = write_predictions(predict_stream(opened, proteins, top_k, coverage=coverage), handle, format_)
     note(*tally.lines(), f"model {opened.folder.name}: {written.records:,} records answered")
     for name in written.left_out:
         warn(f"{name}: too large for the memory; left without a label")

@@ -2,6 +2,8 @@
 
 models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
+    confidence.json    see `esmcls.confidence`; where something was set aside for it
+    held.safetensors   see `esmcls.held`; where there was a validation part
     …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
 """
 
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import esmcls
+from esmcls.confidence import Confidence
 from esmcls.encoder import Encoder, load_encoder
 from esmcls.errors import (
     EncoderMismatchError,
@@ -33,12 +36,15 @@ from esmcls.errors import (
 from esmcls.features import Features
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
 from esmcls.heads import Head, load_head, parse_settings, reads_vectors
+from esmcls.held import Held
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
 from esmcls.types import Indices, Probabilities, Vectors
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+CONFIDENCE = "confidence.json"
+HELD = "held.safetensors"
 
 
 def versions() -> dict[str, str]:
@@ -74,6 +80,9 @@ class Manifest:
     validation : dict
         accuracy and macro_f1 on rows that were not fitted on, and n, their number.
     n_train : int
+    setup : dict
+        What was set aside (hold_out_families, calibration, false_acceptance: shares), whether validation rows were
+        fitted on in the end (refit).
     versions : dict
     files : dict
         sha256 of each file of the folder; filled in by `save_model`.
@@ -90,6 +99,7 @@ class Manifest:
     seed: int
     validation: dict[str, float]
     n_train: int
+    setup: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions)
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
@@ -110,8 +120,26 @@ class Manifest:
         return cls(**flat | tuples | {"spec": EmbeddingSpec.from_json(flat["spec"])})
 
 
-def save_model(folder: str | Path, head: Head, manifest: Manifest) -> Path:
+def save_model(
+    folder: str | Path,
+    head: Head,
+    manifest: Manifest,
+    *,
+    confidence: Confidence | None = None,
+    held: Held | None = None,
+) -> Path:
     """Write a model folder, whole or not at all; a model that is there already stays until the new one is whole.
+
+    Parameters
+    ----------
+    folder : str or Path
+    head : Head
+        Fitted.
+    manifest : Manifest
+    confidence : Confidence, optional
+        For `status` and `set` of predictions.
+    held : Held, optional
+        For ensembles with this model.
 
     Raises
     ------
@@ -125,16 +153,20 @@ def save_model(folder: str | Path, head: Head, manifest: Manifest) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        _write(temporary, head, manifest)
+        _write(temporary, head, manifest, confidence, held)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _write(folder: Path, head: Head, manifest: Manifest) -> None:
+def _write(folder: Path, head: Head, manifest: Manifest, confidence: Confidence | None, held: Held | None) -> None:
     folder.mkdir()
     head.save(folder)
+    if confidence is not None:
+        write_json(folder / CONFIDENCE, confidence.to_json())
+    if held is not None:
+        held.save(folder / HELD)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         fsync_file(path)
@@ -255,6 +287,21 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         """The classes, in the order of the columns of `predict_proba`."""
         return self.manifest.classes
+
+    @cached_property
+    def confidence(self) -> Confidence:
+        """What is known of its doubts; nothing, where nothing was set aside for it.
+
+        Raises
+        ------
+        ModelError
+            If the file is damaged.
+        """
+        path = self.folder / CONFIDENCE
+        try:
+            return Confidence.from_json(read_json(path)) if path.is_file() else Confidence()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from esmcls.artifact import Model
+from esmcls.calibration import auroc
 from esmcls.dataset import Dataset
 from esmcls.errors import DataError, WorkspaceError
 from esmcls.evaluation import Evaluation, evaluate
+from esmcls.features import Features
 from esmcls.files import write_json
 from esmcls.prediction import features_for
 from esmcls.records import Record
+from esmcls.setaside import SetAside, Shares, set_aside
 from esmcls.workspace import Workspace
 
 METRICS: Final = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Test proteins of known families, and of families that were held out and did not set the threshold.
+
+    Parameters
+    ----------
+    known, unknown : int
+        Proteins.
+    accepted, false_accepted : float
+        Shares of them that the model accepts as of a known family.
+    auroc : float
+        How often one of the former is more familiar than one of the latter.
+    """
+
+    known: int
+    unknown: int
+    accepted: float
+    false_accepted: float
+    auroc: float
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        return [
+            f"{self.unknown:,} proteins of families held out: {100 * self.false_accepted:.1f} % accepted as known",
+            f"{self.known:,} proteins of known families: {100 * self.accepted:.1f} % accepted; AUROC {self.auroc:.3f}",
+        ]
 
 
 @dataclass(frozen=True)
@@ -30,11 +61,18 @@ class Assessment:
         The metrics as JSON; None where there is no workspace to write them in.
     same_split : bool
         Whether the model was fitted on the split whose test part was taken; if not, it may know some of it.
+    strangers : Strangers or None
+        What became of test proteins of the families that were held out, where any were; they count in nothing else.
     """
 
     evaluation: Evaluation
     file: Path | None
     same_split: bool
+    strangers: Strangers | None = None
+
+    def lines(self) -> list[str]:
+        """Return a table for people, one line each."""
+        return self.evaluation.lines() + ([] if self.strangers is None else ["", *self.strangers.lines()])
 
 
 def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
@@ -81,24 +119,45 @@ def assess(
     WorkspaceError
         If the workspace has no dataset or its split no test part.
     """
-    part, same = given, True
+    part, same, apart = given, True, None
     if part is None:
         if workspace is None:
             raise WorkspaceError(model.folder, "no workspace to take a test part from", "give INPUT and --labels")
-        part, same = workspace.dataset.part("test"), model.manifest.split_digest == workspace.split_digest
+        apart, same = _apart(model, workspace), model.manifest.split_digest == workspace.split_digest
+        part = apart.kept.part("test")
         if not len(part):
             raise WorkspaceError(workspace.folder, "its split has no test part", "give INPUT and --labels")
-    evaluation = evaluate(model, part, features_for(model, part, workspace), seed=seed)
-    return Assessment(evaluation, _report(model, workspace, evaluation, source), same)
+    features = features_for(model, part, workspace)
+    evaluation = evaluate(model, part, features, seed=seed)
+    strangers = None if apart is None or not len(apart.unseen) else _strangers(model, features, apart.unseen, workspace)
+    found = Assessment(evaluation, None, same, strangers)
+    return replace(found, file=_report(model, workspace, found, source))
 
 
-def _report(model: Model, workspace: Workspace | None, evaluation: Evaluation, source: str) -> Path | None:
+def _apart(model: Model, workspace: Workspace) -> SetAside:
+    """Set aside again what was set aside when the model was fitted."""
+    setup = model.manifest.setup
+    return set_aside(workspace.dataset, Shares(setup.get("families", 0.0)), model.manifest.seed)
+
+
+def _strangers(model: Model, known: Features, unseen: Dataset, workspace: Workspace | None) -> Strangers | None:
+    """Measure rejection on the test part."""
+    rejection = model.confidence.rejection
+    if rejection is None:
+        return None
+    near, far = (model.head.familiarity(x) for x in (known, features_for(model, unseen, workspace)))
+    accepted, false = (float((scores > rejection.threshold).mean()) for scores in (near, far))
+    return Strangers(len(near), len(far), accepted, false, auroc(near, far))
+
+
+def _report(model: Model, workspace: Workspace | None, found: Assessment, source: str) -> Path | None:
     if workspace is None:
         return None
     folder = workspace.reports / "evaluate" / model.folder.name / source
     folder.mkdir(parents=True, exist_ok=True)
     about = {"model": model.folder.name, "head": model.manifest.head, "encoder": model.manifest.spec.encoder}
-    write_json(folder / METRICS, about | {"on": source or "test part"} | evaluation.to_json())
+    strangers = {} if found.strangers is None else {"strangers": asdict(found.strangers)}
+    write_json(folder / METRICS, about | {"on": source or "test part"} | found.evaluation.to_json() | strangers)
     return folder / METRICS
 
 

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from esmcls.artifact import Manifest, save_model
 from esmcls.cache import EmbeddingCache
+from esmcls.confidence import Confidence, Rejection, reject, true_probabilities
 from esmcls.dataset import Dataset
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.features import Features
 from esmcls.heads import Head, Log, load_head, parse_settings
 from esmcls.heads.common import score
+from esmcls.held import Held
 from esmcls.labels import Labels
+from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
 from esmcls.workspace import Workspace
+
+
+class Fit(NamedTuple):
+    """What fitting gives."""
+
+    head: Head
+    manifest: Manifest
+    confidence: Confidence | None = None
+    held: Held | None = None
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model folder."""
+        return save_model(folder, self.head, self.manifest, confidence=self.confidence, held=self.held)
 
 
 def fit_dataset(
@@ -28,8 +44,10 @@ def fit_dataset(
     seed: int = 0,
     device: str = "cpu",
     pooling: str | None = None,
+    shares: Shares = NOTHING,
+    refit: bool = False,
     log: Log | None = None,
-) -> tuple[Head, Manifest]:
+) -> Fit:
     """Fit a head on the train part and validate it on the validation part; the test part is never looked at.
 
     Parameters
@@ -43,12 +61,16 @@ def fit_dataset(
         Knobs of the head, as values or as text.
     pooling : str, optional
         The pooled vectors to take; default the head's, else the cache's first.
+    shares : Shares
+        What to set aside first, for sets of stated coverage and for rejection.
+    refit : bool
+        Fit the rows of both parts in the end, with what was chosen on the validation part.
     log : callable, optional
         Told each training step or choice.
 
     Returns
     -------
-    Head, Manifest
+    Fit
         Without a validation part the manifest's scores are those on the rows that the head held out itself.
 
     Raises
@@ -56,19 +78,63 @@ def fit_dataset(
     WorkspaceError
         If the dataset has no train part.
     UsageError
-        If the cache lacks the pooling.
+        If the cache lacks the pooling, or too little is there to set the shares aside.
     """
-    train, held = dataset.part("train"), dataset.part("validation")
+    apart = set_aside(dataset, shares, seed)
+    train, chosen_on = apart.kept.part("train"), apart.kept.part("validation")
     if not len(train):
         raise WorkspaceError("dataset", "has no train part", "embed a labelled data set: esmcls embed INPUT")
     head_class = load_head(head)
     config = parse_settings(head_class.Config, _with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
     fitted, labels = head_class(config, device), Labels.from_names(train.labels)
     validation: tuple[Features, Labels] | None = None
-    if len(held):
-        validation = Features.from_cache(cache, held), Labels.from_names(held.labels, labels.classes)
+    if len(chosen_on):
+        validation = Features.from_cache(cache, chosen_on), Labels.from_names(chosen_on.labels, labels.classes)
     fitted.fit(Features.from_cache(cache, train), labels, validation, seed, log)
-    return fitted, _manifest(head, fitted, labels, validation, dataset, cache, seed)
+    held, scores = None, dict(fitted.scores)
+    if validation is not None:
+        held = Held.of(fitted, *validation)
+        scores = {**score(validation[1], held.codes[:, 0]), "n": len(validation[1])}
+    doubts = Doubts(apart, cache, shares, validation)
+    rejection = doubts.rejection(fitted)
+    if refit and held is not None:
+        both = apart.kept.take([row for row, part in enumerate(apart.kept.parts) if part != "test"])
+        before, labels = labels.classes, Labels.from_names(both.labels)
+        fitted.refit(Features.from_cache(cache, both), labels, seed, log)
+        held = held.recoded(before, labels.classes)
+        rejection = doubts.rejection(fitted, rejection)
+    about = asdict(shares) | {"refit": refit and held is not None}
+    manifest = _manifest(head, fitted, labels, scores, dataset, cache, seed, about)
+    return Fit(fitted, manifest, doubts.confidence(fitted, labels, rejection), held)
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Measures what a fitted head knows of its own doubts on the rows that were set aside."""
+
+    apart: SetAside
+    cache: EmbeddingCache
+    shares: Shares
+    validation: tuple[Features, Labels] | None
+
+    def rejection(self, head: Head, before: Rejection | None = None) -> Rejection | None:
+        """Set the threshold; `before` is that of the head before it was fitted on the validation rows, too."""
+        if not self.shares.families:
+            return None
+        known = self.apart.kept.take([])
+        x = Features.from_cache(self.cache, known) if self.validation is None or before else self.validation[0]
+        strangers, checks = (Features.from_cache(self.cache, p) for p in (self.apart.strangers, self.apart.checks))
+        found = reject(head, x, strangers, checks, self.shares.false_acceptance)
+        return found if before is None else replace(found, auroc=before.auroc)
+
+    def confidence(self, head: Head, labels: Labels, rejection: Rejection | None) -> Confidence | None:
+        """Return what is to be kept beside the head; None where nothing was set aside."""
+        rows = self.apart.calibration
+        if not len(rows) and rejection is None:
+            return None
+        truth = Labels.from_names(rows.labels, labels.classes)
+        found = true_probabilities(head, Features.from_cache(self.cache, rows), truth)
+        return Confidence(tuple(found.tolist()), rejection)
 
 
 def _with_pooling(
@@ -86,17 +152,15 @@ def _manifest(
     name: str,
     head: Head,
     labels: Labels,
-    validation: tuple[Features, Labels] | None,
+    scores: dict[str, float],
     dataset: Dataset,
     cache: EmbeddingCache,
     seed: int,
+    setup: dict[str, Any],
 ) -> Manifest:
-    scores = dict(head.scores)
-    if validation is not None:
-        scores = {**score(validation[1], head.top_k(validation[0], 1)[0][:, 0]), "n": len(validation[1])}
     return Manifest(
         head=name,
-        config=dataclasses.asdict(head.chosen),
+        config=asdict(head.chosen),
         classes=labels.classes,
         class_counts=tuple(labels.counts().tolist()),
         spec=cache.spec,
@@ -106,6 +170,7 @@ def _manifest(
         seed=seed,
         validation=scores,
         n_train=len(labels),
+        setup=setup,
     )
 
 
@@ -115,12 +180,28 @@ class Fitted:
 
     folder: Path
     manifest: Manifest
+    confidence: Confidence | None = None
 
     def __str__(self) -> str:
         one = self.manifest
         reached = ", ".join(f"{name} {value:,.4g}" for name, value in one.validation.items())
         size = f"{len(one.classes):,} classes, {one.n_train:,} sequences"
         return f"{self.folder}: {one.head}, {size}; on validation: {reached or 'nothing'}"
+
+    def lines(self) -> list[str]:
+        """Return what was measured on what was set aside, one line each."""
+        told, doubts = [], self.confidence or Confidence()
+        if len(doubts.true_probabilities) > 1:
+            n, half = len(doubts.true_probabilities), doubts.held_half(0.95)
+            told.append(
+                f"{n:,} calibration rows; sets of 95 % from one half of them hold {100 * half:.1f} % of the other"
+            )
+        if (one := doubts.rejection) is not None:
+            told.append(f"{one.strangers:,} proteins of unknown families: {100 * one.wanted:g} % may be accepted")
+        if one is not None and one.reached is not None:
+            area = "" if one.auroc is None else f", AUROC {one.auroc:.3f}"
+            told.append(f"{one.checks:,} of others: {100 * one.reached:.1f} % are accepted{area}")
+        return told
 
 
 def fit_head(
@@ -130,14 +211,24 @@ def fit_head(
     *,
     name: str | None = None,
     encoder: str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    pooling: str | None = None,
-    log: Log | None = None,
+    refit: bool | None = None,
+    **options: Any,
 ) -> Fitted:
     """Fit a head on a workspace's dataset and latest cache, or that of an encoder, and save it as models/<name>/.
 
-    Parameters are those of `fit_dataset`; `name` is by default that of the head.
+    Parameters
+    ----------
+    workspace : Workspace
+    head, settings
+        As in `fit_dataset`.
+    name : str, optional
+        Of the model; default that of the head.
+    encoder : str, optional
+        Whose cache to take.
+    refit : bool, optional
+        Fit validation rows in the end; by default where esmcls drew them from train, not where they were given.
+    **options
+        seed, device, pooling, shares and log of `fit_dataset`.
 
     Raises
     ------
@@ -145,7 +236,6 @@ def fit_head(
         If the workspace lacks a dataset or the cache.
     """
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
-    fitted, manifest = fit_dataset(
-        workspace.dataset, cache, head, settings, seed=seed, device=device, pooling=pooling, log=log
-    )
-    return Fitted(save_model(workspace.model_folder(name or head), fitted, manifest), manifest)
+    again = workspace.drawn_validation if refit is None else refit
+    fit = fit_dataset(workspace.dataset, cache, head, settings, refit=again, **options)
+    return Fitted(fit.save(workspace.model_folder(name or head)), fit.manifest, fit.confidence)

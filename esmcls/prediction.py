@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 
 from esmcls.artifact import MANIFEST, Model, load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.calibration import conformal_sets
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
@@ -25,6 +26,11 @@ BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
 TOO_LARGE: Final = "too_large"
 """Status of a protein that did not fit into memory: it has no label."""
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+"""Status by the threshold of a model that was fitted with families held out: as of a known family, or of none."""
+BETWEEN: Final = "|"
+"""What stands between the classes of a set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +50,9 @@ class Prediction:
     nearest_id : str or None
         That training protein.
     status : str or None
-        Why there is no label, where there is none.
+        Why there is no label, where there is none; `accepted` or `rejected`, where the model has a threshold for it.
     set : str or None
-        Classes that cannot be ruled out; empty until a model is calibrated for it.
+        At rank 1, where a coverage is asked for: the classes that cannot be ruled out, likeliest first.
     """
 
     id: str
@@ -102,7 +108,7 @@ def _check_encoder(model: Model) -> None:
 
 
 def predict_stream(
-    model: Model, proteins: Iterable[Protein], k: int = 1, *, block: int = BLOCK
+    model: Model, proteins: Iterable[Protein], k: int = 1, *, coverage: float | None = None, block: int = BLOCK
 ) -> Iterator[Prediction]:
     """Classify proteins as they come.
 
@@ -117,6 +123,13 @@ def predict_stream(
         Of any length: it is read `block` proteins at a time.
     k : int
         Classes a protein, likeliest first; all there are, if fewer.
+    coverage : float, optional
+        Fill `set` so that it holds the true class with this probability, for proteins like the calibration rows.
+
+    Raises
+    ------
+    UsageError
+        If the model has too few calibration rows for the coverage.
 
     Yields
     ------
@@ -124,16 +137,17 @@ def predict_stream(
         k rows a protein, ranks ascending; a single row with a `status` where a protein does not fit into memory.
     """
     _check_encoder(model)
+    least = None if coverage is None else model.confidence.threshold(coverage)
     proteins = iter(proteins)
     while chunk := list(itertools.islice(proteins, block)):
         distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(one.sequence for one in chunk))}
-        answers = _answers(model, list(distinct), k)
+        answers = _answers(model, list(distinct), k, least)
         for protein in chunk:
             for answer in answers[distinct[protein.sequence]]:
                 yield Prediction(protein.id, **answer)
 
 
-def _answers(model: Model, sequences: list[str], k: int) -> list[list[dict[str, Any]]]:
+def _answers(model: Model, sequences: list[str], k: int, least: float | None) -> list[list[dict[str, Any]]]:
     """Return the rows of each sequence, without the id; those that do not fit into memory are found by halving."""
     try:
         features = model.features(sequences)
@@ -141,16 +155,29 @@ def _answers(model: Model, sequences: list[str], k: int) -> list[list[dict[str, 
         if len(sequences) == 1:
             return [[{"status": TOO_LARGE}]]
         half = len(sequences) // 2
-        return _answers(model, sequences[:half], k) + _answers(model, sequences[half:], k)
+        return _answers(model, sequences[:half], k, least) + _answers(model, sequences[half:], k, least)
     codes, probabilities = model.head.top_k(features, k)
-    near = _nearest(model, features)
-    return [
+    about = zip(_nearest(model, features), _statuses(model, features), strict=True)
+    found = [
         [
-            {"rank": rank, "label": model.classes[code], "probability": probability, **about}
+            {"rank": rank, "label": model.classes[code], "probability": probability, **near, **status}
             for rank, (code, probability) in enumerate(zip(*row, strict=True), 1)
         ]
-        for *row, about in zip(codes.tolist(), probabilities.tolist(), near, strict=True)
+        for *row, (near, status) in zip(codes.tolist(), probabilities.tolist(), about, strict=True)
     ]
+    if least is not None:
+        for rows, members in zip(found, conformal_sets(model.head.predict_proba(features), least), strict=True):
+            rows[0]["set"] = BETWEEN.join(model.classes[code] for code in members)
+    return found
+
+
+def _statuses(model: Model, features: Features) -> Sequence[dict[str, str]]:
+    """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
+    rejection = model.confidence.rejection
+    if rejection is None:
+        return [{}] * len(features)
+    accepted = model.head.familiarity(features) > rejection.threshold
+    return [{"status": ACCEPTED if one else REJECTED} for one in accepted.tolist()]
 
 
 def _nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:

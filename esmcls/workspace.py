@@ -127,6 +127,11 @@ class Workspace:
         """What identifies the split: `Dataset.split_digest`, as remembered."""
         return str(self._known("split")["digest"])
 
+    @property
+    def drawn_validation(self) -> bool:
+        """Whether the validation part was drawn here, not given by the user; not known of old workspaces: False."""
+        return bool(self._known("split").get("drawn_validation", False))
+
     def set_dataset(self, dataset: Dataset, report: SplitReport, files: Sequence[str | Path] = ()) -> None:
         """Make `dataset` the one of this workspace.
 
@@ -157,6 +162,7 @@ class Workspace:
         }
         drawn = None if report.kind == "given" else list(report.fractions)
         split = {"kind": report.kind, "seed": report.seed, "fractions": drawn, "digest": split_digest}
+        split["drawn_validation"] = report.kind != "given" or report.drawn_validation > 0
         self._update(dataset=about, split=split)
         self.__dict__["dataset"] = dataset
 

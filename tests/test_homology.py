@@ -513,7 +513,7 @@ def test_a_model_needs_no_encoder_and_tells_the_nearest_and_its_e_value(families
     encoder = load_encoder("composition")
     cache = EmbeddingCache.open(tmp_path / "cache", EmbeddingSpec.of(encoder))
     embed_into(cache, encoder, families.sequences)
-    head, manifest = fit_dataset(families, cache, "homology", {"evalue": "1e-3"})
+    head, manifest = fit_dataset(families, cache, "homology", {"evalue": "1e-3"})[:2]
     assert (manifest.config["engine"], manifest.config["version"]) == ("phmmer", open_engine("phmmer").version)
     assert None not in manifest.config.values()
     assert manifest.validation == {"accuracy": 1, "macro_f1": 1, "n": 8}

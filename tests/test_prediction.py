@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls.errors import SequenceTooLargeError, UnknownNameError
+from esmcls.confidence import Confidence, Rejection
+from esmcls.errors import SequenceTooLargeError, UnknownNameError, UsageError
 from esmcls.features import Features
 from esmcls.prediction import COLUMNS, Prediction, predict_stream, write_predictions
 from esmcls.records import Protein
@@ -49,6 +50,7 @@ class Toy:
         self.head, self.limit = head or Counting(), limit
         self.embedded: list[list[str]] = []
         self.manifest = SimpleNamespace(spec=SimpleNamespace(encoder="toy"))
+        self.confidence = Confidence()
 
     def features(self, sequences: Sequence[str]) -> Features:
         """Return the shares of A, C and other residues."""
@@ -61,7 +63,7 @@ class Toy:
         return Features.from_arrays(vectors, sequences=list(sequences))
 
 
-def predict(model: Toy, *sequences: str, **options: int) -> list[Prediction]:
+def predict(model: Toy, *sequences: str, **options: Any) -> list[Prediction]:
     proteins = [Protein(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
     return list(predict_stream(model, proteins, **options))  # type: ignore[arg-type]
 
@@ -190,3 +192,44 @@ def test_what_was_written_is_counted_a_record_not_a_row() -> None:
 def test_an_unknown_format_is_told_before_anything_is_written() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: jsonl, tsv\)"):
         written("tvs")
+
+
+class Doubtful(Counting):
+    """A head that is familiar with what has many A."""
+
+    def familiarity(self, x: Features) -> Any:
+        """Return the share of A."""
+        return x.vectors()[:, 0].astype(np.float64)
+
+    def predict_proba(self, x: Features) -> Any:
+        """Return the shares."""
+        return x.vectors()
+
+
+def doubtful(confidence: Confidence) -> Toy:
+    model = Toy(Doubtful())
+    model.confidence = confidence
+    return model
+
+
+def test_a_model_with_a_threshold_says_of_each_protein_whether_it_is_of_a_known_family() -> None:
+    model = doubtful(Confidence(rejection=Rejection(0.5, 0.05, 0.05, 0.9, 10, 10)))
+    assert [row.status for row in predict(model, "AAAC", "AACC", "CCCC", k=2)] == [
+        *["accepted"] * 2,
+        *["rejected"] * 4,
+    ]
+    assert predict(doubtful(Confidence()), "AAAC")[0].status is None
+
+
+def test_with_a_coverage_the_set_of_classes_stands_beside_the_first() -> None:
+    model = doubtful(Confidence((0.3,) * 100))
+    rows = predict(model, "AAAC", "AACC", k=2, coverage=0.9)
+    assert [row.set for row in rows] == ["alanine", None, "alanine|cysteine", None]
+    assert [row.set for row in predict(model, "AAAC")] == [None]
+
+
+def test_a_coverage_that_the_model_cannot_promise_is_an_error_before_anything_is_embedded() -> None:
+    model = doubtful(Confidence())
+    with pytest.raises(UsageError, match="no calibration rows"):
+        predict(model, "AAAC", coverage=0.9)
+    assert model.embedded == []

@@ -83,6 +83,7 @@ def test_the_data_set_is_remembered_with_files_counts_and_digests(workspace, tmp
         "seed": 5,
         "fractions": [0.5, 0.25, 0.25],
         "digest": DATASET.split_digest(),
+        "drawn_validation": True,
     }
 
 

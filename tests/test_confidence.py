@@ -1,0 +1,72 @@
+"""Calibration and rejection of a fitted model: by hand, in blocks, and through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from esmcls import confidence
+from esmcls.calibration import conformal_threshold
+from esmcls.confidence import Confidence, Rejection, reject, true_probabilities
+from esmcls.errors import UsageError
+from esmcls.features import Features
+from esmcls.labels import Labels
+
+
+class Given:
+    """Its vectors are the probabilities; the largest is the familiarity."""
+
+    classes = ("a", "b", "c")
+
+    def predict_proba(self, x: Features) -> Any:
+        return x.vectors()
+
+    def familiarity(self, x: Features) -> Any:
+        return x.vectors().max(1).astype(np.float64)
+
+
+def rows(*largest: float) -> Features:
+    return Features.from_arrays(np.array([[value, 0, 1 - value] for value in largest], dtype=np.float32).reshape(-1, 3))
+
+
+@pytest.mark.parametrize("cells", [3, 1 << 26])
+def test_true_probabilities_are_those_of_the_classes_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, cells: int
+) -> None:
+    monkeypatch.setattr(confidence, "CELLS", cells)
+    found = true_probabilities(Given(), rows(0.75, 0.5, 0.25), Labels(Given.classes, np.array([0, -1, 2])))
+    assert found.tolist() == [0.75, 0.0, 0.75]
+
+
+def test_the_threshold_is_set_on_some_families_and_measured_on_others() -> None:
+    strangers, checks = rows(0.6, 0.7, 0.8, 0.9), rows(0.65, 0.85, 0.95, 0.55)
+    found = reject(Given(), rows(1.0, 0.9), strangers, checks, wanted=0.25)
+    assert found == Rejection(pytest.approx(0.8), 0.25, 0.5, 0.875, 4, 4)
+
+
+def test_without_families_to_check_on_nothing_is_claimed() -> None:
+    found = reject(Given(), rows(1.0), rows(0.6), rows(), wanted=0.0)
+    assert (found.reached, found.auroc) == (None, None)
+
+
+def test_the_threshold_of_sets_is_the_conformal_one_and_survives_json() -> None:
+    probabilities = np.linspace(0.01, 1, 100)
+    kept = Confidence(tuple(probabilities.tolist()), Rejection(0.1, 0.05, None, 0.9, 3, 0))
+    assert kept.threshold(0.9) == conformal_threshold(probabilities, 0.9)
+    assert Confidence.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
+def test_one_half_sets_the_threshold_and_the_other_is_covered_or_not() -> None:
+    assert Confidence(tuple([0.9, 0.1] * 50)).held_half(0.9) == 0.0
+    assert Confidence(tuple([0.1, 0.9] * 50)).held_half(0.9) == 1.0
+
+
+def test_a_coverage_without_the_rows_for_it_is_an_error_that_says_how_to_get_them() -> None:
+    with pytest.raises(UsageError, match="no calibration rows for --coverage; fit it with --calibration 10%"):
+        Confidence().threshold(0.9)
+    with pytest.raises(UsageError, match=r"coverage 0.95 needs more than 10 calibration rows"):
+        Confidence((0.5,) * 10).threshold(0.95)
+    assert Confidence((0.5,) * 19).threshold(0.95) == 0.5

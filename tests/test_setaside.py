@@ -1,0 +1,107 @@
+"""What is set aside is nobody's else, whole, and the same whatever the order of rows."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from esmcls.dataset import Dataset
+from esmcls.errors import UsageError
+from esmcls.setaside import Shares, set_aside
+
+SHARES = Shares(families=0.2, calibration=0.1)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """20 families of 2 to 21 sequences in train, two in validation, three in test."""
+    rows = []
+    for family in range(20):
+        parts = ["train"] * (family + 2) + ["validation"] * 2 + ["test"] * 3
+        rows += [(f"{family}-{n}", f"F{family}N{n}", f"PF{family:02d}", part) for n, part in enumerate(parts)]
+    return Dataset(*map(list, zip(*rows, strict=True)))
+
+
+def pieces(dataset: Dataset, shares: Shares = SHARES, seed: int = 0) -> dict[str, Dataset]:
+    return vars(set_aside(dataset, shares, seed))
+
+
+def test_every_row_is_in_one_piece_but_the_test_rows_of_families_that_set_the_threshold(dataset: Dataset) -> None:
+    found = pieces(dataset)
+    ids = Counter(name for piece in found.values() for name in piece.ids)
+    left = [row for row, name in enumerate(dataset.ids) if name not in ids]
+    assert set(ids.values()) == {1}
+    assert {dataset.parts[row] for row in left} == {"test"}
+    assert {dataset.labels[row] for row in left} == set(found["strangers"].labels)
+
+
+def test_held_out_families_are_whole_and_in_two_halves(dataset: Dataset) -> None:
+    found = pieces(dataset)
+    strangers, checks, kept = (set(found[name].labels) for name in ("strangers", "checks", "kept"))
+    assert len(strangers) == len(checks) == 2
+    assert not strangers & checks
+    assert len(kept) == 16
+    assert not kept & (strangers | checks)
+    assert set(found["unseen"].labels) == checks
+    assert set(found["unseen"].parts) == {"test"}
+    assert "test" not in {*found["strangers"].parts, *found["checks"].parts}
+
+
+def test_calibration_rows_are_train_rows_and_every_kept_family_keeps_one(dataset: Dataset) -> None:
+    found = pieces(dataset, Shares(calibration=0.5))
+    assert set(found["calibration"].parts) == {"train"}
+    assert set(found["kept"].part("train").labels) == set(dataset.labels)
+    assert len(found["calibration"]) == round(0.5 * len(dataset.part("train")))
+    assert found["kept"].part("test").ids == dataset.part("test").ids
+
+
+def test_the_order_of_rows_changes_nothing_and_the_seed_does(dataset: Dataset) -> None:
+    rows = list(range(len(dataset)))
+    random.Random(1).shuffle(rows)
+    once, again = pieces(dataset), pieces(dataset.take(rows))
+    other = pieces(dataset, seed=1)
+    for name in once:
+        assert sorted(once[name].ids) == sorted(again[name].ids)
+    assert set(once["strangers"].labels) != set(other["strangers"].labels)
+    assert set(once["calibration"].ids) != set(other["calibration"].ids)
+
+
+def test_equal_sequences_stay_together_and_one_that_a_kept_family_has_is_no_stranger(dataset: Dataset) -> None:
+    twice = Dataset(*(getattr(dataset, name) * 2 for name in ("ids", "sequences", "labels", "parts")))
+    calibration = pieces(twice, Shares(calibration=0.3))["calibration"]
+    assert set(Counter(calibration.sequences).values()) == {2}
+    held = pieces(dataset)["strangers"]
+    shared = Dataset(
+        [*dataset.ids, "double"],
+        [*dataset.sequences, held.sequences[0]],
+        [*dataset.labels, pieces(dataset)["kept"].labels[0]],
+        [*dataset.parts, "train"],
+    )
+    assert held.sequences[0] not in pieces(shared)["strangers"].sequences
+
+
+def test_nothing_is_set_aside_unless_asked_for(dataset: Dataset) -> None:
+    found = set_aside(dataset)
+    assert found.kept == dataset
+    assert not any(map(len, (found.calibration, found.strangers, found.checks, found.unseen)))
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"families": 0.6}, "--hold-out-families 60%: give a share from 0% to 50%"),
+        ({"calibration": 0.51}, "--calibration 51%: give a share from 0% to 50%"),
+        ({"false_acceptance": 1.0}, "--false-acceptance 100%: give a share from 0% to below 100%"),
+    ],
+)
+def test_a_share_out_of_range_is_named_as_the_option_it_is(shares: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Shares(**shares)
+    assert str(error.value) == message
+
+
+def test_too_few_families_to_hold_out_is_an_error(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match="--hold-out-families 5% of 20 families is 1; hold out at least 2"):
+        set_aside(dataset, Shares(families=0.05))
