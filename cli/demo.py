@@ -17,7 +17,7 @@ FOLDER = "esmcls-demo"
 )
 @common(workspace=False, device=True, seed=True)
 def command(workspace: Path, device: str, seed: int) -> None:
-    """Embed, fit, evaluate and predict on the bundled set: no network, under two minutes on two cores.
+    """Embed, compare and predict on the bundled set: no network, under two minutes on two cores.
 
     Prints the test accuracy of the bundled encoder beside amino-acid composition, k-mers, and random weights.
     """
@@ -28,6 +28,7 @@ def command(workspace: Path, device: str, seed: int) -> None:
     click.echo(
         f"\nleft in {left.folder}: models, and {left.predictions.name} of {left.fasta.name} (model {left.model})"
     )
+    click.echo(f"a page to look at: {left.report}")
     click.echo("next:")
     for words in (f"predict {left.fasta} --top-k 3", "evaluate", "info"):
         click.echo(f"  esmcls {words} -w {left.folder}")

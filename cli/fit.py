@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from esmcls.errors import UsageError
 from esmcls_cli.options import common, note, set_aside_options
 
 
@@ -13,6 +14,9 @@ from esmcls_cli.options import common, note, set_aside_options
 @click.option("--head", default="linear", show_default=True, help="What to fit; `esmcls heads` lists them.")
 @click.option(
     "--set", "settings", nargs=2, multiple=True, metavar="NAME VALUE", help="A knob of the head; can be repeated."
+)
+@click.option(
+    "--of", "members", multiple=True, metavar="MODEL", help="A model to combine (--head ensemble); twice or more."
 )
 @click.option("--name", help="Name of the model.  [default: that of the head]")
 @click.option("--encoder", help="Take the cache of this encoder.  [default: the cache used last]")
@@ -28,6 +32,7 @@ def command(
     workspace: Path,
     head: str,
     settings: tuple[tuple[str, str], ...],
+    members: tuple[str, ...],
     name: str | None,
     encoder: str | None,
     pool: str | None,
@@ -42,11 +47,18 @@ def command(
 
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
+    from esmcls.ensembling import combine_in_workspace
     from esmcls.fitting import fit_head
     from esmcls.setaside import Shares
     from esmcls.workspace import Workspace
 
     place = Workspace.open(workspace)
+    if members:
+        if head != "ensemble":
+            raise UsageError(f"--of is for --head ensemble, not for {head}")
+        combined = combine_in_workspace(place, members, name or head, dict(settings), device)
+        click.echo("\n".join([str(combined), *combined.lines()]))
+        return
     shares = Shares(hold_out_families, calibration, false_acceptance)
     options = {"pooling": pool, "shares": shares, "device": device, "seed": seed}
     fitted = fit_head(place, head, dict(settings), name=name, encoder=encoder, refit=refit, **options)

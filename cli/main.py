@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "data",
     "embed": "embed",
     "fit": "fit",
+    "compare": "compare",
     "evaluate": "evaluate",
     "predict": "predict",
     "cache": "cache",

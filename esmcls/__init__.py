@@ -8,7 +8,7 @@ The modules, in the order in which data flows and in which they import one anoth
 
 =================  ====================================================================================
 types, errors      names of arrays; what can go wrong, each in one line
-files              files that appear whole or not at all
+files, drawing     files that appear whole or not at all; what all figures share
 records, readers   proteins and their labels, from FASTA, CSV, TSV and Stockholm
 labels, metrics    the class of each record; how good predictions are
 windows            long sequences, cut into inputs and joined again
@@ -20,10 +20,12 @@ cache, embedding   sealed segments of vectors; from records into them
 split, dataset     train, validation and test; what is learned from
 statistics         what a set is like; allotment, curation: smaller sets drawn from it
 workspace          the folder that remembers dataset, caches and models
+setaside           rows and families that nothing is fitted on
 losses, replicas   against classes of unequal size; processes that train together
 training           the one training loop
-heads              linear, mlp, knn: classifiers on vectors; homology: by alignment, with homology_search
-artifact, fitting  model folders; from a dataset and a cache to one
+calibration        temperature, reliability, sets, rejection; confidence, held: what a model keeps of them
+heads              linear, mlp, knn, lightgbm: classifiers on vectors; homology: by alignment; ensemble: any of them
+artifact, fitting  model folders and their manifest; from a dataset and a cache to one; ensembling: from several
 corpus, objectives what an encoder is trained on, and for
 pretraining        an encoder of one's own
 curves             logs of training as figures
@@ -31,6 +33,9 @@ interop            embedding files of other tools
 estimators         scikit-learn
 prediction         labels for a stream of sequences
 evaluation         tables of a model's accuracy
+answers            what a model said of test proteins; comparison: models side by side
+plots, report      a comparison's figures; its page and tables, and in wording its sentences
+lineup, contest    who takes part in a comparison; every head fitted and asked
 intake, demo       what the commands `embed` and `demo` do
 =================  ====================================================================================
 """

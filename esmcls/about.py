@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from esmcls.artifact import MANIFEST, read_manifest
+from esmcls.artifact import read_manifest
 from esmcls.cache import EmbeddingCache, EmbeddingSpec
 from esmcls.errors import FolderError
+from esmcls.manifest import MANIFEST
 from esmcls.records import PARTS
 from esmcls.workspace import STATE, Workspace
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-import esmcls
 from esmcls.confidence import Confidence
 from esmcls.encoder import Encoder, load_encoder
 from esmcls.errors import (
@@ -37,87 +35,13 @@ from esmcls.features import Features
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
 from esmcls.heads import Head, load_head, parse_settings, reads_vectors
 from esmcls.held import Held
+from esmcls.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
 from esmcls.types import Indices, Probabilities, Vectors
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 CONFIDENCE = "confidence.json"
 HELD = "held.safetensors"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what the numbers of a model depend on."""
-    import torch
-
-    return {
-        "esmcls": esmcls.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a model is and where it is from.
-
-    Parameters
-    ----------
-    head : str
-        Registered name.
-    config : dict
-        Every knob, with what was chosen on validation.
-    classes : tuple of str
-    class_counts : tuple of int
-        Training members of each class.
-    spec : EmbeddingSpec
-        Of the vectors; the encoder's digest is in it.
-    pooling : str
-    dataset_digest, split_digest : str
-    seed : int
-    validation : dict
-        accuracy and macro_f1 on rows that were not fitted on, and n, their number.
-    n_train : int
-    setup : dict
-        What was set aside (hold_out_families, calibration, false_acceptance: shares), whether validation rows were
-        fitted on in the end (refit).
-    versions : dict
-    files : dict
-        sha256 of each file of the folder; filled in by `save_model`.
-    """
-
-    head: str
-    config: dict[str, Any]
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
-    spec: EmbeddingSpec
-    pooling: str
-    dataset_digest: str
-    split_digest: str
-    seed: int
-    validation: dict[str, float]
-    n_train: int
-    setup: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=versions)
-    files: dict[str, str] = field(default_factory=dict)
-    format: int = FORMAT
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what manifest.json holds."""
-        flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        return flat | {
-            "spec": self.spec.to_json(),
-            "classes": list(self.classes),
-            "class_counts": list(self.class_counts),
-        }
-
-    @classmethod
-    def from_json(cls, flat: dict[str, Any]) -> Manifest:
-        """Read what `to_json` gave; keys that are missing or unknown raise TypeError or KeyError."""
-        tuples = {name: tuple(flat[name]) for name in ("classes", "class_counts")}
-        return cls(**flat | tuples | {"spec": EmbeddingSpec.from_json(flat["spec"])})
 
 
 def save_model(
@@ -274,7 +198,7 @@ class Model:
     head : Head
     device : str
     source : str, Path, Encoder or None
-        Where the encoder is from; None for where its name says.
+        Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
     """
 
     folder: Path
@@ -282,6 +206,7 @@ class Model:
     head: Head
     device: str = "cpu"
     source: str | Path | Encoder | None = None
+    _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -303,9 +228,13 @@ class Model:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
-        """The encoder, opened when first asked for.
+        """The encoder, opened when first asked for; that of the first spec, if there are several."""
+        return self.encoder_of(self.manifest.spec)
+
+    def encoder_of(self, spec: EmbeddingSpec) -> Encoder:
+        """Return the encoder of one of the manifest's specs, opened when first asked for.
 
         Raises
         ------
@@ -314,7 +243,12 @@ class Model:
         UsageError
             If an open encoder was given that takes other layers or treats long sequences in another way.
         """
-        spec, source = self.manifest.spec, self.source
+        if spec not in self._opened:
+            self._opened[spec] = self._open(spec)
+        return self._opened[spec]
+
+    def _open(self, spec: EmbeddingSpec) -> Encoder:
+        source = self._source_of(spec)
         if source is None or isinstance(source, (str, Path)):
             name = spec.encoder if source is None else str(source)
             options: dict[str, Any] = {"layers": spec.layers, "long": spec.long, "precision": spec.precision}
@@ -326,8 +260,23 @@ class Model:
             raise UsageError(f"encoder {source.name} is not opened as for the model: {difference}; open it alike")
         return source
 
+    def _source_of(self, spec: EmbeddingSpec) -> str | Path | Encoder | None:
+        """Return where to take an encoder from: what was given, unless that is the encoder of another spec."""
+        if self.source is None or not self.manifest.others:
+            return self.source
+        elsewhere = {one.digest for one in self.manifest.specs} - {spec.digest}
+        return None if self._given.digest in elsewhere else self.source
+
+    @cached_property
+    def _given(self) -> Encoder:
+        """What was given, opened with its own options: to know whose it is."""
+        if isinstance(self.source, (str, Path)):
+            return load_encoder(str(self.source), device=self.device)
+        assert self.source is not None
+        return self.source
+
     def features(self, sequences: Sequence[str]) -> Features:
-        """Embed sequences as the training rows were: each distinct one once, rounded as the cache stores them.
+        """Embed sequences as the training rows were: each distinct one once a spec, rounded as the cache stores them.
 
         For a head that reads no vectors, nothing is embedded: they have width 0.
 
@@ -338,39 +287,47 @@ class Model:
         NonFiniteError
             If a vector holds NaN or infinity.
         """
+        first, *others = (self.view(sequences, spec) for spec in self.manifest.specs)
+        return dataclasses.replace(first, others=tuple(others))
+
+    def view(self, sequences: Sequence[str], spec: EmbeddingSpec) -> Features:
+        """Return `features` of one of the manifest's specs alone."""
         cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
         if not reads_vectors(self.head):
-            return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=self.manifest.spec.dtype), sequences=cleaned)
+            return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=spec.dtype), sequences=cleaned, spec=spec)
         place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
         try:
-            vectors, chunks = self._embed(list(place))
+            vectors, chunks = self._embed(list(place), spec)
         except SequenceTooLargeError as error:
             first = cleaned.index(list(place)[error.index])
             raise SequenceTooLargeError(first, len(cleaned[first])) from None
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
         parts = None if chunks is None else [chunks[row] for row in rows]
-        return Features.from_arrays({self.manifest.pooling: vectors[rows]}, sequences=cleaned, chunks=parts)
+        tables = {pooling: table[rows] for pooling, table in vectors.items()}
+        return Features.from_arrays(tables, sequences=cleaned, chunks=parts, spec=spec)
 
-    def _embed(self, sequences: list[str]) -> tuple[Vectors, list[Vectors] | None]:
-        """Return the pooled vectors (n, width) and, if the cache kept them, those of each input, in its dtype."""
-        spec, pooling, start = self.manifest.spec, self.manifest.pooling, 0
-        keep, chunks = "chunk" if "chunk" in spec.poolings else "", list[Vectors]()
-        out = np.zeros((len(sequences), spec.width), dtype=spec.dtype)
-        for count in self.encoder.batches(len(sequence) for sequence in sequences):
+    def _embed(self, sequences: list[str], spec: EmbeddingSpec) -> tuple[dict[str, Vectors], list[Vectors] | None]:
+        """Return the pooled vectors, (n, width) each, and if the cache kept them those of each input, in its dtype."""
+        keep, chunks, start = "chunk" if "chunk" in spec.poolings else "", list[Vectors](), 0
+        tables = {pooling: np.zeros((len(sequences), spec.width), dtype=spec.dtype) for pooling in spec.pooled}
+        encoder = self.encoder_of(spec)
+        for count in encoder.batches(len(sequence) for sequence in sequences):
             batch = sequences[start : start + count]
             try:
-                embedded = self.encoder.encode(batch, (pooling,), keep)
+                embedded = encoder.encode(batch, spec.pooled, keep)
             except SequenceTooLargeError as error:
                 raise SequenceTooLargeError(start + error.index, len(batch[error.index])) from None
             with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
-                out[start : start + count] = embedded.pooled[pooling]
+                for pooling, table in tables.items():
+                    table[start : start + count] = embedded.pooled[pooling]
                 chunks += [part.astype(spec.dtype) for part in embedded.chunks or []]
             start += count
-        for row in np.flatnonzero(~np.isfinite(out).all(1))[:1]:
+        finite = np.all([np.isfinite(table).all(1) for table in tables.values()], axis=0)
+        for row in np.flatnonzero(~finite)[:1]:
             raise NonFiniteError(
                 sequences[row], f"its vector is not finite as {spec.dtype}", "embed with --dtype float32"
             )
-        return out, chunks if keep else None
+        return tables, chunks if keep else None
 
     def top_k(self, sequences: Sequence[str], k: int = 1) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""

@@ -131,14 +131,14 @@ def true_probabilities(head: Classifier, x: Features, labels: Labels) -> Floats:
     return found
 
 
-def reject(head: Classifier, known: Features, strangers: Features, checks: Features, wanted: float) -> Rejection:
+def reject(head: Classifier, known: Floats, strangers: Features, checks: Features, wanted: float) -> Rejection:
     """Set the threshold on one set of unknown families and measure it on another.
 
     Parameters
     ----------
     head : Classifier
-    known : Features
-        Proteins of known families that were not fitted on.
+    known : float array, (n,)
+        Familiarity of proteins of known families that were not fitted on when it was asked for; empty for unknown.
     strangers, checks : Features
         Proteins of families that were not fitted on.
     wanted : float
@@ -146,6 +146,6 @@ def reject(head: Classifier, known: Features, strangers: Features, checks: Featu
     """
     threshold = rejection_threshold(head.familiarity(strangers), wanted)
     scores = head.familiarity(checks)
-    area = auroc(head.familiarity(known), scores) if len(known) and len(checks) else None
+    area = auroc(known, scores) if len(known) and len(checks) else None
     reached = float((scores > threshold).mean()) if len(checks) else None
     return Rejection(threshold, wanted, reached, area, len(strangers), len(checks))

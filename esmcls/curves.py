@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.drawing import COLORS, house_style, name_lines, save_figure
 from esmcls.errors import DataError, UsageError
-from esmcls.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from esmcls.training import Entry
 
 NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score")  # other keys of an entry are the loss's parts
-COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, https://jfly.uni-koeln.de/color/, without their yellow: it is too light for a line on white."""
 DASHES: Final = ("-", "--", ":", "-.")  # of the first seven lines, the next seven, and so on
 COLUMNS: Final = 3  # of the legend
 
@@ -81,11 +79,8 @@ def draw_curves(logs: Mapping[str, Sequence[Entry]], output: Path) -> None:
         raise UsageError(f"{output}: curves are drawn as SVG or PNG; end the name in .svg or .png")
     if not any(logs.values()):
         raise UsageError("no steps to draw; give the log of a run that has begun")
-    from matplotlib import rc_context, style  # takes half a second
-
-    ours = rc_context({"svg.fonttype": "none", "svg.hashsalt": "esmcls", "axes.formatter.limits": (-3, 5)})
-    with style.context("default"), ours, atomic_path(output) as temporary:
-        _figure(logs).savefig(temporary, format=suffix[1:], dpi=150, metadata={"Date": None})
+    with house_style(**{"axes.formatter.limits": (-3, 5)}):
+        save_figure(_figure(logs), output)
 
 
 def _figure(logs: Mapping[str, Sequence[Entry]]) -> Figure:
@@ -102,9 +97,8 @@ def _figure(logs: Mapping[str, Sequence[Entry]]) -> Figure:
         _draw(axes, list(lines.values()), logarithmic=what == "loss")
     if len(logs) == 1:
         figure.suptitle(*logs, parse_math=False)
-    legend = figure.legend(figure.axes[0].lines[1::2], ["-"] * len(names), loc="outside lower center", ncols=COLUMNS)
-    for text, name in zip(legend.get_texts(), names, strict=True):  # verbatim, where a label may hold no _ or $
-        text.set(text=name, parse_math=False)
+    means = figure.axes[0].lines[1::2]
+    name_lines(figure, list(zip(names, means, strict=True)), loc="outside lower center", ncols=COLUMNS)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The main job on the bundled set, without network: embed, fit, evaluate beside baselines, and predict.
+"""The main job on the bundled set, without network: embed, compare heads beside baselines, and predict.
 
 The random-weight encoder that stands in the table exists here alone, in a temporary folder: it shows what an encoder's
 shape gives without anything learned, and is never a substitute for one.
@@ -7,22 +7,25 @@ shape gives without anything learned, and is never a substitute for one.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from esmcls.assessment import assess
+from esmcls.contest import compare
 from esmcls.dataset import Dataset
 from esmcls.encoder import BUNDLED
 from esmcls.errors import WorkspaceError
-from esmcls.evaluation import Evaluation
 from esmcls.files import atomic_path
 from esmcls.fitting import fit_head
 from esmcls.intake import Intake, Sources, demo_set, take_in
 from esmcls.jobs import Progress, Recipe, embed_in_workspace
+from esmcls.lineup import ENSEMBLE, Terms
+from esmcls.metrics import Interval
 from esmcls.prediction import Written, open_model, predict_stream, write_predictions
 from esmcls.records import Protein
+from esmcls.report import write_report
 from esmcls.workspace import Workspace
 
 RANDOM: Final = "random weights"
@@ -47,6 +50,7 @@ class Options:
     random : bool
         Whether one of the encoder's shape with random weights does, too.
     heads : tuple of str
+        With two or more, their ensemble stands beside them.
     """
 
     data: Path | None = None
@@ -62,13 +66,14 @@ class Row:
 
     encoder: str
     head: str
-    evaluation: Evaluation
+    metrics: Mapping[str, Interval]
+    n: int
 
     def cells(self) -> tuple[str, ...]:
         """Return encoder, head, and accuracy and macro F1 in percent, each with its 95 % interval."""
         shown = []
         for name in ("accuracy", "macro_f1"):
-            interval = self.evaluation.metrics[name]
+            interval = self.metrics[name]
             shown += [f"{100 * interval.value:.1f}", f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"]
         return (self.encoder, self.head, *shown)
 
@@ -90,6 +95,8 @@ class Demo:
         The workspace's best model.
     fasta, predictions : Path
         Sequences of the test part, and what the best model says of them.
+    report : Path
+        The page of the comparison of all heads on the demo's encoder.
     """
 
     folder: Path
@@ -97,6 +104,7 @@ class Demo:
     model: str
     fasta: Path
     predictions: Path
+    report: Path
 
 
 def run_demo(
@@ -139,11 +147,12 @@ def run_demo(
         for number, (name, source) in enumerate(_baselines(options, Path(temporary), seed)):
             beside = _begin(Path(temporary) / str(number), intake)
             rows += bench.measure(beside, name, source)
-    rows += bench.measure(workspace, options.encoder, options.encoder)
+    compared, report = bench.compare(workspace, options.encoder)
+    rows += compared
     best = workspace.best_model()
     say(f"predicting with the best model, {best.name}")
     fasta, predictions = _predict(workspace, best, dataset.part("test"), device)
-    return Demo(Path(folder), rows, best.name, fasta, predictions)
+    return Demo(Path(folder), rows, best.name, fasta, predictions, report)
 
 
 def _begin(folder: Path, intake: Intake) -> Workspace:
@@ -199,8 +208,27 @@ class _Bench:
         for head in self.heads:
             fitted = fit_head(workspace, head, seed=self.seed, device=self.device)
             model = open_model(workspace.folder, str(fitted.folder), device=self.device, encoder=source)
-            rows.append(Row(name, head, assess(model, workspace, seed=self.seed).evaluation))
+            found = assess(model, workspace, seed=self.seed).evaluation
+            rows.append(Row(name, head, found.metrics, found.n))
         return rows
+
+    def compare(self, workspace: Workspace, encoder: str) -> tuple[list[Row], Path]:
+        """Embed with the demo's encoder, compare the heads and their ensemble, and write the report."""
+        self.say(f"embedding with {encoder}")
+        embed_in_workspace(
+            workspace, Intake(workspace.dataset), Recipe(encoder), device=self.device, progress=self.progress
+        )
+        terms = Terms(heads=(*self.heads, ENSEMBLE), baselines=False, seed=self.seed)
+        found = compare(workspace, terms, device=self.device, say=self.say)
+        page = write_report(workspace.reports / "compare", found.report | {"family_names": {}}, found.timing)
+        reached = {row["name"]: row for row in found.report["rows"]}
+        n = found.report["dataset"]["records"]["test"]
+        rows = [
+            Row(encoder, name, {key: Interval(**one) for key, one in reached[name]["metrics"].items()}, n)
+            for name in (*self.heads, ENSEMBLE)
+            if name in reached
+        ]
+        return rows, page
 
 
 def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> tuple[Path, Path]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.errors import CacheError, UnknownNameError
+from esmcls.errors import CacheError, UnknownNameError, UsageError
 from esmcls.types import Indices, Vectors
 
 Rows: TypeAlias = Sequence[int] | slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
@@ -60,12 +60,15 @@ class Features:
         Vectors of the distinct sequences.
     places : int64 array, (n,)
         The row of `store` that each protein's vector is.
+    others : tuple of Features
+        The same proteins with vectors of other specs; see `of`.
     """
 
     ids: list[str]
     sequences: list[str]
     store: Store
     places: Indices
+    others: tuple[Features, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -175,7 +178,40 @@ class Features:
         """Return the proteins at `rows`: numbers, a slice or a mask."""
         chosen = np.arange(len(self))[rows].tolist() if len(self) else []
         ids, sequences = [self.ids[row] for row in chosen], [self.sequences[row] for row in chosen]
-        return Features(ids, sequences, self.store, self.places[chosen])
+        others = tuple(other.take(chosen) for other in self.others)
+        return Features(ids, sequences, self.store, self.places[chosen], others)
+
+    def of(self, spec: Any) -> Features:
+        """Return the same proteins with the vectors of a spec; these themselves for None, or if nothing is told of any.
+
+        Raises
+        ------
+        UsageError
+            If there are no vectors of that spec.
+
+        Examples
+        --------
+        >>> wide = Features.from_arrays(np.ones((2, 5), dtype=np.float32), spec="wide")
+        >>> both = replace(Features.from_arrays(np.ones((2, 3), dtype=np.float32), spec="narrow"), others=(wide,))
+        >>> both.of("narrow").width, both.of("wide").width, both.take([0]).of("wide").vectors().shape
+        (3, 5, (1, 5))
+        """
+        views = (replace(self, others=()), *self.others)
+        if spec is None or (len(views) == 1 and self.spec is None):
+            return self
+        for place, view in enumerate(views):
+            if view.spec == spec:
+                return replace(view, others=views[:place] + views[place + 1 :])
+        there = ", ".join(_named(view.spec) for view in views)
+        raise UsageError(f"there are no vectors of {_named(spec)}, but of {there}; embed with that encoder, too")
+
+
+def _named(spec: Any) -> str:
+    """Return what tells a spec from others in an error."""
+    if spec is None:
+        return "an encoder that is not told"
+    layers = ",".join(map(str, getattr(spec, "layers", ())))
+    return f"encoder {getattr(spec, 'encoder', spec)} (digest {getattr(spec, 'digest', '')[:12]}, layers {layers})"
 
 
 @dataclass(eq=False)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esmcls.artifact import Manifest, save_model
+import numpy as np
+
+from esmcls.artifact import save_model
 from esmcls.cache import EmbeddingCache
-from esmcls.confidence import Confidence, Rejection, reject, true_probabilities
+from esmcls.confidence import Confidence, reject, true_probabilities
 from esmcls.dataset import Dataset
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.features import Features
 from esmcls.heads import Head, Log, load_head, parse_settings
-from esmcls.heads.common import score
 from esmcls.held import Held
 from esmcls.labels import Labels
+from esmcls.manifest import Manifest
 from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
 from esmcls.workspace import Workspace
 
@@ -93,48 +96,42 @@ def fit_dataset(
     fitted.fit(Features.from_cache(cache, train), labels, validation, seed, log)
     held, scores = None, dict(fitted.scores)
     if validation is not None:
-        held = Held.of(fitted, *validation)
-        scores = {**score(validation[1], held.codes[:, 0]), "n": len(validation[1])}
-    doubts = Doubts(apart, cache, shares, validation)
-    rejection = doubts.rejection(fitted)
+        held, scores["n"] = Held.of(fitted, *validation), len(validation[1])
     if refit and held is not None:
         both = apart.kept.take([row for row, part in enumerate(apart.kept.parts) if part != "test"])
         before, labels = labels.classes, Labels.from_names(both.labels)
         fitted.refit(Features.from_cache(cache, both), labels, seed, log)
         held = held.recoded(before, labels.classes)
-        rejection = doubts.rejection(fitted, rejection)
     about = asdict(shares) | {"refit": refit and held is not None}
     manifest = _manifest(head, fitted, labels, scores, dataset, cache, seed, about)
-    return Fit(fitted, manifest, doubts.confidence(fitted, labels, rejection), held)
+    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), held)
+    return Fit(fitted, manifest, confidence, held)
 
 
-@dataclass(frozen=True)
-class Doubts:
-    """Measures what a fitted head knows of its own doubts on the rows that were set aside."""
+def measure_doubts(
+    head: Head, apart: SetAside, shares: Shares, features: Callable[[Dataset], Features], held: Held | None
+) -> Confidence | None:
+    """Measure a fitted head on what was set aside for that; None where nothing was.
 
-    apart: SetAside
-    cache: EmbeddingCache
-    shares: Shares
-    validation: tuple[Features, Labels] | None
-
-    def rejection(self, head: Head, before: Rejection | None = None) -> Rejection | None:
-        """Set the threshold; `before` is that of the head before it was fitted on the validation rows, too."""
-        if not self.shares.families:
-            return None
-        known = self.apart.kept.take([])
-        x = Features.from_cache(self.cache, known) if self.validation is None or before else self.validation[0]
-        strangers, checks = (Features.from_cache(self.cache, p) for p in (self.apart.strangers, self.apart.checks))
-        found = reject(head, x, strangers, checks, self.shares.false_acceptance)
-        return found if before is None else replace(found, auroc=before.auroc)
-
-    def confidence(self, head: Head, labels: Labels, rejection: Rejection | None) -> Confidence | None:
-        """Return what is to be kept beside the head; None where nothing was set aside."""
-        rows = self.apart.calibration
-        if not len(rows) and rejection is None:
-            return None
-        truth = Labels.from_names(rows.labels, labels.classes)
-        found = true_probabilities(head, Features.from_cache(self.cache, rows), truth)
-        return Confidence(tuple(found.tolist()), rejection)
+    Parameters
+    ----------
+    head : Head
+    apart : SetAside
+    shares : Shares
+        By which it was set aside.
+    features : callable
+        From rows of the data set to their vectors.
+    held : Held or None
+        Of validation rows, from before the head was fitted on them.
+    """
+    rejection, rows = None, apart.calibration
+    if shares.families:
+        known = np.zeros(0) if held is None else held.familiarity
+        rejection = reject(head, known, features(apart.strangers), features(apart.checks), shares.false_acceptance)
+    if not len(rows) and rejection is None:
+        return None
+    found = true_probabilities(head, features(rows), Labels.from_names(rows.labels, head.classes))
+    return Confidence(tuple(found.tolist()), rejection)
 
 
 def _with_pooling(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from esmcls.drawing import COLORS, house_style, save_figure
 from esmcls.files import atomic_path, write_json
 from esmcls.metrics import TIERS
 from esmcls.powerlaw import PowerLaw
@@ -114,11 +115,8 @@ def draw_rank_size(sizes: Indices, output: Path, law: PowerLaw | None = None) ->
     law : PowerLaw, optional
         Drawn from its x_min up.
     """
-    from matplotlib import rc_context, style  # takes half a second
-
-    ours = rc_context({"svg.fonttype": "none", "svg.hashsalt": "esmcls"})
-    with style.context("default"), ours, atomic_path(output) as temporary:
-        _figure(sizes, law).savefig(temporary, format="svg", metadata={"Date": None})
+    with house_style():
+        save_figure(_figure(sizes, law), output)
 
 
 def _figure(sizes: Indices, law: PowerLaw | None) -> Figure:
@@ -129,11 +127,11 @@ def _figure(sizes: Indices, law: PowerLaw | None) -> Figure:
     axes.set(xscale="log", yscale="log", xlabel="rank of the family", ylabel="size of the family (sequences)")
     for _, first, _ in TIERS[1:]:
         axes.axhline(first, color="0.6", linewidth=0.8, linestyle=":")
-    axes.plot(*_corners(sizes), color="#0072B2", linewidth=2, marker="o" if len(sizes) == 1 else "", label="families")
+    axes.plot(*_corners(sizes), color=COLORS[0], linewidth=2, marker="o" if len(sizes) == 1 else "", label="families")
     if law is not None:
         tail = np.geomspace(law.x_min, max(sizes[0], law.x_min), 200)
         name = f"power law, exponent {law.exponent:.2f}, from size {law.x_min:,}"
-        axes.plot(law.ranks(tail), tail, "--", color="#D55E00", linewidth=1.4, label=name)
+        axes.plot(law.ranks(tail), tail, "--", color=COLORS[1], linewidth=1.4, label=name)
         axes.set_xlim(left=0.7)  # where the law expects less than one family
     axes.legend(frameon=False)
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from esmcls.artifact import MANIFEST, Model, load_model
+from esmcls.artifact import Model, load_model
 from esmcls.cache import EmbeddingCache
 from esmcls.calibration import conformal_sets
 from esmcls.dataset import Dataset
@@ -19,7 +19,9 @@ from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
 from esmcls.heads import reads_vectors
 from esmcls.interop import IMPORTED
+from esmcls.manifest import MANIFEST
 from esmcls.records import Protein
+from esmcls.spec import EmbeddingSpec
 from esmcls.workspace import Workspace
 
 BLOCK: Final = 512
@@ -87,22 +89,33 @@ def open_model(
 
 
 def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
-    """Return the vectors of a data set for a model: from the workspace's cache, where it holds them all.
+    """Return the vectors of a data set for a model: of each spec from the workspace's cache, where it holds them all.
 
     Otherwise the sequences are embedded now; nothing is written.
     """
+    views = []
+    for spec in model.manifest.specs:
+        view = _stored(workspace, dataset, spec)
+        if view is None:
+            _check_encoder(model, spec)
+            view = dataclasses.replace(model.view(dataset.sequences, spec), ids=dataset.ids)
+        views.append(view)
+    return dataclasses.replace(views[0], others=tuple(views[1:]))
+
+
+def _stored(workspace: Workspace | None, dataset: Dataset, spec: EmbeddingSpec) -> Features | None:
     for entry in workspace.caches if workspace is not None else []:
-        if entry.spec == model.manifest.spec:
+        if entry.spec == spec:
             cache = EmbeddingCache.open(entry.folder)
             if not cache.missing(dataset.sequences):
                 return Features.from_cache(cache, dataset)
-    _check_encoder(model)
-    return dataclasses.replace(model.features(dataset.sequences), ids=dataset.ids)
+    return None
 
 
-def _check_encoder(model: Model) -> None:
-    """Refuse to embed for a model whose vectors were made elsewhere."""
-    if model.manifest.spec.encoder == IMPORTED and model.source is None and reads_vectors(model.head):
+def _check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
+    """Refuse to embed for a model whose vectors, or those of a spec, were made elsewhere."""
+    specs = model.manifest.specs if spec is None else (spec,)
+    if IMPORTED in [one.encoder for one in specs] and model.source is None and reads_vectors(model.head):
         found = "fitted on imported vectors, whose encoder is not known here"
         raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")
 

@@ -148,6 +148,37 @@ def stratified(
     return [part[sequence] for sequence in sequences]
 
 
+def folds_of(sequences: Sequence[str], labels: Sequence[str], folds: int, seed: int = 0) -> list[int | None]:
+    """Return the fold of each row, each class spread evenly over all; equal sequences share one.
+
+    A class of one sequence is in no fold (None): held out, it could not be right.
+
+    Parameters
+    ----------
+    sequences, labels : sequences of str, (n,)
+    folds : int
+        At least 2.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than 2 folds, or more than sequences.
+
+    Examples
+    --------
+    >>> folds_of(["A", "C", "D", "C", "E"], ["x", "x", "x", "x", "y"], 3)
+    [1, 0, 2, 0, None]
+    """
+    first = dict(zip(reversed(sequences), reversed(labels), strict=True))
+    if not 2 <= folds <= len(first):
+        raise UsageError(f"--folds {folds}: give 2 or more, and no more than there are sequences ({len(first):,})")
+    members = Counter(first.values())
+    drawn = sorted((label, _draw(seed, sequence), sequence) for sequence, label in first.items() if members[label] > 1)
+    fold = {sequence: place % folds for place, (_, _, sequence) in enumerate(drawn)}
+    return [fold.get(sequence) for sequence in sequences]
+
+
 def labels_of(sequences: Sequence[str], labels: Sequence[str]) -> tuple[dict[str, str], set[str]]:
     """Return the first label of each distinct sequence, and the sequences that have several.
 

@@ -14,13 +14,14 @@ import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
 from esmcls import artifact
-from esmcls.artifact import Manifest, Model, load_model, read_manifest, save_model
+from esmcls.artifact import Model, load_model, read_manifest, save_model
 from esmcls.encoder import load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.features import Features
 from esmcls.files import sha256_file
 from esmcls.heads import Head, list_heads, load_head
 from esmcls.labels import Labels
+from esmcls.manifest import Manifest
 from esmcls.spec import EmbeddingSpec
 
 SEQUENCES = [letters(number) for number in range(60)]

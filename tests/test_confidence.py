@@ -43,12 +43,12 @@ def test_true_probabilities_are_those_of_the_classes_whatever_the_blocks(
 
 def test_the_threshold_is_set_on_some_families_and_measured_on_others() -> None:
     strangers, checks = rows(0.6, 0.7, 0.8, 0.9), rows(0.65, 0.85, 0.95, 0.55)
-    found = reject(Given(), rows(1.0, 0.9), strangers, checks, wanted=0.25)
+    found = reject(Given(), np.array([1.0, 0.9]), strangers, checks, wanted=0.25)
     assert found == Rejection(pytest.approx(0.8), 0.25, 0.5, 0.875, 4, 4)
 
 
 def test_without_families_to_check_on_nothing_is_claimed() -> None:
-    found = reject(Given(), rows(1.0), rows(0.6), rows(), wanted=0.0)
+    found = reject(Given(), np.array([1.0]), rows(0.6), rows(), wanted=0.0)
     assert (found.reached, found.auroc) == (None, None)
 
 

@@ -49,7 +49,7 @@ def test_every_encoder_stands_in_the_table_with_every_head(left: Demo, tiny: Pat
 
 
 def test_all_of_them_are_measured_on_the_same_proteins_with_intervals(left: Demo) -> None:
-    assert {row.evaluation.n for row in left.rows} == {6}
+    assert {row.n for row in left.rows} == {6}
     encoder, head, accuracy, interval, *_ = left.rows[0].cells()
     assert (encoder, head, accuracy, interval) == ("composition", "knn", "100.0", "100.0–100.0")
 
@@ -58,6 +58,11 @@ def test_the_workspace_is_left_with_the_encoder_of_the_demo_alone(left: Demo, ti
     workspace = Workspace.open(left.folder)
     assert [entry.spec.encoder for entry in workspace.caches] == [str(tiny)]
     assert [folder.name for folder in workspace.models()] == ["knn"] == [left.model]
+
+
+def test_a_report_of_the_comparison_is_left(left: Demo) -> None:
+    assert left.report == left.folder / "reports" / "compare" / "report.html"
+    assert "knn" in left.report.read_text(encoding="utf-8")
 
 
 def test_nothing_of_the_random_encoder_is_left(left: Demo) -> None:
@@ -80,7 +85,7 @@ def test_the_model_that_is_left_predicts(left: Demo) -> None:
 def test_a_demo_can_be_run_again_in_its_folder(left: Demo, tiny: Path) -> None:
     options = Options(left.folder.parent / "families.csv", str(tiny), baselines=(), random=False, heads=("knn",))
     again = run_demo(left.folder, options)
-    assert again.rows[0].evaluation == left.rows[-1].evaluation
+    assert again.rows[0].metrics == left.rows[-1].metrics
 
 
 def test_a_workspace_with_another_dataset_is_left_alone(tmp_path: Path, tiny: Path) -> None:

@@ -377,6 +377,19 @@ def test_a_setting_that_is_unknown_or_of_another_type_is_one_line(settings: dict
         ("homology", {"k": "0"}),
         ("homology", {"temperature": "inf"}),
         ("homology", {"k": "3", "vote": "top"}),
+        ("lightgbm", {"candidates": "0"}),
+        ("lightgbm", {"folds": "1"}),
+        ("lightgbm", {"shrinkage": "1.5"}),
+        ("lightgbm", {"l2": "-1"}),
+        ("lightgbm", {"lr": "nan"}),
+        ("lightgbm", {"temperature": "inf"}),
+        ("ensemble", {"members": "linear,,knn"}),
+        ("ensemble", {"candidates": "0"}),
+        ("ensemble", {"temperature": "inf"}),
+        ("ensemble", {"weights": "1,1"}),
+        ("ensemble", {"weights": "1,-1", "method": "average"}),
+        ("ensemble", {"weights": "0,0", "method": "average"}),
+        ("ensemble", {"weights": "one,1", "method": "stack"}),
     ],
 )
 def test_a_setting_out_of_its_range_is_named(head: str, settings: dict[str, str]) -> None:
@@ -413,10 +426,10 @@ def test_a_broken_plugin_is_an_error_that_names_it(
 
 
 def test_a_head_whose_extra_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "tests_needy_plugin.py").write_text("raise ModuleNotFoundError('no', name='lightgbm.sklearn')")
+    (tmp_path / "tests_needy_plugin.py").write_text("raise ModuleNotFoundError('no', name='pyhmmer.easel')")
     monkeypatch.syspath_prepend(tmp_path)
     plugin(monkeypatch, "tests_needy_plugin:Head")
-    with pytest.raises(MissingExtraError, match=r"pip install 'esmcls\[lightgbm\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'esmcls\[homology\]'"):
         load_head("own")
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 from toy_encoder import ToyEncoder
 
-from esmcls.artifact import Manifest, load_model, save_model
+from esmcls.artifact import load_model, save_model
 from esmcls.errors import CacheError, NonFiniteError, UsageError, WidthMismatchError
 from esmcls.features import Features
 from esmcls.heads import mlp
@@ -25,11 +25,12 @@ from esmcls.heads.linear import LinearHead
 from esmcls.heads.mlp import MLPConfig, MLPHead
 from esmcls.heads.network import Bags, Network
 from esmcls.labels import Labels
+from esmcls.manifest import Manifest
 from esmcls.spec import EmbeddingSpec
 from esmcls.training import History, run
 
 Array = npt.NDArray[np.float32]
-SMALL: dict[str, Any] = {"hidden": 16, "dropout": 0.0, "lr": 0.01, "batch": 32, "epochs": 25}
+SMALL: dict[str, Any] = {"loss": "ce", "hidden": 16, "dropout": 0.0, "lr": 0.01, "batch": 32, "epochs": 25}
 
 
 def xor(n: int, seed: int) -> tuple[Array, Labels]:
@@ -110,7 +111,15 @@ def test_every_schedule_learns_them(schedule: str) -> None:
 
 def test_without_hidden_layers_it_reaches_the_minimum_that_scikit_learn_finds() -> None:
     vectors, labels = overlapping(200)
-    knobs = {"depth": 0, "epochs": 300, "stop": 300, "batch": 200, "weight_decay": 0.0, "schedule": "linear"}
+    knobs = {
+        "whiten": False,
+        "depth": 0,
+        "epochs": 300,
+        "stop": 300,
+        "batch": 200,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+    }
     head = fit(vectors, labels, **knobs, lr=0.05, temperature=1.0)
     rows = (vectors - vectors.mean(0)) / vectors.std(0)
     oracle = LogisticRegression(C=1e6, max_iter=5000).fit(rows, labels.codes)
@@ -119,12 +128,12 @@ def test_without_hidden_layers_it_reaches_the_minimum_that_scikit_learn_finds() 
 
 def test_probabilities_are_what_the_saved_numbers_say(tmp_path: Path) -> None:
     vectors, labels = overlapping()
-    head = fit(vectors, labels, epochs=2, temperature=1.0)
+    head = fit(vectors, labels, epochs=2, temperature=1.0, whiten=False)
     head.save(tmp_path)
     state = load_file(tmp_path / "mlp.safetensors")
     np.testing.assert_allclose(state["mean"], vectors.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(state["deviation"], vectors.std(0), rtol=1e-5)
-    rows = (vectors - state["mean"]) / state["deviation"]
+    np.testing.assert_allclose(state["scale"], vectors.std(0), rtol=1e-5)
+    rows = (vectors - state["mean"]) / state["scale"]
     inner = np.maximum(rows @ state["hidden.0.0.weight"].T + state["hidden.0.0.bias"], 0)  # (120, 16)
     logits = torch.from_numpy(inner @ state["out.weight"].T + state["out.bias"])
     np.testing.assert_allclose(head.predict_proba(Features.from_arrays(vectors)), logits.softmax(1), atol=1e-6)
@@ -166,7 +175,7 @@ def test_batch_norm_takes_a_last_batch_of_a_single_row_and_a_single_row_alone() 
 
 def test_noise_has_the_deviation_asked_for_in_units_of_the_standardised_vectors() -> None:
     network = Network.drawn(4, 4, MLPConfig(depth=0, noise=0.25), seed=0).requires_grad_(False)
-    network.deviation.copy_(torch.tensor([1.0, 10.0, 100.0, 1000.0]))
+    network.scale.copy_(torch.tensor([1.0, 10.0, 100.0, 1000.0]))
     network.out.weight.copy_(torch.eye(4))
     network.out.bias.zero_()
     block, counts = torch.full((5000, 4), 3.0), torch.ones(5000, dtype=torch.int64)
@@ -338,7 +347,7 @@ def begun(folder: Path | None = None, stop: int | None = None, resume: bool = Fa
     head = MLPHead(MLPConfig(**knobs))
     head.classes = labels.classes
     bags = head._bags(x, 3)
-    head._draw(bags, 1)
+    head._draw(bags, labels, 1)
     task = head._task(bags, labels, 1)
     task.measure = lambda: f1_of(head._logits(bags), labels)
     plan = replace(head.config.plan(task.sampler.steps_an_epoch, 1), validate_every=2, checkpoint_every=3)

@@ -49,7 +49,7 @@ class Toy:
     def __init__(self, head: Any = None, limit: int = 1000) -> None:
         self.head, self.limit = head or Counting(), limit
         self.embedded: list[list[str]] = []
-        self.manifest = SimpleNamespace(spec=SimpleNamespace(encoder="toy"))
+        self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
         self.confidence = Confidence()
 
     def features(self, sequences: Sequence[str]) -> Features:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 GROUP = "esmcls.heads"
-EXTRAS = {"lightgbm": "lightgbm", "pyhmmer": "homology"}
+EXTRAS = {"pyhmmer": "homology"}
 """Optional package that a built-in head imports: the extra it comes with."""
 
 Log = Callable[[dict[str, float]], None]

@@ -31,6 +31,8 @@ TEMPERATURES = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 """What is chosen from on validation."""
 TEMPERATURE = 20.0
 """Where there is nothing to choose on."""
+SEARCHES = 3
+"""Searches whose hits are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
 BLOCK = 256
 """Rows whose probabilities are computed at a time."""
 
@@ -110,7 +112,7 @@ class HomologyHead:
         self.classes: tuple[str, ...] = ()
         self.scores: dict[str, float] = {}
         self._engine: Engine | None = None
-        self._last: tuple[list[str], Hits] | None = None
+        self._searched: list[tuple[list[str], Hits]] = []
 
     def fit(
         self,
@@ -135,7 +137,7 @@ class HomologyHead:
         self._start(open_engine(self.chosen.engine))
         self.classes, self.ids, self.targets = labels.classes, list(x.ids), _sequences(x)
         self.codes, self.priors = labels.codes, priors_of(labels.codes, labels.n_classes)
-        self._last = None
+        self._searched = []
         if self.chosen.k is None or self.chosen.temperature is None:  # nothing was chosen yet
             self._settle(self._voters()[0], self.config.temperature or TEMPERATURE)
         return self
@@ -190,13 +192,15 @@ class HomologyHead:
             yield rows, Tally.of(np.where(found >= 0, self.codes[found], -1), hits.bits[rows, :k])
 
     def _hits(self, x: Features, best: int) -> Hits:
-        """Return at least the best hits of sequences; those of the last search are not searched for again."""
+        """Return at least the best hits of sequences; those of the last few searches are not searched for again."""
         queries = _sequences(x)
-        if self._last is None or self._last[0] != queries or self._last[1].rows.shape[1] < best:
-            limits = Limits(self.chosen.sensitivity, self.chosen.evalue, self.chosen.max_hits)
-            hits = search(self._open(), queries, self.targets, limits, best, torch.get_num_threads())
-            self._last = queries, hits
-        return self._last[1]
+        for known, hits in self._searched:
+            if known == queries and hits.rows.shape[1] >= best:
+                return hits
+        limits = Limits(self.chosen.sensitivity, self.chosen.evalue, self.chosen.max_hits)
+        hits = search(self._open(), queries, self.targets, limits, best, torch.get_num_threads())
+        self._searched = [(queries, hits), *self._searched[: SEARCHES - 1]]
+        return hits
 
     def _open(self) -> Engine:
         """Return the engine that the head was fitted with, found when it is first needed."""

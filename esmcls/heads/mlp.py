@@ -1,4 +1,4 @@
-"""The MLP head: hidden layers on standardised rows, or on a protein's chunks that attention weighs."""
+"""The MLP head: hidden layers on whitened rows, or on a protein's chunks that attention weighs."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from esmcls.labels import Labels
 from esmcls.losses import Balanced, LossName, Shuffled, Weighting, class_weights, make_loss
 from esmcls.training import Plan, run
 from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.whitening import WithinClass
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 Held = tuple[Bags, Labels]
 
 _RANGES = {
+    "shrinkage": (0, 1),
     "hidden": (1, 1e6),
     "depth": (0, 100),
     "dropout": (0, 0.999),
@@ -67,6 +69,11 @@ class MLPConfig:
 
     Parameters
     ----------
+    whiten : bool
+        Whiten the vectors by their within-class covariance and bring them to one length; else standardise the columns,
+        as with attention, where the chunks of a protein are to differ.
+    shrinkage : float
+        Of that covariance towards a multiple of the identity, 0 to 1.
     hidden, depth : int
         Width and number of the hidden layers; without any it is logistic regression.
     norm : {"none", "layer", "batch"}
@@ -109,13 +116,15 @@ class MLPConfig:
         The pooled vectors to take, where attention is not asked for.
     """
 
+    whiten: bool = True
+    shrinkage: float = 0.01
     hidden: int = 512
     depth: int = 1
     norm: Literal["none", "layer", "batch"] = "none"
-    dropout: float = 0.5
+    dropout: float = 0.2
     noise: float = 0.0
     attention: bool = False
-    loss: LossName = "ce"
+    loss: LossName = "logit-adjusted"
     gamma: float = 2.0
     tau: float = 1.0
     class_weights: Weighting = "none"
@@ -212,7 +221,7 @@ class MLPHead:
     def _fit(self, bags: Bags, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; choose on the held rows when to stop."""
         self.classes = labels.classes
-        self._draw(bags, seed)
+        self._draw(bags, labels, seed)
         task = self._task(bags, labels, seed)
         if log is not None and self.chosen.weight_cap:
             log({"classes": len(self.classes), "capped": self.capped})
@@ -232,12 +241,17 @@ class MLPHead:
                 chosen = choose_temperature(lambda: self._logits(held[0]), held[1])
                 self.chosen = replace(self.chosen, temperature=chosen)
 
-    def _draw(self, bags: Bags, seed: int) -> None:
-        """Make the network, with the mean and deviation of the rows to fit on."""
+    def _draw(self, bags: Bags, labels: Labels, seed: int) -> None:
+        """Make the network, with the mean and deviation, or the whitening, of the rows to fit on."""
         network = Network.drawn(bags.vectors.shape[1], len(self.classes), self.config, seed)
-        scaling = Scaling.of(bags.vectors)
-        network.mean.copy_(scaling.mean)
-        network.deviation.copy_(scaling.deviation)
+        if self.config.whiten and not self.config.attention:
+            whitening = WithinClass.of(bags.vectors, labels.codes, labels.n_classes)(self.config.shrinkage)
+            network.mean.copy_(whitening.mean)
+            network.scale.copy_(whitening.matrix)
+        else:
+            scaling = Scaling.of(bags.vectors)
+            network.mean.copy_(scaling.mean)
+            network.scale.copy_(scaling.deviation)
         self.network = network.to(self.device)
 
     def _task(self, bags: Bags, labels: Labels, seed: int) -> Descent:
@@ -303,7 +317,7 @@ class MLPHead:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write `mlp.safetensors`: the state of the network, with mean and deviation of the training rows."""
+        """Write `mlp.safetensors`: the state of the network, with mean and whitening of the training rows."""
         state = self.network.state_dict()
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "mlp.safetensors")
 

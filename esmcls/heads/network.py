@@ -8,6 +8,7 @@ A protein is one vector or, with attention, the vectors of its encoder inputs (c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -88,18 +89,23 @@ class Layout(Protocol):
     def noise(self) -> float: ...
     @property
     def attention(self) -> bool: ...
+    @property
+    def whiten(self) -> bool: ...
 
 
 class Network(nn.Module):
-    """From packed float32 vectors to logits; mean and deviation of the training rows are part of its state."""
+    """From packed float32 vectors to logits.
+
+    The training rows' mean, and their deviation or whitening matrix, are part of its state.
+    """
 
     mean: Tensor
-    deviation: Tensor
+    scale: Tensor
 
     def __init__(self, width: int, n_classes: int, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("deviation", torch.ones(width))
+        self.register_buffer("scale", torch.eye(width) if layout.whiten and not layout.attention else torch.ones(width))
         self.noise = layout.noise
         self.pool = Attention(width) if layout.attention else None
         widths = [width] + [layout.hidden] * layout.depth
@@ -133,8 +139,10 @@ class Network(nn.Module):
         return logits
 
     def standardised(self, block: Tensor) -> Tensor:
-        """Return the vectors less the mean, in deviations."""
-        return (block - self.mean) / self.deviation
+        """Return the vectors whitened, of one length and mean square 1; else less the mean, in deviations."""
+        if self.scale.dim() == 1:
+            return (block - self.mean) / self.scale
+        return F.normalize((block - self.mean) @ self.scale, eps=1e-9) * math.sqrt(block.shape[1])
 
 
 class Attention(nn.Module):

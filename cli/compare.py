@@ -1,0 +1,71 @@
+"""`esmcls compare`: every head on the same split, and a report of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esmcls_cli.options import PATH, SHARE, common, note, progress, set_aside_options
+
+
+@click.command("compare")
+@click.option("--heads", metavar="A,B", help="Heads to compare; `esmcls heads` lists them.  [default: all]")
+@click.option("--encoders", metavar="A,B", help="Encoders, embedded now if need be.  [default: that of the last cache]")
+@click.option("--folds", type=click.IntRange(2), help="Cross-validate on train and validation; test is not read.")
+@set_aside_options
+@click.option("--coverage", type=SHARE, default=0.95, show_default=True, help="Of sets, with --calibration.")
+@click.option("--refit/--no-refit", default=None, help="As in `esmcls fit`.")
+@click.option("--baselines/--no-baselines", default=True, help="With k-mers and the majority class beside.")
+@click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
+@click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
+@common(device=True, seed=True)
+def command(
+    workspace: Path,
+    heads: str | None,
+    encoders: str | None,
+    folds: int | None,
+    hold_out_families: float,
+    calibration: float,
+    false_acceptance: float,
+    coverage: float,
+    refit: bool | None,
+    baselines: bool,
+    settings: tuple[tuple[str, str, str], ...],
+    names: Path | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Fit every head on the same split, measure all on the test part, and write a report.
+
+    Leaves the models in models/ and reports/compare/ with report.html, tables and figures. An interrupted comparison
+    goes on where it stopped; what is fitted with the same options already is not fitted again.
+    """
+    from esmcls.contest import compare
+    from esmcls.lineup import Terms
+    from esmcls.report import lines, read_names, write_report
+    from esmcls.setaside import Shares
+    from esmcls.workspace import Workspace
+
+    knobs: dict[str, dict[str, Any]] = defaultdict(dict)
+    for head, name, value in settings:
+        knobs[head][name] = value
+    terms = Terms(
+        heads=tuple((heads or "").split(",")) if heads else (),
+        encoders=tuple(encoders.split(",")) if encoders else (),
+        settings=dict(knobs),
+        shares=Shares(hold_out_families, calibration, false_acceptance),
+        coverage=coverage,
+        folds=folds or 0,
+        refit=refit,
+        baselines=baselines,
+        seed=seed,
+    )
+    known = read_names(names) if names is not None else {}
+    place = Workspace.open(workspace)
+    found = compare(place, terms, device=device, say=note, progress=progress)
+    page = write_report(place.reports / "compare", found.report | {"family_names": known}, found.timing)
+    click.echo("\n".join(lines(found.report, found.timing)))
+    note(f"written: {page}", "next: esmcls predict FASTA, with the model that validation chose")

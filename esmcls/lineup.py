@@ -1,0 +1,140 @@
+"""Who takes part in a comparison: heads on the caches of encoders, on the split or on each fold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from esmcls.cache import EmbeddingCache
+from esmcls.dataset import Dataset
+from esmcls.errors import EsmclsError, UsageError
+from esmcls.heads import list_heads, load_head, reads_vectors
+from esmcls.intake import Intake
+from esmcls.jobs import Progress, Recipe, embed_in_workspace
+from esmcls.setaside import NOTHING, Shares
+from esmcls.split import folds_of, stratified
+from esmcls.workspace import CacheEntry, Workspace
+
+ENSEMBLE: Final = "ensemble"
+BASELINE: Final = "kmer"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is compared, and how.
+
+    Parameters
+    ----------
+    heads : tuple of str
+        Empty for all that are registered.
+    encoders : tuple of str
+        Each as it was embedded with, or what `load_encoder` takes; empty for that of the cache used last.
+    settings : dict
+        Head -> knob -> value.
+    shares : Shares
+        What to set aside.
+    coverage : float
+        Of sets, where calibration rows are set aside.
+    folds : int
+        Of a cross-validation on the train and validation parts; 0 to measure on the test part.
+    refit : bool, optional
+        As in `fit_head`.
+    baselines : bool
+        Whether `kmer` and the majority class stand beside.
+    seed : int
+    """
+
+    heads: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shares: Shares = NOTHING
+    coverage: float = 0.95
+    folds: int = 0
+    refit: bool | None = None
+    baselines: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One model to be: a head on the vectors of a cache."""
+
+    name: str
+    head: str
+    cache: CacheEntry
+    baseline: bool = False
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name; none for a head that reads sequences."""
+        return short_name(self.cache.spec.encoder) if reads_vectors(load_head(self.head)) else ""
+
+
+def short_name(encoder: str) -> str:
+    return Path(encoder).name.removesuffix(".safetensors").removesuffix(".pt")
+
+
+def find_caches(
+    workspace: Workspace, terms: Terms, device: str, say: Say, progress: Progress | None
+) -> tuple[list[CacheEntry], CacheEntry | None]:
+    """Return the cache of each encoder and the baseline's, unless it is one of them; what is missing is embedded."""
+    wanted, found = terms.encoders or (workspace.latest_cache().spec.encoder,), list[CacheEntry]()
+    more = (BASELINE,) if terms.baselines and BASELINE not in wanted else ()
+    for name in (*wanted, *more):
+        entry = _found(workspace, name)
+        if entry is None or EmbeddingCache.open(entry.folder).missing(workspace.dataset.sequences):
+            say(f"embedding with {name}")
+            recipe = Recipe(name) if entry is None else Recipe(entry.spec.encoder, entry.spec.layers, entry.spec.long)
+            embed_in_workspace(workspace, Intake(workspace.dataset), recipe, device=device, progress=progress)
+            entry = workspace.caches[-1]
+        found.append(entry)
+    workspace.cache_for(found[0].spec)  # a baseline is not to become what `fit` takes by default
+    return found[: len(wanted)], found[-1] if more else None
+
+
+def _found(workspace: Workspace, name: str) -> CacheEntry | None:
+    fitting = [entry for entry in workspace.caches if name in (entry.spec.encoder, short_name(entry.spec.encoder))]
+    return fitting[-1] if fitting else None
+
+
+def plan_models(
+    terms: Terms, caches: Sequence[CacheEntry], baseline: CacheEntry | None
+) -> tuple[list[Plan], list[dict[str, str]]]:
+    """Say which models there are to be; heads that cannot be loaded are told with the reason."""
+    plans, not_run, alone = list[Plan](), list[dict[str, str]](), set[str]()
+    for number, entry in enumerate(caches):
+        for head in [name for name in terms.heads or list_heads() if name != ENSEMBLE]:
+            name = head if not number else f"{head}-{short_name(entry.spec.encoder)}"
+            try:
+                if reads_vectors(load_head(head)) or head not in alone:
+                    plans.append(Plan(name, head, entry))
+                alone.add(head)
+            except UsageError:
+                raise  # a name that nothing has is a slip of the user's, not a head that cannot run here
+            except EsmclsError as error:
+                not_run.append({"name": name, "reason": str(error)})
+    if baseline is not None:
+        plans.append(Plan(f"linear-{BASELINE}", "linear", baseline, True))
+    return plans, not_run
+
+
+def variants(dataset: Dataset, terms: Terms) -> Iterator[tuple[int | None, Dataset]]:
+    """Give the data set, or one for each fold: that fold as its test part, a tenth of the others as validation."""
+    if not terms.folds:
+        yield None, dataset
+        return
+    rows = [row for row, part in enumerate(dataset.parts) if part != "test"]
+    whole = dataset.take(rows)
+    fold = folds_of(whole.sequences, whole.labels, terms.folds, terms.seed)
+    for number in range(terms.folds):
+        rest = [row for row, one in enumerate(fold) if one != number]
+        train = whole.take(rest)
+        drawn = stratified(train.sequences, train.labels, (0.9, 0.1, 0.0), terms.seed)
+        parts = ["test"] * len(whole)
+        for row, part in zip(rest, drawn, strict=True):
+            parts[row] = part
+        yield number, replace(whole, parts=parts)

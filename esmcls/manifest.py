@@ -1,0 +1,99 @@
+"""The manifest of a model folder: what the model is, what it was fitted on, and what it reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import esmcls
+from esmcls.spec import EmbeddingSpec
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers of a model depend on."""
+    import torch
+
+    return {
+        "esmcls": esmcls.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is and where it is from.
+
+    Parameters
+    ----------
+    head : str
+        Registered name.
+    config : dict
+        Every knob, with what was chosen on validation.
+    classes : tuple of str
+    class_counts : tuple of int
+        Training members of each class.
+    spec : EmbeddingSpec
+        Of the vectors; the encoder's digest is in it.
+    pooling : str
+    dataset_digest, split_digest : str
+    seed : int
+    validation : dict
+        accuracy and macro_f1 on rows that were not fitted on, and n, their number.
+    n_train : int
+    setup : dict
+        What was set aside (hold_out_families, calibration, false_acceptance: shares), whether validation rows were
+        fitted on in the end (refit).
+    versions : dict
+    files : dict
+        sha256 of each file of the folder; filled in by `save_model`.
+    others : tuple of EmbeddingSpec
+        Of an ensemble across encoders: what members read besides `spec`.
+    """
+
+    head: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    spec: EmbeddingSpec
+    pooling: str
+    dataset_digest: str
+    split_digest: str
+    seed: int
+    validation: dict[str, float]
+    n_train: int
+    setup: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=versions)
+    files: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+    others: tuple[EmbeddingSpec, ...] = ()
+
+    @property
+    def specs(self) -> tuple[EmbeddingSpec, ...]:
+        """All specs that vectors are needed of."""
+        return (self.spec, *self.others)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what manifest.json holds."""
+        flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return flat | {
+            "spec": self.spec.to_json(),
+            "classes": list(self.classes),
+            "class_counts": list(self.class_counts),
+            "others": [spec.to_json() for spec in self.others],
+        }
+
+    @classmethod
+    def from_json(cls, flat: dict[str, Any]) -> Manifest:
+        """Read what `to_json` gave; keys that are missing or unknown raise TypeError or KeyError."""
+        tuples = {name: tuple(flat[name]) for name in ("classes", "class_counts")}
+        others = tuple(EmbeddingSpec.from_json(spec) for spec in flat.get("others", []))  # none in older models
+        return cls(**flat | tuples | {"spec": EmbeddingSpec.from_json(flat["spec"]), "others": others})

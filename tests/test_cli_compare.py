@@ -1,0 +1,123 @@
+"""`esmcls compare`, ensembles, sets and rejection as a user meets them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from command import done, run
+from relatives import relatives
+
+FAMILIES = 8
+PARTS = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight families of 20, embedded by composition, and a FASTA file of three that nobody has labelled."""
+    folder = tmp_path_factory.mktemp("compare")
+    codes = [family for family in range(FAMILIES) for _ in range(20)]
+    rows = zip(relatives(codes, 0, mutated=0.5), codes, PARTS * FAMILIES, strict=True)
+    lines = [f"p{n},{sequence},PF{code},{part}" for n, (sequence, code, part) in enumerate(rows)]
+    (folder / "families.csv").write_text("id,sequence,label,split\n" + "\n".join(lines) + "\n")
+    new = relatives([0, 1, 2], 5, mutated=0.5)
+    (folder / "new.fasta").write_text("".join(f">new{n}\n{sequence}\n" for n, sequence in enumerate(new)))
+    done("embed", folder / "families.csv", "--encoder", "composition", "-w", folder / "w")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compared(home: Path) -> str:
+    return done("compare", "--heads", "linear,knn,ensemble", "-w", home / "w").out
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
+
+
+def test_a_comparison_prints_a_table_and_leaves_a_report_and_the_models(home: Path, compared: str) -> None:
+    for name in ("linear", "knn", "ensemble", "linear-kmer", "majority"):
+        assert name in compared
+    report = home / "w" / "reports" / "compare"
+    told = json.loads((report / "report.json").read_text())
+    assert [row["name"] for row in told["rows"]][-1] == "majority"
+    assert (report / "report.html").read_text().count("<svg") >= 5
+    assert {path.name for path in (home / "w" / "models").iterdir()} >= {"linear", "knn", "ensemble"}
+
+
+def test_the_same_comparison_again_fits_nothing_and_writes_the_same_bytes(home: Path, compared: str) -> None:
+    report = home / "w" / "reports" / "compare"
+    before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    again = done("compare", "--heads", "linear,knn,ensemble", "-w", home / "w")
+    assert again.out == compared
+    assert "fitting" not in again.err
+    assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
+
+
+def test_names_of_families_stand_beside_their_accessions(home: Path, compared: str, tmp_path: Path) -> None:
+    names = tmp_path / "names.tsv"
+    names.write_text("".join(f"PF{n}\tprotein of kind {n}\n" for n in range(FAMILIES)))
+    done("compare", "--heads", "linear,knn,ensemble", "--no-baselines", "--names", names, "-w", home / "w")
+    assert "protein of kind" in (home / "w" / "reports" / "compare" / "report.html").read_text()
+
+
+def test_a_table_of_names_without_a_second_column_is_named_by_its_line(home: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.tsv"
+    names.write_text("PF0\tone\nPF1\n")
+    ran = run("compare", "--heads", "knn", "--names", names, "-w", home / "w")
+    assert ran.code == 1
+    assert f"{names}:2: record 'PF1': no second column; give the class and its name, tab-separated" in ran.err
+
+
+def test_a_careful_model_tells_sets_and_whom_it_does_not_know(home: Path) -> None:
+    options = ("--calibration", "25%", "--hold-out-families", "0.5", "--false-acceptance", "20%")
+    told = done("fit", "--head", "knn", "--name", "careful", *options, "-w", home / "w").out.splitlines()
+    assert told[1].startswith("12 calibration rows; sets of 95 % from one half of them hold ")
+    assert told[2] == "32 proteins of unknown families: 20 % may be accepted"
+    assert told[3].startswith("32 of others: ")
+    rows = table(done("predict", home / "new.fasta", "--model", "careful", "--coverage", ".8", "-w", home / "w").out)
+    assert {row["status"] for row in rows} <= {"accepted", "rejected"}
+    assert all(row["label"] in row["set"].split("|") for row in rows)
+    told = done("evaluate", "--model", "careful", "-w", home / "w").out.splitlines()
+    assert told[1] == "16 proteins of 4 classes"
+    assert told[-2].startswith("8 proteins of families held out: ")
+    assert told[-1].startswith("16 proteins of known families: ")
+    metrics = json.loads((home / "w" / "reports" / "evaluate" / "careful" / "metrics.json").read_text())
+    assert metrics["strangers"]["unknown"] == 8
+
+
+def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path) -> None:
+    for name, seed in (("one", "1"), ("two", "2")):
+        done("fit", "--head", "linear", "--name", name, "--seed", seed, "-w", home / "w")
+    told = done(
+        *("fit", "--head", "ensemble", "--of", "one", "--of", "two", "--of", "knn", "--name", "three"),
+        *("-w", home / "w"),
+    )
+    assert f"{home / 'w' / 'models' / 'three'}: ensemble, 8 classes, 96 sequences" in told.out
+    rows = table(done("predict", home / "new.fasta", "--model", "three", "-w", home / "w").out)
+    assert [row["id"] for row in rows] == ["new0", "new1", "new2"]
+    assert {row["label"] for row in rows} <= {f"PF{n}" for n in range(FAMILIES)}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("fit", "--of", "knn", "--of", "linear"), 2, "--of is for --head ensemble, not for linear"),
+        (("fit", "--head", "ensemble", "--of", "knn"), 2, "an ensemble takes two models or more; name each with --of"),
+        (("fit", "--head", "ensemble", "--of", "kn", "--of", "knn"), 2, "unknown model 'kn'; did you mean 'knn'"),
+        (("fit", "--calibration", "many"), 2, "'many' is no share; give one such as 10% or 0.1"),
+        (("fit", "--hold-out-families", "70%"), 2, "--hold-out-families 70%: give a share from 0% to 50%"),
+        (("compare", "--heads", "kn"), 2, "unknown head 'kn'; did you mean 'knn'"),
+        (("compare", "--heads", "knn", "--folds", "1"), 2, "invalid value for '--folds': 1 is not in the range x>=2"),
+        (("predict", "new.fasta", "--model", "knn", "--coverage", ".9"), 2, "fit it with --calibration 10%"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    home: Path, compared: str, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(home)
+    ran = run(*args, "-w", "w")
+    assert message in ran.err
+    assert ran.code == code
