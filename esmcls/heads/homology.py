@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 VOTERS = (1, 3, 5, 10, 20)
-TEMPERATURES = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+TEMPERATURES = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+DEPTH = 20
+"""Hits whose classes are ranked below those that the k best vote for, by their bits."""
 """What is chosen from on validation."""
 TEMPERATURE = 20.0
 """Where there is nothing to choose on."""
@@ -62,6 +64,7 @@ class HomologyConfig:
         Hits that vote; 1 with "top".
     temperature : float, optional
         In bits: a class of b bits weighs exp(b / temperature), all classes without a hit together as one of 0 bits.
+        Classes of the twenty best hits that have no vote weigh by their best hit.
     """
 
     engine: Literal["auto", "mmseqs", "phmmer"] = "auto"
@@ -157,7 +160,7 @@ class HomologyHead:
         All votes are counted on one search. A temperature moves no class past another: the log loss decides on it.
         """
         ks = self._voters()
-        hits = self._hits(x, max(ks))
+        hits = self._hits(x, max(*ks, DEPTH))
         for k in ks if len(x) else ():
             temperature, loss, best = self._weighed(hits, k, labels.codes)
             scores = score(labels, best)
@@ -185,11 +188,12 @@ class HomologyHead:
         return temperature, losses[temperature], np.concatenate(best)
 
     def _tallies(self, hits: Hits, k: int) -> Iterator[tuple[slice, Tally]]:
-        """Give slices of rows with the classes that their k best hits speak for."""
+        """Give slices of rows with the classes that their k best hits vote for, and those of some hits beyond."""
+        depth = max(k, DEPTH)
         for start in range(0, len(hits), BLOCK):
             rows = slice(start, start + BLOCK)
-            found = hits.rows[rows, :k]
-            yield rows, Tally.of(np.where(found >= 0, self.codes[found], -1), hits.bits[rows, :k])
+            found = hits.rows[rows, :depth]
+            yield rows, Tally.of(np.where(found >= 0, self.codes[found], -1), hits.bits[rows, :depth], k)
 
     def _hits(self, x: Features, best: int) -> Hits:
         """Return at least the best hits of sequences; those of the last few searches are not searched for again."""
@@ -218,7 +222,7 @@ class HomologyHead:
 
     def _votes(self, x: Features) -> Iterator[tuple[slice, Votes]]:
         k, temperature = self.chosen.k or 1, self.chosen.temperature or TEMPERATURE
-        for rows, tally in self._tallies(self._hits(x, k), k):
+        for rows, tally in self._tallies(self._hits(x, max(k, DEPTH)), k):
             yield rows, tally.weigh(self.priors, temperature)
 
     def predict_proba(self, x: Features) -> Probabilities:
@@ -246,12 +250,12 @@ class HomologyHead:
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the bits of the best hit, (n,); 0 without one."""
-        hits = self._hits(x, self.chosen.k or 1)
+        hits = self._hits(x, DEPTH)
         return np.where(hits.rows[:, 0] >= 0, hits.bits[:, 0], 0.0).astype(np.float64)
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
-        hits = self._hits(x, self.chosen.k or 1)
+        hits = self._hits(x, DEPTH)
         rows = hits.rows[:, 0].tolist()
         return hits.evalues[:, 0], [self.ids[row] if row >= 0 else None for row in rows]
 

@@ -39,17 +39,27 @@ class Tally:
     bits: Numbers
 
     @classmethod
-    def of(cls, codes: Indices, bits: Numbers) -> Tally:
+    def of(cls, codes: Indices, bits: Numbers, voters: int | None = None) -> Tally:
         """Add up the bit scores of hits, (n, k), best first; a place without a hit holds -1 and 0.
+
+        Of `voters`, only so many best hits are added up; a class among later hits alone has the bits of its best one,
+        and never more than any that voted.
 
         Examples
         --------
-        >>> tally = Tally.of(np.array([[4, 7, 7, -1]]), np.array([[50.0, 40.0, 30.0, 0.0]]))
+        >>> codes, bits = np.array([[4, 7, 7, -1]]), np.array([[50.0, 40.0, 30.0, 0.0]])
+        >>> tally = Tally.of(codes, bits)
         >>> tally.codes.tolist(), tally.bits.tolist()
         ([[7, 4, -1, -1]], [[70.0, 50.0, 0.0, 0.0]])
+        >>> tally = Tally.of(codes, bits, voters=1)
+        >>> tally.codes.tolist(), tally.bits.tolist()
+        ([[4, 7, -1, -1]], [[50.0, 40.0, 0.0, 0.0]])
         """
+        k = codes.shape[1] if voters is None else min(voters, codes.shape[1])
         same = codes[:, :, None] == codes[:, None, :]  # (n, k, k)
-        sums = np.maximum((bits[:, None, :] * same).sum(2), 0)
+        sums = np.maximum((bits[:, None, :k] * same[:, :, :k]).sum(2), 0)
+        later = ~same[:, :, :k].any(2)
+        sums = np.where(later, np.clip(bits, 0, np.maximum(bits[:, k - 1 : k], 0)), sums)
         first = (same.argmax(2) == np.arange(codes.shape[1])) & (codes >= 0)  # the best hit of its class
         order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
         codes, sums = np.where(first, codes, -1), np.where(first, sums, 0.0)
