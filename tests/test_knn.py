@@ -14,6 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from esmcls import whitening
 from esmcls.features import Features
 from esmcls.heads import knn, search
+from esmcls.heads.bounds import has_int8_units
 from esmcls.heads.knn import KNNConfig, KNNHead
 from esmcls.heads.search import Search
 from esmcls.heads.votes import Tally
@@ -194,36 +195,91 @@ def test_choices_are_the_best_on_validation_and_what_is_set_stays() -> None:
 
 # search
 
+WAYS = {"bounds": {"FEW": -1}, "crowded": {"FEW": -1, "MOST": 0}, "float32": {"FEW": 10**9}}
+"""The ways that matrix products may take: by bounds, by bounds that leave too many rows, without bounds."""
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    take(request.param, monkeypatch)
+    return str(request.param)
+
+
+def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MOST": 1024, **WAYS[way]}.items():
+        monkeypatch.setattr(search, name, value)
+    if not has_int8_units():
+        monkeypatch.setattr(search, "has_int8_units", lambda: True)
+        monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.double() @ b.double()).to(torch.int32))
+
+
+def indexed(base: torch.Tensor, metric: Any, engine: Any = "torch") -> Search:
+    index = Search.empty(base.shape[1], metric, engine)
+    index.add(base)
+    return index
+
+
+def drawn(n: int, width: int, metric: str = "cosine", seed: int = 0) -> torch.Tensor:
+    rows = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32))
+    return rows / rows.norm(dim=1, keepdim=True) if metric == "cosine" else rows
+
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-@pytest.mark.parametrize("rows", [1, 5, 3000])
-def test_matrix_products_find_what_faiss_finds(monkeypatch: pytest.MonkeyPatch, metric: Any, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "k"), [(1, 10), (5, 10), (3000, 10), (3000, 700)])
+def test_matrix_products_find_what_faiss_finds(
+    monkeypatch: pytest.MonkeyPatch, way: str, metric: Any, rows: int, k: int
+) -> None:
     monkeypatch.setattr(search, "ROWS", 700)
     monkeypatch.setattr(search, "QUERIES", 33)
-    rng = np.random.default_rng(0)
-    base, queries = (torch.from_numpy(rng.normal(size=(n, 24)).astype(np.float32)) for n in (rows, 100))
-    if metric == "cosine":
-        base, queries = (part / part.norm(dim=1, keepdim=True) for part in (base, queries))
-    found = {}
-    for engine in ("faiss", "torch"):
-        index = Search.empty(24, metric, engine)
-        index.add(base)
-        found[engine] = index(queries, 10)
-    np.testing.assert_allclose(found["torch"][0], found["faiss"][0], atol=2e-5)
-    np.testing.assert_array_equal(found["torch"][1], found["faiss"][1])
+    base, queries = drawn(rows, 24, metric), drawn(100, 24, metric, seed=1)
+    ours, theirs = (indexed(base, metric, engine)(queries, k) for engine in ("torch", "faiss"))
+    np.testing.assert_allclose(ours[0], theirs[0], atol=2e-5)
+    np.testing.assert_array_equal(ours[1][:, :10], theirs[1][:, :10])  # beyond, float32 may swap two of equal scores
 
 
-def test_rows_that_bfloat16_cannot_tell_apart_are_still_found_exactly() -> None:
-    """More near-ties than candidates: the proof fails and the search is repeated in float32."""
-    rng = np.random.default_rng(0)
-    base = torch.ones(500, 8) + torch.from_numpy(rng.normal(size=(500, 8)).astype(np.float32)) * 1e-4
+def test_rows_that_eight_bits_cannot_tell_apart_are_still_found_exactly(way: str) -> None:
+    base = torch.ones(500, 8) + drawn(500, 8) * 1e-4
     base = base / base.norm(dim=1, keepdim=True)
-    index = Search.empty(8, "cosine", "torch")
-    index.add(base)
-    scores, rows = index(base[:50], 1)
+    scores, rows = indexed(base, "cosine")(base[:50], 1)
     exact = (base.double() @ base[:50].double().T).max(0).values.numpy()
     np.testing.assert_allclose(scores[:, 0], exact, atol=3e-7)
     np.testing.assert_allclose((base[rows[:, 0]].double() * base[:50].double()).sum(1), exact, atol=1.2e-7)
+
+
+def test_of_equal_rows_the_lowest_are_the_nearest(way: str) -> None:
+    base = drawn(20, 8).repeat(100, 1)  # row r equals r + 20
+    _, rows = indexed(base, "cosine")(base[:20], 3)
+    np.testing.assert_array_equal(rows, np.arange(20)[:, None] + [0, 20, 40])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_query_is_answered_to_the_bit_alone_as_among_others_and_in_every_way(
+    monkeypatch: pytest.MonkeyPatch, metric: Any
+) -> None:
+    base, queries = drawn(2000, 24, metric), drawn(40, 24, metric, seed=1)
+    answers = []
+    for name in WAYS:
+        take(name, monkeypatch)
+        index = indexed(base, metric)
+        alone = [index(queries[row : row + 1], 7) for row in range(40)]
+        answers += [index(queries, 7), tuple(np.concatenate(part) for part in zip(*alone, strict=True))]
+    for scores, rows in answers[1:]:
+        np.testing.assert_array_equal(scores, answers[0][0])
+        np.testing.assert_array_equal(rows, answers[0][1])
+
+
+def test_bounds_are_made_once_there_are_queries_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("bounds", monkeypatch)
+    monkeypatch.setattr(search, "FEW", 5)
+    index = indexed(drawn(200, 8), "cosine")
+    made = []
+    for queries in (3, 2, 1, 50):
+        index(drawn(queries, 8), 1)
+        assert index._base is not None
+        made.append(index._base.bounds)
+    assert made[:2] == [None, None]
+    assert made[2] is not None
+    assert made[3] is made[2]
 
 
 def test_a_head_answers_the_same_with_both_engines() -> None:
@@ -240,7 +296,7 @@ def test_large_bases_go_to_the_matrix_products_where_the_hardware_has_them(monke
     index.add(torch.zeros(20, 2))
     monkeypatch.setattr(search, "LARGE", 20)
     for units in (True, False):
-        monkeypatch.setattr(search, "has_bf16_units", lambda units=units: units)
+        monkeypatch.setattr(search, "has_int8_units", lambda units=units: units)
         assert index._use_torch() is units
     monkeypatch.setattr(search, "LARGE", 21)
     assert not index._use_torch()

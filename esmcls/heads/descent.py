@@ -56,7 +56,8 @@ class Descent:
     ) -> None:
         self.model, self.logits, self.sampler, self.device = model, logits, sampler, device
         self.codes, self.cost = torch.from_numpy(codes).to(device), loss
-        adamw = torch.optim.AdamW(model.parameters(), lr=knobs.lr, weight_decay=knobs.weight_decay)
+        # fused: one pass over weights, gradients and moments instead of a dozen
+        adamw = torch.optim.AdamW(model.parameters(), lr=knobs.lr, weight_decay=knobs.weight_decay, fused=True)
         self.optimizers: Sequence[torch.optim.Optimizer] = [adamw]
         self.measure: Callable[[], float] | None = None
 

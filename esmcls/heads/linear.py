@@ -194,10 +194,12 @@ class LinearHead:
 
     def _start_warm(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held | None) -> None:
         """Set the layer to the ridge regression; choose shrinkage, penalty and scale where they are open."""
-        if held is not None:
+        if held is None:
+            ridge = self._ridge(vectors, labels)
+        else:
             held = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
-            self._choose_ridge(vectors, labels, within, held)
-        self._set(*self._ridge(vectors, labels).solve(self.chosen.ridge or PENALTIES[2]))
+            ridge = self._choose_ridge(vectors, labels, within, held)
+        self._set(*ridge.solve(self.chosen.ridge or PENALTIES[2]))
         if held is not None and self.chosen.scale is None:
             self.chosen = replace(self.chosen, scale=self._choose_scale(held))
         self._set(*(tensor * (self.chosen.scale or SCALES[2]) for tensor in (self.model.weight, self.model.bias)))
@@ -206,8 +208,8 @@ class LinearHead:
         factors = class_factors(labels.counts(), self.chosen.ridge_weights)
         return Ridge.of(vectors, labels.codes, factors, self._prepare, self.device)
 
-    def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held) -> None:
-        """Take the shrinkage and penalty with the best macro F1 on the held rows; the first of equals."""
+    def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held) -> Ridge:
+        """Take the shrinkage and penalty of the best macro F1 on the held rows, first of equals; return its sums."""
         chosen, best = self.chosen, -1.0
         fixed = chosen.shrinkage is not None or within is None
         for shrinkage in (chosen.shrinkage,) if fixed else SHRINKAGES:
@@ -218,9 +220,10 @@ class LinearHead:
                 self._set(*ridge.solve(penalty))
                 reached = score(held[1], self._best(held[0]))["macro_f1"]
                 if reached > best:
-                    best, kept = reached, replace(self.chosen, ridge=penalty)
+                    best, kept, sums = reached, replace(self.chosen, ridge=penalty), ridge
         self.chosen = kept
         self._scale_rows(vectors, within)
+        return sums
 
     def _choose_scale(self, held: Held) -> float:
         """Return the factor with the least loss, as descent counts it, on held rows of known classes."""

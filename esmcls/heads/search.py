@@ -1,15 +1,14 @@
-"""Exact nearest-neighbour search over a fixed base: FAISS, or bfloat16 matrix products with exact re-scoring.
+"""Exact nearest-neighbour search over a fixed base: FAISS, or matrix products with exact re-scoring.
 
-The second way is several times faster where the hardware multiplies bfloat16 (CUDA, AVX512-BF16). It keeps more
-candidates than asked for, scores them again in float32 and proves from the rounding errors of query and base that no
-other row can belong to the answer; a query without that proof is searched again in float32.
+The second way is several times faster where the hardware multiplies eight-bit integers (AVX512-VNNI, AMX): products of
+rounded vectors bound the scores of groups of rows, and every row that may belong to the answer is scored in float32. A
+query that this would leave too many rows is compared with all of them in float32, as a CUDA device does at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -17,16 +16,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esmcls.heads.bounds import LANES, Bounds, Metric, addend, has_int8_units
 from esmcls.types import Indices
 
 Engine = Literal["auto", "faiss", "torch"]
-Metric = Literal["cosine", "l2"]
+Found: TypeAlias = tuple[npt.NDArray[np.float32], Indices]
+"""Scores and row numbers of the nearest rows, best first, (queries, k)."""
 LARGE = 50_000
-"""Rows of base from which the matrix products win on a CPU with bfloat16 units."""
-QUERIES, ROWS = 1024, 1 << 16
-"""Queries and base rows that are compared at a time: 256 MiB of float32 scores."""
-ROUNDOFF = 2.0**-8
-"""Half the spacing of bfloat16 numbers just above 1."""
+"""Rows of base from which the matrix products win on a CPU with eight-bit units."""
+FEW = 512
+"""Queries that are not worth making bounds for: that costs about as much as comparing so many with all rows."""
+QUERIES = 1024
+"""Queries that are searched at a time."""
+ROWS = 1 << 16
+"""Base rows that are compared at a time in float32."""
+SPARE, MOST_SPARE = 16, 1024
+"""Rows beyond the asked for that are scored exactly after a float32 product: at first, and where many are equal."""
+SCORED = 1024
+"""Rows that are fetched for exact scores at a time."""
+MOST = 1024
+"""Groups to score for one query, above which comparing it with all rows is cheaper."""
 
 
 class Search:
@@ -62,7 +71,7 @@ class Search:
         """Return the number of rows."""
         return int(self.index.ntotal)
 
-    def __call__(self, queries: Tensor, k: int) -> tuple[npt.NDArray[np.float32], Indices]:
+    def __call__(self, queries: Tensor, k: int) -> Found:
         """Return scores and row numbers of the k nearest, best first: both (n, min(k, rows))."""
         k = min(k, len(self))
         if not len(queries) or not k:
@@ -72,17 +81,18 @@ class Search:
     def _use_torch(self) -> bool:
         if self.engine != "auto":
             return self.engine == "torch"
-        return self.device != "cpu" or (len(self) >= LARGE and has_bf16_units())
+        return self.device != "cpu" or (len(self) >= LARGE and has_int8_units())
 
-    def _with_faiss(self, queries: Tensor, k: int) -> tuple[npt.NDArray[np.float32], Indices]:
+    def _with_faiss(self, queries: Tensor, k: int) -> Found:
         found, rows = self.index.search(np.ascontiguousarray(queries.cpu().numpy()), k)
         return (found if self.metric == "cosine" else -0.5 * found), rows.astype(np.int64)
 
-    def _with_torch(self, queries: Tensor, k: int) -> tuple[npt.NDArray[np.float32], Indices]:
+    def _with_torch(self, queries: Tensor, k: int) -> Found:
         if self._base is None:
             self._base = _Base(self.rows(), self.metric, self.device)
+        self._base.prepare(len(queries))
         parts = [self._base.search(block.to(self.device), k) for block in torch.split(queries, QUERIES)]
-        scores, rows = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        scores, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
         return scores, rows
 
     def rows(self) -> npt.NDArray[np.float32]:
@@ -100,73 +110,110 @@ class Search:
         return cls(faiss.read_index(str(path)), metric, engine, device)
 
 
-def has_bf16_units() -> bool:
-    """Return whether this CPU multiplies bfloat16 matrices faster than float32 ones (AVX512-BF16 or AMX)."""
-    tests = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(test() for test in tests if test is not None)
-
-
 class _Base:
-    """The rows as bfloat16 on the device, and what bounds the error of a product with them."""
+    """The rows on the device, with bounds of their scores once these are worth making."""
 
     def __init__(self, rows: npt.NDArray[np.float32], metric: Metric, device: str) -> None:
-        self.exact = torch.from_numpy(rows).to(device)
-        self.coarse = torch.empty_like(self.exact, dtype=torch.bfloat16)
-        self.bias = torch.zeros(len(rows), device=device)  # -|x|² / 2 turns the inner product into an order by distance
-        longest, residual = 0.0, 0.0
-        for part in self._parts():
-            block, self.coarse[part] = self.exact[part], self.exact[part].bfloat16()
-            longest = max(longest, float(block.norm(dim=1).max()))
-            residual = max(residual, float((block - self.coarse[part].float()).norm(dim=1).max()))
-            if metric == "l2":
-                self.bias[part] = -0.5 * block.square().sum(1)
-        self.longest, self.residual, self.metric = longest, residual, metric
+        self.exact, self.metric = torch.from_numpy(rows).to(device), metric
+        self.norms = torch.cat([block.norm(dim=1) for block in torch.split(self.exact, ROWS)])
+        self.few = FEW if device == "cpu" and has_int8_units() else None
+        self.bounds: Bounds | None = None
 
-    def _parts(self) -> Iterator[slice]:
-        return (slice(start, start + ROWS) for start in range(0, len(self.exact), ROWS))
+    def prepare(self, queries: int) -> None:
+        """Make bounds if so many queries more are worth them."""
+        if self.few is not None and self.bounds is None:
+            self.few -= queries
+            self.bounds = Bounds(self.exact, self.norms, self.metric) if self.few < 0 else None
 
-    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Return scores and rows of the k nearest of float32 queries (q, width)."""
-        coarse = queries.bfloat16()
-        found, rows = self._best(lambda part: (coarse @ self.coarse[part].T).float(), 4 * k + 32)
-        scores, order = self._rescore(queries, rows).topk(k)
-        rows_best = rows.gather(1, order)
-        # |q·x - q'·x'| <= |q - q'| |x| + |q'| |x - x'|, then the product itself is rounded
-        slack = (queries - coarse.float()).norm(dim=1) * self.longest + coarse.float().norm(dim=1) * self.residual
-        slack = 1.02 * (slack + ROUNDOFF * queries.norm(dim=1) * self.longest)
-        shift = 0.5 * queries.square().sum(1) if self.metric == "l2" else 0.0
-        unproved = (scores[:, -1] + shift < found[:, -1] + slack) & (found.shape[1] < len(self.exact))
-        if unproved.any():
-            scores[unproved], rows_best[unproved] = self._exact(queries[unproved], k)
-        return scores, rows_best
+    def search(self, queries: Tensor, k: int) -> Found:
+        """Return scores and rows of the k nearest of float32 queries (q, width), the lower row first of equals."""
+        return self._exhaustive(queries, k) if self.bounds is None else self._pruned(self.bounds, queries, k)
 
-    def _exact(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        _, rows = self._best(lambda part: queries @ self.exact[part].T, k)
-        scores, order = self._rescore(queries, rows).sort(dim=1, descending=True, stable=True)
-        return scores, rows.gather(1, order)
-
-    def _best(self, product: Any, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k best biased products and their rows, merged over parts of the base."""
-        best: tuple[Tensor, Tensor] | None = None
-        for part in self._parts():
-            scores = product(part) + self.bias[part]
-            values, places = scores.topk(min(k, scores.shape[1]))
-            places = places + part.start
-            if best is not None:
-                values, places = torch.cat((best[0], values), 1), torch.cat((best[1], places), 1)
-                values, order = values.topk(min(k, values.shape[1]))
-                places = places.gather(1, order)
-            best = values, places
-        assert best is not None  # the base has rows
+    def _pruned(self, bounds: Bounds, queries: Tensor, k: int) -> Found:
+        """Score the groups of the highest bounds, then all that may hold a row as good as the k-th of those."""
+        limits, unit = bounds(queries)  # (groups, q)
+        leading = _leading(limits, k)
+        [n, m] = leading.shape
+        owners = torch.arange(n).repeat_interleave(m)
+        rows = bounds.groups[leading.flatten()]  # (q m, rows of a group)
+        scores = self._score(queries, owners, rows)
+        least = scores.view(n, -1).topk(k).values[:, -1]
+        more, groups = _promising(limits.scatter_(0, leading.T, -torch.inf), least / unit)
+        crowded = torch.bincount(more, minlength=n) > MOST
+        more, groups = more[~crowded[more]], groups[~crowded[more]]
+        owners, rows = torch.cat((owners, more)), torch.cat((rows, bounds.groups[groups]))
+        scores = torch.cat((scores, self._score(queries, more, bounds.groups[groups])))
+        kept = scores >= least[owners][:, None]
+        best = _ranked(owners[:, None].expand_as(rows)[kept], scores[kept], rows[kept], k)
+        if crowded.any():
+            best[0][crowded.numpy()], best[1][crowded.numpy()] = self._exhaustive(queries[crowded], k)
         return best
 
-    def _rescore(self, queries: Tensor, rows: Tensor) -> Tensor:
-        """Return the exact scores of candidates, (q, candidates), some queries at a time."""
-        parts = []
-        for query, row in zip(torch.split(queries, 64), torch.split(rows, 64), strict=True):
-            candidates = self.exact[row]  # (q, candidates, width)
-            if self.metric == "cosine":
-                parts.append((candidates @ query[:, :, None]).squeeze(2))
-            else:
-                parts.append(-0.5 * (candidates - query[:, None]).square().sum(2))
+    def _exhaustive(self, queries: Tensor, k: int, spare: int = SPARE) -> Found:
+        """Multiply with every row in float32 and score more than k of the best; yet more where rounding asks for it."""
+        limits, rows = self._products(queries, min(k + spare, len(self.exact)))  # (q, k + spare)
+        [n, m] = rows.shape
+        owners = torch.arange(n, device=rows.device).repeat_interleave(m)
+        scores = self._score(queries, owners, rows.view(-1, 1))
+        best = _ranked(owners, scores[:, 0], rows.flatten(), k)
+        unsure = limits[:, -1].cpu().numpy() >= best[0][:, -1]
+        if m < len(self.exact) and spare < MOST_SPARE and unsure.any():
+            again = self._exhaustive(queries[torch.from_numpy(unsure).to(queries.device)], k, 8 * spare)
+            best[0][unsure], best[1][unsure] = again
+        return best
+
+    def _products(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k largest bounds from float32 products and their rows, both (q, k)."""
+        [n, width] = queries.shape
+        values = torch.empty(n, 0, device=queries.device)
+        places = torch.empty(n, 0, device=queries.device, dtype=torch.int64)
+        for start in range(0, len(self.exact), ROWS):
+            part = slice(start, start + ROWS)
+            products = (queries @ self.exact[part].T).add_(addend(self.norms[part], width, self.metric))
+            found, rows = products.topk(min(k, products.shape[1]))
+            values, order = torch.cat((values, found), 1).topk(min(k, values.shape[1] + found.shape[1]))
+            places = torch.cat((places, rows + start), 1).gather(1, order)
+        return values + addend(queries.norm(dim=1), width, self.metric)[:, None], places
+
+    def _score(self, queries: Tensor, owners: Tensor, rows: Tensor) -> Tensor:
+        """Return the scores of rows (p, any) with the queries that own them (p,), -inf for row -1.
+
+        The bits of a score depend on its query and row alone: equal rows are equally near whatever else is asked.
+        """
+        size, parts = max(1, SCORED // rows.shape[1]), [torch.empty(0, rows.shape[1], device=queries.device)]
+        for owner, row in zip(torch.split(owners, size), torch.split(rows, size), strict=True):
+            query = queries[owner][:, None]
+            block = self.exact.index_select(0, row.flatten().clamp(min=0)).view(*row.shape, queries.shape[1])
+            scores = (
+                block.mul_(query).sum(2) if self.metric == "cosine" else block.sub_(query).square_().sum(2).mul_(-0.5)
+            )
+            parts.append(scores.masked_fill_(row < 0, -torch.inf))
         return torch.cat(parts)
+
+
+def _leading(limits: Tensor, k: int) -> Tensor:
+    """Return k different groups (q, k) of high bounds (or all, if fewer): the best of each of the best LANES-tuples."""
+    [groups, n] = limits.shape
+    if groups < LANES * k:
+        return limits.T.topk(min(k, groups)).indices
+    lanes = limits.view(LANES, -1, n)
+    places = lanes.amax(0).T.contiguous().topk(k).indices  # (q, k)
+    lane = lanes[:, places, torch.arange(n)[:, None]].argmax(0)
+    return lane * lanes.shape[1] + places
+
+
+def _promising(limits: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Return queries (p,) and groups (p,) whose bound is not below `least` (q,)."""
+    lanes = limits.view(LANES, -1, len(least))
+    place, query = (lanes.amax(0) >= least).nonzero(as_tuple=True)
+    lane, chosen = (lanes[:, place, query] >= least[query]).nonzero(as_tuple=True)
+    return query[chosen], lane * lanes.shape[1] + place[chosen]
+
+
+def _ranked(owners: Tensor, scores: Tensor, rows: Tensor, k: int) -> Found:
+    """Return the k best of each query, (queries, k), from flat lists in which each has at least k."""
+    who, value, row = (part.cpu().numpy() for part in (owners, scores, rows))
+    order = np.lexsort((row, -value, who))
+    _, first = np.unique(who[order], return_index=True)
+    best = order[first[:, None] + np.arange(k)]
+    return value[best], row[best]
