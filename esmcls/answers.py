@@ -18,7 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from esmcls.confidence import Confidence, blocks
+from esmcls.confidence import Confidence, Rejection, blocks, known_score
 from esmcls.dataset import Dataset
 from esmcls.features import Features
 from esmcls.files import atomic_path
@@ -49,7 +49,7 @@ class Answers:
     members : int64 array, (n,)
         Training members of the true class.
     familiar, unfamiliar : float64 arrays, (n,) and (m,)
-        Familiarity of the proteins of known and of held-out families; empty where none were held out.
+        What is compared with the threshold, of the proteins of known and of held-out families; empty without any.
     accepted, wrongly : bool arrays, (n,) and (m,)
         Whether the model accepts them as of a known family.
     covered, sizes : bool array and int64 array, (n,)
@@ -57,7 +57,8 @@ class Answers:
     seconds : float64 array, (folds, 2)
         Of fitting, and of predicting with vectors at hand.
     about : dict
-        validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows.
+        validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows;
+        score: what is compared with the threshold.
     """
 
     truth: Indices
@@ -155,7 +156,7 @@ class Questions:
         seconds = time.perf_counter() - began
         found = self._plain(head.classes, codes, probabilities[:, 0], counts, (fit_seconds, seconds), told)
         if doubts.rejection is not None:
-            found = _rejected(found, head, x, unseen, doubts.rejection.threshold)
+            found = _rejected(found, head, x, unseen, doubts.rejection)
         if len(doubts.true_probabilities) > 1:
             found = self._covered(found, head, x, doubts)
         return found
@@ -210,7 +211,9 @@ class Questions:
         return replace(found, covered=covered, sizes=sizes, about=found.about | told)
 
 
-def _rejected(found: Answers, head: Head, x: Features, unseen: Features, threshold: float) -> Answers:
+def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejection: Rejection) -> Answers:
     """Measure the threshold of rejection."""
-    near, far = head.familiarity(x), head.familiarity(unseen)
-    return replace(found, familiar=near, unfamiliar=far, accepted=near > threshold, wrongly=far > threshold)
+    near, far = (known_score(head, part, rejection.score) for part in (x, unseen))
+    accepted, wrongly = near > rejection.threshold, far > rejection.threshold
+    about = found.about | {"score": rejection.score}
+    return replace(found, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)

@@ -9,6 +9,7 @@ from typing import Final
 
 from esmcls.artifact import Model
 from esmcls.calibration import auroc
+from esmcls.confidence import known_score
 from esmcls.dataset import Dataset
 from esmcls.errors import DataError, WorkspaceError
 from esmcls.evaluation import Evaluation, evaluate
@@ -145,7 +146,8 @@ def _strangers(model: Model, known: Features, unseen: Dataset, workspace: Worksp
     rejection = model.confidence.rejection
     if rejection is None:
         return None
-    near, far = (model.head.familiarity(x) for x in (known, features_for(model, unseen, workspace)))
+    parts = known, features_for(model, unseen, workspace)
+    near, far = (known_score(model.head, x, rejection.score) for x in parts)
     accepted, false = (float((scores > rejection.threshold).mean()) for scores in (near, far))
     return Strangers(len(near), len(far), accepted, false, auroc(near, far))
 

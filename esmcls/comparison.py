@@ -225,6 +225,7 @@ def open_set(answers: Answers, wanted: float) -> dict[str, Any] | None:
     cuts = np.quantile(np.concatenate((near, far)), np.linspace(1, 0, POINTS - 1), method="nearest")
     reach = [[0.0, *((scores >= cut).mean() for cut in cuts)] for scores in (far, near)]
     return {
+        "score": answers.about.get("score", "familiarity"),
         "auroc": auroc(near, far),
         "wanted": wanted,
         "reached": float(answers.wrongly.mean()),

@@ -7,9 +7,9 @@ coverage follow, and the score below which a protein is rejected as of no known 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,15 @@ from esmcls.calibration import auroc, conformal_threshold, rejection_threshold
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.labels import Labels
-from esmcls.types import Probabilities
+from esmcls.types import Indices, Probabilities
 
 FORMAT: Final = 1
 CELLS: Final = 1 << 26
 """Probabilities that are held at a time: 256 MiB."""
 
 Floats = npt.NDArray[np.float64]
+Score = Literal["familiarity", "probability"]
+SCORES: Final[tuple[Score, ...]] = ("familiarity", "probability")
 
 
 class Classifier(Protocol):
@@ -33,6 +35,7 @@ class Classifier(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...
     def predict_proba(self, x: Features) -> Probabilities: ...
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]: ...
     def familiarity(self, x: Features) -> Floats: ...
 
 
@@ -42,17 +45,21 @@ class Rejection:
 
     Parameters
     ----------
+    score : {"familiarity", "probability"}
+        What is compared: the head's own score, or the log of the likeliest class's probability; that which tells
+        validation proteins better from those of the families that set the threshold.
     threshold : float
-        A protein is accepted if its familiarity is greater.
+        A protein is accepted if its score is greater.
     wanted, reached : float
         Share of proteins of unknown families that is accepted: asked for on the families that set the threshold, and
         found on others that training never saw either; None where these have no proteins.
     auroc : float or None
-        How often a validation protein is more familiar than one of the latter.
+        How often a validation protein's score is higher than that of one of the latter.
     strangers, checks : int
         Proteins of the families that set the threshold, and of the others.
     """
 
+    score: Score
     threshold: float
     wanted: float
     reached: float | None
@@ -131,21 +138,37 @@ def true_probabilities(head: Classifier, x: Features, labels: Labels) -> Floats:
     return found
 
 
-def reject(head: Classifier, known: Floats, strangers: Features, checks: Features, wanted: float) -> Rejection:
-    """Set the threshold on one set of unknown families and measure it on another.
+def known_score(head: Classifier, x: Features, score: Score) -> Floats:
+    """Return how much each protein looks like one of a known family, (n,)."""
+    if score == "familiarity":
+        return head.familiarity(x)
+    return log_probability(head.top_k(x, 1)[1][:, 0])
+
+
+def log_probability(probabilities: npt.NDArray[np.floating]) -> Floats:
+    """Return the log of probabilities, which float32 may round to 0."""
+    return np.asarray(np.log(np.maximum(probabilities, 1e-30, dtype=np.float64)))
+
+
+def reject(
+    head: Classifier, known: Mapping[Score, Floats], strangers: Features, checks: Features, wanted: float
+) -> Rejection:
+    """Choose the score and set the threshold on one set of unknown families, and measure them on another.
 
     Parameters
     ----------
     head : Classifier
-    known : float array, (n,)
-        Familiarity of proteins of known families that were not fitted on when it was asked for; empty for unknown.
+    known : mapping of float arrays, (n,)
+        Each score of proteins of known families that were not fitted on when they were asked for; empty for unknown.
     strangers, checks : Features
         Proteins of families that were not fitted on.
     wanted : float
         Share of strangers that may be accepted at most.
     """
-    threshold = rejection_threshold(head.familiarity(strangers), wanted)
-    scores = head.familiarity(checks)
-    area = auroc(known, scores) if len(known) and len(checks) else None
+    found = {score: known_score(head, strangers, score) for score in SCORES[: len(known) or 1]}
+    best = max(found, key=lambda score: auroc(known[score], found[score]) if len(strangers) and known else 0.0)
+    threshold = rejection_threshold(found[best], wanted)
+    scores = known_score(head, checks, best)
+    area = auroc(known[best], scores) if known and len(checks) else None
     reached = float((scores > threshold).mean()) if len(checks) else None
-    return Rejection(threshold, wanted, reached, area, len(strangers), len(checks))
+    return Rejection(best, threshold, wanted, reached, area, len(strangers), len(checks))

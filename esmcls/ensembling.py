@@ -11,6 +11,7 @@ import numpy as np
 
 from esmcls.artifact import HELD, Model, load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.confidence import Floats, Score, log_probability
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.features import Features
@@ -66,8 +67,11 @@ def combine(
     head = EnsembleHead.of(members, Labels(first.classes, held[0].truth), config)
     shares = Shares(*(first.setup[name] for name in ("families", "calibration", "false_acceptance")))
     apart = set_aside(dataset, shares, first.seed)
-    known = [one.scale.standardised(rows.familiarity) for one, rows in zip(head.members, held, strict=True)]
-    own = replace(held[0], familiarity=np.mean(known, axis=0))
+    familiar = [one.scale.standardised(rows.familiarity) for one, rows in zip(head.members, held, strict=True)]
+    known: dict[Score, Floats] = {
+        "familiarity": np.mean(familiar, axis=0),
+        "probability": log_probability(head.held_probability),
+    }
     specs = dict.fromkeys(spec for model in models if reads_vectors(model.head) for spec in model.manifest.specs)
     manifest = replace(
         first,
@@ -78,7 +82,7 @@ def combine(
         validation={**head.scores, "n": len(held[0].truth)},
         files={},
     )
-    return Fit(head, manifest, measure_doubts(head, apart, shares, features, own))
+    return Fit(head, manifest, measure_doubts(head, apart, shares, features, known))
 
 
 def _member(model: Model, held: Held) -> Member:

@@ -9,11 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from esmcls.artifact import save_model
 from esmcls.cache import EmbeddingCache
-from esmcls.confidence import Confidence, reject, true_probabilities
+from esmcls.confidence import Confidence, Floats, Score, log_probability, reject, true_probabilities
 from esmcls.dataset import Dataset
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.features import Features
@@ -104,12 +102,19 @@ def fit_dataset(
         held = held.recoded(before, labels.classes)
     about = asdict(shares) | {"refit": refit and held is not None}
     manifest = _manifest(head, fitted, labels, scores, dataset, cache, seed, about)
-    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), held)
+    known: dict[Score, Floats] = {}
+    if held is not None:
+        known = {"familiarity": held.familiarity, "probability": log_probability(held.probabilities[:, 0])}
+    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), known)
     return Fit(fitted, manifest, confidence, held)
 
 
 def measure_doubts(
-    head: Head, apart: SetAside, shares: Shares, features: Callable[[Dataset], Features], held: Held | None
+    head: Head,
+    apart: SetAside,
+    shares: Shares,
+    features: Callable[[Dataset], Features],
+    known: Mapping[Score, Floats],
 ) -> Confidence | None:
     """Measure a fitted head on what was set aside for that; None where nothing was.
 
@@ -121,12 +126,11 @@ def measure_doubts(
         By which it was set aside.
     features : callable
         From rows of the data set to their vectors.
-    held : Held or None
-        Of validation rows, from before the head was fitted on them.
+    known : mapping of float arrays, (n,)
+        Scores of validation rows, from before the head was fitted on them; see `esmcls.confidence.reject`.
     """
     rejection, rows = None, apart.calibration
     if shares.families:
-        known = np.zeros(0) if held is None else held.familiarity
         rejection = reject(head, known, features(apart.strangers), features(apart.checks), shares.false_acceptance)
     if not len(rows) and rejection is None:
         return None

@@ -14,6 +14,7 @@ from typing import Any, Final, TextIO
 from esmcls.artifact import Model, load_model
 from esmcls.cache import EmbeddingCache
 from esmcls.calibration import conformal_sets
+from esmcls.confidence import known_score
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
@@ -189,7 +190,7 @@ def _statuses(model: Model, features: Features) -> Sequence[dict[str, str]]:
     rejection = model.confidence.rejection
     if rejection is None:
         return [{}] * len(features)
-    accepted = model.head.familiarity(features) > rejection.threshold
+    accepted = known_score(model.head, features, rejection.score) > rejection.threshold
     return [{"status": ACCEPTED if one else REJECTED} for one in accepted.tolist()]
 
 

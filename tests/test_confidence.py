@@ -10,7 +10,7 @@ import pytest
 
 from esmcls import confidence
 from esmcls.calibration import conformal_threshold
-from esmcls.confidence import Confidence, Rejection, reject, true_probabilities
+from esmcls.confidence import Confidence, Rejection, known_score, reject, true_probabilities
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.labels import Labels
@@ -26,6 +26,10 @@ class Given:
 
     def familiarity(self, x: Features) -> Any:
         return x.vectors().max(1).astype(np.float64)
+
+    def top_k(self, x: Features, k: int) -> Any:
+        order = np.argsort(-x.vectors(), axis=1, kind="stable")[:, :k]
+        return order, np.take_along_axis(x.vectors(), order, 1)
 
 
 def rows(*largest: float) -> Features:
@@ -43,18 +47,34 @@ def test_true_probabilities_are_those_of_the_classes_whatever_the_blocks(
 
 def test_the_threshold_is_set_on_some_families_and_measured_on_others() -> None:
     strangers, checks = rows(0.6, 0.7, 0.8, 0.9), rows(0.65, 0.85, 0.95, 0.55)
-    found = reject(Given(), np.array([1.0, 0.9]), strangers, checks, wanted=0.25)
-    assert found == Rejection(pytest.approx(0.8), 0.25, 0.5, 0.875, 4, 4)
+    known = {"familiarity": np.array([1.0, 0.9]), "probability": np.log([1.0, 0.9])}
+    found = reject(Given(), known, strangers, checks, wanted=0.25)  # type: ignore[arg-type]
+    assert found == Rejection("familiarity", pytest.approx(0.8), 0.25, 0.5, 0.875, 4, 4)
+
+
+def test_the_score_is_the_one_that_tells_the_families_better_that_set_the_threshold() -> None:
+    class Blind(Given):
+        """Equally familiar with everything."""
+
+        def familiarity(self, x: Features) -> Any:
+            return np.zeros(len(x))
+
+    known = {"familiarity": np.zeros(2), "probability": np.log([1.0, 0.9])}
+    found = reject(Blind(), known, rows(0.6, 0.7), rows(0.65, 0.95), wanted=0.0)  # type: ignore[arg-type]
+    assert (found.score, found.reached) == ("probability", 0.5)
+    assert found.threshold == pytest.approx(np.log(0.7))
+    assert known_score(Blind(), rows(0.5), "probability")[0] == pytest.approx(np.log(0.5))
+    assert known_score(Blind(), rows(0.5), "familiarity").tolist() == [0.0]
 
 
 def test_without_families_to_check_on_nothing_is_claimed() -> None:
-    found = reject(Given(), np.array([1.0]), rows(0.6), rows(), wanted=0.0)
+    found = reject(Given(), {}, rows(0.6), rows(), wanted=0.0)
     assert (found.reached, found.auroc) == (None, None)
 
 
 def test_the_threshold_of_sets_is_the_conformal_one_and_survives_json() -> None:
     probabilities = np.linspace(0.01, 1, 100)
-    kept = Confidence(tuple(probabilities.tolist()), Rejection(0.1, 0.05, None, 0.9, 3, 0))
+    kept = Confidence(tuple(probabilities.tolist()), Rejection("familiarity", 0.1, 0.05, None, 0.9, 3, 0))
     assert kept.threshold(0.9) == conformal_threshold(probabilities, 0.9)
     assert Confidence.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 

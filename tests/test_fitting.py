@@ -13,6 +13,7 @@ from toy_encoder import ToyEncoder, letters
 
 from esmcls.artifact import load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.confidence import known_score
 from esmcls.dataset import Dataset
 from esmcls.embedding import embed_into
 from esmcls.errors import CacheError, ModelError, UnknownNameError, UsageError, WorkspaceError
@@ -196,7 +197,7 @@ def test_what_is_set_aside_is_not_fitted_on_and_kept_beside_the_head(
     rejection = fit.confidence.rejection
     assert rejection is not None
     assert (rejection.strangers, rejection.checks) == (len(apart.strangers), len(apart.checks))
-    by_hand = fit.head.familiarity(Features.from_cache(cache, apart.strangers))
+    by_hand = known_score(fit.head, Features.from_cache(cache, apart.strangers), rejection.score)
     assert (by_hand > rejection.threshold).mean() <= 0.05
 
 

@@ -213,7 +213,7 @@ def doubtful(confidence: Confidence) -> Toy:
 
 
 def test_a_model_with_a_threshold_says_of_each_protein_whether_it_is_of_a_known_family() -> None:
-    model = doubtful(Confidence(rejection=Rejection(0.5, 0.05, 0.05, 0.9, 10, 10)))
+    model = doubtful(Confidence(rejection=Rejection("familiarity", 0.5, 0.05, 0.05, 0.9, 10, 10)))
     assert [row.status for row in predict(model, "AAAC", "AACC", "CCCC", k=2)] == [
         *["accepted"] * 2,
         *["rejected"] * 4,

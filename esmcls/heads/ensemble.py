@@ -121,6 +121,8 @@ class EnsembleHead:
         self.classes: tuple[str, ...] = ()
         self.scores: dict[str, float] = {}
         self.members: tuple[Member, ...] = ()
+        self.held_probability = np.zeros(0, dtype=np.float32)
+        """Of the likeliest class of each validation row that weights were chosen on."""
 
     @classmethod
     def of(
@@ -223,6 +225,7 @@ class EnsembleHead:
         else:
             combination = self.config.combination()
             self.scores = score(truth, combination.best(slate))
+        self.held_probability = combination.votes(slate, len(self.classes)).top(1)[1][:, 0]
         scaled = [replace(one, held=None, scale=scale) for one, scale in zip(members, scales, strict=True)]
         self._take(scaled, combination)
 
