@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, SHARE, common, note, progress, set_aside_options
+from esmcls_cli.options import PATH, common, note, progress, set_aside_options, share
 
 
 @click.command("compare")
@@ -16,7 +16,7 @@ from esmcls_cli.options import PATH, SHARE, common, note, progress, set_aside_op
 @click.option("--encoders", metavar="A,B", help="Encoders, embedded now if need be.  [default: that of the last cache]")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate on train and validation; test is not read.")
 @set_aside_options
-@click.option("--coverage", type=SHARE, default=0.95, show_default=True, help="Of sets, with --calibration.")
+@click.option("--coverage", type=share, default=0.95, show_default=True, help="Of sets, with --calibration.")
 @click.option("--refit/--no-refit", default=None, help="As in `esmcls fit`.")
 @click.option("--baselines/--no-baselines", default=True, help="With k-mers and the majority class beside.")
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")

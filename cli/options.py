@@ -19,24 +19,16 @@ DEFAULT_WORKSPACE = "esmcls-work"
 PATH = click.Path(path_type=Path)
 
 
-class Share(click.ParamType):
-    """A share as 10% or .1."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the share as a number from 0 to 1."""
-        text = str(value)
-        try:
-            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{text!r} is no share; give one such as 10% or 0.1", param, ctx)
-        return share
-
-
-SHARE = Share()
+def share(value: Any) -> float:
+    """Return a share, given as 10% or .1, as a number from 0 to 1."""
+    text = str(value)
+    try:
+        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise click.BadParameter(f"{text!r} is no share; give one such as 10% or 0.1")
+    return found
 
 
 class Group(click.Group):
@@ -289,21 +281,21 @@ def set_aside_options(function: Callable[..., Any]) -> Callable[..., Any]:
         [
             click.option(
                 "--hold-out-families",
-                type=SHARE,
+                type=share,
                 default=0.0,
                 metavar="SHARE",
                 help="Keep families out of training, such as 10%, to set and measure a threshold for proteins of none.",
             ),
             click.option(
                 "--calibration",
-                type=SHARE,
+                type=share,
                 default=0.0,
                 metavar="SHARE",
                 help="Keep training sequences, such as 10%, for sets with a stated coverage (predict --coverage).",
             ),
             click.option(
                 "--false-acceptance",
-                type=SHARE,
+                type=share,
                 default=0.05,
                 show_default=True,
                 help="Share of proteins of families held out that may be accepted.",

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import click
 
-from esmcls_cli.options import PATH, SHARE, common, note, on_bad_option, output_file, warn
+from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, share, warn
 
 
 @click.command("predict")
@@ -20,7 +20,7 @@ from esmcls_cli.options import PATH, SHARE, common, note, on_bad_option, output_
 @click.option(
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Classes a sequence, likeliest first."
 )
-@click.option("--coverage", type=SHARE, help="Fill `set`: classes that hold the true one this often, such as .95.")
+@click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
 @click.option("--format", "format_", type=click.Choice(["tsv", "jsonl"]), default="tsv", show_default=True)
 @click.option("-o", "--output", type=PATH, help="File to write, whole or not at all.  [default: stdout]")
 @on_bad_option
