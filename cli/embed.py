@@ -85,6 +85,7 @@ def command(
         note(*([] if inputs else ["no INPUT and a fresh workspace: the demo set"]))
         files = inputs or (demo_set(),)
         intake = take_in(Sources(files, validation, test, labels, clusters, on_bad_record), seed=seed)
+    encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     kept = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
     recipe = Recipe(

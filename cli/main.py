@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "embed",
     "fit": "fit",
     "compare": "compare",
+    "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
     "cache": "cache",

@@ -89,7 +89,7 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
         from esmcls.encoder import resolve_device
 
         if "," in device and not several:
-            raise UsageError(f"--device {device}: several devices are for esmcls embed alone; give one")
+            raise UsageError(f"--device {device}: several devices are for embed, pretrain and finetune; give one")
         return function(*args, device=resolve_device(device), **options)
 
     return command
@@ -162,10 +162,10 @@ def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
 
 
 class TrainingBar:
-    """A bar of steps with the losses, running means of them, and tokens a second."""
+    """A bar of steps with the losses, running means of them, and tokens (or, where told, sequences) a second."""
 
     def __init__(self, bar: Any) -> None:
-        self.bar, self.tokens, self.begun = bar, 0.0, time.perf_counter()
+        self.bar, self.done, self.begun = bar, 0.0, time.perf_counter()
         self.means: dict[str, float] = {}
 
     def start(self, steps: int) -> None:
@@ -178,12 +178,13 @@ class TrainingBar:
         """Show a step's entry; the first of a resumed run says how many were done before."""
         if not self.means:
             self.bar.initial = self.bar.n = int(entry["step"]) - 1
-        self.tokens += entry.get("tokens", 0.0)
-        for name in (name for name in entry if name not in ("step", "lr", "tokens")):
+        unit = "sequences" if "sequences" in entry else "tokens"
+        self.done += entry.get(unit, 0.0)
+        for name in (name for name in entry if name not in ("step", "lr", "tokens", "sequences", "memory", "score")):
             self.means[name] = 0.95 * self.means.get(name, entry[name]) + 0.05 * entry[name]
         shown = {name: f"{mean:.3f}" for name, mean in self.means.items()}
-        speed = self.tokens / (time.perf_counter() - self.begun)
-        self.bar.set_postfix(shown | {"tokens/s": f"{speed:,.0f}"}, refresh=False)
+        speed = self.done / (time.perf_counter() - self.begun)
+        self.bar.set_postfix(shown | {f"{unit}/s": f"{speed:,.0f}"}, refresh=False)
         self.bar.update()
 
 

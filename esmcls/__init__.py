@@ -28,7 +28,11 @@ heads              linear, mlp, knn, lightgbm: classifiers on vectors; homology:
 artifact, fitting  model folders and their manifest; from a dataset and a cache to one; ensembling: from several
 corpus, objectives what an encoder is trained on, and for
 pretraining        an encoder of one's own
-curves             logs of training as figures
+adapters           LoRA: attached, merged, kept alone
+packing, tuned     proteins as packed streams; the encoder and output layer that are trained on them
+optimizers         AdamW, with states of 8 bits
+finetuning         the encoder end to end, as a task for the loop
+tracking, curves   logs of training in other tools, and as figures
 interop            embedding files of other tools
 estimators         scikit-learn
 prediction         labels for a stream of sequences
@@ -36,6 +40,7 @@ evaluation         tables of a model's accuracy
 answers            what a model said of test proteins; comparison: models side by side
 plots, report      a comparison's figures; its page and tables, and in wording its sentences
 lineup, contest    who takes part in a comparison; every head fitted and asked
+tuning             fine-tuning in a workspace, from tuning_start to tuning_report
 intake, demo       what the commands `embed` and `demo` do
 =================  ====================================================================================
 """
@@ -71,6 +76,8 @@ _HOMES = {
     "Model": "artifact",
     "load_model": "artifact",
     "fit_head": "fitting",
+    "FinetuneConfig": "tuned",
+    "finetune": "tuning",
     "PretrainConfig": "pretraining",
     "pretrain": "pretraining",
     "ESMEmbedder": "estimators",
@@ -96,6 +103,8 @@ if TYPE_CHECKING:
     from esmcls.pretraining import PretrainConfig, pretrain
     from esmcls.readers import read_records
     from esmcls.records import Protein, Record, Tally
+    from esmcls.tuned import FinetuneConfig
+    from esmcls.tuning import finetune
     from esmcls.windows import parse_long
     from esmcls.workspace import Workspace
 

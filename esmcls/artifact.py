@@ -4,6 +4,7 @@ models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
     confidence.json    see `esmcls.confidence`; where something was set aside for it
     held.safetensors   see `esmcls.held`; where there was a validation part
+    encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned
     …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
 """
 
@@ -13,7 +14,7 @@ import dataclasses
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from esmcls.adapters import FILE
 from esmcls.confidence import Confidence
 from esmcls.encoder import Encoder, load_encoder
 from esmcls.errors import (
@@ -39,6 +41,7 @@ from esmcls.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
 from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.weights import OWN
 
 CONFIDENCE = "confidence.json"
 HELD = "held.safetensors"
@@ -51,6 +54,7 @@ def save_model(
     *,
     confidence: Confidence | None = None,
     held: Held | None = None,
+    encoder: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a model folder, whole or not at all; a model that is there already stays until the new one is whole.
 
@@ -64,6 +68,8 @@ def save_model(
         For `status` and `set` of predictions.
     held : Held, optional
         For ensembles with this model.
+    encoder : callable, optional
+        Writes the model's own encoder into the folder it is called with.
 
     Raises
     ------
@@ -77,6 +83,9 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
+        temporary.mkdir()
+        if encoder is not None:
+            encoder(temporary)
         _write(temporary, head, manifest, confidence, held)
         _swap(temporary, folder)
     finally:
@@ -85,7 +94,6 @@ def save_model(
 
 
 def _write(folder: Path, head: Head, manifest: Manifest, confidence: Confidence | None, held: Held | None) -> None:
-    folder.mkdir()
     head.save(folder)
     if confidence is not None:
         write_json(folder / CONFIDENCE, confidence.to_json())
@@ -187,6 +195,11 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     return Model(folder, manifest, head, device, encoder)
 
 
+def has_own_encoder(folder: Path) -> bool:
+    """Return whether a model folder holds the encoder that was tuned with its head."""
+    return any((folder / name).is_file() for name in (OWN, FILE))
+
+
 @dataclass
 class Model:
     """A head and its encoder: sequences in, classes out.
@@ -250,7 +263,7 @@ class Model:
     def _open(self, spec: EmbeddingSpec) -> Encoder:
         source = self._source_of(spec)
         if source is None or isinstance(source, (str, Path)):
-            name = spec.encoder if source is None else str(source)
+            name = str(source or (self.folder if has_own_encoder(self.folder) else spec.encoder))
             options: dict[str, Any] = {"layers": spec.layers, "long": spec.long, "precision": spec.precision}
             source = load_encoder(name, **options, device=self.device)
         if source.digest != spec.digest:

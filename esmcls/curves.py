@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from esmcls.training import Entry
 
-NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score")  # other keys of an entry are the loss's parts
+NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score", "accuracy", "sequences", "memory")
+"""Other keys of an entry are the loss's parts."""
+PANELS: Final = {"accuracy": "accuracy", "score": "validation score", "memory": "peak memory (GB)"}
+"""Keys that have a panel of their own where they were logged."""
 DASHES: Final = ("-", "--", ":", "-.")  # of the first seven lines, the next seven, and so on
 COLUMNS: Final = 3  # of the legend
 
@@ -57,7 +60,9 @@ def _entry(line: bytes) -> Entry | None:
 
 
 def draw_curves(logs: Mapping[str, Sequence[Entry]], output: Path) -> None:
-    """Draw loss, learning rate and, where it was logged, speed side by side; several runs lie over one another.
+    """Draw loss, learning rate and, where they were logged, speed, accuracy, validation and memory side by side.
+
+    Several runs lie over one another.
 
     A line is the running mean over 1/100 of the steps; the steps themselves are faint behind it. The loss of a single
     run has its parts beside it. The same logs give the same bytes, under one version of matplotlib.
@@ -90,6 +95,10 @@ def _figure(logs: Mapping[str, Sequence[Entry]]) -> Figure:
     speeds = {name: _speed(log) for name, log in logs.items()}
     if any(len(steps) for steps, _, _ in speeds.values()):
         panels["speed (tokens per second)"] = speeds
+    for key, title in PANELS.items():
+        lines = {name: _line(log, key) for name, log in logs.items()}
+        if any(len(steps) for steps, _, _ in lines.values()):
+            panels[title] = lines
     names = list(panels["loss"])
     figure = Figure(figsize=(4.5 * len(panels), 3.6 + 0.3 * -(-len(names) // COLUMNS)), layout="constrained")
     for axes, (what, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):

@@ -180,6 +180,22 @@ class SequenceTooLargeError(EsmclsError):
         )
 
 
+class TerminatedError(EsmclsError):
+    """A training run that was asked to end (SIGTERM), and left a checkpoint.
+
+    Examples
+    --------
+    >>> str(TerminatedError(120, 900))
+    'asked to end after step 120 of 900, which is kept; go on with --resume'
+    """
+
+    exit_code: ClassVar[int] = 143  # 128 + SIGTERM, as shells say it
+
+    def __init__(self, done: int, steps: int) -> None:
+        self.done, self.steps = done, steps
+        super().__init__(f"asked to end after step {done:,} of {steps:,}, which is kept; go on with --resume")
+
+
 class SequenceError(EsmclsError):
     """A text that is no protein sequence.
 

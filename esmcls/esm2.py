@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esmcls.adapters import FILE, Weights, adapters_header, read_adapted
 from esmcls.alphabet import BOS, EOS, tokenize
 from esmcls.devices import choose_precision, exact_products, free_memory, is_out_of_memory
 from esmcls.download import CHECKPOINTS, check_architecture, fetch
@@ -19,7 +20,7 @@ from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.inference import PackedESM2
 from esmcls.model import ModelConfig
 from esmcls.types import Residues, Vectors
-from esmcls.weights import default_layers, find_weights, load_state, state_digest
+from esmcls.weights import OWN, default_layers, find_weights, load_state, state_digest
 from esmcls.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 
 BATCH_TOKENS: Final = {"cpu": 1 << 13, "cuda": 1 << 15, "mps": 1 << 13}
@@ -56,6 +57,8 @@ class ESM2Encoder:
         Strategy for sequences beyond the context.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
     device : str
+    digest : str, optional
+        What stands for the weights; default the digest of the state.
 
     Raises
     ------
@@ -73,8 +76,9 @@ class ESM2Encoder:
         long: str = "balanced",
         precision: str = "auto",
         device: str = "cpu",
+        digest: str | None = None,
     ) -> None:
-        self.name, self.digest = name, state_digest(state)
+        self.name, self.digest = name, digest or state_digest(state)
         self.device = torch.device(resolve_device(device))
         self.layers = check_layers(name, layers or (config.layers,), config)
         self.width = config.width * len(self.layers)
@@ -226,11 +230,27 @@ def open_esm2(
         If an option does not fit the model or the device.
     """
     name = BUNDLED if name == "esm2" else name
+    found = read_weights(name)
+    options: dict[str, Any] = {"layers": tuple(layers or found.layers), "long": long, "precision": precision}
+    return ESM2Encoder(name, found.config, found.state, **options, device=device, digest=found.digest)
+
+
+def read_weights(name: str) -> Weights:
+    """Read the weights that `open_esm2` opens; a folder may hold adapters and name their encoder.
+
+    Raises
+    ------
+    WeightsError
+        If they cannot be had or read.
+    """
     path = fetch(name) if name in CHECKPOINTS else find_weights(name)
+    if (path / FILE).is_file() and not (path / OWN).is_file():
+        header = adapters_header(path / FILE)
+        config, state, digest = read_adapted(path / FILE, header)
+        return Weights(config, state, digest, path, tuple(header.get("layers", ())))
     config, state = load_state(path)
     check_architecture(name, config, path)
-    layers = tuple(layers or default_layers(path))
-    return ESM2Encoder(name, config, state, layers=layers, long=long, precision=precision, device=device)
+    return Weights(config, state, state_digest(state), path, default_layers(path))
 
 
 def check_layers(name: str, layers: Sequence[int], config: ModelConfig) -> tuple[int, ...]:

@@ -102,11 +102,15 @@ def fit_dataset(
         held = held.recoded(before, labels.classes)
     about = asdict(shares) | {"refit": refit and held is not None}
     manifest = _manifest(head, fitted, labels, scores, dataset, cache, seed, about)
-    known: dict[Score, Floats] = {}
-    if held is not None:
-        known = {"familiarity": held.familiarity, "probability": log_probability(held.probabilities[:, 0])}
-    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), known)
+    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), known_scores(held))
     return Fit(fitted, manifest, confidence, held)
+
+
+def known_scores(held: Held | None) -> dict[Score, Floats]:
+    """Return both scores of validation rows, (n,) each, as `reject` takes them; nothing where there were none."""
+    if held is None:
+        return {}
+    return {"familiarity": held.familiarity, "probability": log_probability(held.probabilities[:, 0])}
 
 
 def measure_doubts(

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from esmcls.alphabet import MASK, PAD, TOKENS
 
@@ -46,6 +48,19 @@ class ModelConfig:
             raise ValueError(f"width {self.width} must be a multiple of twice the number of heads ({self.heads})")
 
 
+class Spans(NamedTuple):
+    """Where the sequences of a stream lie: groups of equal length, int32 offsets (sequences + 1,), the longest."""
+
+    groups: list[tuple[int, int]]
+    offsets: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], offsets: Tensor) -> Spans:
+        """Describe a stream by its lengths and offsets."""
+        return cls(equal_length_groups(lengths), offsets.int(), max(lengths, default=0))
+
+
 class RotaryEmbedding(nn.Module):
     """Keeper of the rotary frequencies, (head width / 2,), that a checkpoint stores and may have rounded."""
 
@@ -68,18 +83,20 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         self.rot_emb = RotaryEmbedding(self.head_width)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], groups: list[tuple[int, int]]) -> Tensor:
-        """Attend; x (total, width), rotary (total, 1, head width) twice, groups as in `equal_length_groups`."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], spans: Spans) -> Tensor:
+        """Attend; x (total, width), rotary (total, 1, head width) twice."""
         total, width = x.shape
         shape = (total, self.heads, self.head_width)
         q = rotate(self.q_proj(x).view(shape), rotary)  # (total, heads, head width)
         k = rotate(self.k_proj(x).view(shape), rotary)
         v = self.v_proj(x).view(shape)
-        sizes = [count * length for count, length in groups]
+        if q.is_cuda and q.dtype != torch.float32 and torch.cuda.get_device_capability(q.device) >= (8, 0):
+            return self.out_proj(attend_at_once(q, k, v, spans).flatten(1))  # type: ignore[no-any-return]
+        sizes = [count * length for count, length in spans.groups]
         parts = [
             attend(*(part.view(count, length, *shape[1:]) for part in (qs, ks, vs)))
             for (count, length), qs, ks, vs in zip(
-                groups, *(torch.split(part, sizes) for part in (q, k, v)), strict=True
+                spans.groups, *(torch.split(part, sizes) for part in (q, k, v)), strict=True
             )
         ]
         joined: Tensor = self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))
@@ -97,9 +114,9 @@ class TransformerLayer(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], groups: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], spans: Spans) -> Tensor:
         """Return the stream after this layer, (total, width)."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x), rotary, groups)
+        x = x + self.self_attn(self.self_attn_layer_norm(x), rotary, spans)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))  # type: ignore[no-any-return]
 
 
@@ -112,6 +129,7 @@ class ESM2(nn.Module):
         self.embed_tokens = nn.Embedding(len(TOKENS), config.width, padding_idx=PAD)
         self.layers = nn.ModuleList(TransformerLayer(config.width, config.heads) for _ in range(config.layers))
         self.emb_layer_norm_after = nn.LayerNorm(config.width)
+        self.checkpointing = False  # whether a layer's inner states are computed again in the backward pass
 
     def forward(self, tokens: Tensor, offsets: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
         """Run the stream through the model.
@@ -147,9 +165,12 @@ class ESM2(nn.Module):
         yield x
         positions = torch.arange(len(tokens), device=tokens.device) - torch.repeat_interleave(offsets[:-1], lengths)
         rotary = rotary_table(positions, self.get_buffer("layers.0.self_attn.rot_emb.inv_freq"))
-        groups = equal_length_groups(lengths.tolist())
+        spans = Spans.of(lengths.tolist(), offsets)
         for number, layer in enumerate(list(self.layers)[:last], start=1):
-            x = layer(x, rotary, groups)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, x, rotary, spans, use_reentrant=False)
+            else:
+                x = layer(x, rotary, spans)
             yield self.emb_layer_norm_after(x) if number == self.config.layers else x
 
     def embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -173,6 +194,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     else:
         out = F.scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2)
+
+
+def attend_at_once(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
+    """Attend within all sequences in one call (CUDA, flash attention); (total, heads, head width) in and out."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(q, k, v, spans.offsets, spans.offsets, spans.longest, spans.longest)
+    assert isinstance(out, Tensor)
+    return out
 
 
 def equal_length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:

@@ -67,6 +67,10 @@ class Replicas:
         mean: Any = self.fabric.all_reduce(values.to(self.device), reduce_op="mean")
         return dict(zip(entry, mean.tolist(), strict=True))
 
+    def any(self, here: bool) -> bool:
+        """Return whether it is so in at least one of the processes."""
+        return self.average_entry({"here": float(here)})["here"] > 0
+
     def gather(self, rows: Tensor) -> Tensor:
         """Join the rows of all processes in their order; each must have as many, (processes x rows, …)."""
         if self.fabric is None:

@@ -14,22 +14,26 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
-from esmcls.errors import FolderError
+from esmcls.errors import FolderError, TerminatedError
 from esmcls.files import atomic_path
 from esmcls.replicas import ALONE, Replicas
 
 FORMAT = 1
+UNSCALED = GradScaler("cpu", enabled=False)
 Entry = dict[str, float]
 Log = Callable[[Entry], None]
+Backward = Callable[[Tensor], None]
+"""Adds the gradients of a loss to those that are there."""
 
 
-class Task(Protocol):
-    """What the loop needs of a problem."""
+class Trained(Protocol):
+    """What the loop needs of any problem."""
 
     @property
     def model(self) -> nn.Module:
@@ -41,12 +45,25 @@ class Task(Protocol):
         """What steps over its parameters; between them, each parameter once."""
         ...
 
+    def validate(self) -> float | None:
+        """Return the validation score (higher is better), or None where there is nothing to validate on."""
+        ...
+
+
+class Task(Trained, Protocol):
+    """A problem whose batches fit into memory whole."""
+
     def loss(self, step: int) -> tuple[Tensor, Entry]:
         """Return the scalar loss of the batch of `step` (0-based) and what to log of it."""
         ...
 
-    def validate(self) -> float | None:
-        """Return the validation score (higher is better), or None where there is nothing to validate on."""
+
+@runtime_checkable
+class Accumulating(Trained, Protocol):
+    """A problem whose batches are run in pieces; their gradients are those of the whole batch."""
+
+    def accumulate(self, step: int, backward: Backward) -> Entry:
+        """Call `backward` with the loss of each piece of the batch of `step`; return its loss and what else to log."""
         ...
 
 
@@ -73,6 +90,8 @@ class Plan:
     plateau, factor : int, float
         Of the plateau schedule: validations without a better score, since the best or since the last fall, before the
         rate is multiplied by `factor` (0: never).
+    validate_first : bool
+        Validate before the first step, too: the model is left as it began where it never gets better.
     falls : tuple of int
         Numbers of done steps after which it is multiplied anyway: `History.falls` of a run that was validated.
     """
@@ -90,6 +109,7 @@ class Plan:
     plateau: int = 0
     factor: float = 0.5
     falls: tuple[int, ...] = ()
+    validate_first: bool = False
 
 
 _DEFAULTS = {one.name: one.default for one in fields(Plan) if one.default is not MISSING}
@@ -128,7 +148,7 @@ def learning_rate(plan: Plan, step: int, falls: Sequence[int] = ()) -> float:
 
 
 def run(
-    task: Task,
+    task: Task | Accumulating,
     plan: Plan,
     *,
     checkpoint: Path | None = None,
@@ -137,12 +157,14 @@ def run(
     stop_after: int | None = None,
     replicas: Replicas = ALONE,
     about: str = "",
+    scaler: GradScaler = UNSCALED,
+    stop: Callable[[], bool] | None = None,
 ) -> History:
     """Train until the plan is done or patience ends; the model is left at its best validated state, else its last.
 
     Parameters
     ----------
-    task : Task
+    task : Task or Accumulating
     plan : Plan
     checkpoint : Path, optional
         File that is replaced, whole, every `plan.checkpoint_every` steps.
@@ -157,6 +179,10 @@ def run(
         The processes that train one model together: gradients and log entries are their mean, the first one writes.
     about : str
         What decides the run besides its plan, such as a digest of the data: a checkpoint of another is refused.
+    scaler : GradScaler
+        Scales losses, for gradients in fp16.
+    stop : callable, optional
+        Asked after each step; where it says yes in any process, all leave with a checkpoint.
 
     Returns
     -------
@@ -166,17 +192,24 @@ def run(
     ------
     FolderError
         If the checkpoint is damaged or of another plan.
+    TerminatedError
+        If `stop` said yes.
     """
     with _own_randomness(plan.seed):
-        progress = _Progress(task, plan, replicas, about)
+        progress = _Progress(task, plan, replicas, about, scaler)
         if resume and checkpoint is not None and checkpoint.exists():
             progress.load(checkpoint)
+        elif plan.validate_every and plan.validate_first:
+            progress.validate(0)
         while not progress.finished:
             entry = progress.advance()
             if log is not None and replicas.first:
                 log(entry)
-            if checkpoint is not None and replicas.first and progress.checkpoint_due(stop_after):
+            asked = stop is not None and not progress.finished and replicas.any(stop())
+            if checkpoint is not None and replicas.first and (asked or progress.checkpoint_due(stop_after)):
                 progress.save(checkpoint)
+            if asked:
+                raise TerminatedError(progress.history.steps_done, plan.steps)
             if progress.history.steps_done == stop_after:
                 return progress.history
         progress.restore_best()
@@ -186,8 +219,11 @@ def run(
 class _Progress:
     """A run under way: all that a checkpoint holds."""
 
-    def __init__(self, task: Task, plan: Plan, replicas: Replicas, about: str) -> None:
-        self.task, self.plan, self.replicas, self.about, self.history = task, plan, replicas, about, History()
+    def __init__(
+        self, task: Task | Accumulating, plan: Plan, replicas: Replicas, about: str, scaler: GradScaler
+    ) -> None:
+        self.task, self.plan, self.replicas, self.about, self.scaler = task, plan, replicas, about, scaler
+        self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.stale = 0
 
@@ -202,7 +238,7 @@ class _Progress:
         entry = {"step": step + 1, "lr": lr, **self._optimise(step, lr)}
         self.history.steps_done = step + 1
         if self.plan.validate_every and self._validation_due(step + 1):
-            entry |= self._validate(step + 1)
+            entry |= self.validate(step + 1)
         self.history.entries.append(entry)
         return entry
 
@@ -211,20 +247,32 @@ class _Progress:
 
     def _optimise(self, step: int, lr: float) -> Entry:
         self.task.model.train()
-        loss, logged = self.task.loss(step)
         for optimizer in self.task.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
-        loss.backward()  # type: ignore[no-untyped-call]
+        entry = self._gradients(step)
         self.replicas.average_gradients(self.task.model)
         if self.plan.clip:
+            for optimizer in self.task.optimizers:
+                self.scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.plan.clip)
         for optimizer in self.task.optimizers:
-            optimizer.step()
-        return self.replicas.average_entry({"loss": loss.item(), **logged})
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        return self.replicas.average_entry(entry)
 
-    def _validate(self, step: int) -> Entry:
+    def _gradients(self, step: int) -> Entry:
+        if isinstance(self.task, Accumulating):
+            return self.task.accumulate(step, self._backward)
+        loss, logged = self.task.loss(step)
+        self._backward(loss)
+        return {"loss": loss.item(), **logged}
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def validate(self, step: int) -> Entry:
         self.task.model.eval()
         with torch.no_grad():
             score = self.task.validate()
@@ -261,6 +309,7 @@ class _Progress:
             "about": self.about,
             "model": self.task.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.task.optimizers],
+            "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "history": asdict(self.history),
             "best": self.best,
@@ -280,6 +329,8 @@ class _Progress:
         self.task.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         self.history, self.best, self.stale = History(**state["history"]), state["best"], state["stale"]
 

@@ -29,6 +29,8 @@ from esmcls.model import ModelConfig, rotary_frequencies
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
 BUNDLED = "bundled"
+OWN = "encoder.safetensors"
+"""What our file is called in a folder."""
 WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
 
 _LEFT_OUT = re.compile(
@@ -113,10 +115,11 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def default_layers(path: str | Path) -> tuple[int, ...]:
-    """Return the layers that the file's card names, or none."""
-    if Path(path).suffix != ".safetensors":
+    """Return the layers that the card of the file, or of a folder's, names, or none."""
+    path = Path(path) / OWN if (Path(path) / OWN).is_file() else Path(path)
+    if path.suffix != ".safetensors":
         return ()
-    return tuple(_header(Path(path)).get("layers", ()))
+    return tuple(_header(path).get("layers", ()))
 
 
 def find_weights(name: str) -> Path:
@@ -146,7 +149,7 @@ def bundled_path() -> Path:
     """Return the file of the encoder that comes with the package."""
     import esmcls_data
 
-    return Path(esmcls_data.__file__).with_name("encoder.safetensors")
+    return Path(esmcls_data.__file__).with_name(OWN)
 
 
 def hub_places(name: str) -> list[Path]:
@@ -174,8 +177,8 @@ def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
 
 
 def _load_folder(path: Path) -> tuple[ModelConfig, State]:
-    if (path / "encoder.safetensors").exists():
-        return _load_own(path / "encoder.safetensors")
+    if (path / OWN).exists():
+        return _load_own(path / OWN)
     files = [path / "config.json", path / "model.safetensors", path / "pytorch_model.bin"]
     if not files[0].exists() or not (files[1].exists() or files[2].exists()):
         raise WeightsError(str(path), "no Hugging Face ESM-2 folder", "it needs config.json and its weights", files)

@@ -192,6 +192,11 @@ class Workspace:
         self._update(caches=[*before, folder.name])
         return cache
 
+    def encoder_name(self, name: str) -> str:
+        """Return the path of a tuned encoder that is models/<name> of this workspace; any other name as it is."""
+        own = self.folder / name
+        return str(own) if not Path(name).exists() and (own / MANIFEST).is_file() else name
+
     def latest_cache(self) -> EmbeddingCache:
         """Open the cache used last.
 
@@ -210,8 +215,8 @@ class Workspace:
         WorkspaceError
             If there is none.
         """
-        entries = self.caches
-        fitting = [e for e in entries if e.spec.encoder == name or (len(name) > 7 and e.spec.digest.startswith(name))]
+        entries, names = self.caches, {name, self.encoder_name(name)}
+        fitting = [e for e in entries if e.spec.encoder in names or (len(name) > 7 and e.spec.digest.startswith(name))]
         there = _some(sorted({entry.spec.encoder for entry in entries})) if entries else "none"
         found = f"nothing is embedded with encoder {name!r} (there are: {there})"
         return self._open(fitting, found, f"run: esmcls embed --encoder {name}")

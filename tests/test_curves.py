@@ -191,6 +191,19 @@ def test_the_axes_say_what_they_show_in_which_unit(tmp_path: Path, figures: list
     assert {axes.get_xlabel() for figure in figures for axes in figure.axes} == {"step (of the optimiser)"}
 
 
+def test_accuracy_validation_and_memory_have_panels_of_their_own_where_they_were_logged(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    log = [entry | {"accuracy": 0.5, "memory": 1.5, "sequences": 64.0} for entry in a_log()]
+    log[-1]["score"] = 0.25
+    draw_curves({"a": log}, tmp_path / "a.svg")
+    [figure] = figures
+    titles = [axes.get_ylabel() for axes in figure.axes]
+    assert titles == ["loss", "learning rate", "accuracy", "validation score", "peak memory (GB)"]
+    [_, mean] = figure.axes[3].lines
+    assert (mean.get_xdata().tolist(), mean.get_ydata().tolist()) == ([40.0], [0.25])
+
+
 @pytest.mark.parametrize(("start", "scale"), [(3.0, "log"), (-3.0, "linear"), (math.nan, "log")])
 def test_the_axis_of_the_loss_is_logarithmic_unless_a_loss_is_zero_or_negative(
     tmp_path: Path, figures: list[Figure], start: float, scale: str

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
-from esmcls.errors import FolderError
+from esmcls.errors import FolderError, TerminatedError
 from esmcls.training import LogFile, Plan, learning_rate, planned_steps, run
 
 
@@ -229,3 +230,55 @@ def test_a_checkpoint_from_before_the_plateau_schedule_is_resumed(tmp_path: Path
     torch.save(state, tmp_path / "c")
     run(resumed, PLAN, checkpoint=tmp_path / "c", resume=True)
     assert torch.equal(parameters(whole), parameters(resumed))
+
+
+# validation before the first step, an end that is asked for, losses that are scaled
+
+
+def test_a_run_that_only_gets_worse_is_left_as_it_began_where_that_was_validated() -> None:
+    task = Regression(scores=[0.9, 0.5, 0.4])
+    history = run(task, Plan(steps=4, lr=0.01, validate_every=2, validate_first=True))
+    assert (history.best_step, history.best_score) == (0, 0.9)
+    assert torch.equal(parameters(task), task.weights_seen[0])
+
+
+def test_asked_to_end_it_leaves_a_checkpoint_that_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole, broken, resumed = Regression(), Regression(), Regression()
+    run(whole, PLAN)
+    answers = iter([False, False, True])
+    with pytest.raises(TerminatedError, match="asked to end after step 3 of 12, which is kept; go on with --resume"):
+        run(broken, PLAN, checkpoint=tmp_path / "c", stop=lambda: next(answers))
+    run(resumed, PLAN, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))
+
+
+def test_asked_to_end_after_the_last_step_it_has_ended() -> None:
+    assert run(Regression(), Plan(steps=1, lr=0.01), stop=lambda: True).steps_done == 1
+
+
+class Overflowing(Regression):
+    """Has an infinite loss at one step."""
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        loss, entry = super().loss(step)
+        return (loss * torch.inf if step == 2 else loss), entry
+
+
+def test_scaled_losses_take_the_steps_of_plain_ones() -> None:
+    plain, scaled, plan = Regression(), Regression(), Plan(steps=6, lr=0.01, clip=0.5)
+    run(plain, plan)
+    run(scaled, plan, scaler=GradScaler("cpu", init_scale=2.0**10))
+    assert torch.allclose(parameters(plain), parameters(scaled), atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_a_step_that_overflows_is_skipped_and_the_lower_scale_is_resumed(tmp_path: Path, stop: int) -> None:
+    plan = Plan(steps=6, lr=0.01, clip=0.5, checkpoint_every=1)
+    whole, broken, resumed = Overflowing(), Overflowing(), Overflowing()
+    scalers = [GradScaler("cpu", init_scale=2.0**10) for _ in range(3)]
+    run(whole, plan, scaler=scalers[0])
+    run(broken, plan, scaler=scalers[1], checkpoint=tmp_path / "c", stop_after=stop)
+    run(resumed, plan, scaler=scalers[2], checkpoint=tmp_path / "c", resume=True)
+    assert scalers[0].get_scale() == scalers[2].get_scale() == 2.0**9
+    assert torch.equal(parameters(whole), parameters(resumed))
+    assert parameters(whole).isfinite().all()

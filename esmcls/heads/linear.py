@@ -119,6 +119,11 @@ class LinearConfig:
                 raise UsageError(f"setting {name}: {value} is not above 0")
 
 
+def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
+    """Return float32 rows (n, width) as the layer takes them, of mean square 1 or thereabouts."""
+    return scaling.unit(block) * math.sqrt(block.shape[1]) if isinstance(scaling, Whitening) else scaling(block)
+
+
 class LinearHead:
     """Multinomial logistic regression.
 
@@ -186,12 +191,6 @@ class LinearHead:
         else:
             self.scaling = within(SHRINKAGES[1] if self.chosen.shrinkage is None else self.chosen.shrinkage)
 
-    def _prepare(self, block: Tensor) -> Tensor:
-        """Return float32 rows (n, width) as the layer takes them, of mean square 1 or thereabouts."""
-        if isinstance(self.scaling, Whitening):
-            return self.scaling.unit(block) * math.sqrt(block.shape[1])
-        return self.scaling(block)
-
     def _start_warm(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held | None) -> None:
         """Set the layer to the ridge regression; choose shrinkage, penalty and scale where they are open."""
         if held is None:
@@ -206,7 +205,7 @@ class LinearHead:
 
     def _ridge(self, vectors: Vectors, labels: Labels) -> Ridge:
         factors = class_factors(labels.counts(), self.chosen.ridge_weights)
-        return Ridge.of(vectors, labels.codes, factors, self._prepare, self.device)
+        return Ridge.of(vectors, labels.codes, factors, partial(scaled, self.scaling), self.device)
 
     def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held) -> Ridge:
         """Take the shrinkage and penalty of the best macro F1 on the held rows, first of equals; return its sums."""
@@ -263,7 +262,7 @@ class LinearHead:
     def _task(self, vectors: Vectors, labels: Labels, seed: int) -> Descent:
         def logits(rows: Indices) -> Tensor:
             block = torch.from_numpy(vectors[rows]).to(self.device, torch.float32)
-            out: Tensor = self.model(self._prepare(block))
+            out: Tensor = self.model(scaled(self.scaling, block))
             return out
 
         weights = torch.from_numpy(class_factors(labels.counts(), self.chosen.class_weights)).to(self.device)
@@ -276,7 +275,29 @@ class LinearHead:
         size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
         for rows, block in row_blocks(vectors, self.device, size):
             with torch.inference_mode():
-                yield rows, self.model(self._prepare(block)) / (self.chosen.temperature or 1.0)
+                yield rows, self.model(scaled(self.scaling, block)) / (self.chosen.temperature or 1.0)
+
+    def continued(self, weight: Tensor, bias: Tensor, held: tuple[Features, Labels] | None) -> Self:
+        """Return the head with another layer on the same scaled rows: what fine-tuning made of this one.
+
+        Temperature and scores are measured anew on the held rows.
+
+        Parameters
+        ----------
+        weight, bias : float32 tensors, (classes, width) and (classes,)
+        held : (Features, Labels), optional
+        """
+        head = type(self)(replace(self.chosen, temperature=None), self.device)
+        head.classes, head.scaling = self.classes, self.scaling
+        head.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
+        head._set(weight, bias)
+        temperature = 1.0
+        if held is not None:
+            vectors = checked_vectors(held[0], self.config.pooling, weight.shape[1])
+            head.scores = score(held[1], head._best(vectors))
+            temperature = choose_temperature(lambda: head._logits(vectors), held[1])
+        head.config = head.chosen = replace(head.chosen, temperature=temperature)
+        return head
 
     def _best(self, vectors: Vectors) -> Indices:
         return best_of(self._logits(vectors), len(vectors))

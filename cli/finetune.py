@@ -1,0 +1,172 @@
+"""`esmcls finetune`: the encoder itself, end to end, on the dataset's train part."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from esmcls_cli.options import common, fetch_encoder, integers, note, set_aside_options, training_bar
+
+RATE = click.FloatRange(0, min_open=True)
+_METHODS = ("lora", "top-k", "full")
+
+
+@click.command("finetune")
+@click.option("--method", type=click.Choice(_METHODS), default="lora", show_default=True, help="What is trained.")
+@click.option("--families", type=click.IntRange(2), metavar="N", help="The N largest families.  [default: all]")
+@click.option("--stratify", metavar="PLAN", help="Train sequences of each, such as 1000x200+4000x50.")
+@click.option("--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="Where it starts.")
+@click.option("--layers", metavar="N,N,…", help="Layers side by side.  [default: the encoder's]")
+@click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
+@click.option("--crop", type=click.IntRange(0), default=0, show_default=True, help="Train on random crops; 0: none.")
+@click.option(
+    "--pool", "pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True, help="Of residues."
+)
+@click.option("--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA: rank of the change.")
+@click.option(
+    "--alpha", type=click.IntRange(1), default=16, show_default=True, help="LoRA: the change times alpha / rank."
+)
+@click.option("--targets", help="LoRA: which products.  [default: q_proj,k_proj,v_proj,out_proj,fc1,fc2]")
+@click.option("--adapters-only", is_flag=True, help="LoRA: keep the adapters without the encoder they change.")
+@click.option("--top-layers", type=click.IntRange(1), default=2, show_default=True, help="top-k: how many layers.")
+@click.option("--epochs", type=RATE, default=3.0, show_default=True, help="Passes over the training sequences.")
+@click.option("--max-steps", type=click.IntRange(1), help="Steps at most.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Sequences a step, in all.")
+@click.option("--tokens", type=click.IntRange(1), help="Tokens held at once; halved where memory is short.")
+@click.option("--lr", type=RATE, help="Peak rate.  [default: 2e-4 with lora, else 2e-5]")
+@click.option("--head-lr", type=RATE, default=1e-3, show_default=True, help="That of the output layer.")
+@click.option("--weight-decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Of matrices.")
+@click.option("--warmup", type=click.IntRange(0), help="Steps.  [default: 1,000 or 6 %, the less]")
+@click.option(
+    "--schedule", type=click.Choice(["cosine", "linear"]), default="cosine", show_default=True, help="Of the rate."
+)
+@click.option("--floor", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Last rate, of the peak.")
+@click.option("--clip", type=click.FloatRange(0), default=1.0, show_default=True, help="Largest gradient norm.")
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Before the output layer.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(["ce", "focal", "logit-adjusted"]),
+    default="ce",
+    show_default=True,
+    help="What is minimised.",
+)
+@click.option(
+    "--class-weights",
+    type=click.Choice(["none", "balanced", "sqrt", "effective-number"]),
+    default="none",
+    show_default=True,
+    help="What a sequence counts by the size of its family.",
+)
+@click.option(
+    "--weight-cap", type=click.FloatRange(0), default=0.0, show_default=True, help="Largest, in medians; 0: none."
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["as-is", "balanced"]),
+    default="as-is",
+    show_default=True,
+    help="balanced: each family as often.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(["linear", "zero"]),
+    default="linear",
+    show_default=True,
+    help="The output layer begins as the linear head on the frozen encoder, or at zero.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 where the hardware has it.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "adamw8bit"]),
+    default="adamw",
+    show_default=True,
+    help="8 bits need CUDA.",
+)
+@click.option("--gradient-checkpointing", "checkpointing", is_flag=True, help="Less memory for a third more time.")
+@click.option("--validate-every", type=click.IntRange(0), default=0, show_default=True, help="Steps; 0: each epoch.")
+@click.option("--patience", type=click.IntRange(0), default=0, show_default=True, help="Validations; 0: to the end.")
+@click.option("--checkpoint-every", type=click.IntRange(1), default=200, show_default=True, help="Steps.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs, each with a seed of its own."
+)
+@click.option("--track", type=click.Choice(["wandb", "tensorboard"]), help="Show the run there, too.")
+@click.option("--name", default="finetuned", show_default=True, help="Name of the model.")
+@set_aside_options
+@common(devices=True, seed=True)
+def command(
+    workspace: Path,
+    name: str,
+    seeds: int,
+    track: str | None,
+    resume: bool,
+    device: str,
+    seed: int,
+    targets: str | None,
+    hold_out_families: float,
+    calibration: float,
+    false_acceptance: float,
+    **settings: Any,
+) -> None:
+    """Fine-tune the encoder and a linear head end to end on the workspace's dataset.
+
+    Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
+    `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
+    """
+    from esmcls.replicas import start_replicas
+    from esmcls.setaside import Shares
+    from esmcls.tuned import FinetuneConfig
+    from esmcls.tuning import finetune_seeds
+    from esmcls.tuning_start import Terms
+    from esmcls.workspace import Workspace
+
+    place = Workspace.open(workspace)
+    shares = Shares(hold_out_families, calibration, false_acceptance)
+    layers = integers(settings.pop("layers"), "--layers")
+    given = {one.name: settings.pop(one.name) for one in fields(Terms) if one.name in settings}
+    terms = Terms(layers=layers, shares=shares, **given | {"encoder": place.encoder_name(given["encoder"])})
+    config = FinetuneConfig(seed=seed, **settings)
+    config = config if targets is None else replace(config, targets=tuple(targets.split(",")))
+    fetch_encoder(terms.encoder)
+    replicas = start_replicas(device.split(","))
+    told = note if replicas.first else _silent
+    with _terminations() as stop, training_bar(shown=replicas.first) as bar:
+        options = {"replicas": replicas, "resume": resume, "planned": bar.start, "say": told, "stop": stop}
+        for found in finetune_seeds(place, config, terms, name, seeds, track=track, log=bar.advance, **options):
+            bar.bar.clear()
+            click.echo("\n".join(found.lines()))
+    if replicas.first:
+        note("next: esmcls predict FASTA, or esmcls embed --encoder models/" + name)
+
+
+def _silent(*lines: str) -> None:
+    """Say nothing: another process does."""
+
+
+@contextlib.contextmanager
+def _terminations() -> Iterator[Any]:
+    """Give what tells whether the process was asked to end."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)

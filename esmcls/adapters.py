@@ -1,0 +1,205 @@
+"""LoRA adapters on ESM-2's products: attached through peft, merged into a canonical state, kept alone in a small file.
+
+A layer W x + b becomes W x + b + (alpha / rank) B A x, and only A (rank, in) and B (out, rank) are trained.
+
+Source: Hu et al. 2021, arXiv:2106.09685.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esmcls.download import CHECKPOINTS, fetch
+from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from esmcls.files import atomic_path
+from esmcls.model import ESM2, ModelConfig
+from esmcls.weights import State, find_weights, load_state, state_digest
+
+FILE: Final = "adapters.safetensors"
+FORMAT: Final = "esmcls-adapters-1"
+TARGETS: Final = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+"""The products of a layer, by their canonical names."""
+_NAME: Final = "default"  # peft's own for a single adapter
+_BASE: Final = re.compile(r"\.base_layer\.(weight|bias)$")
+_PART: Final = re.compile(rf"^(.+)\.lora_([AB])\.{_NAME}\.weight$")
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Shape of the adapters.
+
+    Parameters
+    ----------
+    rank : int
+        Of the change of a layer's matrix.
+    alpha : int
+        The change is scaled by alpha / rank.
+    targets : tuple of str
+        Which of a layer's products get one: some of `TARGETS`.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of its range or no product is named.
+    UnknownNameError
+        If there is no such product.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = TARGETS
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1 or not self.targets:
+            raise UsageError(f"LoRA of rank {self.rank}, alpha {self.alpha}, {len(self.targets)} targets: all above 0")
+        for name in self.targets:
+            if name not in TARGETS:
+                raise UnknownNameError("LoRA target", name, TARGETS)
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class Base:
+    """The encoder that adapters belong to: its name, where it was opened, and the digest of its canonical state."""
+
+    name: str
+    digest: str
+
+
+def attach(model: ESM2, lora: LoRA, layers: int) -> None:
+    """Give the first `layers` layers adapters that change nothing yet, and freeze all else.
+
+    Raises
+    ------
+    MissingExtraError
+        If peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise MissingExtraError("LoRA", "peft", "finetune") from None
+    pattern = rf"layers\.({'|'.join(map(str, range(layers)))})\.(self_attn\.)?({'|'.join(lora.targets)})"
+    inject_adapter_in_model(LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=pattern), model)
+    for name, value in model.named_parameters():
+        value.requires_grad = ".lora_" in name
+
+
+def adapters_of(model: ESM2) -> State:
+    """Return the A and B of each adapted layer, by its canonical name and `.A` or `.B`."""
+    found = ((_PART.match(name), value) for name, value in model.state_dict().items())
+    return {f"{match[1]}.{match[2]}": value.detach().cpu().clone() for match, value in found if match}
+
+
+def base_of(model: ESM2) -> State:
+    """Return the canonical state without its adapters, if it has any."""
+    state = model.state_dict()
+    return {_BASE.sub(r".\1", name): value.detach().cpu() for name, value in state.items() if ".lora_" not in name}
+
+
+def merge(state: Mapping[str, Tensor], adapters: Mapping[str, Tensor], lora: LoRA) -> State:
+    """Add adapters to the matrices of a canonical state, in fp32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> adapters = {"fc1.A": torch.tensor([[1.0, 2.0]]), "fc1.B": torch.tensor([[3.0]])}
+    >>> merge({"fc1.weight": torch.tensor([[1.0, 1.0]])}, adapters, LoRA(rank=1, alpha=2))
+    {'fc1.weight': tensor([[ 7., 13.]])}
+    """
+    merged = dict(state)
+    for name in sorted(name.removesuffix(".A") for name in adapters if name.endswith(".A")):
+        change = adapters[f"{name}.B"].float() @ adapters[f"{name}.A"].float()
+        merged[f"{name}.weight"] = state[f"{name}.weight"].float() + lora.scale * change
+    return merged
+
+
+def save_adapters(path: str | Path, adapters: Mapping[str, Tensor], lora: LoRA, base: Base, **about: Any) -> None:
+    """Write adapters without their encoder, whole or not at all; `about` is kept in the header (layers, say)."""
+    header = {"format": FORMAT, "lora": asdict(lora), "base": asdict(base), **about}
+    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in sorted(adapters.items())}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"esmcls": json.dumps(header, sort_keys=True)})
+
+
+def adapted_digest(base: Base, adapters: Mapping[str, Tensor], lora: LoRA) -> str:
+    """Return what stands for an adapted encoder: sha256 of its base, its adapters and their scale.
+
+    Not the merged state's: sums may be rounded in another way on another machine.
+    """
+    return hashlib.sha256(f"{base.digest} {state_digest(adapters)} {lora.scale!r}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """An encoder's weights, ready to be opened.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    state : dict of fp32 tensors, canonical names
+    digest : str
+    path : Path
+        Where they, or their adapters, lie.
+    layers : tuple of int
+        Its default layers, where it names any.
+    """
+
+    config: ModelConfig
+    state: State
+    digest: str
+    path: Path
+    layers: tuple[int, ...]
+
+
+def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, State, str]:
+    """Read adapters and their base, and merge them.
+
+    Raises
+    ------
+    WeightsError
+        If the base is not here, or is not the one that the adapters were trained on.
+    """
+    try:
+        lora = LoRA(**{**header["lora"], "targets": tuple(header["lora"]["targets"])})
+        base, adapters = Base(**header["base"]), load_file(path)
+    except (KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(str(path), f"no adapters ({type(error).__name__})", "copy the model folder anew") from None
+    found = fetch(base.name) if base.name in CHECKPOINTS else find_weights(base.name)
+    config, state = load_state(found)
+    digest = state_digest(state)
+    if digest != base.digest:
+        problem = f"adapters of an encoder of digest {base.digest[:12]}, but {base.name} has {digest[:12]}"
+        raise WeightsError(str(path), problem, "put the encoder they were trained on in its place")
+    return config, merge(state, adapters, lora), adapted_digest(base, adapters, lora)
+
+
+def adapters_header(path: Path) -> dict[str, Any]:
+    """Return the header of a file of adapters.
+
+    Raises
+    ------
+    WeightsError
+        If it is damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            header: dict[str, Any] = json.loads((handle.metadata() or {}).get("esmcls", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(str(path), f"cannot be read ({type(error).__name__})", "copy the folder anew") from None
+    if header.get("format") != FORMAT:
+        raise WeightsError(str(path), f"format {header.get('format')!r} instead of {FORMAT!r}", "update esmcls")
+    return header

@@ -1,0 +1,169 @@
+"""Fine-tuning as a training task: batches in pieces of bounded tokens, whose gradients are those of the whole batch.
+
+    rows of a step ──▶ this process's share ──▶ Packed pieces ──▶ Tuned ──▶ weighted sums of losses / total weight
+
+The loss of a step is the weighted mean over all its rows: each piece's weighted sum over the step's total weight. Every
+process draws the whole step and takes its share, so that the total is known to all, and their number changes no step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from esmcls.devices import is_out_of_memory
+from esmcls.errors import SequenceTooLargeError
+from esmcls.heads.common import Blocks, f1_of
+from esmcls.labels import Labels
+from esmcls.losses import Balanced, Sampler, Shuffled, class_weights, make_loss
+from esmcls.optimizers import make_optimizer, parameter_groups
+from esmcls.packing import Floats, Packed, Proteins
+from esmcls.replicas import ALONE, Replicas
+from esmcls.training import Backward, Entry
+from esmcls.tuned import Tuned
+from esmcls.types import Indices
+from esmcls.weights import state_digest
+
+TOKENS: Final = {"cpu": 1 << 12, "cuda": 1 << 15, "mps": 1 << 12}
+"""Of a piece, where nothing is said."""
+_CROPS, _DROPOUT = 1, 2  # what a step's random numbers are drawn for
+
+
+class Finetuning:
+    """The task that fine-tuning gives to the training loop.
+
+    Parameters
+    ----------
+    model : Tuned
+    proteins, labels : Proteins, Labels
+        To train on.
+    held : (Proteins, Labels), optional
+        To validate on; a code of -1 stands for a class that is not trained.
+    replicas : Replicas
+    """
+
+    def __init__(
+        self,
+        model: Tuned,
+        proteins: Proteins,
+        labels: Labels,
+        held: tuple[Proteins, Labels] | None = None,
+        replicas: Replicas = ALONE,
+    ) -> None:
+        config, device, counts = model.config, replicas.device, labels.counts()
+        self.config, self.proteins, self.labels, self.held, self.replicas = config, proteins, labels, held, replicas
+        if not model.budget:
+            model.budget.fill_(TOKENS[device.type])
+        self.model = model.to(device)
+        weights = class_weights(counts, config.class_weights, beta=config.beta, cap=config.weight_cap)
+        self.weights, self.capped = weights.values[labels.codes].astype(np.float64), weights.capped
+        self.cost = make_loss(
+            config.loss, counts, weights.values, gamma=config.gamma, tau=config.tau, device=str(device)
+        )
+        self.sampler: Sampler = Shuffled(len(labels), config.batch, config.seed)
+        if config.sampling == "balanced":
+            self.sampler = Balanced(labels.codes, config.batch, config.seed)
+        scale = config.head_lr / config.peak
+        groups = parameter_groups(model.encoder, model.out, weight_decay=config.weight_decay, out_scale=scale)
+        self.optimizers = [make_optimizer(config.optimizer, groups, config.peak, device)]
+        self.scaler = GradScaler(device.type, enabled=model.precision == "fp16")
+        self.piece: Packed | None = None  # that is being run
+
+    def accumulate(self, step: int, backward: Backward) -> Entry:
+        """Run this process's share of a step in pieces; out of memory halves the pieces and begins the step again.
+
+        Raises
+        ------
+        SequenceTooLargeError
+            If one protein does not fit into memory alone.
+        """
+        rows = self.sampler.rows(step)
+        places = np.random.default_rng([self.config.seed, step, _CROPS]).random(len(rows)) if self.config.crop else None
+        mine = slice(self.replicas.rank, None, self.replicas.count)
+        scale = self.replicas.count / self.weights[rows].sum()
+        while True:
+            try:
+                found = self._run(step, rows[mine], None if places is None else places[mine], scale, backward)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve()
+        right = found.pop("right") / len(rows)
+        return found | {"accuracy": right, "memory": peak_memory(self.replicas.device) / 1e9}
+
+    def _run(self, step: int, rows: Indices, places: Floats | None, scale: float, backward: Backward) -> Entry:
+        count, device = self.replicas.count, self.replicas.device
+        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        tokens = 0
+        for number, packed in enumerate(self.proteins.packed(rows, int(self.model.budget), places)):
+            self.piece = packed
+            self._seed(step, number)
+            codes = torch.from_numpy(self.labels.codes[packed.rows]).to(device)
+            logits = self.model(packed.to(device))
+            part = self.cost(logits, codes) * (len(codes) * scale)  # the mean is over rows: their weighted sum
+            backward(part)
+            loss, right = loss + part.detach(), right + (logits.argmax(1) == codes).sum()
+            tokens += len(packed.tokens)
+        if count > 1:  # a process without rows has gradients, too
+            for value in self.model.parameters():
+                if value.requires_grad and value.grad is None:
+                    value.grad = torch.zeros_like(value)
+        # the loop logs the mean over the processes: these are its sums
+        totals = {"right": float(right), "tokens": float(tokens), "sequences": float(len(rows))}
+        return {"loss": loss.item(), **{name: count * value for name, value in totals.items()}}
+
+    def _seed(self, step: int, number: int) -> None:
+        """Make what is dropped a function of step, process and piece."""
+        random = np.random.default_rng([self.config.seed, step, _DROPOUT, self.replicas.rank, number])
+        torch.manual_seed(int(random.integers(1 << 62)))
+
+    def _halve(self) -> None:
+        """Make the pieces smaller than the one that did not fit, and forget the gradients."""
+        assert self.piece is not None
+        if len(self.piece.rows) == 1:
+            row = int(self.piece.rows[0])
+            raise SequenceTooLargeError(row, len(self.proteins.sequences[row])) from None
+        self.model.zero_grad(set_to_none=True)
+        if self.replicas.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.model.budget.fill_(min(int(self.model.budget), len(self.piece.tokens)) // 2)
+
+    def validate(self) -> float | None:
+        """Return macro F1 on the held rows; of equals, the one with less cross-entropy is a trifle higher."""
+        return None if self.held is None else f1_of(self.blocks(self.held[0]), self.held[1])
+
+    def blocks(self, proteins: Proteins) -> Blocks:
+        """Give row numbers and their logits (rows, classes)."""
+        return cast("Blocks", self._blocks(proteins))
+
+    def _blocks(self, proteins: Proteins) -> Iterator[tuple[Indices, Tensor]]:
+        for packed in proteins.packed(np.arange(len(proteins)), int(self.model.budget)):
+            with torch.no_grad():
+                yield packed.rows, self.model(packed.to(self.replicas.device))
+
+    def digest(self, encoder: str) -> str:
+        """Return a digest of all that decides the run but its plan: knobs, rows, and where it starts."""
+        steps = {"epochs", "max_steps", "checkpoint_every"}
+        knobs = {one.name: getattr(self.config, one.name) for one in fields(self.config) if one.name not in steps}
+        found = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())
+        for sequence, code in zip(self.proteins.sequences, self.labels.codes.tolist(), strict=True):
+            found.update(f"{sequence} {code}\n".encode())
+        return f"{found.hexdigest()} {state_digest(self.model.state_dict())}"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that were held at once: on a GPU by tensors, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else 1024 * used

@@ -1,0 +1,308 @@
+"""Fine-tuning in a workspace: training, a model folder that holds the tuned encoder, its report.
+
+    Start ──▶ Finetuning ──▶ models/<name>/ ──▶ the test part, read once ──▶ report
+
+reports/finetune/<name>/
+    log.jsonl, curves.svg     a line a step; see `esmcls.training`, `esmcls.curves`
+    run.checkpoint            all that `resume` needs; gone when the run is done
+    report.json, timing.json  see `esmcls.tuning_report`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from esmcls.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
+from esmcls.artifact import Model, load_model, save_model
+from esmcls.curves import draw_curves, read_log
+from esmcls.download import CHECKPOINTS
+from esmcls.encoder import BUNDLED
+from esmcls.errors import UsageError
+from esmcls.esm2 import ESM2Encoder
+from esmcls.files import write_json
+from esmcls.finetuning import Finetuning
+from esmcls.fitting import known_scores, measure_doubts
+from esmcls.heads.linear import LinearHead
+from esmcls.held import Held
+from esmcls.labels import Labels
+from esmcls.manifest import Manifest
+from esmcls.metrics import Interval
+from esmcls.prediction import features_for
+from esmcls.replicas import ALONE, Replicas
+from esmcls.spec import EmbeddingSpec
+from esmcls.tracking import open_tracker
+from esmcls.training import Entry, History, Log, LogFile, run
+from esmcls.tuned import FinetuneConfig, settings_of
+from esmcls.tuning_report import Pace, TuningReport, report_on, seeds_report
+from esmcls.tuning_start import Say, Start, Terms
+from esmcls.weights import OWN, save_state
+from esmcls.workspace import Workspace
+
+NAME: Final = "finetuned"
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What came of it; as text, what to tell its user."""
+
+    folder: Path
+    manifest: Manifest
+    history: History
+    report: TuningReport | None
+
+    def lines(self) -> list[str]:
+        """Return the result for people, one line each."""
+        one, reached = self.manifest, ", ".join(f"{k} {v:,.4g}" for k, v in self.manifest.validation.items())
+        steps = f"{self.history.steps_done:,} steps, best after {self.history.best_step:,}"
+        told = [f"{self.folder}: {len(one.classes):,} classes, {one.n_train:,} sequences, {steps}"]
+        if not self.history.best_step and self.history.entries:
+            told.append(
+                "no epoch was better than its start, the frozen encoder: that is what was kept; try another --lr"
+            )
+        told.append(f"on validation: {reached or 'nothing'}")
+        return told + ([] if self.report is None else ["", *self.report.lines()])
+
+
+def finetune(
+    workspace: Workspace,
+    config: FinetuneConfig,
+    terms: Terms,
+    *,
+    name: str = NAME,
+    replicas: Replicas = ALONE,
+    resume: bool = False,
+    planned: Callable[[int], None] | None = None,
+    log: Log | None = None,
+    say: Say = lambda line: None,
+    stop: Callable[[], bool] | None = None,
+) -> Finetuned | None:
+    """Fine-tune an encoder on a workspace's dataset and save it with its head as models/<name>/.
+
+    Epoch and temperature are chosen on the validation part; the test part is read once, when the model is saved.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        With a dataset.
+    config : FinetuneConfig
+    terms : Terms
+    name : str
+        Of the model.
+    replicas : Replicas
+        This process among those that train together.
+    resume : bool
+        Go on from the checkpoint, where there is one.
+    planned : callable, optional
+        Told the number of steps before the first.
+    log : callable, optional
+        Called with each step's entry: loss, accuracy, learning rate, tokens, sequences, memory (GB), score.
+    say : callable
+        Told what was met on the way.
+    stop : callable, optional
+        Asked after each step whether to end with a checkpoint.
+
+    Returns
+    -------
+    Finetuned or None
+        None in all processes but the first.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is nothing to train on.
+    UsageError
+        If the options do not fit together or the device.
+    TerminatedError
+        If `stop` said yes.
+    """
+    model_folder, folder = workspace.model_folder(name), workspace.reports / "finetune" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    start = Start.of(workspace, config, terms, replicas, say)
+    head, labels, known = start.head()
+    if replicas.first and head.scores:
+        say(f"the output layer begins with macro F1 {head.scores['macro_f1']:.4f} on validation, the encoder frozen")
+    task = start.task(head, labels, known)
+    if task.capped:
+        say(f"the cap lowered the weights of {task.capped:,} of {labels.n_classes:,} classes")
+    plan = config.plan(task.sampler.steps_an_epoch)
+    if planned is not None and replicas.first:
+        planned(plan.steps)
+    pace, kept = Pace(), LogFile(folder / "log.jsonl")
+
+    def told(entry: Entry) -> None:
+        for one in (kept, pace, log):
+            if one is not None:
+                one(entry)
+
+    history = run(
+        task,
+        plan,
+        checkpoint=folder / "run.checkpoint",
+        resume=resume,
+        log=told,
+        replicas=replicas,
+        about=task.digest(start.weights.digest),
+        scaler=task.scaler,
+        stop=stop,
+    )
+    if not replicas.first:
+        return None
+    pace.end(replicas.device)
+    manifest = _keep(start, task, head, labels, known, history, model_folder)
+    draw_curves({name: read_log(kept.path)}, folder / "curves.svg")
+    model = load_model(model_folder, start.device)
+    report = report_on(model, start.apart.kept.part("test"), workspace, pace, folder, seed=config.seed)
+    (folder / "run.checkpoint").unlink(missing_ok=True)
+    return Finetuned(model_folder, manifest, history, report)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several seeds reach on the test part: each metric's mean, and its interval by Student's t."""
+
+    seeds: int
+    metrics: dict[str, Interval]
+    file: Path
+
+    def lines(self) -> list[str]:
+        """Return the table for people, one line each."""
+        shown = [(name, 100 * one.value, 100 * one.low, 100 * one.high) for name, one in self.metrics.items()]
+        told = [f"{self.seeds} seeds, mean and 95 % interval of the mean, in percent ({self.file}):"]
+        return told + [f"{name:20}  {value:7.2f}  {low:.2f} – {high:.2f}" for name, value, low, high in shown]
+
+
+def finetune_seeds(
+    workspace: Workspace,
+    config: FinetuneConfig,
+    terms: Terms,
+    name: str = NAME,
+    seeds: int = 1,
+    *,
+    track: str | None = None,
+    log: Log | None = None,
+    **options: Any,
+) -> Iterator[Finetuned | Spread]:
+    """Fine-tune with one seed or with several, from that of `config` upwards; see `finetune`.
+
+    Parameters
+    ----------
+    workspace, config, terms, log
+        As in `finetune`.
+    name : str
+        Of the model; with several seeds those of the models are <name>-<seed>.
+    seeds : int
+    track : str, optional
+        See `esmcls.tracking.open_tracker`.
+    **options
+        Of `finetune`.
+
+    Yields
+    ------
+    Finetuned
+        One a seed; nothing in processes but the first.
+    Spread
+        Where there are several seeds and a test part: written to reports/finetune/<name>/seeds.json, too.
+    """
+    reports = []
+    for seed in range(config.seed, config.seed + seeds):
+        one = name if seeds == 1 else f"{name}-{seed}"
+        own = replace(config, seed=seed)
+        with tracked(track, workspace, one, own, options.get("replicas", ALONE), log) as told:
+            found = finetune(workspace, own, terms, name=one, log=told, **options)
+        if found is not None:
+            yield found
+            reports += [] if found.report is None else [found.report]
+    if len(reports) > 1:
+        folder = workspace.reports / "finetune" / name
+        folder.mkdir(exist_ok=True)
+        spread = Spread(seeds, seeds_report(reports), folder / "seeds.json")
+        write_json(spread.file, {"seeds": seeds, "metrics": {key: asdict(v) for key, v in spread.metrics.items()}})
+        yield spread
+
+
+@contextmanager
+def tracked(
+    track: str | None, workspace: Workspace, name: str, config: FinetuneConfig, replicas: Replicas, log: Log | None
+) -> Iterator[Log | None]:
+    """Give a log that tells a tracker, too, where one is asked for; only the first process has one."""
+    if track is None or not replicas.first:
+        yield log
+        return
+    tracker = open_tracker(track, workspace.reports / "finetune" / name, name, settings_of(config))
+
+    def told(entry: Entry) -> None:
+        tracker(entry)
+        if log is not None:
+            log(entry)
+
+    try:
+        yield told
+    finally:
+        tracker.close()
+
+
+def _keep(
+    start: Start,
+    task: Finetuning,
+    head: LinearHead,
+    labels: Labels,
+    known: Labels,
+    history: History,
+    folder: Path,
+) -> Manifest:
+    """Write the model folder; return its manifest."""
+    encoder, write = _encoder_of(start, task, str(folder))
+    manifest = _manifest(start, head, labels, history, encoder)
+    features = partial(features_for, Model(folder, manifest, head, start.device, encoder), workspace=start.workspace)
+    out, held = task.model.out, None
+    validation = (features(start.held), known) if len(start.held) else None
+    tuned = head.continued(out.weight.detach(), out.bias.detach(), validation)
+    if validation is not None:
+        held = Held.of(tuned, *validation)
+        manifest = replace(manifest, validation={**tuned.scores, "n": len(known)})
+    manifest = replace(manifest, config=asdict(tuned.chosen))
+    doubts = measure_doubts(tuned, start.apart, start.terms.shares, features, known_scores(held))
+    save_model(folder, tuned, manifest, confidence=doubts, held=held, encoder=write)
+    return manifest
+
+
+def _encoder_of(start: Start, task: Finetuning, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
+    """Open the tuned encoder; return it with what writes it, or its adapters, into a folder."""
+    weights, layers, model = start.weights, start.layers, task.model
+    state = model.encoder_state()
+    if not start.terms.adapters_only:
+        return start.encoder(name, state), lambda to: save_state(to / OWN, weights.config, state, layers=layers)
+    if (weights.path / FILE).is_file():
+        raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
+    given, lora, adapters = start.terms.encoder, model.config.lora, adapters_of(model.encoder)
+    base = Base(given if given in (BUNDLED, *CHECKPOINTS) else str(weights.path.resolve()), weights.digest)
+    encoder = start.encoder(name, state, adapted_digest(base, adapters, lora))
+    return encoder, lambda to: save_adapters(to / FILE, adapters, lora, base, layers=list(layers))
+
+
+def _manifest(start: Start, head: LinearHead, labels: Labels, history: History, encoder: ESM2Encoder) -> Manifest:
+    """Return the manifest, but for what validation says."""
+    data, terms = start.workspace.dataset, asdict(start.terms)
+    about = settings_of(start.config) | {"precision": start.precision, "steps": history.steps_done}
+    about |= {"best_step": history.best_step, "encoder": terms["encoder"], "encoder_digest": start.weights.digest}
+    about |= {"start_scores": head.scores}
+    about |= {name: terms[name] for name in ("families", "stratify")}
+    return Manifest(
+        head="linear",
+        config=asdict(head.chosen),
+        classes=labels.classes,
+        class_counts=tuple(labels.counts().tolist()),
+        spec=EmbeddingSpec.of(encoder, poolings=(start.config.pooling,)),
+        pooling=start.config.pooling,
+        dataset_digest=data.digest(),
+        split_digest=data.split_digest(),
+        seed=start.config.seed,
+        validation={},
+        n_train=len(labels),
+        setup=asdict(start.terms.shares) | {"refit": False, "finetuned": about},
+    )

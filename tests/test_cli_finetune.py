@@ -1,0 +1,297 @@
+"""`esmcls finetune`: a model folder with its own encoder, what lies beside it; seeds, processes and trackers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import torch
+from command import done, run
+from tiny import write_encoder, write_set
+
+from esmcls.artifact import load_model, read_manifest
+from esmcls.encoder import load_encoder
+from esmcls.training import LogFile
+from esmcls.tuned import FinetuneConfig
+from esmcls.tuning_report import by_rank, over_seeds
+from esmcls.tuning_start import Terms, choose_families
+from esmcls.weights import load_state
+from esmcls.workspace import Workspace
+from esmcls_cli.main import esmcls
+from esmcls_cli.options import TrainingBar
+
+SHORT = ("--method", "full", "--epochs", "2", "--batch", "16", "--lr", "1e-3", "--start", "zero", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a dataset that is embedded, and the encoder beside it."""
+    folder = tmp_path_factory.mktemp("place")
+    encoder = write_encoder(folder / "tiny.safetensors")
+    done("embed", write_set(folder / "set.csv"), "--encoder", encoder, "-w", folder / "w", "--device", "cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(place: Path) -> Path:
+    """The same with a fine-tuned model."""
+    done("finetune", "-w", place / "w", "--encoder", place / "tiny.safetensors", *SHORT)
+    return place
+
+
+@pytest.fixture
+def fresh(place: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace without models, to be changed."""
+    shutil.copytree(place / "w", tmp_path / "w", ignore=shutil.ignore_patterns("models", "reports"))
+    shutil.copy(place / "tiny.safetensors", tmp_path)
+    return tmp_path
+
+
+def finetune(folder: Path, *more: str | Path) -> Any:
+    return done("finetune", "-w", folder / "w", "--encoder", folder / "tiny.safetensors", *SHORT, *more)
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_model_folder_holds_its_encoder_and_predicts_without_the_one_it_came_from(
+    tuned: Path, tmp_path: Path
+) -> None:
+    manifest = read_manifest(tuned / "w" / "models" / "finetuned")
+    assert (manifest.head, manifest.spec.layers) == ("linear", (1, 2))
+    assert manifest.spec.encoder == str(tuned / "w" / "models" / "finetuned")
+    assert manifest.setup["finetuned"]["method"] == "full"
+    assert {"encoder.safetensors", "linear.safetensors", "held.safetensors"} == set(manifest.files)
+    shutil.copytree(tuned / "w" / "models" / "finetuned", tmp_path / "elsewhere")
+    model = load_model(tmp_path / "elsewhere")
+    assert model.encoder.digest == manifest.spec.digest
+    [[best]] = model.predict(["MKTAYIAKQRQISFVK"])
+    assert best[0] in manifest.classes
+
+
+def test_the_tuned_weights_are_not_those_it_began_with(tuned: Path) -> None:
+    _, before = load_state(tuned / "tiny.safetensors")
+    _, after = load_state(tuned / "w" / "models" / "finetuned")
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["layers.0.fc1.weight"], after["layers.0.fc1.weight"])
+
+
+def test_predict_and_evaluate_take_it_like_any_model(tuned: Path) -> None:
+    ran = done("evaluate", "-w", tuned / "w", "--model", "finetuned", "--device", "cpu")
+    assert ran.out.startswith("model finetuned\n")
+    report = read(tuned / "w" / "reports" / "finetune" / "finetuned" / "report.json")
+    metrics = read(tuned / "w" / "reports" / "evaluate" / "finetuned" / "metrics.json")
+    assert metrics["metrics"] == report["metrics"]
+    ran = done(
+        "predict", tuned / "set.csv", "-w", tuned / "w", "--model", "finetuned", "--top-k", "2", "--device", "cpu"
+    )
+    assert ran.out.splitlines()[1].startswith("p0\t1\tF")
+
+
+def test_the_tuned_encoder_embeds_and_other_heads_are_fitted_on_it(tuned: Path) -> None:
+    done("embed", "-w", tuned / "w", "--encoder", "models/finetuned", "--device", "cpu")
+    digest = read_manifest(tuned / "w" / "models" / "finetuned").spec.digest
+    cache = Workspace.open(tuned / "w").cache_of_encoder("models/finetuned")
+    assert cache.spec.digest == digest
+    assert load_encoder(str(tuned / "w" / "models" / "finetuned")).digest == digest
+
+
+def test_log_curves_and_report_lie_beside_it_and_times_apart(tuned: Path) -> None:
+    folder = tuned / "w" / "reports" / "finetune" / "finetuned"
+    assert sorted(path.name for path in folder.iterdir()) == ["curves.svg", "log.jsonl", "report.json", "timing.json"]
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert {"step", "lr", "loss", "accuracy", "tokens", "sequences", "memory", "seconds"} <= set(entries[0])
+    assert all(f">{panel}<" in (folder / "curves.svg").read_text() for panel in ("accuracy", "validation score"))
+    report, timing = read(folder / "report.json"), read(folder / "timing.json")
+    assert {"metrics", "tiers", "ranks", "confusions", "lengths", "validation", "start_scores"} <= set(report)
+    assert [row["residues"] for row in timing["latency"]] == [64, 128, 256, 512, 1022]
+    assert {"seconds", "sequences_per_second", "tokens_per_second", "peak_memory"} == set(timing["training"])
+    assert not any("second" in key for key in report)
+
+
+def test_the_same_seed_gives_the_same_bytes_of_model_and_report(tuned: Path, fresh: Path) -> None:
+    finetune(fresh)
+    for name in ("encoder.safetensors", "linear.safetensors"):
+        paths = [folder / "w" / "models" / "finetuned" / name for folder in (tuned, fresh)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    reports = [read(folder / "w" / "reports" / "finetune" / "finetuned" / "report.json") for folder in (tuned, fresh)]
+    for one in reports:
+        one.pop("encoder")
+    assert reports[0] == reports[1]
+
+
+def test_a_run_that_is_asked_to_end_keeps_a_checkpoint_and_resumes_to_the_same_bytes(
+    tuned: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = LogFile.__call__
+
+    def terminate(self: LogFile, entry: dict[str, float]) -> None:
+        told(self, entry)
+        if entry["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogFile, "__call__", terminate)
+        ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT)
+    assert (ran.code, ran.out) == (143, "")
+    assert "esmcls: error: asked to end after step 3 of 8, which is kept; go on with --resume\n" in ran.err
+    assert not (fresh / "w" / "models" / "finetuned").exists()
+    finetune(fresh, "--resume")
+    paths = [folder / "w" / "models" / "finetuned" / "encoder.safetensors" for folder in (tuned, fresh)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    log = (fresh / "w" / "reports" / "finetune" / "finetuned" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(1, 9))
+
+
+def test_two_processes_train_as_one(fresh: Path) -> None:
+    plain = ("--dropout", "0", "--precision", "fp32", "--class-weights", "balanced")
+    finetune(fresh, *plain, "--name", "one")
+    words = ["finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, *plain, "--name", "two"]
+    command = [sys.executable, "-m", "esmcls_cli.main", *words, "--device", "cpu,cpu"]
+    subprocess.run(command, check=True, capture_output=True)
+    logs = [(fresh / "w" / "reports" / "finetune" / name / "log.jsonl").read_text() for name in ("one", "two")]
+    entries = [[json.loads(line) for line in log.splitlines()] for log in logs]
+    for key in ("loss", "accuracy", "tokens", "sequences", "lr"):
+        found = [[entry[key] for entry in log] for log in entries]
+        assert found[0] == pytest.approx(found[1], rel=2e-3), key
+    states = [load_state(fresh / "w" / "models" / name)[1] for name in ("one", "two")]
+    assert all(torch.allclose(states[0][name], states[1][name], atol=2e-3) for name in states[0])
+
+
+def test_the_largest_families_alone_are_trained_and_measured(fresh: Path) -> None:
+    finetune(fresh, "--families", "3", "--max-steps", "1")
+    manifest = read_manifest(fresh / "w" / "models" / "finetuned")
+    assert manifest.classes == ("F0", "F1", "F2")
+    report = read(fresh / "w" / "reports" / "finetune" / "finetuned" / "report.json")
+    assert (report["families"], report["n_classes"], report["unseen"]) == (3, 3, 0)
+
+
+def test_a_plan_draws_from_train_alone(place: Path) -> None:
+    dataset = Workspace.open(place / "w").dataset
+    chosen, told = choose_families(dataset, 4, "1x5+2x3", seed=0)
+    counts = {label: chosen.part("train").labels.count(label) for label in sorted(set(chosen.labels))}
+    assert counts == {"F0": 5, "F1": 3, "F2": 3}
+    assert len(chosen.part("test")) == sum(label in counts for label in dataset.part("test").labels)
+    assert any(line.startswith("drawn from") for line in told)
+    assert choose_families(dataset, None, None, seed=0) == (dataset, [])
+
+
+def test_several_seeds_leave_a_model_each_and_an_interval(fresh: Path) -> None:
+    ran = finetune(fresh, "--max-steps", "2", "--seeds", "2", "--seed", "4", "--name", "many")
+    assert [path.name for path in Workspace.open(fresh / "w").models()] == ["many-4", "many-5"]
+    spread = read(fresh / "w" / "reports" / "finetune" / "many" / "seeds.json")
+    assert spread["seeds"] == 2
+    assert spread["metrics"]["accuracy"]["low"] <= spread["metrics"]["accuracy"]["value"]
+    assert "2 seeds, mean and 95 % interval of the mean" in ran.out
+
+
+def test_adapters_are_kept_alone_if_wanted(fresh: Path) -> None:
+    pytest.importorskip("peft")
+    more = ("--method", "lora", "--rank", "2", "--targets", "q_proj,fc2", "--max-steps", "2")
+    finetune(fresh, *more, "--adapters-only", "--name", "alone")
+    finetune(fresh, *more, "--name", "merged")
+    models = {name: load_model(fresh / "w" / "models" / name) for name in ("alone", "merged")}
+    assert "adapters.safetensors" in models["alone"].manifest.files
+    assert "encoder.safetensors" not in models["alone"].manifest.files
+    said = [model.predict_proba(["MKTAYIAKQRQISFVK"]) for model in models.values()]
+    assert np.allclose(said[0], said[1], atol=1e-3)
+
+
+def test_sets_and_rejection_can_be_asked_for(fresh: Path) -> None:
+    finetune(fresh, "--max-steps", "2", "--calibration", "20%", "--hold-out-families", "34%")
+    model = load_model(fresh / "w" / "models" / "finetuned")
+    assert len(model.classes) == 4
+    assert model.confidence.rejection is not None
+    assert len(model.confidence.true_probabilities) > 3
+
+
+@pytest.mark.parametrize("kind", ["wandb", "tensorboard"])
+def test_a_tracker_gets_the_run(fresh: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip(kind)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    finetune(fresh, "--max-steps", "2", "--track", kind)
+    if kind == "wandb":
+        package.teardown()  # as at the end of a process: its service writes on after the run has ended
+    folder = fresh / "w" / "reports" / "finetune" / "finetuned"
+    pattern = {"wandb": "wandb/offline-run-*/*.wandb", "tensorboard": "tensorboard/finetuned/events.*"}[kind]
+    [written] = folder.glob(pattern)
+    assert written.stat().st_size > 100
+
+
+def test_a_tracker_that_is_not_installed_is_named(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, "--track", "wandb")
+    assert ran.code == 1
+    assert ran.err.endswith("esmcls: error: --track wandb needs the package wandb; run: pip install 'esmcls[track]'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--optimizer adamw8bit", "optimizer adamw8bit needs a CUDA device, not cpu; use --optimizer adamw"),
+        ("--precision fp16", "precision 'fp16' needs a CUDA device; use bf16 or fp32"),
+        ("--adapters-only", "--adapters-only is for --method lora, not for full"),
+        ("--method top-k --top-layers 3", "3 top layers asked of an encoder of which 2 are used"),
+        ("--name ../x", "model name '../x': use letters, digits and . _ + -, beginning with a letter or digit"),
+        ("--method lora --targets query", "unknown LoRA target 'query'; (known: "),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(place: Path, words: str, message: str) -> None:
+    ran = run("finetune", "-w", place / "w", "--encoder", place / "tiny.safetensors", *SHORT, *words.split())
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(f"esmcls: error: {message}")
+
+
+def test_the_defaults_of_the_command_are_those_of_the_library() -> None:
+    command = esmcls.get_command(click.Context(esmcls), "finetune")
+    assert command is not None
+    known = vars(FinetuneConfig()) | vars(Terms())
+    names = known.keys() - {"targets", "shares", "layers"}
+    given = {one.name: one.default for one in command.params if one.name in names}
+    assert given.keys() == names - {"gamma", "tau", "beta"}
+    unset = {name for name in given if not known[name]}  # what click says of these differs from version to version
+    assert {name: given[name] for name in given.keys() - unset} == {name: known[name] for name in given.keys() - unset}
+    assert unset >= {"families", "max_steps", "lr", "warmup", "adapters_only", "checkpointing"}
+
+
+def test_the_bar_shows_loss_accuracy_and_sequences_a_second() -> None:
+    class Bar:
+        n = initial = 0
+
+        def set_postfix(self, shown: dict[str, str], refresh: bool) -> None:
+            self.shown = shown
+
+        def update(self) -> None:
+            self.n += 1
+
+    bar = Bar()
+    entry = {"step": 1, "lr": 1e-3, "loss": 2.0, "accuracy": 0.5, "tokens": 900.0, "sequences": 64.0, "memory": 1.0}
+    TrainingBar(bar).advance(entry)
+    assert list(bar.shown) == ["loss", "accuracy", "sequences/s"]
+    assert (bar.shown["loss"], bar.shown["accuracy"], bar.n) == ("2.000", "0.500", 1)
+
+
+def test_an_interval_over_seeds_is_students() -> None:
+    found = over_seeds([0.5, 0.6, 0.7])  # t(0.975, 2) = 4.302653, deviation 0.1
+    assert (found.high - found.low) / 2 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
+    assert over_seeds([0.4]).low == over_seeds([0.4]).high == 0.4
+
+
+def test_metrics_by_rank_are_means_over_the_families_of_that_rank() -> None:
+    codes, predicted = np.array([0, 0, 1, 2, 2, -1]), np.array([0, 1, 1, 2, 0, 0])
+    large, rest = by_rank(codes, predicted, np.array([50, 2, 9, 4]), largest=1)
+    assert (large.name, large.families, large.n, large.accuracy, large.macro_recall) == ("largest 1", 1, 2, 0.5, 0.5)
+    assert (rest.families, rest.n, rest.accuracy) == (2, 3, pytest.approx(2 / 3))
+    assert rest.macro_recall == pytest.approx((1 + 1 / 2) / 2)
+    assert large.macro_precision == pytest.approx(1 / 3)
