@@ -74,7 +74,7 @@ def test_a_table_of_names_without_a_second_column_is_named_by_its_line(home: Pat
 def test_a_careful_model_tells_sets_and_whom_it_does_not_know(home: Path) -> None:
     options = ("--calibration", "25%", "--hold-out-families", "0.5", "--false-acceptance", "20%")
     told = done("fit", "--head", "knn", "--name", "careful", *options, "-w", home / "w").out.splitlines()
-    assert told[1].startswith("12 calibration rows; sets of 95 % from one half of them hold ")
+    assert told[1].startswith("12 calibration rows; sets of 95 % from half of them hold ")
     assert told[2] == "32 proteins of unknown families: 20 % may be accepted"
     assert told[3].startswith("32 of others: ")
     rows = table(done("predict", home / "new.fasta", "--model", "careful", "--coverage", ".8", "-w", home / "w").out)
