@@ -198,9 +198,7 @@ class Fitted:
         told, doubts = [], self.confidence or Confidence()
         if len(doubts.true_probabilities) > 1:
             n, half = len(doubts.true_probabilities), doubts.held_half(0.95)
-            told.append(
-                f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest"
-            )
+            told.append(f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest")
         if (one := doubts.rejection) is not None:
             told.append(f"{one.strangers:,} proteins of unknown families: {100 * one.wanted:g} % may be accepted")
         if one is not None and one.reached is not None:
