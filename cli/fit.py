@@ -49,6 +49,7 @@ def command(
     """
     from esmcls.ensembling import combine_in_workspace
     from esmcls.fitting import fit_head
+    from esmcls.heads.costs import in_words
     from esmcls.setaside import Shares
     from esmcls.workspace import Workspace
 
@@ -60,7 +61,12 @@ def command(
         click.echo("\n".join([str(combined), *combined.lines()]))
         return
     shares = Shares(hold_out_families, calibration, false_acceptance)
-    options = {"pooling": pool, "shares": shares, "device": device, "seed": seed}
+
+    def told(entry: dict[str, float]) -> None:
+        if "estimated_seconds" in entry:
+            note(f"{head}: about {in_words(entry['estimated_seconds'])}")
+
+    options = {"pooling": pool, "shares": shares, "device": device, "seed": seed, "log": told}
     fitted = fit_head(place, head, dict(settings), name=name, encoder=encoder, refit=refit, **options)
     click.echo("\n".join([str(fitted), *fitted.lines()]))
     note("next: esmcls evaluate, or esmcls predict FASTA")

@@ -105,7 +105,9 @@ class Answers:
         if len(folds) == 1:
             return folds[0]
         arrays = {name: np.concatenate([getattr(one, name) for one in folds]) for name in _ARRAYS}
-        return cls(**arrays, about=_mean([one.about for one in folds]))
+        return cls(
+            **arrays, about=_mean([{key: one.about[key] for key in one.about if key != "model"} for one in folds])
+        )
 
 
 _ARRAYS: Final = tuple(field.name for field in fields(Answers) if field.name != "about")

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,13 +22,15 @@ from esmcls.cache import EmbeddingCache
 from esmcls.comparison import FORMAT, Entrant, compare_answers, timing
 from esmcls.confidence import Confidence
 from esmcls.dataset import Dataset
-from esmcls.ensembling import combine, features_of
+from esmcls.ensembling import ENSEMBLE, combine, features_of
 from esmcls.errors import EsmclsError, UsageError, WorkspaceError
 from esmcls.features import Features
+from esmcls.files import sha256_file
 from esmcls.fitting import Fit, fit_dataset
 from esmcls.heads import load_head, reads_vectors
+from esmcls.heads.costs import in_words
 from esmcls.jobs import Progress
-from esmcls.lineup import ENSEMBLE, Plan, Say, Terms, find_caches, plan_models, short_name, variants
+from esmcls.lineup import Plan, Say, Terms, find_caches, plan_models, variants
 from esmcls.manifest import MANIFEST, versions
 from esmcls.setaside import set_aside
 from esmcls.workspace import CacheEntry, Workspace
@@ -123,7 +125,7 @@ def _about(workspace: Workspace, dataset: Dataset, terms: Terms) -> dict[str, An
 def _settings(terms: Terms, plans: Sequence[Plan], caches: Sequence[CacheEntry]) -> dict[str, Any]:
     return {
         "heads": list(dict.fromkeys(plan.head for plan in plans)),
-        "encoders": [short_name(entry.spec.encoder) for entry in caches],
+        "encoders": [entry.spec.short_name for entry in caches],
         "folds": terms.folds,
         "hold_out_families": terms.shares.families,
         "calibration": terms.shares.calibration,
@@ -171,10 +173,9 @@ class _Arena:
         bout = _Bout(self, dataset, models, questions, "" if fold is None else f".{fold}")
         found = dict[str, Answers]()
         for plan in plans:
-            bout.add(found, not_run, plan.name, partial(bout.fit, plan), plan.head, (plan.cache,))
+            bout.add(found, not_run, plan.name, partial(bout.fit, plan), plan.head, (plan,))
         for name, members in self._ensembles([plan for plan in plans if plan.name in found]):
-            caches = tuple(plan.cache for plan in members)
-            bout.add(found, not_run, name, partial(bout.combine, members), ENSEMBLE, caches)
+            bout.add(found, not_run, name, partial(bout.combine, members), ENSEMBLE, members)
         if self.terms.baselines:
             found[MAJORITY] = questions.majority(Counter(apart.kept.part("train").labels))
         return found
@@ -191,7 +192,7 @@ class _Arena:
             yield f"{ENSEMBLE}-embeddings", vectors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Bout:
     """All models on one split."""
 
@@ -210,18 +211,18 @@ class _Bout:
         name: str,
         fit: Callable[[], Fit],
         head: str,
-        caches: Sequence[CacheEntry],
+        members: Sequence[Plan],
     ) -> None:
-        """Fit and ask one model, or take what an earlier run left of the same one."""
+        """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
         path = self.arena.folder / "answers" / f"{name}{self.suffix}.safetensors"
-        key = self._key(name, head, caches)
-        answers = Answers.load(path, key) if (self.models / name / MANIFEST).is_file() else None
-        if answers is not None:
+        key = self._key(name, head, members)
+        answers = Answers.load(path, key)
+        if answers is not None and answers.about["model"] == self._model(name):
             self.arena.say(f"{name}{self.suffix}: kept from an earlier run")
         else:
             self.arena.say(f"{name}{self.suffix}: fitting")
             try:
-                answers = self._asked(fit, name, caches)
+                answers = self._asked(fit, name, [plan.cache for plan in members])
             except EsmclsError as error:
                 not_run.append({"name": name, "reason": str(error)})
                 return
@@ -230,13 +231,23 @@ class _Bout:
         self.arena.say(f"{name}{self.suffix}: accuracy {100 * answers.right.mean():.2f} %")
         found[name] = answers
 
-    def _key(self, name: str, head: str, caches: Sequence[CacheEntry]) -> str:
-        """Return what identifies a model: data, split, encoders, head, knobs, versions."""
+    def _model(self, name: str) -> str | None:
+        """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
+        path = self.models / name / MANIFEST
+        return sha256_file(path) if path.is_file() else None
+
+    @cached_property
+    def _data(self) -> list[str]:
+        return [self.dataset.digest(), self.dataset.split_digest()]
+
+    def _key(self, name: str, head: str, members: Sequence[Plan]) -> str:
+        """Return what identifies a model: data, split, encoders, head, knobs, versions; of an ensemble, its members."""
         terms, config = self.arena.terms, load_head(head).Config
         facts = {
             "name": name,
-            "specs": [entry.spec.to_json() for entry in caches],
-            "data": [self.dataset.digest(), self.dataset.split_digest()],
+            "specs": [plan.cache.spec.to_json() for plan in members],
+            "members": {plan.name: self._model(plan.name) for plan in members if plan.name != name},
+            "data": self._data,
             "defaults": asdict(config()),
             "terms": asdict(terms) | {"heads": (), "encoders": (), "baselines": True},
             "versions": versions(),
@@ -248,11 +259,14 @@ class _Bout:
         fitted = fit()
         seconds = time.perf_counter() - began
         folder = fitted.save(self.models / name)
+        if explanation := getattr(fitted.head, "explanation", ""):
+            self.arena.say(f"{name}: {explanation}")
         if not reads_vectors(fitted.head):
             self.searched[name] = Model(folder, fitted.manifest, fitted.head, self.arena.device)
         about = {
             "counts": dict(zip(fitted.manifest.classes, fitted.manifest.class_counts, strict=True)),
             "fit_seconds": seconds,
+            "model": self._model(name),
             "validation": {key: fitted.manifest.validation.get(key, 0.0) for key in ("accuracy", "macro_f1")},
             "megabytes": round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1),
         }
@@ -275,7 +289,13 @@ class _Bout:
             device=self.arena.device,
             shares=terms.shares,
             refit=again or bool(terms.folds),
+            log=partial(self._tell, plan.name),
         )
+
+    def _tell(self, name: str, entry: Mapping[str, float]) -> None:
+        """Say how long a fit will take, where the head tells it."""
+        if "estimated_seconds" in entry:
+            self.arena.say(f"{name}: about {in_words(entry['estimated_seconds'])}")
 
     def combine(self, members: Sequence[Plan]) -> Fit:
         """Combine fitted models."""

@@ -16,12 +16,13 @@ from esmcls.assessment import assess
 from esmcls.contest import compare
 from esmcls.dataset import Dataset
 from esmcls.encoder import BUNDLED
+from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import WorkspaceError
 from esmcls.files import atomic_path
 from esmcls.fitting import fit_head
 from esmcls.intake import Intake, Sources, demo_set, take_in
 from esmcls.jobs import Progress, Recipe, embed_in_workspace
-from esmcls.lineup import ENSEMBLE, Terms
+from esmcls.lineup import Terms
 from esmcls.metrics import Interval
 from esmcls.prediction import Written, open_model, predict_stream, write_predictions
 from esmcls.records import Protein

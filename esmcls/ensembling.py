@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from esmcls.manifest import Manifest
 from esmcls.setaside import Shares, set_aside
 from esmcls.workspace import Workspace
 
-ENSEMBLE = "ensemble"
+ENSEMBLE: Final = "ensemble"
 
 
 def combine(

@@ -186,6 +186,7 @@ class Fitted:
     folder: Path
     manifest: Manifest
     confidence: Confidence | None = None
+    explanation: str = ""
 
     def __str__(self) -> str:
         one = self.manifest
@@ -194,8 +195,8 @@ class Fitted:
         return f"{self.folder}: {one.head}, {size}; on validation: {reached or 'nothing'}"
 
     def lines(self) -> list[str]:
-        """Return what was measured on what was set aside, one line each."""
-        told, doubts = [], self.confidence or Confidence()
+        """Return what the head says of itself, and what was measured on what was set aside, one line each."""
+        told, doubts = [self.explanation] if self.explanation else [], self.confidence or Confidence()
         if len(doubts.true_probabilities) > 1:
             n, half = len(doubts.true_probabilities), doubts.held_half(0.95)
             told.append(f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest")
@@ -241,4 +242,5 @@ def fit_head(
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
     fit = fit_dataset(workspace.dataset, cache, head, settings, refit=again, **options)
-    return Fitted(fit.save(workspace.model_folder(name or head)), fit.manifest, fit.confidence)
+    explanation = getattr(fit.head, "explanation", "")
+    return Fitted(fit.save(workspace.model_folder(name or head)), fit.manifest, fit.confidence, explanation)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from esmcls.cache import EmbeddingCache
 from esmcls.dataset import Dataset
+from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import EsmclsError, UsageError
 from esmcls.heads import list_heads, load_head, reads_vectors
 from esmcls.intake import Intake
@@ -17,7 +17,6 @@ from esmcls.setaside import NOTHING, Shares
 from esmcls.split import folds_of, stratified
 from esmcls.workspace import CacheEntry, Workspace
 
-ENSEMBLE: Final = "ensemble"
 BASELINE: Final = "kmer"
 
 Say = Callable[[str], None]
@@ -71,11 +70,7 @@ class Plan:
     @property
     def encoder(self) -> str:
         """The encoder's name; none for a head that reads sequences."""
-        return short_name(self.cache.spec.encoder) if reads_vectors(load_head(self.head)) else ""
-
-
-def short_name(encoder: str) -> str:
-    return Path(encoder).name.removesuffix(".safetensors").removesuffix(".pt")
+        return self.cache.spec.short_name if reads_vectors(load_head(self.head)) else ""
 
 
 def find_caches(
@@ -85,7 +80,8 @@ def find_caches(
     wanted, found = terms.encoders or (workspace.latest_cache().spec.encoder,), list[CacheEntry]()
     more = (BASELINE,) if terms.baselines and BASELINE not in wanted else ()
     for name in (*wanted, *more):
-        entry = _found(workspace, name)
+        known = workspace.caches_of(name)
+        entry = known[-1] if known else None
         if entry is None or EmbeddingCache.open(entry.folder).missing(workspace.dataset.sequences):
             say(f"embedding with {name}")
             recipe = Recipe(name) if entry is None else Recipe(entry.spec.encoder, entry.spec.layers, entry.spec.long)
@@ -96,11 +92,6 @@ def find_caches(
     return found[: len(wanted)], found[-1] if more else None
 
 
-def _found(workspace: Workspace, name: str) -> CacheEntry | None:
-    fitting = [entry for entry in workspace.caches if name in (entry.spec.encoder, short_name(entry.spec.encoder))]
-    return fitting[-1] if fitting else None
-
-
 def plan_models(
     terms: Terms, caches: Sequence[CacheEntry], baseline: CacheEntry | None
 ) -> tuple[list[Plan], list[dict[str, str]]]:
@@ -108,7 +99,7 @@ def plan_models(
     plans, not_run, alone = list[Plan](), list[dict[str, str]](), set[str]()
     for number, entry in enumerate(caches):
         for head in [name for name in terms.heads or list_heads() if name != ENSEMBLE]:
-            name = head if not number else f"{head}-{short_name(entry.spec.encoder)}"
+            name = head if not number else f"{head}-{entry.spec.short_name}"
             try:
                 if reads_vectors(load_head(head)) or head not in alone:
                     plans.append(Plan(name, head, entry))

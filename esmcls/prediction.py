@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 from esmcls.artifact import Model, load_model
 from esmcls.cache import EmbeddingCache
 from esmcls.calibration import conformal_sets
-from esmcls.confidence import known_score
+from esmcls.confidence import log_probability
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
 from esmcls.features import Features
@@ -23,6 +23,7 @@ from esmcls.interop import IMPORTED
 from esmcls.manifest import MANIFEST
 from esmcls.records import Protein
 from esmcls.spec import EmbeddingSpec
+from esmcls.types import Probabilities
 from esmcls.workspace import Workspace
 
 BLOCK: Final = 512
@@ -171,7 +172,7 @@ def _answers(model: Model, sequences: list[str], k: int, least: float | None) ->
         half = len(sequences) // 2
         return _answers(model, sequences[:half], k, least) + _answers(model, sequences[half:], k, least)
     codes, probabilities = model.head.top_k(features, k)
-    about = zip(_nearest(model, features), _statuses(model, features), strict=True)
+    about = zip(_nearest(model, features), _statuses(model, features, probabilities[:, 0]), strict=True)
     found = [
         [
             {"rank": rank, "label": model.classes[code], "probability": probability, **near, **status}
@@ -185,12 +186,13 @@ def _answers(model: Model, sequences: list[str], k: int, least: float | None) ->
     return found
 
 
-def _statuses(model: Model, features: Features) -> Sequence[dict[str, str]]:
+def _statuses(model: Model, features: Features, first: Probabilities) -> Sequence[dict[str, str]]:
     """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
     rejection = model.confidence.rejection
     if rejection is None:
         return [{}] * len(features)
-    accepted = known_score(model.head, features, rejection.score) > rejection.threshold
+    of_head = rejection.score == "familiarity"
+    accepted = (model.head.familiarity(features) if of_head else log_probability(first)) > rejection.threshold
     return [{"status": ACCEPTED if one else REJECTED} for one in accepted.tolist()]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -90,6 +91,11 @@ class EmbeddingSpec:
         names += tuple(name for name in poolings if name not in names)
         layers = tuple(encoder.layers)
         return cls(encoder.name, encoder.digest, layers, encoder.long, encoder.precision, dtype, names, encoder.width)
+
+    @property
+    def short_name(self) -> str:
+        """The encoder's name without the folder that its weights lie in."""
+        return Path(self.encoder).name.removesuffix(".safetensors").removesuffix(".pt")
 
     @property
     def pooled(self) -> tuple[str, ...]:

@@ -207,19 +207,33 @@ class Workspace:
         """
         return self._open(self.caches, "nothing is embedded yet", _EMBED)
 
+    def caches_of(self, name: str) -> list[CacheEntry]:
+        """Return the caches of an encoder, the one used last at the end.
+
+        Parameters
+        ----------
+        name : str
+            As it was embedded with, without the folder of its weights, or the beginning of its digest.
+        """
+        names = {name, self.encoder_name(name)}
+        return [
+            entry
+            for entry in self.caches
+            if names & {entry.spec.encoder, entry.spec.short_name}
+            or (len(name) > 7 and entry.spec.digest.startswith(name))
+        ]
+
     def cache_of_encoder(self, name: str) -> EmbeddingCache:
-        """Open the cache used last among those of an encoder: its name, or the beginning of its digest.
+        """Open the cache used last among those of an encoder; see `caches_of`.
 
         Raises
         ------
         WorkspaceError
             If there is none.
         """
-        entries, names = self.caches, {name, self.encoder_name(name)}
-        fitting = [e for e in entries if e.spec.encoder in names or (len(name) > 7 and e.spec.digest.startswith(name))]
-        there = _some(sorted({entry.spec.encoder for entry in entries})) if entries else "none"
+        there = _some(sorted({entry.spec.encoder for entry in self.caches})) or "none"
         found = f"nothing is embedded with encoder {name!r} (there are: {there})"
-        return self._open(fitting, found, f"run: esmcls embed --encoder {name}")
+        return self._open(self.caches_of(name), found, f"run: esmcls embed --encoder {name}")
 
     def _open(self, entries: Sequence[CacheEntry], found: str, fix: str) -> EmbeddingCache:
         from esmcls.cache import EmbeddingCache

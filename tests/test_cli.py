@@ -177,6 +177,12 @@ def test_fitting_tells_what_the_model_reached_on_validation(home: Path) -> None:
     assert manifest["config"]["k"] == 1
 
 
+def test_fitting_trees_tells_how_long_it_takes_before_and_how_they_are_grown_after(home: Path) -> None:
+    ran = done("fit", "--head", "lightgbm", "--set", "rounds", "2", "-w", home / "w")
+    assert "esmcls: lightgbm: about " in ran.err
+    assert "one tree a class and round" in ran.out.splitlines()[1]
+
+
 TABLE = """\
 model knn
 6 proteins of 3 classes

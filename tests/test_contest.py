@@ -16,6 +16,7 @@ from esmcls import contest, lineup
 from esmcls.contest import Comparison, compare
 from esmcls.dataset import Dataset
 from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
+from esmcls.fitting import fit_head
 from esmcls.intake import Intake
 from esmcls.jobs import Recipe, embed_in_workspace
 from esmcls.lineup import Terms
@@ -96,6 +97,27 @@ def test_other_options_or_a_model_that_is_gone_are_fitted_again(workspace: Works
     run(workspace)
     assert any(line == "knn: fitting" for line in run(workspace, settings={"knn": {"k": "3"}})[1])
     assert any(line == "linear: fitting" for line in run(workspace, seed=1)[1])
+
+
+def test_a_model_that_another_fit_replaced_is_fitted_again_and_so_is_the_ensemble_with_it(workspace: Workspace) -> None:
+    once, _ = run(workspace)
+    fit_head(workspace, "linear", {"warm_start": "false", "epochs": "1"})
+    again, said = run(workspace)
+    assert "linear: fitting" in said
+    assert "knn: kept from an earlier run" in said
+    assert again.report["rows"] == once.report["rows"]
+
+
+def test_an_ensemble_of_other_members_is_fitted_again(workspace: Workspace) -> None:
+    run(workspace)
+    _, said = run(workspace, heads=(*HEADS, "mlp", "ensemble"), settings={"mlp": {"epochs": "1"}})
+    assert "ensemble: fitting" in said
+
+
+def test_what_lightgbm_will_take_and_why_it_is_made_as_it_is_are_told(workspace: Workspace) -> None:
+    _, said = run(workspace, heads=("lightgbm",))
+    assert any(line.startswith("lightgbm: about ") for line in said)
+    assert any("lightgbm: one tree a class and round" in line for line in said)
 
 
 def test_an_interrupted_comparison_goes_on_where_it_stopped(

@@ -28,6 +28,7 @@ from esmcls.errors import (
 from esmcls.features import Features
 from esmcls.heads import Head, list_heads, load_head, parse_settings, reads_vectors
 from esmcls.heads.common import hold_out
+from esmcls.heads.linear import LinearHead
 from esmcls.labels import Labels
 
 CLASSES, WIDTH = 6, 8
@@ -194,7 +195,7 @@ def test_rows_of_known_classes_are_more_familiar_than_others(head: Head) -> None
     near, far = head.familiarity(known), head.familiarity(strangers)
     assert near.shape == far.shape == (60,)
     assert near.dtype == np.float64
-    assert auroc(near, far) > 0.6
+    assert auroc(near, far) > (0.6 if isinstance(head, LinearHead) else 0.85)  # a linear score knows no distance
     assert head.familiarity(known.take([])).shape == (0,)
 
 

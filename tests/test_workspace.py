@@ -257,16 +257,18 @@ def test_a_cache_that_was_deleted_is_no_cache(workspace):
 
 
 def test_the_cache_of_an_encoder_is_found_by_name_or_digest(workspace):
-    other = dataclasses.replace(SPEC, encoder="other", digest="d00d" * 16)
+    other = dataclasses.replace(SPEC, encoder="weights/other.safetensors", digest="d00d" * 16)
     for spec in (SPEC, other):
         workspace.cache_for(spec).close()
-    for name, spec in (("toy", SPEC), ("c0ffeec0ffee", SPEC), ("other", other)):
+    named = (("toy", SPEC), ("c0ffeec0ffee", SPEC), ("weights/other.safetensors", other), ("other", other))
+    for name, spec in named:
         with workspace.cache_of_encoder(name) as cache:
             assert cache.spec == spec
     with pytest.raises(WorkspaceError) as caught:
         workspace.cache_of_encoder("toys")
     assert message(workspace, caught.value) == (
-        "W: nothing is embedded with encoder 'toys' (there are: other, toy); run: esmcls embed --encoder toys"
+        "W: nothing is embedded with encoder 'toys' (there are: toy, weights/other.safetensors); "
+        "run: esmcls embed --encoder toys"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,11 @@ def hold_out(codes: Indices, seed: int) -> tuple[Indices, Indices]:
     free = np.delete(shuffled, first)
     held = np.sort(free[: min(max(1, round(HELD_OUT * len(codes))), HELD_OUT_MOST)])
     return np.setdiff1d(np.arange(len(codes)), held), held
+
+
+def grid(fixed: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what a knob is chosen from: its value, where it has one."""
+    return choices if fixed is None else (fixed,)
 
 
 def check_labels(x: Features, labels: Labels) -> None:

@@ -18,7 +18,7 @@ from esmcls.heads import Log, load_head, reads_vectors
 from esmcls.heads.combining import Combination, Method, Slate, cross_validated
 from esmcls.heads.common import HELD_OUT_MOST, TRIFLE, check_labels, fit_held_out, score
 from esmcls.heads.members import Member, Ranked, Scale
-from esmcls.heads.votes import Votes
+from esmcls.heads.votes import Votes, dense_of, top_of
 from esmcls.labels import Labels
 from esmcls.spec import EmbeddingSpec
 from esmcls.types import Indices, Probabilities
@@ -265,18 +265,11 @@ class EnsembleHead:
         UsageError
             If `x` lacks the vectors of a member's encoder.
         """
-        out = np.zeros((len(x), len(self.classes)), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            out[rows] = votes.dense()
-        return out
+        return dense_of(self._votes(x), len(x), len(self.classes))
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        k = min(k, len(self.classes))
-        best, out = np.zeros((len(x), k), dtype=np.int64), np.zeros((len(x), k), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            best[rows], out[rows] = votes.top(k)
-        return best, out
+        return top_of(self._votes(x), len(x), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the mean over members of their familiarity, (n,), in deviations from that of validation rows."""

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from esmcls.errors import EngineMismatchError, UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, check_labels, fit_held_out, score
-from esmcls.heads.votes import Tally, Votes, priors_of
+from esmcls.heads.common import HELD_OUT_MOST, check_labels, fit_held_out, grid, score
+from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
 from esmcls.homology_search import Engine, Hits, Limits, installed, open_engine, search
 from esmcls.labels import Labels
 from esmcls.types import Indices, Probabilities
@@ -146,7 +146,7 @@ class HomologyHead:
         return self
 
     def _voters(self) -> tuple[int, ...]:
-        return _grid(self.config.k, VOTERS[:1] if self.config.vote == "top" else VOTERS)
+        return grid(self.config.k, VOTERS[:1] if self.config.vote == "top" else VOTERS)
 
     def _start(self, engine: Engine) -> None:
         """Keep which engine it is from now on."""
@@ -181,7 +181,7 @@ class HomologyHead:
             one: float(
                 np.concatenate([tally.weigh(self.priors, one).losses(truth[rows]) for rows, tally in blocks]).mean()
             )
-            for one in _grid(self.config.temperature, TEMPERATURES)
+            for one in grid(self.config.temperature, TEMPERATURES)
         }
         temperature = min(losses, key=losses.__getitem__)
         best = [tally.weigh(self.priors, temperature).top(1)[0][:, 0] for _, tally in blocks]
@@ -235,18 +235,11 @@ class HomologyHead:
         UsageError
             If there are vectors alone, no sequences.
         """
-        out = np.zeros((len(x), len(self.classes)), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            out[rows] = votes.dense()
-        return out
+        return dense_of(self._votes(x), len(x), len(self.classes))
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        k = min(k, len(self.classes))
-        best, out = np.zeros((len(x), k), dtype=np.int64), np.zeros((len(x), k), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            best[rows], out[rows] = votes.top(k)
-        return best, out
+        return top_of(self._votes(x), len(x), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the bits of the best hit, (n,); 0 without one."""
@@ -276,10 +269,6 @@ class HomologyHead:
         head.priors = priors_of(head.codes, len(classes))
         head.ids = read_json(folder / "ids.json")
         return head
-
-
-def _grid(fixed: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-    return choices if fixed is None else (fixed,)
 
 
 def _sequences(x: Features) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, fit_held_out, score, training_vectors
+from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, fit_held_out, grid, score, training_vectors
 from esmcls.heads.search import Engine, Search
-from esmcls.heads.votes import Tally, Votes, priors_of
+from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
 from esmcls.labels import Labels
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
@@ -153,26 +153,26 @@ class KNNHead:
         """Take shrinkage, k and temperature of the best macro F1 on held rows, the first of equals; then softness."""
         held = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
         within, best = self._within(vectors, labels), self.config
-        for shrinkage in _grid(self.config.shrinkage, SHRINKAGES if within is not None else (1.0,)):
+        for shrinkage in grid(self.config.shrinkage, SHRINKAGES if within is not None else (1.0,)):
             self.chosen = replace(self.config, shrinkage=shrinkage)
             self._index(vectors, labels, within)
-            for config, tally, scores in self._votes(held):
+            for config, tally, scores in self._trials(held):
                 if not self.scores or scores["macro_f1"] > self.scores["macro_f1"]:
                     best, won, self.scores = config, tally, scores
                 if log is not None:
                     log({"shrinkage": shrinkage, "k": config.k or 0, "temperature": config.temperature or 0, **scores})
         losses = {
-            one: won.weigh(self.priors, one).losses(held[1].codes).mean() for one in _grid(best.softness, SOFTNESS)
+            one: won.weigh(self.priors, one).losses(held[1].codes).mean() for one in grid(best.softness, SOFTNESS)
         }
         self.chosen = replace(best, softness=min(losses, key=losses.__getitem__))
 
-    def _votes(self, held: Held) -> Iterator[tuple[KNNConfig, Tally, dict[str, float]]]:
+    def _trials(self, held: Held) -> Iterator[tuple[KNNConfig, Tally, dict[str, float]]]:
         """Give what every k and temperature reaches on the held rows, with one search."""
-        counts = _grid(self.config.k, NEIGHBOURS)
+        counts = grid(self.config.k, NEIGHBOURS)
         blocks = [(nearness, self.codes[found]) for _, nearness, found in self._nearest(held[0], max(*counts, DEPTH))]
         nearness, codes = (np.concatenate(part) for part in zip(*blocks, strict=True))
         for k in counts:
-            for temperature in _grid(self.config.temperature, TEMPERATURES if k > 1 else TEMPERATURES[:1]):
+            for temperature in grid(self.config.temperature, TEMPERATURES if k > 1 else TEMPERATURES[:1]):
                 tally = Tally.soft(codes[:, :k], nearness, temperature)
                 yield replace(self.chosen, k=k, temperature=temperature), tally, score(held[1], tally.codes[:, 0])
 
@@ -181,7 +181,7 @@ class KNNHead:
         for rows, block in row_blocks(vectors, self.device):
             yield rows, *self.search(self._project(block), k)
 
-    def _vote(self, x: Features) -> Iterator[tuple[slice, Votes]]:
+    def _votes(self, x: Features) -> Iterator[tuple[slice, Votes]]:
         vectors = checked_vectors(x, self.config.pooling, len(self.whitening.mean))
         temperature, softness = self.chosen.temperature or TEMPERATURES[0], self.chosen.softness or SOFTNESS[4]
         k = self.chosen.k or NEIGHBOURS[-1]
@@ -190,18 +190,11 @@ class KNNHead:
 
     def predict_proba(self, x: Features) -> Probabilities:
         """Return probabilities, float32 (n, classes); classes without a neighbour share what their priors give them."""
-        out = np.zeros((len(x), len(self.classes)), dtype=np.float32)
-        for rows, votes in self._vote(x):
-            out[rows] = votes.dense()
-        return out
+        return dense_of(self._votes(x), len(x), len(self.classes))
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        k = min(k, len(self.classes))
-        best, out = np.zeros((len(x), k), dtype=np.int64), np.zeros((len(x), k), dtype=np.float32)
-        for rows, votes in self._vote(x):
-            best[rows], out[rows] = votes.top(k)
-        return best, out
+        return top_of(self._votes(x), len(x), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return minus the distance of the nearest training row, (n,)."""
@@ -237,7 +230,3 @@ class KNNHead:
         head.search = Search.load(folder / "index.faiss", config.metric, config.engine, device)
         head.ids = read_json(folder / "ids.json")
         return head
-
-
-def _grid(fixed: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-    return choices if fixed is None else (fixed,)

@@ -21,7 +21,7 @@ from esmcls.heads.costs import Size, Speed, in_words
 from esmcls.heads.evidence import Numbers, Rows
 from esmcls.heads.ranker import Ranker
 from esmcls.heads.search import Engine
-from esmcls.heads.votes import Votes
+from esmcls.heads.votes import Votes, dense_of, top_of
 from esmcls.labels import Labels
 from esmcls.types import Indices, Probabilities
 from esmcls.whitening import SHRINKAGES
@@ -245,18 +245,11 @@ class LightGBMHead:
 
     def predict_proba(self, x: Features) -> Probabilities:
         """Return probabilities, float32 (n, classes); the rows sum to 1, and no class has 0."""
-        out = np.zeros((len(x), len(self.classes)), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            out[rows] = votes.dense()
-        return out
+        return dense_of(self._votes(x), len(x), len(self.classes))
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        k = min(k, len(self.classes))
-        best, out = np.zeros((len(x), k), dtype=np.int64), np.zeros((len(x), k), dtype=np.float32)
-        for rows, votes in self._votes(x):
-            best[rows], out[rows] = votes.top(k)
-        return best, out
+        return top_of(self._votes(x), len(x), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> Numbers:
         """Return the cosine of the nearest training row, or with a tree a class the log of the largest probability."""

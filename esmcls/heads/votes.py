@@ -6,7 +6,9 @@ by its share of the training rows, its prior: where there is no hit at all, the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,26 @@ import numpy.typing as npt
 from esmcls.types import Indices, Probabilities
 
 Numbers = npt.NDArray[np.float64]
+VoteBlocks: TypeAlias = "Iterator[tuple[slice, Votes]]"
+"""Slices of rows and their votes."""
 LEAST = 1e-12
 """No probability counts as less in the log loss: classes without training rows have none."""
+
+
+def dense_of(blocks: VoteBlocks, n: int, n_classes: int) -> Probabilities:
+    """Return all probabilities, float32 (n, classes)."""
+    out = np.zeros((n, n_classes), dtype=np.float32)
+    for rows, votes in blocks:
+        out[rows] = votes.dense()
+    return out
+
+
+def top_of(blocks: VoteBlocks, n: int, k: int) -> tuple[Indices, Probabilities]:
+    """Return the k best class codes a row and their probabilities, both (n, k); no more than a block is held whole."""
+    codes, out = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
+    for rows, votes in blocks:
+        codes[rows], out[rows] = votes.top(k)
+    return codes, out
 
 
 def priors_of(codes: Indices, n_classes: int) -> Numbers:
