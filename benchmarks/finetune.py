@@ -3,6 +3,7 @@
     python benchmarks/finetune.py speed --shapes bundled 8M --precisions fp32 bf16 --methods full lora
     python benchmarks/finetune.py speed --device cuda --shapes 35M 650M --precisions fp32 bf16 fp16 \\
         --optimizers adamw adamw8bit --tokens 32768
+    python benchmarks/finetune.py choose ../shared/data/cath --every 4 --rates 2e-5 1e-4 5e-4 --epochs 1
     python benchmarks/finetune.py accuracy ../shared/data/pfam --encoder bundled --methods lora full --epochs 3
 
 `speed` trains on random proteins of log-normal length (median 294) and counts sequences and residues a second, the most
@@ -10,8 +11,9 @@ memory held, and the share of the device's matrix products, measured just before
 24 n d² + 4 L d n FLOP a residue forward (n layers of width d, length L), three times that with all weights trained and
 twice with adapters. Each row is a process of its own. What does not fit or is not installed is told as such.
 
+`choose` fine-tunes with each method and learning rate on a set without its test part, and tells what validation says.
 `accuracy` embeds a set, fits the frozen `linear` head and fine-tunes with each method, in a workspace under `--work`;
-the epoch is chosen on validation and the test part is read once for each. Both write into `benchmarks/results/`.
+the epoch is chosen on validation and the test part is read once for each. All write into `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -54,20 +56,24 @@ def main() -> None:
     speed.add_argument("--checkpointing", action="store_true")
     speed.add_argument("--output", type=Path, default=RESULTS / "finetune_speed.json")
     speed.add_argument("--child", help=argparse.SUPPRESS)
-    accuracy = commands.add_parser("accuracy")
-    accuracy.add_argument("folder", type=Path)
-    accuracy.add_argument("--encoder", default="bundled")
-    accuracy.add_argument("--device", default="cpu")
-    accuracy.add_argument("--methods", nargs="+", default=["lora", "full"], choices=["lora", "top-k", "full"])
-    accuracy.add_argument("--epochs", type=float, default=3.0)
+    choose, accuracy = commands.add_parser("choose"), commands.add_parser("accuracy")
+    for one in (choose, accuracy):
+        one.add_argument("folder", type=Path)
+        one.add_argument("--encoder", default="bundled")
+        one.add_argument("--device", default="cpu")
+        one.add_argument("--methods", nargs="+", default=["lora", "full"], choices=["lora", "top-k", "full"])
+        one.add_argument("--epochs", type=float, default=3.0)
+        one.add_argument("--set", nargs=2, action="append", default=[], metavar=("KNOB", "JSON"), dest="knobs")
+        one.add_argument("--families", type=int)
+        one.add_argument("--every", type=int, default=1)
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--work", type=Path, default=Path("esmcls-work/finetune"))
+    choose.add_argument("--rates", nargs="+", type=float, required=True)
     accuracy.add_argument("--lr", type=float)
-    accuracy.add_argument("--set", nargs=2, action="append", default=[], metavar=("KNOB", "JSON"), dest="knobs")
-    accuracy.add_argument("--families", type=int)
-    accuracy.add_argument("--every", type=int, default=1)
-    accuracy.add_argument("--seed", type=int, default=0)
-    accuracy.add_argument("--work", type=Path, default=Path("esmcls-work/finetune"))
     options = parser.parse_args()
-    if options.command == "accuracy":
+    if options.command == "choose":
+        choose_rates(options)
+    elif options.command == "accuracy":
         measure_accuracy(options)
     elif options.child:
         print(json.dumps(measure_speed(options, **json.loads(options.child))))
@@ -205,29 +211,74 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
 
 
-def measure_accuracy(options: argparse.Namespace) -> None:
-    """Fit the frozen head and fine-tune with each method; print and write what they reach."""
-    from families import every_nth_class
-
-    from esmcls.assessment import assess
-    from esmcls.dataset import build
-    from esmcls.fitting import fit_head
-    from esmcls.intake import Intake
-    from esmcls.jobs import Recipe, embed_in_workspace
-    from esmcls.prediction import open_model
-    from esmcls.readers import read_records
+def choose_rates(options: argparse.Namespace) -> None:
+    """Fine-tune with each method and rate without the test part; print and write what validation says."""
     from esmcls.replicas import start_replicas
     from esmcls.tuned import FinetuneConfig
     from esmcls.tuning import finetune
     from esmcls.tuning_start import Terms
+
+    rows, place = [], prepared(options, test=False)
+    for method in options.methods:
+        for rate in options.rates:
+            given = {"epochs": options.epochs, "lr": rate, "seed": options.seed}
+            config = FinetuneConfig(method=method, **given | {knob: json.loads(value) for knob, value in options.knobs})
+            terms, replicas = (
+                Terms(encoder=options.encoder, families=options.families),
+                start_replicas([options.device]),
+            )
+            began, name = time.perf_counter(), f"{method}-{rate:g}"
+            tuned = finetune(place, config, terms, name=name, replicas=replicas)
+            assert tuned is not None
+            about = tuned.manifest.setup["finetuned"]
+            found = {"method": method, "rate": rate, "frozen": about["start_scores"], "best_step": about["best_step"]}
+            rows.append(found | tuned.manifest.validation | {"seconds": round(time.perf_counter() - began)})
+            print(rows[-1], flush=True)
+    write_rows(options, "finetune_rates", rows)
+
+
+def prepared(options: argparse.Namespace, *, test: bool) -> Any:
+    """Return a workspace with a data set, embedded, with or without its test part."""
+    from families import every_nth_class
+
+    from esmcls.dataset import build
+    from esmcls.intake import Intake
+    from esmcls.jobs import Recipe, embed_in_workspace
+    from esmcls.readers import read_records
     from esmcls.workspace import Workspace
 
     tables = sorted(options.folder.glob("*_labels.tsv.gz"))
     sources = sorted(options.folder.glob("*.fasta.gz")) or [options.folder]
     built = build(read_records(sources, labels=tables or None))
+    data = every_nth_class(built.dataset, options.every)
     place = Workspace.open(options.work, create=True)
-    place.set_dataset(every_nth_class(built.dataset, options.every), built.report)
+    kept = [row for row, part in enumerate(data.parts) if test or part != "test"]
+    place.set_dataset(data.take(kept), built.report)
     embed_in_workspace(place, Intake(place.dataset), Recipe(options.encoder), device=options.device)
+    return place
+
+
+def write_rows(options: argparse.Namespace, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write a table with the command that made it."""
+    options.folder = options.folder.parent if options.folder.name == "random_split" else options.folder
+    settings = {name: str(value) for name, value in vars(options).items()}
+    RESULTS.mkdir(exist_ok=True)
+    encoder = Path(options.encoder).name.removesuffix(".safetensors").removesuffix(".pt")
+    result = {"command": settings, "processor": device_name(options.device), "rows": rows}
+    write_json(RESULTS / f"{name}_{options.folder.name}_{encoder}.json", result)
+
+
+def measure_accuracy(options: argparse.Namespace) -> None:
+    """Fit the frozen head and fine-tune with each method; print and write what they reach."""
+    from esmcls.assessment import assess
+    from esmcls.fitting import fit_head
+    from esmcls.prediction import open_model
+    from esmcls.replicas import start_replicas
+    from esmcls.tuned import FinetuneConfig
+    from esmcls.tuning import finetune
+    from esmcls.tuning_start import Terms
+
+    place = prepared(options, test=True)
     fit_head(place, "linear", refit=False, device=options.device, seed=options.seed)
     found = assess(open_model(options.work, "linear", device=options.device), place, seed=options.seed)
     rows = [{"method": "frozen, linear"} | found.evaluation.to_json()]
@@ -243,12 +294,7 @@ def measure_accuracy(options: argparse.Namespace) -> None:
         report, timing = (json.loads((folder / f"{one}.json").read_text()) for one in ("report", "timing"))
         rows.append({"method": method, "timing": timing, "history": vars(tuned.history) | {"entries": None}} | report)
         print("\n".join(tuned.lines()), flush=True)
-    options.folder = options.folder.parent if options.folder.name == "random_split" else options.folder
-    settings = {name: str(value) for name, value in vars(options).items()}
-    RESULTS.mkdir(exist_ok=True)
-    encoder = Path(options.encoder).name.removesuffix(".safetensors").removesuffix(".pt")
-    result = {"command": settings, "processor": device_name(options.device), "rows": rows}
-    write_json(RESULTS / f"finetune_{options.folder.name}_{encoder}.json", result)
+    write_rows(options, "finetune", rows)
 
 
 if __name__ == "__main__":

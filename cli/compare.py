@@ -14,6 +14,7 @@ from esmcls_cli.options import PATH, common, note, progress, set_aside_options, 
 @click.command("compare")
 @click.option("--heads", metavar="A,B", help="Heads to compare; `esmcls heads` lists them.  [default: all]")
 @click.option("--encoders", metavar="A,B", help="Encoders, embedded now if need be.  [default: that of the last cache]")
+@click.option("--models", metavar="A,B", help="Fitted ones to stand beside, such as one of `esmcls finetune`.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate on train and validation; test is not read.")
 @set_aside_options
 @click.option("--coverage", type=share, default=0.95, show_default=True, help="Of sets, with --calibration.")
@@ -26,6 +27,7 @@ def command(
     workspace: Path,
     heads: str | None,
     encoders: str | None,
+    models: str | None,
     folds: int | None,
     hold_out_families: float,
     calibration: float,
@@ -55,6 +57,7 @@ def command(
     terms = Terms(
         heads=tuple((heads or "").split(",")) if heads else (),
         encoders=tuple(encoders.split(",")) if encoders else (),
+        models=tuple(models.split(",")) if models else (),
         settings=dict(knobs),
         shares=Shares(hold_out_families, calibration, false_acceptance),
         coverage=coverage,

@@ -26,6 +26,13 @@ _METHODS = ("lora", "top-k", "full")
 @click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
 @click.option("--crop", type=click.IntRange(0), default=0, show_default=True, help="Train on random crops; 0: none.")
 @click.option(
+    "--mask",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Train with this share of the residues hidden.",
+)
+@click.option(
     "--pool", "pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True, help="Of residues."
 )
 @click.option("--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA: rank of the change.")
@@ -134,7 +141,7 @@ def command(
     from esmcls.replicas import start_replicas
     from esmcls.setaside import Shares
     from esmcls.tuned import FinetuneConfig
-    from esmcls.tuning import finetune_seeds
+    from esmcls.tuning_seeds import finetune_seeds
     from esmcls.tuning_start import Terms
     from esmcls.workspace import Workspace
 

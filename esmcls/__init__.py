@@ -39,8 +39,8 @@ prediction         labels for a stream of sequences
 evaluation         tables of a model's accuracy
 answers            what a model said of test proteins; comparison: models side by side
 plots, report      a comparison's figures; its page and tables, and in wording its sentences
-lineup, contest    who takes part in a comparison; every head fitted and asked
-tuning             fine-tuning in a workspace, from tuning_start to tuning_report
+lineup, contestants, contest    who takes part in a comparison; every head fitted and asked
+tuning             fine-tuning in a workspace, from tuning_start to tuning_seeds
 intake, demo       what the commands `embed` and `demo` do
 =================  ====================================================================================
 """

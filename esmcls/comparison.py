@@ -5,6 +5,7 @@ Everything here is a function of answers (`esmcls.answers`): the same answers gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -251,12 +252,13 @@ def sets(answers: Answers, coverage: float) -> dict[str, Any] | None:
 
 
 def timing(entrants: Sequence[Entrant], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how long each model took to fit, and its proteins a second, in the order of the rows."""
+    """Return how long each model took to fit, where that is known, and its proteins a second, in the rows' order."""
     by_name = {one.name: one.answers for one in entrants}
     told = []
     for row in rows:
         fit, predict = by_name[row["name"]].seconds.sum(0).tolist()
         n = len(by_name[row["name"]].truth)
         speed = round(n / predict) if predict else None
-        told.append({"name": row["name"], "fit_seconds": round(fit, 2), "proteins_per_second": speed})
+        took = None if math.isnan(fit) else round(fit, 2)
+        told.append({"name": row["name"], "fit_seconds": took, "proteins_per_second": speed})
     return {"format": FORMAT, "rows": told}

@@ -35,7 +35,7 @@ from esmcls.weights import state_digest
 
 TOKENS: Final = {"cpu": 1 << 12, "cuda": 1 << 15, "mps": 1 << 12}
 """Of a piece, where nothing is said."""
-_CROPS, _DROPOUT = 1, 2  # what a step's random numbers are drawn for
+_CROPS, _DROPOUT, _MASKS = 1, 2, 3  # what a step's random numbers are drawn for
 
 
 class Finetuning:
@@ -109,7 +109,7 @@ class Finetuning:
             self.piece = packed
             self._seed(step, number)
             codes = torch.from_numpy(self.labels.codes[packed.rows]).to(device)
-            logits = self.model(packed.to(device))
+            logits = self.model(packed.masked(self.config.mask, self._random(step, number, _MASKS)).to(device))
             part = self.cost(logits, codes) * (len(codes) * scale)  # the mean is over rows: their weighted sum
             backward(part)
             loss, right = loss + part.detach(), right + (logits.argmax(1) == codes).sum()
@@ -124,8 +124,11 @@ class Finetuning:
 
     def _seed(self, step: int, number: int) -> None:
         """Make what is dropped a function of step, process and piece."""
-        random = np.random.default_rng([self.config.seed, step, _DROPOUT, self.replicas.rank, number])
-        torch.manual_seed(int(random.integers(1 << 62)))
+        torch.manual_seed(int(self._random(step, number, _DROPOUT).integers(1 << 62)))
+
+    def _random(self, step: int, number: int, purpose: int) -> np.random.Generator:
+        """Return the random numbers of a piece; they depend on nothing that came before."""
+        return np.random.default_rng([self.config.seed, step, purpose, self.replicas.rank, number])
 
     def _halve(self) -> None:
         """Make the pieces smaller than the one that did not fit, and forget the gradients."""

@@ -32,6 +32,8 @@ class Terms:
         Empty for all that are registered.
     encoders : tuple of str
         Each as it was embedded with, or what `load_encoder` takes; empty for that of the cache used last.
+    models : tuple of str
+        Fitted ones of the workspace to stand beside, such as a fine-tuned encoder's.
     settings : dict
         Head -> knob -> value.
     shares : Shares
@@ -49,6 +51,7 @@ class Terms:
 
     heads: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     shares: Shares = NOTHING
     coverage: float = 0.95

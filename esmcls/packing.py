@@ -9,7 +9,7 @@ weights    0  1 1 .5 0    0 .5 1 1  0    0  1 1   0      mean pooling: a residue
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esmcls.alphabet import BOS, EOS, MASK
 from esmcls.encoder import BatchPlan
 from esmcls.errors import UnknownNameError
 from esmcls.esm2 import with_ends
@@ -55,6 +56,20 @@ class Packed:
         """Return the stream on a device."""
         parts = (self.tokens, self.offsets, self.counts, self.weights)
         return Packed(self.rows, *(part.to(device, non_blocking=True) for part in parts))
+
+    def masked(self, share: float, random: np.random.Generator) -> Packed:
+        """Return the stream with a share of the residues, drawn, as `<mask>`; each input keeps its ends.
+
+        Parameters
+        ----------
+        share : float
+            From 0 to below 1; 0 draws nothing.
+        random : numpy Generator
+        """
+        if not share:
+            return self
+        chosen = torch.from_numpy(random.random(len(self.tokens)) < share) & (self.tokens != BOS) & (self.tokens != EOS)
+        return replace(self, tokens=self.tokens.masked_fill(chosen, MASK))
 
     def pool(self, states: Tensor) -> Tensor:
         """Return the weighted mean of each protein's states, (total, width) to (proteins, width)."""

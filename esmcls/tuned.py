@@ -59,6 +59,8 @@ class FinetuneConfig:
         Share of the scaled vector's numbers that is left out before the output layer.
     crop : int
         Residues of the random crop that a longer protein is trained on; 0 to train on what prediction sees of it.
+    mask : float
+        Share of the residues that stand as `<mask>` in training, others each time: they cannot be learned by heart.
     loss, gamma, tau, class_weights, beta, weight_cap, sampling
         As those of the head `mlp`; see `esmcls.losses`.
     start : {"linear", "zero"}
@@ -99,6 +101,7 @@ class FinetuneConfig:
     pooling: str = "mean"
     dropout: float = 0.1
     crop: int = 0
+    mask: float = 0.0
     loss: LossName = "ce"
     gamma: float = 2.0
     tau: float = 1.0
@@ -122,8 +125,9 @@ class FinetuneConfig:
                 raise UnknownNameError(name, str(getattr(self, name)), known)
         if not (self.epochs > 0 and self.batch > 0 and self.peak > 0 and self.head_lr > 0 and self.top_layers > 0):
             raise UsageError("epochs, batch, learning rates and top layers must be above 0")
-        if not (0 <= self.dropout < 1 and 0 <= self.floor <= 1):
-            raise UsageError(f"dropout {self.dropout} and floor {self.floor} must be shares, the first below 1")
+        if not (0 <= self.dropout < 1 and 0 <= self.mask < 1 and 0 <= self.floor <= 1):
+            shares = f"dropout {self.dropout}, mask {self.mask} and floor {self.floor}"
+            raise UsageError(f"{shares} must be shares, the first two below 1")
 
     @property
     def peak(self) -> float:

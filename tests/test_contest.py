@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from relatives import relatives
 
-from esmcls import contest, lineup
+from esmcls import contestants, lineup
 from esmcls.contest import Comparison, compare
 from esmcls.dataset import Dataset
 from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
@@ -120,17 +120,43 @@ def test_what_lightgbm_will_take_and_why_it_is_made_as_it_is_are_told(workspace:
     assert any("lightgbm: one tree a class and round" in line for line in said)
 
 
+def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Workspace) -> None:
+    fit_head(workspace, "knn", {"k": "1"}, name="mine")
+    found, said = run(workspace, heads=("linear",), models=("mine",))
+    test = workspace.dataset.part("test")
+    predicted = open_model(workspace.folder, "mine").predict(test.sequences)
+    right = np.mean([row[0][0] == label for row, label in zip(predicted, test.labels, strict=True)])
+    assert rows(found)["mine"]["metrics"]["accuracy"]["value"] == pytest.approx(right)
+    assert (rows(found)["mine"]["head"], rows(found)["mine"]["encoder"]) == ("knn", "composition")
+    times = {row["name"]: row["fit_seconds"] for row in found.timing["rows"]}
+    assert times["mine"] is None
+    assert "mine: asking" in said
+    assert "mine: kept from an earlier run" in run(workspace, heads=("linear",), models=("mine",))[1]
+
+
+def test_a_model_that_may_know_the_test_part_is_not_compared(workspace: Workspace, tmp_path: Path) -> None:
+    shuffled = replace(workspace.dataset, parts=workspace.dataset.parts[::-1])
+    other = workspace_of(tmp_path / "other", shuffled)
+    folder = fit_head(other, "knn", name="elsewhere").folder
+    found, _ = run(workspace, heads=("linear",), models=(str(folder),))
+    assert found.report["not_run"][0]["reason"].startswith("fitted on another split")
+    with pytest.raises(UsageError, match="cannot stand beside folds"):
+        run(workspace, models=("mine",), folds=2)
+    with pytest.raises(UsageError, match="two models named linear"):
+        run(workspace, heads=("linear",), models=("linear",))
+
+
 def test_an_interrupted_comparison_goes_on_where_it_stopped(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = contest.fit_dataset
+    fit = contestants.fit_dataset
 
     def stopped(dataset: Dataset, cache: Any, head: str, *args: Any, **options: Any) -> Any:
         if head == "linear":
             raise KeyboardInterrupt
         return fit(dataset, cache, head, *args, **options)
 
-    monkeypatch.setattr(contest, "fit_dataset", stopped)
+    monkeypatch.setattr(contestants, "fit_dataset", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(workspace, heads=("knn", "linear"))
     monkeypatch.undo()

@@ -315,7 +315,7 @@ def test_computing_states_again_in_the_backward_pass_changes_no_gradient() -> No
 
 # resume
 
-NOISY = replace(PLAIN, dropout=0.3, crop=20, tokens=150, checkpoint_every=2, epochs=2, sampling="balanced")
+NOISY = replace(PLAIN, dropout=0.3, crop=20, mask=0.1, tokens=150, checkpoint_every=2, epochs=2, sampling="balanced")
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -350,7 +350,8 @@ def test_a_state_that_lacks_a_trained_parameter_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"dropout": 0.2}, {"crop": 9}, {"method": "top-k", "top_layers": 1}, {"class_weights": "sqrt"}]
+    "change",
+    [{"dropout": 0.2}, {"crop": 9}, {"mask": 0.2}, {"method": "top-k", "top_layers": 1}, {"class_weights": "sqrt"}],
 )
 def test_a_checkpoint_of_other_knobs_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     plan, first, other = Plan(steps=4, lr=1e-3), task(), task(replace(PLAIN, **change))
@@ -392,7 +393,7 @@ def test_states_of_8_bits_need_cuda_and_bitsandbytes(monkeypatch: pytest.MonkeyP
     [
         (lambda: FinetuneConfig(method="all"), "unknown method 'all'"),  # type: ignore[arg-type]
         (lambda: FinetuneConfig(epochs=0), "must be above 0"),
-        (lambda: FinetuneConfig(dropout=1.0), "dropout 1.0 and floor 0.1 must be shares"),
+        (lambda: FinetuneConfig(dropout=1.0), "dropout 1.0, mask 0.0 and floor 0.1 must be shares"),
         (
             lambda: tuned(replace(PLAIN, method="top-k", top_layers=3)),
             "3 top layers asked of an encoder of which 2 are",

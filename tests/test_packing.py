@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import CONFIG, sequences, tiny_model
 
+from esmcls.alphabet import BOS, EOS, MASK
 from esmcls.errors import UnknownNameError
 from esmcls.esm2 import ESM2Encoder
 from esmcls.packing import Proteins
@@ -55,6 +56,19 @@ def test_a_crop_is_as_long_as_asked_and_lies_where_it_is_put() -> None:
     assert letters(short.tokens) == 2
     [whole] = proteins.packed(np.array([0]), 100)
     assert letters(whole.tokens) == len(text)
+
+
+def test_masks_hide_their_share_of_the_residues_never_an_end_and_others_each_time() -> None:
+    (packed,) = Proteins(["A" * 500, "C" * 500], parse_long("full")).packed(np.arange(2), 10_000)
+    once, again, other = (packed.masked(0.2, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    ends = (packed.tokens == BOS) | (packed.tokens == EOS)
+    hidden = once.tokens == MASK
+    assert not (hidden & ends).any()
+    assert float(hidden[~ends].float().mean()) == pytest.approx(0.2, abs=0.05)
+    assert torch.equal(once.tokens[~hidden], packed.tokens[~hidden])
+    assert torch.equal(once.tokens, again.tokens)
+    assert not torch.equal(once.tokens, other.tokens)
+    assert packed.masked(0.0, np.random.default_rng(1)) is packed
 
 
 def test_a_pooling_that_cannot_be_trained_through_is_refused() -> None:
