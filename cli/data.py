@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_
 if TYPE_CHECKING:
     from esmcls.allotment import Allotment
     from esmcls.columns import Columns
-    from esmcls.records import Tally
+    from esmcls.ontology import Ontology
+    from esmcls.records import Record, Tally
 
 
 @click.group("data", cls=Group)
@@ -23,13 +24,14 @@ def command() -> None:
 
 
 _inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-_labels = click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+_labels = click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`.")
 _output = click.option("-o", "--output", type=PATH, required=True, help="The .csv or .csv.gz to write.")
 
 
 @command.command("stats")
-@_inputs
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @_labels
+@click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: the tables of --labels list terms of it.")
 @click.option("--limit", type=click.IntRange(1), default=1022, show_default=True, help="Count what is longer.")
 @click.option(
     "--part", type=click.Choice(["train", "validation", "test"]), help="Records of this part alone.  [default: all]"
@@ -39,32 +41,59 @@ _output = click.option("-o", "--output", type=PATH, required=True, help="The .cs
 )
 @click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Write stats.json, stats.html and rank-size.svg.")
 @on_bad_option
-@common(workspace=False)
+@common()
 def stats(
     inputs: tuple[str, ...],
-    labels: Path | None,
+    labels: tuple[Path, ...],
+    obo: Path | None,
     limit: int,
     part: str | None,
     x_min: int | None,
     output: Path | None,
     on_bad_record: Any,
+    workspace: Path,
 ) -> int:
-    """Count sequences, residues and families, and say how unequal the families are."""
-    from esmcls.readers import read_records
+    """Count sequences, residues and families, and say how unequal the families are.
+
+    Of many labels a protein: how many terms, how rare they are, and which aspects are covered. Without INPUT: the
+    workspace's dataset.
+    """
     from esmcls.records import Tally
     from esmcls.statistics import describe_records
+    from esmcls.term_statistics import describe_terms
 
     tally = Tally()
-    records = read_records(inputs, labels=labels, on_bad=on_bad_record, tally=tally)
-    found = describe_records(records, limit=limit, part=part, x_min=x_min)
-    note(*tally.lines())
+    records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
+    if ontology is not None:
+        found = describe_terms(records, ontology, limit=limit, part=part)
+    else:
+        found = describe_records(records, limit=limit, part=part, x_min=x_min)
+    note(*(tally.lines() if inputs else []))
     click.echo("\n\n".join(table(section) for section in found.sections()))
     if output is not None:
         from esmcls.overview import write_overview
 
-        title = "Sequences of " + ", ".join(Path(name).name or name for name in inputs) + (f", {part}" if part else "")
+        names = inputs or (str(workspace),)
+        title = "Sequences of " + ", ".join(Path(name).name or name for name in names) + (f", {part}" if part else "")
         note(f"written: {', '.join(map(str, write_overview(found, output, title)))}")
     return 3 if tally.bad else 0
+
+
+def _described(
+    inputs: Sequence[str], labels: Sequence[Path], obo: Path | None, workspace: Path, on_bad: Any, tally: Tally
+) -> tuple[Iterable[Record], Ontology | None]:
+    """Return the records to describe, and the ontology where they have terms."""
+    from esmcls.ontology import read_obo
+    from esmcls.readers import read_records
+    from esmcls.workspace import Workspace
+
+    if not inputs and (labels or obo):
+        raise UsageError("--labels and --obo belong to an INPUT; name it, too")
+    if not inputs:
+        place = Workspace.open(workspace)
+        return place.dataset.records(), place.ontology
+    ontology = None if obo is None else read_obo(obo)
+    return read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad, tally=tally), ontology
 
 
 @command.command("stratify")
@@ -79,7 +108,7 @@ def stats(
 @common(workspace=False, seed=True)
 def stratify(
     inputs: tuple[str, ...],
-    labels: Path | None,
+    labels: tuple[Path, ...],
     plan: str | None,
     total: int | None,
     keep_all_classes: bool,
@@ -131,7 +160,9 @@ def _report_of(output: Path) -> Path:
     return output.with_name(name[: name.lower().rindex(".csv")] + ".report.json")
 
 
-def _read(inputs: Sequence[str], labels: Path | None, on_bad: Any, *, labelled: bool = False) -> tuple[Columns, Tally]:
+def _read(
+    inputs: Sequence[str], labels: Sequence[Path], on_bad: Any, *, labelled: bool = False
+) -> tuple[Columns, Tally]:
     from esmcls.columns import Columns
     from esmcls.readers import read_records
     from esmcls.records import Tally
@@ -166,7 +197,7 @@ def _read(inputs: Sequence[str], labels: Path | None, on_bad: Any, *, labelled: 
 @common(workspace=False, seed=True)
 def split(
     inputs: tuple[str, ...],
-    labels: Path | None,
+    labels: tuple[Path, ...],
     by_cluster: bool,
     clusters: Path | None,
     identity: float,

@@ -15,7 +15,9 @@ from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_b
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
 @click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
-@click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+@click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`, or CAFA's with --obo.")
+@click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
+@click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: split by whole clusters.")
 @click.option(
     "--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="`esmcls encoders` lists them."
@@ -43,7 +45,9 @@ def command(
     inputs: tuple[str, ...],
     validation: tuple[Path, ...],
     test: tuple[Path, ...],
-    labels: Path | None,
+    labels: tuple[Path, ...],
+    obo: Path | None,
+    no_propagate: bool,
     clusters: Path | None,
     workspace: Path,
     encoder: str,
@@ -65,8 +69,9 @@ def command(
     """Embed sequences into the workspace; what is there already is not embedded again.
 
     INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, or `-`; packed or not.
-    If it has labels it becomes the workspace's dataset, else its vectors are only kept. Without INPUT: the dataset
-    again, in a fresh workspace the demo set.
+    If it has labels it becomes the workspace's dataset, else its vectors are only kept. With --obo the labels are
+    Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
+    workspace the demo set.
     """
     from esmcls.intake import Intake, Sources, demo_set, take_in
     from esmcls.jobs import Recipe, embed_in_workspace, plan_in_workspace
@@ -74,8 +79,10 @@ def command(
     from esmcls.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    if not inputs and (validation or test or labels or clusters):
-        raise UsageError("--validation, --test, --labels and --clusters belong to an INPUT; name it, too")
+    if not inputs and (validation or test or labels or obo or clusters):
+        raise UsageError("--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too")
+    if no_propagate and obo is None:
+        raise UsageError("--no-propagate belongs to --obo FILE; give that, too")
     if not inputs and place is not None and place.has_dataset:
         note(f"no INPUT: the dataset of {workspace} again")
         intake = Intake(place.dataset)
@@ -84,7 +91,8 @@ def command(
     else:
         note(*([] if inputs else ["no INPUT and a fresh workspace: the demo set"]))
         files = inputs or (demo_set(),)
-        intake = take_in(Sources(files, validation, test, labels, clusters, on_bad_record), seed=seed)
+        sources = Sources(files, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
+        intake = take_in(sources, seed=seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     kept = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)

@@ -10,6 +10,7 @@ The modules, in the order in which data flows and in which they import one anoth
 types, errors      names of arrays; what can go wrong, each in one line
 files, drawing     files that appear whole or not at all; what all figures share
 records, readers   proteins and their labels, from FASTA, CSV, TSV and Stockholm
+ontology           the Gene Ontology; accretion: bits a term adds; annotations: CAFA's tables of terms
 labels, metrics    the class of each record; how good predictions are
 windows            long sequences, cut into inputs and joined again
 alphabet, model    ESM-2's tokens and the model itself
@@ -18,7 +19,7 @@ inference          the fast copy of the model: packed, fp32, bf16 or int8
 encoder            sequences in, pooled vectors out; esm2 and kmer are two
 cache, embedding   sealed segments of vectors; from records into them
 split, dataset     train, validation and test; what is learned from
-statistics         what a set is like; allotment, curation: smaller sets drawn from it
+statistics         what a set is like, term_statistics: of many labels; allotment, curation: smaller sets drawn from it
 workspace          the folder that remembers dataset, caches and models
 setaside           rows and families that nothing is fitted on
 losses, replicas   against classes of unequal size; processes that train together
@@ -38,7 +39,8 @@ estimators         scikit-learn
 prediction         labels for a stream of sequences
 evaluation         tables of a model's accuracy
 answers            what a model said of test proteins; comparison: models side by side
-plots, report      a comparison's figures; its page and tables, and in wording its sentences
+term_metrics       CAFA's measures of many labels: term_curves, term_ranking; term_evaluation, term_comparison
+plots, report      a comparison's figures; its page and tables, and in wording its sentences; term_plots
 lineup, contestants, contest    who takes part in a comparison; every head fitted and asked
 tuning             fine-tuning in a workspace, from tuning_start to tuning_seeds
 intake, demo       what the commands `embed` and `demo` do

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,7 +13,8 @@ from esmcls.clusters import read_clusters
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.features import Features
 from esmcls.files import atomic_path
-from esmcls.records import PARTS, Record, Tally
+from esmcls.ontology import Ontology
+from esmcls.records import PARTS, Protein, Record, Tally
 from esmcls.split import FRACTIONS, Kind, SplitReport
 
 __all__ = ["Built", "Dataset", "Features", "build"]
@@ -26,7 +28,8 @@ class Dataset:
     Parameters
     ----------
     ids, sequences, labels, parts : lists of str, (n,)
-        Ids are verbatim and may occur more than once.
+        Ids are verbatim and may occur more than once. Where a protein has many labels, its label is its direct terms,
+        sorted, with a space between.
     """
 
     ids: list[str]
@@ -60,8 +63,18 @@ class Dataset:
             raise UnknownNameError("part", name, PARTS)
         return self.take([row for row, part in enumerate(self.parts) if part == name])
 
+    def records(self) -> Iterator[Record]:
+        """Yield the rows as records; their lines are row numbers, from 1."""
+        rows = zip(self.ids, self.sequences, self.labels, self.parts, strict=True)
+        for row, (name, sequence, label, part) in enumerate(rows, 1):
+            yield Record(Protein(name, sequence), label, part, "dataset", row)
+
     def digest(self) -> str:
-        """Return the sha256 of sequences and labels, whatever their order, ids and split."""
+        """Return the sha256 of sequences and labels, whatever their order, ids and split.
+
+        A label stands in the row of its sequence, and vectors are found by sequence: so no order has to be kept
+        anywhere, and a label that moved to another sequence is another digest.
+        """
         return split.content_digest(zip(self.sequences, self.labels, strict=True))
 
     def split_digest(self) -> str:
@@ -112,19 +125,21 @@ def build(
     clusters: str | Path | None = None,
     seed: int = 0,
     tally: Tally | None = None,
+    ontology: Ontology | None = None,
 ) -> Built:
     """Make a data set of labelled records.
 
     Where any record has a part, the split is the given one: records without a part are train, sequences equal to one in
     test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
     for it; a test part is never drawn then. Where no record has a part, all three are drawn: by cluster if there is a
-    table of clusters, else stratified.
+    table of clusters, else stratified. Sets of many labels hardly recur, so instead of stratified draws these are of
+    sequences at random.
 
     Parameters
     ----------
     records : iterable of Record
         Read once, kept in columns.
-    kind : {"given", "stratified", "cluster"}, optional
+    kind : {"given", "stratified", "random", "cluster"}, optional
         The split, if it is to be another than said above; drawing one passes over given parts.
     fractions : (train, validation, test)
         Of a drawn split.
@@ -133,6 +148,8 @@ def build(
     seed : int
     tally : Tally, optional
         Gets the number of duplicate ids.
+    ontology : Ontology, optional
+        A label is terms of it, many a protein.
 
     Returns
     -------
@@ -154,8 +171,9 @@ def build(
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
     given = any(part is not None for part in columns.parts) and clusters is None
-    chosen: Kind = kind or ("cluster" if clusters is not None else "given" if given else "stratified")
-    report = SplitReport(chosen, seed, split.check_fractions(fractions))
+    drawn: Kind = "random" if ontology is not None else "stratified"
+    chosen: Kind = kind or ("cluster" if clusters is not None else "given" if given else drawn)
+    report = SplitReport(chosen, seed, split.check_fractions(fractions), terms=ontology is not None)
     names, sequences, labels = columns.ids, columns.sequences, columns.labels
     if chosen == "given":
         built = _given(columns, report)
@@ -166,11 +184,24 @@ def build(
         parts = split.by_cluster(sequences, [table[name] for name in names], fractions, seed)
         built = Dataset(names, sequences, labels, parts)
     else:
-        built = Dataset(names, sequences, labels, split.stratified(sequences, labels, fractions, seed))
+        built = Dataset(names, sequences, labels, _draw(sequences, labels, fractions, report))
     report.ambiguous = len(split.labels_of(built.sequences, built.labels)[1])
     trained = {label for label, part in zip(built.labels, built.parts, strict=True) if part == "train"}
-    report.untrained = len(set(built.labels) - trained)
+    classes = set if ontology is None else partial(_terms, ontology)
+    report.untrained = len(classes(built.labels) - classes(trained))
     return Built(built, report)
+
+
+def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
+    """Return the terms of labels with all that contain them."""
+    direct = {term for label in set(labels) for term in label.split(" ")}
+    return set(ontology.propagate([direct]).classes)
+
+
+def _draw(sequences: Sequence[str], labels: Sequence[str], shares: Sequence[float], report: SplitReport) -> list[str]:
+    if report.kind == "random" or report.terms:
+        return split.at_random(sequences, shares, report.seed)
+    return split.stratified(sequences, labels, shares, report.seed)
 
 
 @dataclass
@@ -215,9 +246,7 @@ def _given(columns: _Columns, report: SplitReport) -> Dataset:
         return kept
     train = [row for row, part in enumerate(kept.parts) if part == "train"]
     chosen = kept.take(train)
-    drawn = split.stratified(
-        chosen.sequences, chosen.labels, (1 - split.VALIDATION, split.VALIDATION, 0.0), report.seed
-    )
+    drawn = _draw(chosen.sequences, chosen.labels, (1 - split.VALIDATION, split.VALIDATION, 0.0), report)
     final = list(kept.parts)
     for row, part in zip(train, drawn, strict=True):
         final[row] = part

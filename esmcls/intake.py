@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from esmcls.dataset import Dataset, build
 from esmcls.errors import DataError
-from esmcls.readers import OnBad, read_records
+from esmcls.ontology import Ontology, read_obo
+from esmcls.readers import OnBad, label_table, read_records
 from esmcls.records import Record, Tally
 from esmcls.split import SplitReport
+from esmcls.tables import LabelTable
 
 STDIN: Final = "-"
 
@@ -27,32 +30,49 @@ class Sources:
         Files, folders, or "-".
     validation, test : tuple of str or Path
         More files, each record of which is of that part.
-    labels : Path, optional
-        Table of the label of each id.
+    labels : Path or tuple of them, optional
+        Tables of the label of each id, or of its terms where there is an `obo`.
     clusters : Path, optional
         Table of the cluster of each id, to split by.
     on_bad : {"error", "skip"}
+    obo : Path, optional
+        The ontology of the terms.
+    propagate : bool
+        Whether a protein with a term has those that contain it, too.
     """
 
     inputs: tuple[str | Path, ...]
     validation: tuple[str | Path, ...] = ()
     test: tuple[str | Path, ...] = ()
-    labels: Path | None = None
+    labels: Path | tuple[Path, ...] | None = None
     clusters: Path | None = None
     on_bad: OnBad = "error"
+    obo: Path | None = None
+    propagate: bool = True
+
+    @cached_property
+    def ontology(self) -> Ontology | None:
+        """The ontology, read when first asked for."""
+        return None if self.obo is None else read_obo(self.obo)
+
+    @cached_property
+    def table(self) -> LabelTable | None:
+        """The labels by id, read once for all parts."""
+        return label_table(self.labels, self.ontology)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
-                yield from read_records(paths, labels=self.labels, part=part, on_bad=self.on_bad, tally=tally)
+                yield from read_records(paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally)
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train
 
     @property
     def files(self) -> tuple[str | Path, ...]:
         """All that is read."""
-        tables = tuple(table for table in (self.labels, self.clusters) if table is not None)
+        labels = self.labels if isinstance(self.labels, tuple) else (self.labels,)
+        tables = tuple(table for table in (*labels, self.clusters, self.obo) if table is not None)
         return (*self.inputs, *self.validation, *self.test, *tables)
 
     @property
@@ -115,12 +135,18 @@ class Intake:
         What was met in labelled records.
     files : tuple of str or Path
         What a new dataset was read from.
+    ontology : Ontology, optional
+        Of a new dataset of many labels.
+    propagate : bool
+        See `Sources`.
     """
 
     dataset: Dataset | Stream
     report: SplitReport | None = None
     read: Tally = field(default_factory=Tally)
     files: tuple[str | Path, ...] = ()
+    ontology: Ontology | None = None
+    propagate: bool = True
 
     @property
     def sequences(self) -> Iterable[str]:
@@ -177,9 +203,9 @@ def take_in(sources: Sources, *, seed: int = 0) -> Intake:
     if first is None:
         raise DataError(sources.inputs[0], "no records", "give at least one sequence")
     records = itertools.chain([first], records)
-    if first.label is not None or sources.labels is not None:
-        built = build(records, clusters=sources.clusters, seed=seed, tally=tally)
-        return Intake(built.dataset, built.report, tally, sources.files)
+    if first.label is not None or sources.table is not None:
+        built = build(records, clusters=sources.clusters, seed=seed, tally=tally, ontology=sources.ontology)
+        return Intake(built.dataset, built.report, tally, sources.files, sources.ontology, sources.propagate)
     if sources.clusters is not None or sources.validation or sources.test:
         fix = "give labels (--labels TABLE), or leave --validation, --test and --clusters out"
         raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)

@@ -114,7 +114,7 @@ def _silent(_: int | None) -> Iterator[None]:
 def keep_dataset(workspace: Workspace, intake: Intake) -> None:
     """Make a labelled intake the workspace's dataset; of anything else, nothing is kept."""
     if isinstance(intake.dataset, Dataset) and intake.report is not None:
-        workspace.set_dataset(intake.dataset, intake.report, intake.files)
+        workspace.set_dataset(intake.dataset, intake.report, intake.files, intake.ontology, intake.propagate)
 
 
 def import_in_workspace(

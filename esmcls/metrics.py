@@ -232,10 +232,36 @@ def bootstrap_interval(
     random = np.random.default_rng(seed)
     drawn = [statistic(np.bincount(random.integers(n, size=n), minlength=n)) for _ in range(folds)]
     table = np.array([[resample[name] for name in value] for resample in drawn])  # (folds, values)
+    return percentile_intervals(value, table)
+
+
+def percentile_intervals(
+    value: Mapping[str, float], table: Floats, low: float = 0.0, high: float = 1.0
+) -> dict[str, Interval]:
+    """Return values with the 95 % percentile intervals of their resamples, moved where those are biased.
+
+    Parameters
+    ----------
+    value : dict of str to float
+    table : float64 array, (folds, values)
+        The same values of each resample.
+    low, high : float
+        What no value is beyond.
+
+    Returns
+    -------
+    dict of str to Interval
+        See `bootstrap_interval`.
+    """
+    ends = np.percentile(unbiased(value, table), [2.5, 97.5], axis=0).clip(low, high)
+    return {name: Interval(value[name], float(ends[0, i]), float(ends[1, i])) for i, name in enumerate(value)}
+
+
+def unbiased(value: Mapping[str, float], table: Floats) -> Floats:
+    """Return resamples of values, (folds, values), moved by how far their means are off where that is not by chance."""
     bias = table.mean(axis=0) - np.array(list(value.values()))
-    table -= np.where(np.abs(bias) > 4 * table.std(axis=0) / folds**0.5, bias, 0.0)
-    low, high = np.percentile(table, [2.5, 97.5], axis=0).clip(0.0, 1.0)
-    return {name: Interval(value[name], float(low[i]), float(high[i])) for i, name in enumerate(value)}
+    moved: Floats = table - np.where(np.abs(bias) > 4 * table.std(axis=0) / len(table) ** 0.5, bias, 0.0)
+    return moved
 
 
 def tier_accuracy(codes: Indices, correct: npt.NDArray[np.bool_], train_counts: Indices) -> list[Tier]:

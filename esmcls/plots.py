@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Comparison = Mapping[str, Any]  # what report.json holds
 Row = Mapping[str, Any]  # one of its rows: a model
 Values = npt.NDArray[np.float64]
+Figures = Mapping[str, Callable[[Comparison], "Figure | None"]]  # name of the files -> what draws it
 Curve = tuple[Values, Values]  # x and y, in percent, NaN where not known; each (n,)
 
 WIDTH: Final = 7.2  # inches: the 183 mm of two columns
@@ -59,7 +60,7 @@ def looks(rows: Sequence[Row]) -> dict[str, Look]:
     return found
 
 
-def save_figures(comparison: Comparison, folder: Path) -> list[str]:
+def save_figures(comparison: Comparison, folder: Path, figures: Figures | None = None) -> list[str]:
     """Write each figure as <name>.svg and <name>.png, and remove those of earlier runs that there is no more.
 
     The same comparison gives the same bytes, under one version of matplotlib.
@@ -67,11 +68,11 @@ def save_figures(comparison: Comparison, folder: Path) -> list[str]:
     Returns
     -------
     list of str
-        The names of the figures that there are, of those in `FIGURES`.
+        The names of the figures that there are, of those in `figures`, default `FIGURES`.
     """
     drawn = []
     with house_style(**PAPER):
-        for name, draw in FIGURES.items():
+        for name, draw in (FIGURES if figures is None else figures).items():
             figure, files = draw(comparison), [folder / f"{name}{suffix}" for suffix in (".svg", ".png")]
             for file in files:
                 save_figure(figure, file, DPI) if figure else file.unlink(missing_ok=True)
@@ -82,9 +83,9 @@ def save_figures(comparison: Comparison, folder: Path) -> list[str]:
 def draw_intervals(comparison: Comparison) -> Figure:
     """Draw each model's accuracy with its 95 % interval, the best on top, the numbers beside."""
     rows = comparison["rows"]
-    figure = _figure(0.6 + 0.2 * len(rows))
+    figure = new_figure(0.6 + 0.2 * len(rows))
     axes = figure.subplots()
-    found = [_percent([row["metrics"]["accuracy"][what] for what in ("value", "low", "high")]) for row in rows]
+    found = [in_percent([row["metrics"]["accuracy"][what] for what in ("value", "low", "high")]) for row in rows]
     low, high = _limits(rows, found, step=5)
     for y, (row, look, (value, *ends)) in enumerate(zip(rows, looks(rows).values(), found, strict=True)):
         if value < low:
@@ -114,8 +115,8 @@ def _steps(comparison: Comparison, key: str, label: str) -> Figure | None:
     rows = comparison["rows"]
     names = [f"{place['name']}\nn = {place['n']:,}" for place in rows[0][key]]
     curves = [
-        (np.arange(len(names), dtype=np.float64) + shift, _percent([place["accuracy"] for place in row[key]]))
-        for row, shift in zip(rows, _shifts(rows), strict=True)
+        (np.arange(len(names), dtype=np.float64) + shift, in_percent([place["accuracy"] for place in row[key]]))
+        for row, shift in zip(rows, shifts(rows), strict=True)
     ]
     figure = _lines(rows, curves, label, 2.6, marks=True)
     if figure is not None:
@@ -126,7 +127,7 @@ def _steps(comparison: Comparison, key: str, label: str) -> Figure | None:
     return figure
 
 
-def _shifts(rows: Sequence[Row]) -> list[float]:
+def shifts(rows: Sequence[Row]) -> list[float]:
     """Return how far to the side a model's points stand, so that equal values do not hide one another."""
     told = [name for name, look in looks(rows).items() if look is not OTHER]
     places = {name: 0.06 * (place - (len(told) - 1) / 2) for place, name in enumerate(told)}
@@ -144,7 +145,7 @@ def draw_reliability(comparison: Comparison) -> Figure | None:
     if not rows:
         return None
     rows, lines = rows[:_PANELS], -(-min(len(rows), _PANELS) // _COLUMNS)
-    figure = _figure(0.4 + 1.75 * lines)
+    figure = new_figure(0.4 + 1.75 * lines)
     panels = figure.subplots(lines, _COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, row in zip(panels, rows, strict=False):
         _reliability(axes, row, drawn[row["name"]])
@@ -158,7 +159,7 @@ def draw_reliability(comparison: Comparison) -> Figure | None:
 def _reliability(axes: Axes, row: Row, look: Look) -> None:
     found = row["reliability"]
     counts = np.asarray(found["counts"], dtype=float)
-    x, y = _percent(found["confidence"]), _percent(found["accuracy"])
+    x, y = in_percent(found["confidence"]), in_percent(found["accuracy"])
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8)
     axes.plot(x, y, linestyle=look.dash, color=look.color, linewidth=0.8)
     axes.scatter(x, y, s=3 + 150 * counts / counts.sum(), color=look.color, alpha=0.7, linewidths=0, clip_on=False)
@@ -170,7 +171,7 @@ def _reliability(axes: Axes, row: Row, look: Look) -> None:
 def draw_retained(comparison: Comparison) -> Figure | None:
     """Draw the accuracy among the most confident share of the proteins against that share; None where unknown."""
     rows = comparison["rows"]
-    curves = [(_percent(row["retained"]["coverage"]), _percent(row["retained"]["accuracy"])) for row in rows]
+    curves = [(in_percent(row["retained"]["coverage"]), in_percent(row["retained"]["accuracy"])) for row in rows]
     figure = _lines(rows, curves, "proteins answered, the most confident first (%)", 2.8, marks=False)
     if figure is not None:
         figure.axes[0].set_xlim(0, 100)
@@ -183,14 +184,14 @@ def draw_open_set(comparison: Comparison) -> Figure | None:
     if not rows:
         return None
     widest = max(len(shortened(row["name"])) for row in rows)
-    figure, drawn, named = _figure(3.4, 4.5 + 0.07 * widest), looks(comparison["rows"]), []
+    figure, drawn, named = new_figure(3.4, 4.5 + 0.07 * widest), looks(comparison["rows"]), []
     axes = figure.subplots()
     for row in rows:
         found, look = row["open_set"], drawn[row["name"]]
-        curve = _percent(found["roc"]["false_acceptance"]), _percent(found["roc"]["acceptance"])
-        line = _line(axes, curve, row["name"], look)
+        curve = in_percent(found["roc"]["false_acceptance"]), in_percent(found["roc"]["acceptance"])
+        line = draw_line(axes, curve, row["name"], look)
         named.append((f"{found['auroc']:.3f}  {shortened(row['name'])}", line))
-        mark = _percent([found["reached"]]), _percent([found["accepted"]])
+        mark = in_percent([found["reached"]]), in_percent([found["accepted"]])
         axes.scatter(*mark, s=28, marker=look.marker or "None", color=look.color, zorder=4, clip_on=False)
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8)
     wanted = 100 * rows[0]["open_set"]["wanted"]
@@ -198,7 +199,7 @@ def draw_open_set(comparison: Comparison) -> Figure | None:
     axes.text(wanted + 1, 1, f"wanted: {wanted:g} %", color="0.4", fontsize=7)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     axes.set(xlabel="strangers accepted (%)", ylabel="known proteins accepted (%)")
-    _legend(figure, named, title="AUROC  model")
+    name_models(figure, named, title="AUROC  model")
     return figure
 
 
@@ -208,7 +209,7 @@ def draw_confusions(comparison: Comparison) -> Figure | None:
     worst, names = best["confusions"][:WORST], comparison["family_names"]
     if not worst:
         return None
-    figure, color = _figure(0.7 + 0.18 * len(worst)), looks(comparison["rows"])[best["name"]].color
+    figure, color = new_figure(0.7 + 0.18 * len(worst)), looks(comparison["rows"])[best["name"]].color
     axes = figure.subplots()
     bars = axes.barh(range(len(worst)), [one["n"] for one in worst], height=0.7, color=color)
     axes.bar_label(bars, [f"{one['n']:,} of {one['of']:,}" for one in worst], padding=3, fontsize=7)
@@ -219,7 +220,7 @@ def draw_confusions(comparison: Comparison) -> Figure | None:
     return figure
 
 
-FIGURES: Final[Mapping[str, Callable[[Comparison], Figure | None]]] = {
+FIGURES: Final[Figures] = {
     "intervals": draw_intervals,
     "tiers": draw_tiers,
     "lengths": draw_lengths,
@@ -228,16 +229,17 @@ FIGURES: Final[Mapping[str, Callable[[Comparison], Figure | None]]] = {
     "confusions": draw_confusions,
     "open_set": draw_open_set,
 }
-"""Name of the files -> what draws it."""
 
 
-def _figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """Return an empty figure of so many inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _percent(shares: Sequence[float | None]) -> Values:
+def in_percent(shares: Sequence[float | None]) -> Values:
+    """Return shares in percent, NaN for None."""
     return np.array([np.nan if share is None else 100 * share for share in shares], dtype=np.float64)
 
 
@@ -261,28 +263,28 @@ def _lines(rows: Sequence[Row], curves: Sequence[Curve], label: str, height: flo
     """Return a figure with each model's accuracy over what `label` says; None where no accuracy is known."""
     if not _known([y for _, y in curves]):
         return None
-    figure, named = _figure(height), []
+    figure, named = new_figure(height), []
     axes = figure.subplots()
     low, high = _limits(rows, [y for _, y in curves])
     for row, look, curve in zip(rows, looks(rows).values(), curves, strict=True):
-        line = _line(axes, curve, row["name"], look, look.marker if marks else "")
+        line = draw_line(axes, curve, row["name"], look, look.marker if marks else "")
         below = max(_known(curve[1:]), default=low) < low
         line.set_visible(not below)
         named.append((f"{shortened(row['name'])}{' (below the axis)' if below else ''}", line))
     margin = 0.03 * (high - low)
     axes.set(xlabel=label, ylabel="accuracy (%)", ylim=(low - margin, high + margin))
-    _legend(figure, named)
+    name_models(figure, named)
     return figure
 
 
-def _line(axes: Axes, curve: Curve, name: str, look: Look, marker: str = "") -> Line2D:
+def draw_line(axes: Axes, curve: Curve, name: str, look: Look, marker: str = "") -> Line2D:
     """Draw a line, over those of later rows and of other models."""
     order = 2.1 if look is OTHER else 3 - len(axes.lines) / 1000
     style = {"linestyle": look.dash, "linewidth": look.width, "color": look.color, "marker": marker, "zorder": order}
     return axes.plot(*curve, label=name, **style)[0]
 
 
-def _legend(figure: Figure, named: Sequence[tuple[str, Line2D]], title: str = "") -> None:
+def name_models(figure: Figure, named: Sequence[tuple[str, Line2D]], title: str = "") -> None:
     """Name the lines beside the axes, those of other models together."""
     told = [pair for pair in named if pair[1].get_color() != OTHER.color]
     others = [line for _, line in named if line.get_color() == OTHER.color]

@@ -6,14 +6,18 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError
+from esmcls.annotations import TermTable
+from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
 from esmcls.fasta import read_fasta
 from esmcls.records import GAPS, PARTS, BadRecord, Entry, Protein, Record, Tally, clean_sequence
 from esmcls.sources import STDIN, Source, find_sources, open_lines, shown
 from esmcls.stockholm import read_stockholm
 from esmcls.tables import LabelTable, read_table, table_layout
+
+if TYPE_CHECKING:
+    from esmcls.ontology import Ontology
 
 OnBad: TypeAlias = Literal["error", "skip"]
 _Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[Entry | DataError]]
@@ -24,7 +28,8 @@ _NO_GAPS: Final = str.maketrans("", "", GAPS)
 def read_records(
     inputs: str | Path | Sequence[str | Path],
     *,
-    labels: str | Path | Sequence[str | Path] | None = None,
+    labels: str | Path | Sequence[str | Path] | LabelTable | None = None,
+    ontology: Ontology | None = None,
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
@@ -40,8 +45,10 @@ def read_records(
     ----------
     inputs : str, Path or sequence of them
         Files, folders or "-".
-    labels : str, Path or sequence of them, optional
-        Tables `id<TAB>label` to take the labels from, by id.
+    labels : str, Path or sequence of them, or LabelTable, optional
+        Tables `id<TAB>label` to take the labels from, by id; of UniProt's ids (`sp|P69905|HBA_HUMAN`) by accession.
+    ontology : Ontology, optional
+        The tables are CAFA's, `id<TAB>term<TAB>aspect`; a label is the direct terms of a protein, one space between.
     part : {"train", "validation", "test"}, optional
         The part of every record, whatever the files say.
     on_bad : {"error", "skip"}
@@ -72,10 +79,31 @@ def read_records(
     _check_word("part", part or PARTS[0], PARTS)
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
-    tables = _as_list(labels) if labels is not None else []
-    table = LabelTable.read(tables) if tables else None
-    chosen = _choose(_as_list(inputs), tables, tally)
+    table = label_table(labels, ontology)
+    chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
     return _stream(chosen, table, part, on_bad, tally)
+
+
+def label_table(
+    labels: str | Path | Sequence[str | Path] | LabelTable | None, ontology: Ontology | None = None
+) -> LabelTable | None:
+    """Read tables of labels, or of terms where an ontology is given; None where there are none.
+
+    Raises
+    ------
+    DataError
+        If a table cannot be used.
+    UsageError
+        If there is an ontology and no table.
+    """
+    if isinstance(labels, LabelTable):
+        return labels.anew()
+    paths = _as_list(labels) if labels is not None else []
+    if ontology is not None and not paths:
+        raise UsageError("an ontology (--obo) is for a table of terms; name it, too (--labels FILE)")
+    if not paths:
+        return None
+    return LabelTable.read(paths) if ontology is None else TermTable.of(paths, ontology)
 
 
 def _check_word(kind: str, word: str, known: Sequence[str]) -> None:
@@ -87,7 +115,7 @@ def _as_list(items: str | Path | Sequence[str | Path]) -> list[str]:
     return [str(items)] if isinstance(items, str | Path) else [str(item) for item in items]
 
 
-def _choose(inputs: list[str], tables: list[str], tally: Tally) -> list[Source]:
+def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Source]:
     """Return the files to read: each input that is a file, and of each folder those that hold records."""
     chosen: list[Source] = []
     own = {Path(table).resolve() for table in tables}
@@ -166,7 +194,7 @@ def _stream(
             else:
                 raise made
     if table is not None:
-        tally.unused_labels = table.unused()
+        table.tell(tally)
 
 
 def _make(

@@ -20,6 +20,7 @@ _PART_NAMES: Final = {"train": "train", "dev": "validation", "val": "validation"
     part: part for part in PARTS
 }
 _ALLOWED: Final = frozenset(RESIDUES + RESIDUES.lower() + "Jj")
+_SHOWN: Final = 20
 _FIX_RESIDUE: Final = "use the 20 amino acids and X B U Z O alone"
 
 
@@ -109,6 +110,8 @@ class Tally:
         Records left out.
     unread : list of str
         Files of a folder that hold no records.
+    unknown_terms : dict of str to int
+        Terms of a table that the ontology does not know, and the rows of each, which were left out.
 
     Examples
     --------
@@ -122,6 +125,7 @@ class Tally:
     unused_labels: int = 0
     bad: list[BadRecord] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    unknown_terms: dict[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
@@ -137,6 +141,11 @@ class Tally:
             told.extend(f"  {bad}" for bad in self.bad)
         if self.unread:
             told.append(_count(len(self.unread), "file") + " not read: " + ", ".join(self.unread))
+        if self.unknown_terms:
+            rows, terms = _count(sum(self.unknown_terms.values()), "row"), sorted(self.unknown_terms)
+            more = f" and {len(terms) - _SHOWN:,} more" if len(terms) > _SHOWN else ""
+            told.append(f"{rows} left out, of {_count(len(terms), 'term')} that the ontology does not know:")
+            told.append(f"  {', '.join(terms[:_SHOWN])}{more}")
         return told
 
 

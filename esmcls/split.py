@@ -6,6 +6,7 @@ Every draw depends on the content and the seed alone, not on the order of rows o
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from esmcls.records import PARTS
 
 Fractions: TypeAlias = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""
-Kind: TypeAlias = Literal["given", "stratified", "cluster"]
+Kind: TypeAlias = Literal["given", "stratified", "random", "cluster"]
 
 FRACTIONS: Final[Fractions] = (0.8, 0.1, 0.1)
 VALIDATION: Final = 0.1
@@ -39,7 +40,7 @@ class SplitReport:
 
     Parameters
     ----------
-    kind : {"given", "stratified", "cluster"}
+    kind : {"given", "stratified", "random", "cluster"}
     seed : int
     fractions : (float, float, float)
         Of train, validation and test, where they were drawn.
@@ -52,6 +53,8 @@ class SplitReport:
         Distinct sequences with more than one label.
     untrained : int
         Classes without a training member.
+    terms : bool
+        Whether classes are terms, many a protein.
     """
 
     kind: Kind
@@ -62,6 +65,7 @@ class SplitReport:
     drawn_validation: int = 0
     ambiguous: int = 0
     untrained: int = 0
+    terms: bool = False
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
@@ -78,8 +82,11 @@ class SplitReport:
             told.extend(f"  {name}: left {part}, stays in {kept}" for name, part, kept in self.leaks[:_SHOWN])
             told.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
         if self.ambiguous:
-            told.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one label; all kept")
-        if self.untrained:
+            label = "set of terms" if self.terms else "label"
+            told.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
+        if self.untrained and self.terms:
+            told.append(f"warning: {_count(self.untrained, 'term')} without a training protein; never predicted")
+        elif self.untrained:
             told.append(f"warning: {_count(self.untrained, 'class', 'es')} without a training member; always wrong")
         return told
 
@@ -145,6 +152,33 @@ def stratified(
         counts = _apportion(len(members), shares, carry)
         drawn = (chosen for chosen, count in zip(PARTS, counts, strict=True) for _ in range(count))
         part.update(zip(members, drawn, strict=True))
+    return [part[sequence] for sequence in sequences]
+
+
+def at_random(sequences: Sequence[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> list[str]:
+    """Draw the part of each row, whatever its labels; equal sequences are drawn as one.
+
+    Parameters
+    ----------
+    sequences : sequence of str, (n,)
+    fractions : (train, validation, test)
+        Of the distinct sequences; at least one is train.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        If the fractions are no shares of 1.
+
+    Examples
+    --------
+    >>> at_random(["MA", "MC", "MD", "MA"], (0.7, 0.0, 0.3))
+    ['train', 'train', 'test', 'train']
+    """
+    train, validation, _ = check_fractions(fractions)
+    drawn = sorted(set(sequences), key=lambda sequence: _draw(seed, sequence))
+    ends = max(1, round(len(drawn) * train)), round(len(drawn) * (train + validation))
+    part = {sequence: PARTS[bisect_right(ends, place)] for place, sequence in enumerate(drawn)}
     return [part[sequence] for sequence in sequences]
 
 

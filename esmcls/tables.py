@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from esmcls.errors import DataError
-from esmcls.records import Entry, part_of
+from esmcls.records import Entry, Tally, part_of
 from esmcls.sources import open_lines, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SEQUENCE_COLUMNS: Final = ("sequence", "seq")
 LABEL_COLUMNS: Final = ("label", "family_accession", "cluster")
-ID_COLUMNS: Final = ("id", "sequence_name", "sequence_id", "name", "accession", "entry", "protein_id")
+ID_COLUMNS: Final = ("id", "sequence_name", "sequence_id", "name", "accession", "entry", "entryid", "protein_id")
 PART_COLUMNS: Final = ("split", "set", "part")
+TERM_COLUMNS: Final = ("term", "go_term", "go_id", "go")
+ASPECT_COLUMNS: Final = ("aspect", "ontology")
 """Header names, in any case; the first of each that the header has is used."""
 _DELIMITERS: Final = ("\t", ",", ";")
 _FIX_ROW: Final = "give each row as many cells as the header"
+_UNIPROT: Final = re.compile(r"(?:sp|tr)\|([^|\s]+)\|[^|\s]+")
+_TERM: Final = re.compile(r"GO:\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +141,26 @@ def _rows(lines: Iterable[str], path: str, delimiter: str) -> Iterator[tuple[int
         ) from error
 
 
+def accession(id_: str) -> str:
+    """Return what tables and records are joined by: of UniProt's ids the accession, any other id as it is.
+
+    Examples
+    --------
+    >>> accession("sp|P69905|HBA_HUMAN"), accession("P69905"), accession("pdb|1abc|A")
+    ('P69905', 'P69905', 'pdb|1abc|A')
+    """
+    found = _UNIPROT.fullmatch(id_) if "|" in id_ else None
+    return found[1] if found else id_
+
+
 @dataclass
 class LabelTable:
     """Labels by id, from tables of two columns; every id stands once, in the tables and among the records joined."""
 
+    noun: ClassVar[str] = "label"
+    paths: tuple[str, ...] = ()
     labels: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    """id -> label, path, line."""
+    """What an id is joined by (`accession`) -> label, path, line."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
@@ -150,10 +172,14 @@ class LabelTable:
         DataError
             If a row has no label, an id stands twice (both lines are named), or there is no row.
         """
-        table = cls()
-        for path in paths:
+        table = cls(tuple(paths))
+        for path in table.paths:
             table._read(path)
         return table
+
+    def anew(self) -> Self:
+        """Return the same labels with no record joined yet."""
+        return replace(self, _joined={})
 
     def _read(self, path: str) -> None:
         before = len(self.labels)
@@ -161,10 +187,11 @@ class LabelTable:
             for line, id_, label in _label_rows(lines, shown(path)):
                 if not label:
                     raise DataError(path, "no label", "give each id a label", line=line, record=id_)
-                if id_ in self.labels:
-                    _, first_path, first = self.labels[id_]
-                    raise _twice(path, line, id_, f"{first_path}:{first}")
-                self.labels[id_] = (label, path, line)
+                key = accession(id_)
+                if key in self.labels:
+                    _, first_path, first = self.labels[key]
+                    raise _terms(path, line) if _TERM.match(label) else _twice(path, line, id_, f"{first_path}:{first}")
+                self.labels[key] = (label, path, line)
         if len(self.labels) == before:
             raise DataError(path, "no labels", "give id<TAB>label, one a line")
 
@@ -179,17 +206,22 @@ class LabelTable:
         if entry.label is not None:
             fix = "leave the table out, or the labels in this file"
             raise DataError(path, "a label of its own beside the labels table", fix, line=entry.line, record=entry.id)
-        if entry.id in self._joined:
-            raise _twice(path, entry.line, entry.id, ":".join(map(str, self._joined[entry.id])))
-        self._joined[entry.id] = (path, entry.line)
-        if entry.id not in self.labels:
+        key = accession(entry.id)
+        if key in self._joined:
+            raise _twice(path, entry.line, entry.id, ":".join(map(str, self._joined[key])))
+        self._joined[key] = (path, entry.line)
+        if key not in self.labels:
             fix = "add its id to the table or leave the record out"
-            return DataError(path, "no label in the labels table", fix, line=entry.line, record=entry.id)
-        return entry._replace(label=self.labels[entry.id][0])
+            return DataError(path, f"no {self.noun} in the labels table", fix, line=entry.line, record=entry.id)
+        return entry._replace(label=self.labels[key][0])
 
     def unused(self) -> int:
         """Return how many labels belong to no record joined."""
         return len(self.labels.keys() - self._joined.keys())
+
+    def tell(self, tally: Tally) -> None:
+        """Note what the records joined left over."""
+        tally.unused_labels = self.unused()
 
 
 def _twice(path: str, line: int, id_: str, first: str) -> DataError:
@@ -197,14 +229,39 @@ def _twice(path: str, line: int, id_: str, first: str) -> DataError:
     return DataError(path, f"this id stands at {first} too", fix, line=line, record=id_)
 
 
-def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str]]:
-    """Give line, id and label of each row of a label table; the first row is a header if it names both columns."""
+def _terms(path: str, line: int) -> DataError:
+    fix = "give the ontology, too: --obo FILE (with esmcls embed, evaluate or data stats)"
+    return DataError(path, "a table of Gene Ontology terms, several a protein", fix, line=line)
+
+
+def cells(lines: Iterator[str], path: str) -> Iterator[tuple[int, list[str]]]:
+    """Give the rows that are not blank, each with its 1-based line; the first line tells the delimiter."""
     head = list(itertools.islice(lines, 1))
     delimiter = next((sign for sign in _DELIMITERS if any(sign in line for line in head)), "\t")
+    return _rows(itertools.chain(head, lines), path, delimiter)
+
+
+def term_layout(row: Sequence[str]) -> tuple[int, int, int | None] | None:
+    """Return the places of id, term and aspect that a header of CAFA's tables names; None if it is no such header.
+
+    Examples
+    --------
+    >>> term_layout(["EntryID", "term", "aspect"]), term_layout(["P69905", "GO:0005344", "F"])
+    ((0, 1, 2), None)
+    """
+    names = [cell.strip().lower() for cell in row]
+    id_, term = _find(names, ID_COLUMNS), _find(names, TERM_COLUMNS)
+    return None if id_ is None or term is None else (id_, term, _find(names, ASPECT_COLUMNS))
+
+
+def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str]]:
+    """Give line, id and label of each row of a label table; the first row is a header if it names both columns."""
     width, id_, label = 2, 0, 1
-    for number, (line, row) in enumerate(_rows(itertools.chain(head, lines), path, delimiter)):
+    for number, (line, row) in enumerate(cells(lines, path)):
         if number == 0 and (layout := _label_layout(row)):
             width, id_, label = layout
+        elif number == 0 and (term_layout(row) or (len(row) == 3 and _TERM.fullmatch(row[1].strip()))):
+            raise _terms(path, line)
         elif len(row) == width:
             yield line, row[id_], row[label].strip()
         else:

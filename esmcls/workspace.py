@@ -2,6 +2,7 @@
 
     workspace.json     format 1: source files, counts, digests, split, caches in the order of last use
     dataset.parquet    id, sequence, label, part
+    ontology.json      where a protein has many labels: the Gene Ontology
     cache/<spec>/      models/<name>/      reports/
 
 Its models are comparable because all stand on the same split; so the split cannot be changed under them.
@@ -10,7 +11,7 @@ Its models are comparable because all stand on the same split; so the split cann
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from esmcls.dataset import Dataset
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.files import read_json, sha256_file, write_json
+from esmcls.labels import LabelSets
+from esmcls.ontology import Ontology
 from esmcls.spec import EmbeddingSpec
 from esmcls.split import SplitReport, part_counts
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 STATE: Final = "workspace.json"
 TABLE: Final = "dataset.parquet"
+ONTOLOGY: Final = "ontology.json"
 MANIFEST: Final = "manifest.json"
 _EMBED: Final = "run: esmcls embed INPUT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
@@ -101,15 +105,55 @@ class Workspace:
         WorkspaceError
             If there is none, or dataset.parquet is not the one that workspace.json describes.
         """
-        path, known = self.folder / TABLE, self._known("dataset")
-        if not path.exists():
-            raise WorkspaceError(path, "the file is missing", f"{_EMBED} again")
-        if sha256_file(path) != known["parquet_sha256"]:
-            raise WorkspaceError(path, "its content is not what workspace.json says", f"{_EMBED} again")
+        path = self._checked(TABLE, self._known("dataset")["parquet_sha256"])
         try:
             return Dataset.load(path)
         except FolderError as error:
             raise WorkspaceError(path, error.found, f"{_EMBED} again") from error
+
+    def _checked(self, name: str, sha256: str) -> Path:
+        """Return the path of a file that is as workspace.json describes it."""
+        path = self.folder / name
+        if not path.exists():
+            raise WorkspaceError(path, "the file is missing", f"{_EMBED} again")
+        if sha256_file(path) != sha256:
+            raise WorkspaceError(path, "its content is not what workspace.json says", f"{_EMBED} again")
+        return path
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether the proteins of the data set have many labels each, terms of an ontology."""
+        return "ontology_sha256" in (self.state()["dataset"] or {})
+
+    @cached_property
+    def ontology(self) -> Ontology | None:
+        """The ontology of the data set's terms, read when first asked for; None where a protein has one label.
+
+        Raises
+        ------
+        WorkspaceError
+            If ontology.json is not the one that workspace.json describes.
+        """
+        if not self.has_terms:
+            return None
+        return Ontology.load(self._checked(ONTOLOGY, self._known("dataset")["ontology_sha256"]))
+
+    def term_sets(self, dataset: Dataset) -> LabelSets:
+        """Return the terms that are learned and measured, of some records of the data set.
+
+        They are propagated, unless that was switched off when the set was embedded, and without roots; the classes are
+        those that occur, sorted, each with its aspect as group.
+
+        Raises
+        ------
+        WorkspaceError
+            If the data set has one label a protein.
+        """
+        if self.ontology is None:
+            fix = "embed them with --labels TABLE --obo FILE, in another workspace (-w DIR)"
+            raise WorkspaceError(self.folder, "its proteins have one label each, not terms", fix)
+        propagate = bool(self._known("dataset")["propagate"])
+        return self.ontology.term_sets((label.split() for label in dataset.labels), propagate)
 
     def _known(self, key: str) -> dict[str, Any]:
         known = self.state()[key]
@@ -132,7 +176,14 @@ class Workspace:
         """Whether the validation part was drawn here, not given by the user; not known of old workspaces: False."""
         return bool(self._known("split").get("drawn_validation", False))
 
-    def set_dataset(self, dataset: Dataset, report: SplitReport, files: Sequence[str | Path] = ()) -> None:
+    def set_dataset(
+        self,
+        dataset: Dataset,
+        report: SplitReport,
+        files: Sequence[str | Path] = (),
+        ontology: Ontology | None = None,
+        propagate: bool = True,
+    ) -> None:
         """Make `dataset` the one of this workspace.
 
         Parameters
@@ -142,15 +193,23 @@ class Workspace:
             How it was split; its kind, seed and fractions are remembered.
         files : sequence of str or Path
             What it was read from, files or folders; each file is remembered with bytes and sha256.
+        ontology : Ontology, optional
+            Labels are terms of it, many a protein.
+        propagate : bool
+            Whether a protein with a term has those that contain it, too.
 
         Raises
         ------
         WorkspaceError
-            If models stand here that were fitted on other sequences, labels or parts.
+            If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
         digest, split_digest = dataset.digest(), dataset.split_digest()
-        self._guard_models(digest, split_digest)
+        terms = _about_terms(dataset, ontology, propagate)
+        self._guard_models({"digest": digest, **_identity(terms)}, split_digest)
         dataset.save(self.folder / TABLE)
+        if ontology is not None:
+            ontology.save(self.folder / ONTOLOGY)
+            terms["ontology_sha256"] = sha256_file(self.folder / ONTOLOGY)
         about = {
             "files": [_describe(file) for path in files for file in _files(Path(path))],
             "records": len(dataset),
@@ -159,17 +218,19 @@ class Workspace:
             "parts": part_counts(dataset.parts),
             "digest": digest,
             "parquet_sha256": sha256_file(self.folder / TABLE),
-        }
+        } | terms
         drawn = None if report.kind == "given" else list(report.fractions)
         split = {"kind": report.kind, "seed": report.seed, "fractions": drawn, "digest": split_digest}
         split["drawn_validation"] = report.kind != "given" or report.drawn_validation > 0
         self._update(dataset=about, split=split)
-        self.__dict__["dataset"] = dataset
+        self.__dict__.update(dataset=dataset, ontology=ontology)
+        if ontology is None:
+            (self.folder / ONTOLOGY).unlink(missing_ok=True)
 
-    def _guard_models(self, digest: str, split_digest: str) -> None:
+    def _guard_models(self, identity: Mapping[str, Any], split_digest: str) -> None:
         state, models = self.state(), self.models()
-        known = state["dataset"] and (state["dataset"].get("digest"), (state["split"] or {}).get("digest"))
-        if models and known != (digest, split_digest):
+        known = state["dataset"] and (_identity(state["dataset"]), (state["split"] or {}).get("digest"))
+        if models and known != (identity, split_digest):
             found = f"its models ({_some(path.name for path in models)}) were fitted on another dataset or split"
             raise WorkspaceError(self.folder, found, "use another workspace (-w DIR), or delete its models/ first")
 
@@ -294,6 +355,20 @@ class Workspace:
         if not models:
             raise WorkspaceError(self.folder, "no model", "run: esmcls fit --head linear")
         return max(models, key=_macro_f1)
+
+
+def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, Any]:
+    """Return what workspace.json says of terms; nothing where a protein has one label."""
+    if ontology is None:
+        return {}
+    direct = {term for label in set(dataset.labels) for term in label.split()}
+    classes = ontology.term_sets([direct], propagate).n_classes
+    return {"classes": classes, "ontology": ontology.digest(), "propagate": propagate}
+
+
+def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what models were fitted on, of what workspace.json says of a data set."""
+    return {key: about[key] for key in ("digest", "ontology", "propagate") if key in about}
 
 
 def _read_spec(path: Path) -> EmbeddingSpec:

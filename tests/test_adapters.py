@@ -34,7 +34,6 @@ SOME = LoRA(rank=3, alpha=6, targets=("q_proj", "fc1"))
 
 def adapted(lora: LoRA = SOME) -> ESM2:
     """Return a model whose adapters change something."""
-    pytest.importorskip("peft")
     model = tiny_model()
     attach(model, lora, CONFIG.layers)
     torch.manual_seed(1)
@@ -51,7 +50,6 @@ def last_state(model: ESM2) -> torch.Tensor:
 
 
 def test_fresh_adapters_change_nothing_and_are_all_that_is_trained() -> None:
-    pytest.importorskip("peft")
     plain, model = tiny_model(), tiny_model()
     attach(model, SOME, CONFIG.layers)
     assert torch.equal(last_state(model), last_state(plain))
@@ -77,7 +75,6 @@ def test_merging_adds_what_peft_says_the_change_is() -> None:
 
 
 def test_only_the_layers_asked_for_get_adapters() -> None:
-    pytest.importorskip("peft")
     model = tiny_model()
     attach(model, SOME, 1)
     assert {name.split(".")[1] for name in adapters_of(model)} == {"0"}

@@ -49,7 +49,7 @@ USAGE = [
     ("embed x.fasta --layers 3,x", "--layers 3,x: not whole numbers with commas between, such as 3,4,5"),
     ("embed x.fasta --device tpu", "there is no device 'tpu' here; choose one of: auto, cpu"),
     ("fit --device cpu,cpu", "--device cpu,cpu: several devices are for embed, pretrain and finetune; give one"),
-    ("embed --test x.fasta", "--validation, --test, --labels and --clusters belong to an INPUT; name it, too"),
+    ("embed --test x.fasta", "--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too"),
     (
         "embed {home}/unknown.fasta --long ballanced",
         "unknown long-sequence strategy 'ballanced'; did you mean 'balanced'? "

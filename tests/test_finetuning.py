@@ -65,8 +65,6 @@ HEAD = frozen_head()
 
 
 def tuned(config: FinetuneConfig = PLAIN) -> Tuned:
-    if config.method == "lora":
-        pytest.importorskip("peft")
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return Tuned(tiny_model(), HEAD, LAYERS, config, "fp32")

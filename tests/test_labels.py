@@ -1,4 +1,4 @@
-"""Class names become codes and back."""
+"""Class names become codes and back, one of many and many of many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls.labels import Labels
+from esmcls.labels import Labels, LabelSets
 
 NAMES = ["PF2.1", "PF1.9", "PF2.1", "PF10.3"]
 
@@ -67,3 +67,59 @@ def test_names_come_back_as_they_went_in(names: list[str]) -> None:
     assert labels.names() == names
     assert labels.counts().sum() == len(names)
     assert labels.counts().tolist() == [names.count(name) for name in labels.classes]
+
+
+SETS = [["b", "a"], [], ["b"], ["d", "c", "a", "b"]]
+
+
+def test_sets_of_names_are_rows_of_ascending_codes() -> None:
+    labels = LabelSets.from_names(SETS)
+    assert labels.classes == ("a", "b", "c", "d")
+    assert (labels.offsets.tolist(), labels.codes.tolist()) == ([0, 2, 2, 3, 7], [0, 1, 1, 0, 1, 2, 3])
+    assert (labels.sizes().tolist(), labels.counts().tolist()) == ([2, 0, 1, 4], [2, 3, 1, 1])
+    assert (len(labels), labels.n_classes, labels.row(3).tolist()) == (4, 4, [0, 1, 2, 3])
+    assert labels.names() == [("a", "b"), (), ("b",), ("a", "b", "c", "d")]
+
+
+def test_sets_coded_by_given_classes_leave_other_names_out_and_keep_groups() -> None:
+    labels = LabelSets.from_names(SETS, ("d", "b", "x"), "CFP")
+    assert labels.names() == [("b",), (), ("b",), ("d", "b")]
+    assert (labels.counts().tolist(), labels.groups) == ([1, 3, 0], ("C", "F", "P"))
+    assert labels.take([3]).groups == ("C", "F", "P")
+
+
+@pytest.mark.parametrize("rows", [[3, 0, 3], slice(None, None, -1), [False, True, False, True], [], [1], slice(1, 3)])
+def test_taken_and_dense_sets_are_those_of_the_rows(rows: list[int] | slice) -> None:
+    chosen = np.array(rows, dtype=None if rows else np.int64) if isinstance(rows, list) else rows
+    labels, whole = LabelSets.from_names(SETS), np.array([[name in row for name in "abcd"] for row in SETS])
+    numbers = np.arange(len(SETS))[chosen].tolist()
+    assert labels.take(chosen).names() == [labels.names()[number] for number in numbers]
+    assert labels.dense(chosen).tolist() == whole[chosen].tolist()
+
+
+@pytest.mark.parametrize(
+    ("classes", "offsets", "codes", "groups", "message"),
+    [
+        (("a", "a"), [0], [], (), "a class stands twice among the classes"),
+        (("a", "b"), [0, 1], [0], ("F",), "1 groups for 2 classes"),
+        (("a", "b"), [0, 3], [0, 1], (), "offsets that do not cut 2 codes into rows"),
+        (("a", "b"), [], [], (), "offsets that do not cut 0 codes into rows"),
+        (("a", "b"), [0, 2, 1, 2], [0, 1], (), "offsets that do not cut 2 codes into rows"),
+        (("a", "b"), [0, 1], [2], (), "codes from 2 to 2 for 2 classes"),
+        (("a", "b"), [0, 2], [1, 0], (), "codes of a record are not ascending, each once"),
+        (("a", "b"), [0, 2], [1, 1], (), "codes of a record are not ascending, each once"),
+    ],
+)
+def test_sets_that_contradict_themselves_are_refused(
+    classes: tuple[str, ...], offsets: list[int], codes: list[int], groups: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        LabelSets(classes, np.array(offsets), np.array(codes), groups)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sets(st.text(max_size=2), max_size=4)))
+def test_sets_of_names_come_back_as_they_went_in(names: list[set[str]]) -> None:
+    labels = LabelSets.from_names(names)
+    assert [set(row) for row in labels.names()] == names
+    assert labels.sizes().tolist() == list(map(len, names))

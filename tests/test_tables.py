@@ -128,7 +128,11 @@ def test_a_label_table_may_have_a_header_and_other_columns(tmp_path: Path, text:
         ),
         ("a\tx\nb\t \n", ":2: record 'b': no label; give each id a label"),
         ("a\tx\nb\n", ":2: 1 cells instead of 2; give id<TAB>label, one a line"),
-        ("EntryID\tterm\taspect\na\tGO:1\tF\n", ":1: 3 cells instead of 2; give id<TAB>label, one a line"),
+        (
+            "EntryID\tterm\taspect\na\tGO:1\tF\n",
+            ":1: a table of Gene Ontology terms, several a protein; give the ontology, too: --obo FILE "
+            "(with esmcls embed, evaluate or data stats)",
+        ),
         ("id\tlabel\n", ": no labels; give id<TAB>label, one a line"),
         ("", ": no labels; give id<TAB>label, one a line"),
     ],

@@ -168,7 +168,8 @@ def test_a_loaded_state_runs_as_fair_esm_does(tmp_path: Path, fair_esm: dict[str
 
 
 def test_a_folder_that_transformers_wrote_is_read(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="only the benchmarks need it")
+    import transformers  # takes seconds
+
     config = transformers.EsmConfig(
         vocab_size=33, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         pad_token_id=1, layer_norm_eps=1e-5, mask_token_id=32, position_embedding_type="rotary",

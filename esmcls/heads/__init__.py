@@ -97,19 +97,25 @@ def reads_vectors(head: Head | type[Head]) -> bool:
     return bool(getattr(head, "reads_vectors", True))
 
 
-def list_heads() -> list[str]:
-    """Return the names of all registered heads, sorted.
+def list_heads(group: str = GROUP) -> list[str]:
+    """Return the names of all registered heads, sorted; another group is that of heads for many labels a protein.
 
     Examples
     --------
     >>> {"linear", "knn"} <= set(list_heads())
     True
     """
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    return sorted({entry.name for entry in entry_points(group=group)})
 
 
-def load_head(name: str) -> type[Head]:
+def load_head(name: str, group: str = GROUP) -> type[Head]:
     """Import the head that is registered as `name`.
+
+    Parameters
+    ----------
+    name : str
+    group : str
+        Of entry points; see `list_heads`.
 
     Raises
     ------
@@ -125,9 +131,9 @@ def load_head(name: str) -> type[Head]:
     >>> load_head("linear").__name__
     'LinearHead'
     """
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    found = [entry for entry in entry_points(group=group) if entry.name == name]
     if not found:
-        raise UnknownNameError("head", name, list_heads())
+        raise UnknownNameError("head", name, list_heads(group))
     return _import(found[0])
 
 
@@ -138,9 +144,9 @@ def _import(entry: EntryPoint) -> type[Head]:
         package = (error.name or "").partition(".")[0]
         if package in EXTRAS:
             raise MissingExtraError(f"head {entry.name}", package, EXTRAS[package]) from None
-        raise PluginError(GROUP, entry.name, entry.value, error) from error
+        raise PluginError(entry.group, entry.name, entry.value, error) from error
     except Exception as error:  # a plugin may fail in any way while it is imported
-        raise PluginError(GROUP, entry.name, entry.value, error) from error
+        raise PluginError(entry.group, entry.name, entry.value, error) from error
     return head
 
 

@@ -84,11 +84,12 @@ class Trees:
         split = booster.feature_importance("split", iteration=rounds).any()
         return (cls(booster.model_to_string(num_iteration=rounds)) if split else None), max(1, rounds)
 
-    def scores(self, features: npt.NDArray[np.float32]) -> Numbers:
-        """Return the sums of leaves: (n,), or (n, classes) of a multiclass model."""
+    def scores(self, features: npt.NDArray[np.float32], rounds: int | None = None) -> Numbers:
+        """Return the sums of leaves, of the first rounds alone if told: (n,), or (n, classes) of a multiclass model."""
         if not len(features):
             return np.zeros(0)
-        scores = self._booster.predict(features, raw_score=True, num_threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        scores = self._booster.predict(features, raw_score=True, num_iteration=rounds, num_threads=threads)
         return np.asarray(scores, dtype=np.float64)
 
     def save(self, folder: Path) -> None:

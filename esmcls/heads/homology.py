@@ -160,7 +160,7 @@ class HomologyHead:
         All votes are counted on one search. A temperature moves no class past another: the log loss decides on it.
         """
         ks = self._voters()
-        hits = self._hits(x, max(*ks, DEPTH))
+        hits = self.hits(x, max(*ks, DEPTH))
         for k in ks if len(x) else ():
             temperature, loss, best = self._weighed(hits, k, labels.codes)
             scores = score(labels, best)
@@ -195,7 +195,7 @@ class HomologyHead:
             found = hits.rows[rows, :depth]
             yield rows, Tally.of(np.where(found >= 0, self.codes[found], -1), hits.bits[rows, :depth], k)
 
-    def _hits(self, x: Features, best: int) -> Hits:
+    def hits(self, x: Features, best: int) -> Hits:
         """Return at least the best hits of sequences; those of the last few searches are not searched for again."""
         queries = _sequences(x)
         for known, hits in self._searched:
@@ -222,7 +222,7 @@ class HomologyHead:
 
     def _votes(self, x: Features) -> Iterator[tuple[slice, Votes]]:
         k, temperature = self.chosen.k or 1, self.chosen.temperature or TEMPERATURE
-        for rows, tally in self._tallies(self._hits(x, max(k, DEPTH)), k):
+        for rows, tally in self._tallies(self.hits(x, max(k, DEPTH)), k):
             yield rows, tally.weigh(self.priors, temperature)
 
     def predict_proba(self, x: Features) -> Probabilities:
@@ -243,12 +243,12 @@ class HomologyHead:
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the bits of the best hit, (n,); 0 without one."""
-        hits = self._hits(x, DEPTH)
+        hits = self.hits(x, DEPTH)
         return np.where(hits.rows[:, 0] >= 0, hits.bits[:, 0], 0.0).astype(np.float64)
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
-        hits = self._hits(x, DEPTH)
+        hits = self.hits(x, DEPTH)
         rows = hits.rows[:, 0].tolist()
         return hits.evalues[:, 0], [self.ids[row] if row >= 0 else None for row in rows]
 

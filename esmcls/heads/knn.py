@@ -181,6 +181,10 @@ class KNNHead:
         for rows, block in row_blocks(vectors, self.device):
             yield rows, *self.search(self._project(block), k)
 
+    def neighbours(self, x: Features, k: int) -> Iterator[tuple[slice, Scores, Indices]]:
+        """Give slices of rows with nearness and training rows of the k nearest, both (rows, min(k, training rows))."""
+        yield from self._nearest(checked_vectors(x, self.config.pooling, len(self.whitening.mean)), k)
+
     def _votes(self, x: Features) -> Iterator[tuple[slice, Votes]]:
         vectors = checked_vectors(x, self.config.pooling, len(self.whitening.mean))
         temperature, softness = self.chosen.temperature or TEMPERATURES[0], self.chosen.softness or SOFTNESS[4]

@@ -1,0 +1,109 @@
+"""Information accretion: how many bits a term of the Gene Ontology adds to its parents, counted or read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.errors import DataError
+from esmcls.labels import LabelSets
+from esmcls.ontology import ROOTS, Ontology
+from esmcls.sources import open_lines
+from esmcls.types import Indices
+
+
+def information_accretion(labels: LabelSets, ontology: Ontology) -> npt.NDArray[np.float64]:
+    """Return how many bits each term adds to what its parents say: -log2 P(term | all its parents).
+
+    P is the share, of the proteins with all direct parents of a term, of those that have the term, too (Clark and
+    Radivojac 2013, https://doi.org/10.1093/bioinformatics/btt228, eq. 2 with maximum-likelihood estimates, as in CAFA).
+    A protein has the root of an aspect if it has any term of it; so a root adds nothing.
+
+    Parameters
+    ----------
+    labels : LabelSets
+        Propagated, of the training proteins; roots may be left out.
+    ontology : Ontology
+        All classes are terms of it.
+
+    Returns
+    -------
+    float64 array, (classes,)
+        In bits; 0 for a term that no protein has.
+
+    Raises
+    ------
+    ValueError
+        If a term that contains one that a protein has is not among the classes.
+    """
+    owners = np.repeat(np.arange(len(labels)), labels.sizes())
+    members = _split(owners, labels.codes, labels.n_classes)
+    places = np.array([ontology.place[term] for term in labels.classes], np.int64)
+    by_place = dict(zip(places.tolist(), members, strict=True))
+    letters = np.array(list(ontology.aspects))[places] if len(places) else np.zeros(0, "U1")
+    for letter, root in ROOTS.items():
+        if root in ontology.place:
+            by_place[ontology.place[root]] = np.unique(owners[letters[labels.codes] == letter])
+    found = np.zeros(labels.n_classes)
+    for number, (place, own) in enumerate(zip(places.tolist(), members, strict=True)):
+        parents = ontology.parents[place] if len(own) else ()
+        if not by_place.keys() >= set(parents):
+            raise ValueError(f"{labels.classes[number]} without a term that contains it; propagate the labels first")
+        if parents:
+            above = sorted((by_place[parent] for parent in parents), key=len)
+            found[number] = np.log2(len(reduce(_common, above)) / len(own))
+    return found
+
+
+def _split(owners: Indices, codes: Indices, classes: int) -> list[Indices]:
+    """Return the records of each class, ascending."""
+    ordered = owners[np.argsort(codes, kind="stable")]
+    ends = np.cumsum(np.bincount(codes, minlength=classes))
+    return [ordered[start:end] for start, end in zip([0, *ends.tolist()], ends.tolist(), strict=False)]
+
+
+def _common(one: Indices, other: Indices) -> Indices:
+    return np.intersect1d(one, other, assume_unique=True)
+
+
+def read_ia(path: str | Path, classes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Read CAFA's table of information accretion, `term<TAB>bits` without a header.
+
+    Returns
+    -------
+    float64 array, (classes,)
+
+    Raises
+    ------
+    DataError
+        If a line is not such, a term stands twice with two values, or a class is not in the table.
+    """
+    found = dict[str, float]()
+    with open_lines(str(path)) as lines:
+        for line, text in enumerate(lines, 1):
+            if not text.strip():
+                continue
+            term, value = _term_and_bits(text, path, line)
+            if found.setdefault(term, value) != value:
+                raise DataError(path, f"{value:g} for {term}, but {found[term]:g} before", "keep one", line=line)
+    missing = [term for term in classes if term not in found]
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        fix = "give a table of the same ontology, or none: then it is computed from the training terms"
+        raise DataError(path, f"no value for {len(missing):,} of {len(classes):,} terms ({some})", fix)
+    return np.array([found[term] for term in classes], np.float64)
+
+
+def _term_and_bits(text: str, path: str | Path, line: int) -> tuple[str, float]:
+    term, _, value = text.strip().partition("\t")
+    try:
+        bits = float(value)
+    except ValueError:
+        bits = -1.0
+    if not 0 <= bits < float("inf"):
+        raise DataError(path, f"{text.strip()!r}", "write term<TAB>bits, not negative, one a line", line=line)
+    return term, bits

@@ -1,0 +1,283 @@
+"""The ensemble for many labels: several heads, whose calibrated probabilities are weighed in each aspect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from esmcls.errors import UsageError
+from esmcls.features import Features
+from esmcls.files import read_json, write_json
+from esmcls.heads import Log, load_head, parse_settings, reads_vectors
+from esmcls.homology_search import installed
+from esmcls.labels import LabelSets
+from esmcls.spec import EmbeddingSpec
+from esmcls.term_heads import GROUP
+from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, score, top_k_of
+from esmcls.term_heads.mixing import MemberBlocks, Mix, Pairs, mixed
+from esmcls.term_heads.transfer import HELD_MOST
+from esmcls.term_metrics import group_codes
+from esmcls.types import Indices, Probabilities
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class TermEnsembleConfig:
+    """Every knob of the ensemble; None is chosen when it is fitted.
+
+    Parameters
+    ----------
+    members : str, optional
+        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with two
+        seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an engine for it is
+        installed, homology.
+    """
+
+    members: str | None = None
+
+    def __post_init__(self) -> None:
+        if not all(self.names):
+            raise UsageError(f"setting members: {self.members!r} is not names with commas between, such as linear,knn")
+
+    @property
+    def names(self) -> list[str]:
+        """The members' names."""
+        if self.members is None:
+            return ["linear", "knn", *(["homology"] if installed() is not None else [])]
+        return [name.strip() for name in self.members.split(",")]
+
+
+@dataclass(frozen=True, eq=False)
+class TermMember:
+    """A fitted head of an ensemble.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it.
+    kind : str
+        Registered name of the head.
+    head : TermHead
+    spec : EmbeddingSpec, optional
+        Of the vectors it reads; None for the features as they are given.
+    """
+
+    name: str
+    kind: str
+    head: Any = field(repr=False)
+    spec: EmbeddingSpec | None = None
+
+    def view(self, x: Features) -> Features:
+        """Return the features that the head reads."""
+        return x.of(self.spec) if reads_vectors(self.head) else x
+
+    def blocks(self, x: Features) -> Blocks:
+        """Give slices of rows and what the head says of them: its own blocks if it tells any, else one after another.
+
+        Those of `row_slices`, whichever: all members' are the same.
+        """
+        seen = self.view(x)
+        if hasattr(self.head, "blocks"):  # one search for all rows
+            yield from self.head.blocks(seen)
+        else:
+            for rows in row_slices(len(seen), len(self.head.classes)):
+                yield rows, self.head.predict_proba(seen.take(rows))
+
+    def about(self) -> dict[str, Any]:
+        """Return what JSON can hold of it, without what the head's `save` writes."""
+        spec = None if self.spec is None else self.spec.to_json()
+        return {"name": self.name, "head": self.kind, "spec": spec, "config": asdict(self.head.chosen)}
+
+    @classmethod
+    def load(cls, about: dict[str, Any], folder: Path, ensemble: TermEnsembleHead) -> TermMember:
+        """Read the head that lies in a folder."""
+        kind: Any = load_head(about["head"], GROUP)
+        config = parse_settings(kind.Config, about["config"])
+        head = kind.load(folder, config, ensemble.classes, ensemble.groups, ensemble.device)
+        spec = None if about["spec"] is None else EmbeddingSpec.from_json(about["spec"])
+        return cls(about["name"], about["head"], head, spec)
+
+
+class TermEnsembleHead:
+    """Several heads as one.
+
+    Examples
+    --------
+    >>> vectors = np.array([[0, 1], [0, 2], [5, 1], [5, 2]], dtype=np.float32)
+    >>> labels = LabelSets.from_names([["a"], ["a"], ["b"], ["a", "b"]])
+    >>> head = TermEnsembleHead(TermEnsembleConfig("naive,knn")).fit(Features.from_arrays(vectors), labels)
+    >>> head.top_k(Features.from_arrays(vectors[:1]), 1)[0].tolist()
+    [[0]]
+    """
+
+    Config: ClassVar[type[TermEnsembleConfig]] = TermEnsembleConfig
+
+    def __init__(self, config: TermEnsembleConfig | None = None, device: str = "cpu") -> None:
+        self.config = self.chosen = config or TermEnsembleConfig()
+        self.device = device
+        self.classes: tuple[str, ...] = ()
+        self.groups: tuple[str, ...] = ()
+        self.scores: dict[str, float] = {}
+        self.members: tuple[TermMember, ...] = ()
+        self.mixes: tuple[Mix, ...] = ()
+        """One a group, in the order of their names."""
+
+    @classmethod
+    def of(
+        cls,
+        members: Sequence[TermMember],
+        truth: LabelSets,
+        held: Callable[[], MemberBlocks],
+        device: str = "cpu",
+        log: Log | None = None,
+    ) -> Self:
+        """Combine heads that are fitted already, of whatever encoders.
+
+        Parameters
+        ----------
+        members : sequence of TermMember
+        truth : LabelSets
+            Of validation rows, by the members' classes.
+        held : callable
+            Gives what members said of these rows before they were fitted on them, if they ever were, in blocks; it is
+            called twice.
+
+        Raises
+        ------
+        UsageError
+            If there are no members, or one was fitted on other classes.
+        """
+        if not members:
+            raise UsageError("an ensemble of no members; name at least one")
+        for one in members:
+            if one.head.classes != truth.classes:
+                found = f"was fitted on {len(one.head.classes)} classes, not the {truth.n_classes} of the labels"
+                raise UsageError(f"member {one.name} {found}; combine heads that were fitted on the same classes")
+        head = cls(TermEnsembleConfig(",".join(one.name for one in members)), device)
+        head._take(members, truth)
+        head._weigh(truth, held, log)
+        return head
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether any member reads vectors."""
+        return any(reads_vectors(one.head) for one in self.members or self._unfitted())
+
+    @property
+    def specs(self) -> tuple[EmbeddingSpec, ...]:
+        """The specs of the vectors that members read, each once; none where they read features as they are given."""
+        own = (one.spec for one in self.members if one.spec is not None and reads_vectors(one.head))
+        return tuple(dict.fromkeys(own))
+
+    def fit(
+        self,
+        x: Features,
+        labels: LabelSets,
+        validation: tuple[Features, LabelSets] | None = None,
+        seed: int = 0,
+        log: Log | None = None,
+    ) -> Self:
+        """Fit each member, then weigh them on the validation part; see `esmcls.term_heads.TermHead`."""
+        check_sets(x, labels)
+        self.members, self.mixes = (), ()
+        if validation is None or not len(validation[0]):
+            return fit_held_out(self, x, labels, seed, log)
+        members = self._unfitted()
+        for place, one in enumerate(members):
+            one.head.fit(x, labels, validation, seed + place, log)
+        self._take(members, labels)
+        rows = slice(HELD_MOST)
+        seen, truth = validation[0].take(rows), validation[1].take(rows)
+        self._weigh(truth, lambda: self._said(seen), log)
+        return self
+
+    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
+        """Fit each member on all rows; the weights stay."""
+        check_sets(x, labels)
+        members = self.members or self._unfitted()
+        for place, one in enumerate(members):
+            one.head.refit(one.view(x), labels, seed + place, log)
+        self._take(members, labels)
+        return self
+
+    def _unfitted(self) -> list[TermMember]:
+        kinds: list[tuple[str, Any]] = [(name, load_head(name, GROUP)) for name in self.config.names]
+        return [TermMember(name, name, kind(None, self.device)) for name, kind in kinds]
+
+    def _take(self, members: Sequence[TermMember], labels: LabelSets) -> None:
+        """Keep members, and groups whose mixes are the mean of them where there are none yet."""
+        self.members, self.classes, self.groups = tuple(members), labels.classes, labels.groups
+        self.chosen = replace(self.config, members=",".join(one.name for one in members))
+        names, self._place = group_codes(labels)
+        if [len(mix.weights) for mix in self.mixes] != [len(members)] * len(names):
+            self.mixes = (Mix.plain(len(members)),) * len(names)
+
+    def _weigh(self, truth: LabelSets, held: Callable[[], MemberBlocks], log: Log | None) -> None:
+        """Choose calibrations and weights on held rows."""
+        pairs = Pairs.of(truth, held(), len(self.members))
+        names, _ = group_codes(truth)
+        self.mixes = tuple(Mix.fit(pairs.take(pairs.groups == group)) for group in range(len(names)))
+        self.scores = score(truth, ((rows, self._mixed(given)) for rows, given in held()))
+        if log is not None:
+            for name, mix in zip(names, self.mixes, strict=True):
+                shares = zip(self.members, mix.weights, strict=True)
+                log({f"weight {name} {place} {one.name}": weight for place, (one, weight) in enumerate(shares)})
+            log(dict(self.scores))
+
+    def _said(self, x: Features) -> Iterator[tuple[slice, list[Probabilities]]]:
+        """Give slices of rows and what each member says of them."""
+        for parts in zip(*(one.blocks(x) for one in self.members), strict=True):
+            yield parts[0][0], [block for _, block in parts]
+
+    def _mixed(self, given: Sequence[Probabilities]) -> Probabilities:
+        return mixed(self.mixes, self._place, given)
+
+    def blocks(self, x: Features) -> Blocks:
+        """Give slices of rows and their probabilities."""
+        return ((rows, self._mixed(given)) for rows, given in self._said(x))
+
+    def predict_proba(self, x: Features) -> Probabilities:
+        """Return probabilities, float32 (n, classes).
+
+        Raises
+        ------
+        UsageError
+            If `x` lacks the vectors of a member's encoder.
+        """
+        return probabilities_of(self.blocks(x), len(x), len(self.classes))
+
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
+        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
+
+    def save(self, folder: Path) -> None:
+        """Write `members.json`, with the mixes, and what each member writes, in `member-0/` and so on."""
+        for place, one in enumerate(self.members):
+            (folder / f"member-{place}").mkdir()
+            one.head.save(folder / f"member-{place}")
+        about = {"members": [one.about() for one in self.members], "mixes": [asdict(mix) for mix in self.mixes]}
+        write_json(folder / "members.json", about)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        config: TermEnsembleConfig,
+        classes: tuple[str, ...],
+        groups: tuple[str, ...],
+        device: str = "cpu",
+    ) -> Self:
+        """Read what `save` wrote."""
+        head, about = cls(config, device), read_json(folder / "members.json")
+        head.classes, head.groups = classes, groups
+        members = enumerate(about["members"])
+        found = [TermMember.load(one, folder / f"member-{place}", head) for place, one in members]
+        head.mixes = tuple(Mix(**{name: tuple(values) for name, values in mix.items()}) for mix in about["mixes"])
+        head._take(found, LabelSets(classes, np.zeros(1, np.int64), np.zeros(0, np.int64), groups))
+        return head

@@ -1,0 +1,102 @@
+"""The naive head: each term by its share of the training rows, whatever the protein: the baseline of every table.
+
+Of the rows that have any term of its aspect, as for all heads: what has none says nothing of that aspect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from esmcls.features import Features
+from esmcls.heads import Log
+from esmcls.labels import LabelSets
+from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, score, top_k_of
+from esmcls.term_heads.transfer import Known
+from esmcls.types import Indices, Probabilities
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class NaiveConfig:
+    """There is nothing to set."""
+
+
+class NaiveHead:
+    """Term frequencies.
+
+    References
+    ----------
+    Clark and Radivojac 2013, doi:10.1093/bioinformatics/btt228 (the naive model of CAFA).
+
+    Examples
+    --------
+    >>> x = Features.from_arrays(np.zeros((4, 0), dtype=np.float32))
+    >>> head = NaiveHead().fit(x, LabelSets.from_names([["a"], ["a", "b"], ["a"], ["c"]]))
+    >>> head.predict_proba(x.take([3])).tolist()
+    [[0.75, 0.25, 0.25]]
+    """
+
+    Config: ClassVar[type[NaiveConfig]] = NaiveConfig
+    reads_vectors: ClassVar[bool] = False
+
+    def __init__(self, config: NaiveConfig | None = None, device: str = "cpu") -> None:
+        self.config = self.chosen = config or NaiveConfig()
+        self.classes: tuple[str, ...] = ()
+        self.groups: tuple[str, ...] = ()
+        self.scores: dict[str, float] = {}
+
+    def fit(
+        self,
+        x: Features,
+        labels: LabelSets,
+        validation: tuple[Features, LabelSets] | None = None,
+        seed: int = 0,
+        log: Log | None = None,
+    ) -> Self:
+        """Count; see `esmcls.term_heads.TermHead`."""
+        check_sets(x, labels)
+        if validation is None or not len(validation[0]):
+            return fit_held_out(self, x, labels, seed, log)
+        self.refit(x, labels, seed, log)
+        self.scores = score(validation[1], self.blocks(validation[0]))
+        return self
+
+    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
+        """Count the terms of all rows."""
+        check_sets(x, labels)
+        self.classes, self.groups, self.shares = labels.classes, labels.groups, Known(labels).shares
+        return self
+
+    def blocks(self, x: Features) -> Blocks:
+        """Give slices of rows and their probabilities."""
+        for rows in row_slices(len(x), len(self.classes)):
+            yield rows, np.tile(self.shares, (rows.stop - rows.start, 1))
+
+    def predict_proba(self, x: Features) -> Probabilities:
+        """Return the share of each class among training rows with any of its group, float32 (n, classes)."""
+        return probabilities_of(self.blocks(x), len(x), len(self.classes))
+
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k most frequent classes a row and their shares, both (n, min(k, classes))."""
+        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
+
+    def save(self, folder: Path) -> None:
+        """Write `naive.safetensors` (shares float32)."""
+        save_file({"shares": self.shares}, folder / "naive.safetensors")
+
+    @classmethod
+    def load(
+        cls, folder: Path, config: NaiveConfig, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
+    ) -> Self:
+        """Read what `save` wrote."""
+        head = cls(config, device)
+        head.classes, head.groups = classes, groups
+        head.shares = load_file(folder / "naive.safetensors")["shares"]
+        return head

@@ -1,0 +1,154 @@
+"""Terms carried over from training rows to others: a weighted mean of what they have, by sparse products of blocks.
+
+A row's probability of a term is the share of weight that lies with neighbours that have it, among those that have any
+term of its aspect. One neighbour more, the prior, has each term by its share of such training rows: no probability is 0
+where a term is known, and a row without neighbours has the prior alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
+
+from esmcls.heads import Log
+from esmcls.labels import LabelSets
+from esmcls.term_heads.common import Blocks, score
+from esmcls.term_metrics import group_codes
+from esmcls.types import Indices, Probabilities
+
+Numbers: TypeAlias = npt.NDArray[np.floating]
+Config = TypeVar("Config")
+
+HELD_MOST = 3000
+"""Held rows that choices are made on at most: each choice asks for all their terms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What training rows have.
+
+    Parameters
+    ----------
+    labels : LabelSets
+
+    Examples
+    --------
+    >>> known = Known(LabelSets.from_names([["a"], ["a", "b"], ["b"], ["c"]]))
+    >>> found, weights = np.array([[0, 1], [3, -1], [-1, -1]]), np.array([[3.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    >>> known.carried(found, weights, np.array([0.0, 1.0, 0.0])).tolist()
+    [[1.0, 0.25, 0.0], [0.25, 0.25, 0.625], [0.5, 0.5, 0.25]]
+    """
+
+    labels: LabelSets
+
+    @cached_property
+    def matrix(self) -> csr_matrix:
+        """Ones where a row has a class, float32 (n, classes)."""
+        ones = np.ones(len(self.labels.codes), dtype=np.float32)
+        return csr_matrix((ones, self.labels.codes, self.labels.offsets), (len(self.labels), self.labels.n_classes))
+
+    @cached_property
+    def place(self) -> Indices:
+        """The group of each class, (classes,)."""
+        return group_codes(self.labels)[1]
+
+    @cached_property
+    def voters(self) -> npt.NDArray[np.float32]:
+        """Ones where a row has a class of a group, (n, groups)."""
+        owners = np.repeat(np.arange(len(self.labels)), self.labels.sizes())
+        found = np.zeros((len(self.labels), len(group_codes(self.labels)[0])), dtype=np.float32)
+        found[owners, self.place[self.labels.codes]] = 1
+        return found
+
+    @cached_property
+    def shares(self) -> npt.NDArray[np.float32]:
+        """The share of each class among the rows that have any of its group, (classes,)."""
+        voters = np.maximum(self.voters.sum(0), 1)[self.place]
+        return np.asarray(self.labels.counts() / voters, dtype=np.float32)
+
+    def carried(self, found: Indices, weights: Numbers, prior: Numbers) -> Probabilities:
+        """Return the mean over neighbours and the prior of what they have, float32 (rows, classes).
+
+        A neighbour without a class of a group, an aspect, says nothing of that group.
+
+        Parameters
+        ----------
+        found : int64 array, (rows, k)
+            Training rows; -1 where there is none.
+        weights : float array, (rows, k)
+            At least 0; 0 there.
+        prior : float array, (rows,)
+            Weight of the prior; where nothing weighs, it is all.
+        """
+        there, most = found >= 0, np.maximum(weights.max(1, initial=0), prior)
+        scale = np.where(most > 0, most, 1)  # so that float32 holds them
+        ends = np.concatenate([[0], np.cumsum(there.sum(1))])
+        kept = (weights / scale[:, None])[there].astype(np.float32)
+        own = csr_matrix((kept, found[there], ends), (len(found), len(self.labels)))
+        voted = own @ self.voters  # (rows, groups)
+        left = np.where(voted + (prior / scale)[:, None] > 0, (prior / scale)[:, None], 1).astype(np.float32)
+        out = (own @ self.matrix).toarray()
+        for group in range(voted.shape[1]):
+            columns = np.flatnonzero(self.place == group)
+            part = out[:, columns] + left[:, [group]] * self.shares[columns]
+            out[:, columns] = part / (voted + left)[:, [group]]
+        return np.asarray(np.minimum(out, 1, out=out))
+
+    def save(self, folder: Path) -> None:
+        """Write `terms.safetensors` (offsets, codes int64)."""
+        save_file({"offsets": self.labels.offsets, "codes": self.labels.codes}, folder / "terms.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, classes: tuple[str, ...], groups: tuple[str, ...]) -> Known:
+        """Read what `save` wrote."""
+        state = load_file(folder / "terms.safetensors")
+        return cls(LabelSets(classes, state["offsets"], state["codes"], groups))
+
+
+def settled(config: Config, defaults: dict[str, Any]) -> Config:
+    """Return a configuration with a default for each knob that is open."""
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    return replace(config, **missing)  # type: ignore[type-var]
+
+
+class Choice(Generic[Config]):
+    """Knobs that are tried on held rows, some after others, the rest as they are; of equals the first is taken.
+
+    Parameters
+    ----------
+    start : frozen dataclass
+        A configuration without open knobs.
+    truth : LabelSets
+        Of the held rows.
+    blocks : callable
+        From a configuration to the probabilities of the held rows.
+    log : callable, optional
+        Told what each trial gives.
+    """
+
+    def __init__(
+        self, start: Config, truth: LabelSets, blocks: Callable[[Config], Blocks], log: Log | None = None
+    ) -> None:
+        self.best, self.truth, self.blocks, self.log = start, truth, blocks, log
+        self.fmax = -1.0
+
+    def among(self, **knobs: Sequence[Any]) -> None:
+        """Try all combinations of values of some knobs."""
+        start = self.best
+        for values in itertools.product(*knobs.values()):
+            settings = dict(zip(knobs, values, strict=True))
+            one = replace(start, **settings)  # type: ignore[type-var]
+            fmax = score(self.truth, self.blocks(one))["fmax"]
+            if fmax > self.fmax:
+                self.best, self.fmax = one, fmax
+            if self.log is not None:
+                self.log({**{name: float(value) for name, value in settings.items()}, "fmax": fmax})

@@ -1,0 +1,128 @@
+"""The figures of models of many labels show the numbers that they are given, and are the same bytes each time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_plots import drawn, legend, line, percents, points
+from test_term_metrics import in_blocks, random_case
+
+from esmcls.plots import looks
+from esmcls.term_evaluation import BUCKETS, evaluate_terms
+from esmcls.term_plots import FIGURES, draw_buckets, draw_precision_recall, draw_term_lengths, save_term_figures
+
+NAMES = ["ensemble", "_mlp $x$", "naive"]
+TITLES = ["cellular component", "molecular function", "biological process"]
+
+
+def a_comparison(names: list[str] = NAMES) -> dict[str, Any]:
+    """Return models that were evaluated on the same proteins, the last a baseline."""
+    labels, scores, ia = random_case(1, 80)
+    random, rows = np.random.default_rng(0), []
+    train, lengths = random.integers(0, 700, labels.n_classes), random.integers(30, 1500, len(labels))
+    for name in names:
+        noisy = (scores + random.normal(0, 0.05, scores.shape).astype(np.float32)).clip(0, 1)
+        found = evaluate_terms(labels, in_blocks(noisy), train, ia, folds=5, lengths=lengths)
+        rows.append({"name": name, "baseline": name == "naive"} | found.to_json())
+    return {"rows": rows}
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_precision_and_recall_are_drawn_in_a_panel_for_each_aspect_with_a_mark_at_fmax() -> None:
+    comparison = a_comparison()
+    figure = drawn(draw_precision_recall(comparison))
+    assert titles(figure) == TITLES
+    for axes, aspect in zip(figure.axes, "CFP", strict=True):
+        for row, mark in zip(comparison["rows"], points(axes), strict=True):
+            found = row["aspects"][aspect]
+            x, y = line(axes, row["name"])
+            assert (x, y) == (percents(found["recall"]), percents(found["precision"]))
+            [[recall, precision]] = np.asarray(mark.get_offsets()).tolist()
+            assert 2 * recall * precision / (recall + precision) == pytest.approx(
+                100 * found["metrics"]["fmax"]["value"]
+            )
+    assert legend(figure) == NAMES
+
+
+def test_behind_the_curves_lie_lines_of_the_same_f() -> None:
+    axes = drawn(draw_precision_recall(a_comparison())).axes[0]
+    behind = [one for one in axes.lines if str(one.get_label()).startswith("_child")]
+    assert len(behind) == 4
+    for one, level in zip(behind, (20, 40, 60, 80), strict=True):
+        x, y = np.asarray(one.get_xdata()), np.asarray(one.get_ydata())
+        assert 2 * x * y / (x + y) == pytest.approx(np.full(len(x), level))
+
+
+@pytest.mark.parametrize(
+    ("draw", "key", "number"), [(draw_buckets, "buckets", "terms"), (draw_term_lengths, "lengths", "n")]
+)
+def test_fmax_is_drawn_by_bucket_and_by_length_with_how_many_below(draw: Any, key: str, number: str) -> None:
+    comparison = a_comparison()
+    figure = drawn(draw(comparison))
+    assert titles(figure) == TITLES
+    for axes, aspect in zip(figure.axes, "CFP", strict=True):
+        for row in comparison["rows"]:
+            x, y = line(axes, row["name"])
+            found = row["aspects"][aspect][key]
+            assert y == percents([one["fmax"] for one in found])
+            assert x == pytest.approx(range(len(found)), abs=0.2)
+        ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+        assert ticks == [f"{one['name']}\n{one[number]:,}" for one in comparison["rows"][0]["aspects"][aspect][key]]
+    assert legend(figure) == NAMES
+
+
+def test_a_bucket_without_terms_is_a_gap() -> None:
+    comparison = a_comparison()
+    for row in comparison["rows"]:
+        row["aspects"]["C"]["buckets"][2] |= {"terms": 0, "fmax": None}
+    _, y = line(drawn(draw_buckets(comparison)).axes[0], "ensemble")
+    assert math.isnan(y[2])
+    assert len(y) == len(BUCKETS)
+
+
+def test_models_look_as_in_the_other_figures_and_those_beyond_seven_share_an_entry() -> None:
+    comparison = a_comparison([f"model {number}" for number in range(9)])
+    figure = drawn(draw_precision_recall(comparison))
+    colors = {one.get_label(): one.get_color() for one in figure.axes[1].lines}
+    for name, look in looks(comparison["rows"]).items():
+        assert colors[name] == look.color
+    assert legend(figure) == [*(f"model {number}" for number in range(7)), "2 others"]
+
+
+def test_a_model_without_an_aspect_is_left_out_of_its_panel_alone() -> None:
+    comparison = a_comparison()
+    del comparison["rows"][0]["aspects"]["F"]
+    for draw in FIGURES.values():
+        figure = drawn(draw(comparison))
+        assert len(figure.axes) == 3
+        assert legend(figure) == NAMES
+
+
+def test_what_there_is_nothing_of_has_no_figure() -> None:
+    comparison = a_comparison()
+    for row in comparison["rows"]:
+        for aspect in row["aspects"].values():
+            aspect["lengths"] = []
+    assert draw_term_lengths(comparison) is None
+    for row in comparison["rows"]:
+        row["aspects"] = {}
+    assert draw_precision_recall(comparison) is None
+    assert draw_buckets(comparison) is None
+
+
+def test_files_are_written_whole_in_two_formats_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    comparison, folders = a_comparison(NAMES[:2]), [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        assert save_term_figures(comparison, folder) == list(FIGURES)
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
+    assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)
