@@ -46,6 +46,7 @@ def command(
     goes on where it stopped; what is fitted with the same options already is not fitted again.
     """
     from esmcls.contest import compare
+    from esmcls.fitting import one_label_only
     from esmcls.lineup import Terms
     from esmcls.report import lines, read_names, write_report
     from esmcls.setaside import Shares
@@ -66,8 +67,9 @@ def command(
         baselines=baselines,
         seed=seed,
     )
-    known = read_names(names) if names is not None else {}
     place = Workspace.open(workspace)
+    one_label_only(place, "compare", "run: esmcls fit and esmcls evaluate")
+    known = read_names(names) if names is not None else {}
     found = compare(place, terms, device=device, say=note, progress=progress)
     page = write_report(place.reports / "compare", found.report | {"family_names": known}, found.timing)
     click.echo("\n".join(lines(found.report, found.timing)))

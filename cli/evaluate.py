@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, warn
+
+if TYPE_CHECKING:
+    from esmcls.assessment import Assessment
+    from esmcls.term_assessment import TermAssessment
 
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--labels", type=PATH, help="Table `id<TAB>label` of the true labels of INPUT.")
-@click.option("--model", metavar="NAME_OR_FOLDER", help="[default: the workspace's best, by macro F1 on validation]")
+@click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
+@click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
+@click.option("--model", metavar="NAME_OR_FOLDER", help="[default: the workspace's best, by its score on validation]")
 @click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
 @on_bad_option
 @common(device=True, seed=True)
 def command(
     inputs: tuple[str, ...],
     labels: Path | None,
+    ia: Path | None,
     workspace: Path,
     model: str | None,
     encoder: str | None,
@@ -30,21 +37,33 @@ def command(
     """Measure a model on the dataset's test part, or on labelled sequences.
 
     Prints accuracy, top-3/5/10 accuracy, precision, recall and F1 with bootstrap intervals, and the accuracy by
-    family size; writes them to reports/evaluate/<model>/metrics.json of the workspace.
+    family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
+    and length. Writes them to reports/evaluate/<model>/metrics.json of the workspace.
     """
     from esmcls.assessment import assess, labelled, source_name
     from esmcls.prediction import open_model
     from esmcls.readers import read_records
     from esmcls.records import Tally
+    from esmcls.term_assessment import assess_terms
     from esmcls.workspace import STATE, Workspace
 
     opened = open_model(workspace, model, device=device, encoder=encoder)
     place = Workspace.open(workspace) if (workspace / STATE).exists() else None
+    many = opened.terms is not None
+    if ia is not None and not many:
+        raise UsageError(f"model {opened.folder.name} gives one label a protein: leave --ia out")
     tally, given = Tally(), None
     if inputs:
-        given = labelled(read_records(inputs, labels=labels, on_bad=on_bad_record, tally=tally), inputs[0])
+        ontology = opened.terms.ontology if opened.terms is not None and labels is not None else None
+        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
+        given = labelled(records, inputs[0])
         note(*tally.lines())
-    found = assess(opened, place, given, source=source_name(inputs) if inputs else "", seed=seed)
+    source = source_name(inputs) if inputs else ""
+    found: Assessment | TermAssessment
+    if many:
+        found = assess_terms(opened, place, given, ia=ia, source=source, seed=seed)
+    else:
+        found = assess(opened, place, given, source=source, seed=seed)
     if not found.same_split:
         warn("warning: this model was fitted on another split; it may have seen sequences of this test part")
     click.echo("\n".join([f"model {opened.folder.name}", *found.lines()]))

@@ -138,6 +138,7 @@ def command(
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
     """
+    from esmcls.fitting import one_label_only
     from esmcls.replicas import start_replicas
     from esmcls.setaside import Shares
     from esmcls.tuned import FinetuneConfig
@@ -146,6 +147,7 @@ def command(
     from esmcls.workspace import Workspace
 
     place = Workspace.open(workspace)
+    one_label_only(place, "finetune", "run: esmcls fit")
     shares = Shares(hold_out_families, calibration, false_acceptance)
     layers = integers(settings.pop("layers"), "--layers")
     given = {one.name: settings.pop(one.name) for one in fields(Terms) if one.name in settings}

@@ -9,6 +9,8 @@ import click
 from esmcls.errors import UsageError
 from esmcls_cli.options import common, note, set_aside_options
 
+_INSTEAD = {"--of": "an ensemble of terms fits its own: --head ensemble --set members A,B"}
+
 
 @click.command("fit")
 @click.option("--head", default="linear", show_default=True, help="What to fit; `esmcls heads` lists them.")
@@ -48,25 +50,34 @@ def command(
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
     from esmcls.ensembling import combine_in_workspace
-    from esmcls.fitting import fit_head
+    from esmcls.fitting import fit_head, one_label_only
     from esmcls.heads.costs import in_words
     from esmcls.setaside import Shares
     from esmcls.workspace import Workspace
 
     place = Workspace.open(workspace)
+    shares = Shares(hold_out_families, calibration, false_acceptance)
+    many = place.has_terms
+    for given, what in ((members, "--of"), (calibration, "--calibration"), (hold_out_families, "--hold-out-families")):
+        if given and many:
+            one_label_only(place, what, _INSTEAD.get(what, "leave it out"))
     if members:
         if head != "ensemble":
             raise UsageError(f"--of is for --head ensemble, not for {head}")
         combined = combine_in_workspace(place, members, name or head, dict(settings), device)
         click.echo("\n".join([str(combined), *combined.lines()]))
         return
-    shares = Shares(hold_out_families, calibration, false_acceptance)
 
     def told(entry: dict[str, float]) -> None:
         if "estimated_seconds" in entry:
             note(f"{head}: about {in_words(entry['estimated_seconds'])}")
 
-    options = {"pooling": pool, "shares": shares, "device": device, "seed": seed, "log": told}
-    fitted = fit_head(place, head, dict(settings), name=name, encoder=encoder, refit=refit, **options)
+    options = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool, "device": device, "seed": seed}
+    if many:
+        from esmcls.term_fitting import fit_terms
+
+        fitted = fit_terms(place, head, dict(settings), **options, log=told)
+    else:
+        fitted = fit_head(place, head, dict(settings), **options, shares=shares, log=told)
     click.echo("\n".join([str(fitted), *fitted.lines()]))
-    note("next: esmcls evaluate, or esmcls predict FASTA")
+    note("next: esmcls evaluate, or esmcls predict FASTA" + (" --format cafa" if many else ""))

@@ -14,19 +14,22 @@ from esmcls_cli.options import common
 
 @click.command("heads")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--terms", is_flag=True, help="List those for Gene Ontology terms, any number a protein.")
 @common(workspace=False)
-def command(as_json: bool) -> None:
+def command(as_json: bool, terms: bool) -> None:
     """List the heads (classifiers), each knob with its default."""
     from esmcls.heads import list_heads
+    from esmcls.term_heads import GROUP
 
-    cards = [_card(name) for name in list_heads()]
+    group = {"group": GROUP} if terms else {}
+    cards = [_card(name, **group) for name in list_heads(**group)]
     click.echo(json.dumps(cards, indent=1) if as_json else "\n\n".join(map(_text, cards)))
 
 
-def _card(name: str) -> dict[str, Any]:
+def _card(name: str, **group: str) -> dict[str, Any]:
     from esmcls.heads import load_head
 
-    head = load_head(name)
+    head = load_head(name, **group)
     knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}
     return {"name": name, "what": (inspect.getdoc(head) or "").partition("\n")[0], "knobs": knobs}
 

@@ -39,6 +39,7 @@ estimators         scikit-learn
 prediction         labels for a stream of sequences
 evaluation         tables of a model's accuracy
 answers            what a model said of test proteins; comparison: models side by side
+term_heads, terms  the same for many labels a protein: heads; term_fitting, term_thresholds, term_prediction
 term_metrics       CAFA's measures of many labels: term_curves, term_ranking; term_evaluation, term_comparison
 plots, report      a comparison's figures; its page and tables, and in wording its sentences; term_plots
 lineup, contestants, contest    who takes part in a comparison; every head fitted and asked

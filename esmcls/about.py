@@ -9,7 +9,7 @@ from typing import Final
 from esmcls.artifact import read_manifest
 from esmcls.cache import EmbeddingCache, EmbeddingSpec
 from esmcls.errors import FolderError
-from esmcls.manifest import MANIFEST
+from esmcls.manifest import MANIFEST, Manifest
 from esmcls.records import PARTS
 from esmcls.workspace import STATE, Workspace
 
@@ -57,14 +57,19 @@ def _model(path: Path) -> Iterator[str]:
     yield f"model {path}"
     yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
-    yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} classes, seed {one.seed}"
+    yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
     yield f"validation: {_scores(one.validation)}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
 
 
 def _model_line(path: Path) -> str:
     one = read_manifest(path)
-    return f"{one.head} on {one.spec.encoder}, {len(one.classes):,} classes, validation {_scores(one.validation)}"
+    size = f"{len(one.classes):,} {_classes(one)}"
+    return f"{one.head} on {one.spec.encoder}, {size}, validation {_scores(one.validation)}"
+
+
+def _classes(one: Manifest) -> str:
+    return "Gene Ontology terms" if one.many else "classes"
 
 
 def _scores(scores: dict[str, float]) -> str:

@@ -4,6 +4,8 @@ models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
     confidence.json    see `esmcls.confidence`; where something was set aside for it
     held.safetensors   see `esmcls.held`; where there was a validation part
+    terms.json         the ontology (`esmcls.ontology`), where the classes are its terms
+    thresholds.json    from what probability on each is predicted (`esmcls.term_thresholds`)
     encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned
     …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
 """
@@ -14,11 +16,11 @@ import dataclasses
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,33 +37,42 @@ from esmcls.errors import (
 )
 from esmcls.features import Features
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
-from esmcls.heads import Head, load_head, parse_settings, reads_vectors
+from esmcls.heads import GROUP, Head, load_head, parse_settings, reads_vectors
 from esmcls.held import Held
 from esmcls.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
+from esmcls.term_heads import GROUP as TERM_GROUP
+from esmcls.term_heads import TermHead
+from esmcls.term_thresholds import Thresholds
+from esmcls.terms import Terms
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.weights import OWN
 
 CONFIDENCE = "confidence.json"
 HELD = "held.safetensors"
+TERMS = "terms.json"
+THRESHOLDS = "thresholds.json"
+_T = TypeVar("_T")
 
 
 def save_model(
     folder: str | Path,
-    head: Head,
+    head: Head | TermHead,
     manifest: Manifest,
     *,
     confidence: Confidence | None = None,
     held: Held | None = None,
     encoder: Callable[[Path], object] | None = None,
+    terms: Terms | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Path:
     """Write a model folder, whole or not at all; a model that is there already stays until the new one is whole.
 
     Parameters
     ----------
     folder : str or Path
-    head : Head
+    head : Head or TermHead
         Fitted.
     manifest : Manifest
     confidence : Confidence, optional
@@ -70,6 +81,9 @@ def save_model(
         For ensembles with this model.
     encoder : callable, optional
         Writes the model's own encoder into the folder it is called with.
+    terms : Terms, optional
+    thresholds : Thresholds, optional
+        Both of a model of many labels.
 
     Raises
     ------
@@ -86,17 +100,26 @@ def save_model(
         temporary.mkdir()
         if encoder is not None:
             encoder(temporary)
-        _write(temporary, head, manifest, confidence, held)
+        if terms is not None:
+            terms.save(temporary / TERMS)
+        _write(temporary, head, manifest, {CONFIDENCE: confidence, THRESHOLDS: thresholds}, held)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _write(folder: Path, head: Head, manifest: Manifest, confidence: Confidence | None, held: Held | None) -> None:
+def _write(
+    folder: Path,
+    head: Head | TermHead,
+    manifest: Manifest,
+    tables: Mapping[str, Confidence | Thresholds | None],
+    held: Held | None,
+) -> None:
     head.save(folder)
-    if confidence is not None:
-        write_json(folder / CONFIDENCE, confidence.to_json())
+    for name, one in tables.items():
+        if one is not None:
+            write_json(folder / name, one.to_json())
     if held is not None:
         held.save(folder / HELD)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -184,15 +207,17 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     folder = Path(folder)
     manifest = read_manifest(folder)
     _check_files(folder, manifest)
-    head_class = load_head(manifest.head)
+    loader: Any = load_head(manifest.head, TERM_GROUP if manifest.many else GROUP)
     try:
-        config = parse_settings(head_class.Config, manifest.config)
-        head = head_class.load(folder, config, manifest.classes, device)
+        terms = Terms.load(folder / TERMS, manifest.classes) if manifest.many else None
+        groups = () if terms is None else (terms.groups,)
+        config = parse_settings(loader.Config, manifest.config)
+        head = loader.load(folder, config, manifest.classes, *groups, device)
     except EsmclsError as error:
         raise ModelError(folder, f"cannot be read ({error})", "fit again") from error
     except Exception as error:  # what a damaged file makes a reader raise is the reader's own
         raise ModelError(folder, f"cannot be read ({type(error).__name__}: {error})", "fit again") from error
-    return Model(folder, manifest, head, device, encoder)
+    return Model(folder, manifest, head, device, encoder, terms)
 
 
 def has_own_encoder(folder: Path) -> bool:
@@ -212,6 +237,8 @@ class Model:
     device : str
     source : str, Path, Encoder or None
         Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
+    terms : Terms or None
+        Of a model of many labels, whose head is a `TermHead`.
     """
 
     folder: Path
@@ -219,6 +246,7 @@ class Model:
     head: Head
     device: str = "cpu"
     source: str | Path | Encoder | None = None
+    terms: Terms | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -235,9 +263,18 @@ class Model:
         ModelError
             If the file is damaged.
         """
-        path = self.folder / CONFIDENCE
+        return self._read(CONFIDENCE, Confidence.from_json, Confidence)
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """From what probability on each class of a model of many labels is predicted; see `confidence`."""
+        groups = () if self.terms is None else self.terms.groups
+        return self._read(THRESHOLDS, Thresholds.from_json, lambda: Thresholds.unknown(groups))
+
+    def _read(self, name: str, read: Callable[[Any], _T], without: Callable[[], _T]) -> _T:
+        path = self.folder / name
         try:
-            return Confidence.from_json(read_json(path)) if path.is_file() else Confidence()
+            return read(read_json(path)) if path.is_file() else without()
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
 

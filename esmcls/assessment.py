@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from esmcls.artifact import Model
 from esmcls.calibration import auroc
@@ -125,14 +125,26 @@ def assess(
         if workspace is None:
             raise WorkspaceError(model.folder, "no workspace to take a test part from", "give INPUT and --labels")
         apart, same = _apart(model, workspace), model.manifest.split_digest == workspace.split_digest
-        part = apart.kept.part("test")
-        if not len(part):
-            raise WorkspaceError(workspace.folder, "its split has no test part", "give INPUT and --labels")
+        part = test_part(workspace, apart.kept)
     features = features_for(model, part, workspace)
     evaluation = evaluate(model, part, features, seed=seed)
     strangers = None if apart is None or not len(apart.unseen) else _strangers(model, features, apart.unseen, workspace)
-    found = Assessment(evaluation, None, same, strangers)
-    return replace(found, file=_report(model, workspace, found, source))
+    body = evaluation.to_json() | ({} if strangers is None else {"strangers": asdict(strangers)})
+    return Assessment(evaluation, write_metrics(model, workspace, source, body), same, strangers)
+
+
+def test_part(workspace: Workspace, dataset: Dataset) -> Dataset:
+    """Return the test part of a workspace's dataset, or of what was not set aside of it.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is none.
+    """
+    part = dataset.part("test")
+    if not len(part):
+        raise WorkspaceError(workspace.folder, "its split has no test part", "give INPUT and --labels")
+    return part
 
 
 def _apart(model: Model, workspace: Workspace) -> SetAside:
@@ -152,14 +164,14 @@ def _strangers(model: Model, known: Features, unseen: Dataset, workspace: Worksp
     return Strangers(len(near), len(far), accepted, false, auroc(near, far))
 
 
-def _report(model: Model, workspace: Workspace | None, found: Assessment, source: str) -> Path | None:
+def write_metrics(model: Model, workspace: Workspace | None, source: str, body: dict[str, Any]) -> Path | None:
+    """Write what a model reached as JSON into a workspace's reports and return the file; see `assess` for `source`."""
     if workspace is None:
         return None
     folder = workspace.reports / "evaluate" / model.folder.name / source
     folder.mkdir(parents=True, exist_ok=True)
     about = {"model": model.folder.name, "head": model.manifest.head, "encoder": model.manifest.spec.encoder}
-    strangers = {} if found.strangers is None else {"strangers": asdict(found.strangers)}
-    write_json(folder / METRICS, about | {"on": source or "test part"} | found.evaluation.to_json() | strangers)
+    write_json(folder / METRICS, about | {"on": source or "test part"} | body)
     return folder / METRICS
 
 

@@ -17,9 +17,10 @@ from esmcls.errors import UsageError, WorkspaceError
 from esmcls.features import Features
 from esmcls.heads import Head, Log, load_head, parse_settings
 from esmcls.held import Held
-from esmcls.labels import Labels
+from esmcls.labels import Labels, LabelSets
 from esmcls.manifest import Manifest
 from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
+from esmcls.term_heads import TermHead
 from esmcls.workspace import Workspace
 
 
@@ -86,7 +87,7 @@ def fit_dataset(
     if not len(train):
         raise WorkspaceError("dataset", "has no train part", "embed a labelled data set: esmcls embed INPUT")
     head_class = load_head(head)
-    config = parse_settings(head_class.Config, _with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
+    config = parse_settings(head_class.Config, with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
     fitted, labels = head_class(config, device), Labels.from_names(train.labels)
     validation: tuple[Features, Labels] | None = None
     if len(chosen_on):
@@ -101,7 +102,7 @@ def fit_dataset(
         fitted.refit(Features.from_cache(cache, both), labels, seed, log)
         held = held.recoded(before, labels.classes)
     about = asdict(shares) | {"refit": refit and held is not None}
-    manifest = _manifest(head, fitted, labels, scores, dataset, cache, seed, about)
+    manifest = describe(head, fitted, labels, scores, dataset, cache, seed, about)
     confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), known_scores(held))
     return Fit(fitted, manifest, confidence, held)
 
@@ -142,8 +143,8 @@ def measure_doubts(
     return Confidence(tuple(found.tolist()), rejection)
 
 
-def _with_pooling(
-    head: type[Head], settings: Mapping[str, Any], pooling: str | None, stored: tuple[str, ...]
+def with_pooling(
+    head: type[Head] | type[TermHead], settings: Mapping[str, Any], pooling: str | None, stored: tuple[str, ...]
 ) -> dict[str, Any]:
     """Add the pooling to the settings of a head that has that knob; check that the cache holds it."""
     knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}
@@ -153,16 +154,17 @@ def _with_pooling(
     return {**settings, "pooling": wanted} if "pooling" in knobs else dict(settings)
 
 
-def _manifest(
+def describe(
     name: str,
-    head: Head,
-    labels: Labels,
+    head: Head | TermHead,
+    labels: Labels | LabelSets,
     scores: dict[str, float],
     dataset: Dataset,
     cache: EmbeddingCache,
     seed: int,
     setup: dict[str, Any],
 ) -> Manifest:
+    """Return the manifest of a fitted head: `labels` are what it was fitted on last, `scores` what it reached."""
     return Manifest(
         head=name,
         config=asdict(head.chosen),
@@ -176,7 +178,21 @@ def _manifest(
         validation=scores,
         n_train=len(labels),
         setup=setup,
+        many=isinstance(labels, LabelSets),
     )
+
+
+def one_label_only(workspace: Workspace, what: str, instead: str = "leave it out") -> None:
+    """Refuse what is not for a workspace of many labels.
+
+    Raises
+    ------
+    UsageError
+        If the workspace is one.
+    """
+    if workspace.has_terms:
+        found = f"{workspace.folder} holds Gene Ontology terms, any number a protein"
+        raise UsageError(f"{what} is for one label a protein, but {found}; {instead}")
 
 
 @dataclass(frozen=True)
@@ -238,7 +254,10 @@ def fit_head(
     ------
     WorkspaceError
         If the workspace lacks a dataset or the cache.
+    UsageError
+        If it holds Gene Ontology terms; `esmcls.term_fitting.fit_terms` fits those.
     """
+    one_label_only(workspace, "fit_head", "call fit_terms")
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
     fit = fit_dataset(workspace.dataset, cache, head, settings, refit=again, **options)

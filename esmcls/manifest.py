@@ -47,7 +47,7 @@ class Manifest:
     dataset_digest, split_digest : str
     seed : int
     validation : dict
-        accuracy and macro_f1 on rows that were not fitted on, and n, their number.
+        accuracy and macro_f1 on rows that were not fitted on, and n, their number; of terms fmax, fmax_C and so on.
     n_train : int
     setup : dict
         What was set aside (hold_out_families, calibration, false_acceptance: shares), whether validation rows were
@@ -57,6 +57,8 @@ class Manifest:
         sha256 of each file of the folder; filled in by `save_model`.
     others : tuple of EmbeddingSpec
         Of an ensemble across encoders: what members read besides `spec`.
+    many : bool
+        Whether a protein has any number of the classes, which are Gene Ontology terms; their ontology lies beside.
     """
 
     head: str
@@ -75,6 +77,7 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
     others: tuple[EmbeddingSpec, ...] = ()
+    many: bool = False
 
     @property
     def specs(self) -> tuple[EmbeddingSpec, ...]:
@@ -84,6 +87,8 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
         flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        if not self.many:
+            del flat["many"]  # so that an older esmcls reads models of one label
         return flat | {
             "spec": self.spec.to_json(),
             "classes": list(self.classes),

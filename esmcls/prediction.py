@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from esmcls.artifact import Model, load_model
 from esmcls.cache import EmbeddingCache
@@ -35,6 +36,8 @@ REJECTED: Final = "rejected"
 """Status by the threshold of a model that was fitted with families held out: as of a known family, or of none."""
 BETWEEN: Final = "|"
 """What stands between the classes of a set."""
+T = TypeVar("T")
+"""What is said of a protein."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +154,55 @@ def predict_stream(
     Prediction
         k rows a protein, ranks ascending; a single row with a `status` where a protein does not fit into memory.
     """
-    _check_encoder(model)
     least = None if coverage is None else model.confidence.threshold(coverage)
+    too_large = [{"status": TOO_LARGE}]
+    for protein, answers in answer_stream(model, proteins, partial(_answers, model, k, least), block=block):
+        for answer in too_large if answers is None else answers:
+            yield Prediction(protein.id, **answer)
+
+
+def answer_stream(
+    model: Model, proteins: Iterable[Protein], answer: Callable[[Features], Sequence[T]], *, block: int = BLOCK
+) -> Iterator[tuple[Protein, T | None]]:
+    """Embed proteins as they come, and ask about each block of them.
+
+    Parameters
+    ----------
+    model, proteins, block
+        As in `predict_stream`.
+    answer : callable
+        From the vectors of distinct sequences to what is to be said of each.
+
+    Yields
+    ------
+    (Protein, answer)
+        In input order; None where a protein does not fit into memory.
+    """
+    _check_encoder(model)
     proteins = iter(proteins)
     while chunk := list(itertools.islice(proteins, block)):
         distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(one.sequence for one in chunk))}
-        answers = _answers(model, list(distinct), k, least)
+        answers = _halving(model, list(distinct), answer)
         for protein in chunk:
-            for answer in answers[distinct[protein.sequence]]:
-                yield Prediction(protein.id, **answer)
+            yield protein, answers[distinct[protein.sequence]]
 
 
-def _answers(model: Model, sequences: list[str], k: int, least: float | None) -> list[list[dict[str, Any]]]:
-    """Return the rows of each sequence, without the id; those that do not fit into memory are found by halving."""
+def _halving(model: Model, sequences: list[str], answer: Callable[[Features], Sequence[T]]) -> list[T | None]:
+    """Return the answer about each sequence; those that do not fit into memory are found by halving."""
     try:
         features = model.features(sequences)
     except SequenceTooLargeError:
         if len(sequences) == 1:
-            return [[{"status": TOO_LARGE}]]
+            return [None]
         half = len(sequences) // 2
-        return _answers(model, sequences[:half], k, least) + _answers(model, sequences[half:], k, least)
+        return _halving(model, sequences[:half], answer) + _halving(model, sequences[half:], answer)
+    return list(answer(features))
+
+
+def _answers(model: Model, k: int, least: float | None, features: Features) -> list[list[dict[str, Any]]]:
+    """Return the rows of each protein, without the id."""
     codes, probabilities = model.head.top_k(features, k)
-    about = zip(_nearest(model, features), _statuses(model, features, probabilities[:, 0]), strict=True)
+    about = zip(nearest(model, features), _statuses(model, features, probabilities[:, 0]), strict=True)
     found = [
         [
             {"rank": rank, "label": model.classes[code], "probability": probability, **near, **status}
@@ -196,12 +226,12 @@ def _statuses(model: Model, features: Features, first: Probabilities) -> Sequenc
     return [{"status": ACCEPTED if one else REJECTED} for one in accepted.tolist()]
 
 
-def _nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:
-    """Return distance and id of the nearest training protein of each, where the head knows them."""
-    nearest = getattr(model.head, "nearest", None)
-    if nearest is None:
+def nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:
+    """Return `distance` and `nearest_id`, the nearest training protein's, of each, where the head knows them."""
+    find = getattr(model.head, "nearest", None)
+    if find is None:
         return [{}] * len(features)
-    distances, ids = nearest(features)
+    distances, ids = find(features)
     pairs = zip(distances.tolist(), ids, strict=True)
     return [{} if name is None else {"distance": distance, "nearest_id": name} for distance, name in pairs]
 
@@ -247,35 +277,53 @@ def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = 
     >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
     {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
     """
+    return write_rows(rows, handle, format, COLUMNS)
+
+
+class Row(Protocol):
+    """A row of an answer: more is in the columns that it is written by."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def rank(self) -> int | None: ...
+    @property
+    def status(self) -> str | None: ...
+
+
+def write_rows(rows: Iterable[Row], handle: TextIO, format: str, columns: Sequence[str]) -> Written:
+    """Write rows of any kind as they come, as `write_predictions` does; `columns` are the attributes to write."""
     if format not in _WRITERS:
         raise UnknownNameError("format", format, _WRITERS)
     written = Written()
-    _WRITERS[format](_counted(rows, written), handle)
+    _WRITERS[format](_counted(rows, written, columns), handle, columns)
     return written
 
 
-def _counted(rows: Iterable[Prediction], written: Written) -> Iterator[dict[str, Any]]:
+def _counted(rows: Iterable[Row], written: Written, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     for row in rows:
         written.records += row.rank in (None, 1)
-        if row.rank is None:
+        if row.status == TOO_LARGE:
             written.left_out.append(row.id)
-        yield {name: getattr(row, name) for name in COLUMNS}
+        yield {name: getattr(row, name) for name in columns}
 
 
-def _write_tsv(rows: Iterable[dict[str, Any]], handle: TextIO) -> None:
+def _write_tsv(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
     rows = iter(rows)
     first = list(itertools.islice(rows, 1))  # before the header: what cannot even begin writes nothing
     table = csv.writer(handle, delimiter="\t", lineterminator="\n")
-    table.writerow(COLUMNS)
+    table.writerow(columns)
     for row in itertools.chain(first, rows):
-        table.writerow([_shown(row[name]) for name in COLUMNS])
+        table.writerow([_shown(row[name]) for name in columns])
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _write_jsonl(rows: Iterable[dict[str, Any]], handle: TextIO) -> None:
+def _write_jsonl(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
     for row in rows:
         rounded = {name: float(_shown(value)) if isinstance(value, float) else value for name, value in row.items()}
         handle.write(json.dumps(rounded, ensure_ascii=False) + "\n")

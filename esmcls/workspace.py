@@ -344,6 +344,8 @@ class Workspace:
     def best_model(self) -> Path:
         """Return the folder of the model with the highest macro F1 on validation; of equals, the first by name.
 
+        Of models of Gene Ontology terms, it is the highest Fmax, the mean over aspects.
+
         Raises
         ------
         WorkspaceError
@@ -354,7 +356,7 @@ class Workspace:
         models = self.models()
         if not models:
             raise WorkspaceError(self.folder, "no model", "run: esmcls fit --head linear")
-        return max(models, key=_macro_f1)
+        return max(models, key=_score)
 
 
 def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, Any]:
@@ -378,10 +380,11 @@ def _read_spec(path: Path) -> EmbeddingSpec:
         raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {_EMBED}") from error
 
 
-def _macro_f1(folder: Path) -> float:
+def _score(folder: Path) -> float:
     path = folder / MANIFEST
     try:
-        score = (read_json(path).get("validation") or {}).get("macro_f1")
+        scores = read_json(path).get("validation") or {}
+        score = scores.get("fmax", scores.get("macro_f1"))
         return float("-inf") if score is None else float(score)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error

@@ -1,0 +1,101 @@
+"""The classes of a model of Gene Ontology terms: what they are called, which contain which, how probable they are.
+
+No term is ever less probable than one that it contains, whatever the head says: all scores come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.features import Features
+from esmcls.ontology import Ontology, raise_parents
+from esmcls.term_heads import TermHead
+from esmcls.types import Indices, Probabilities
+
+BLOCK: Final = 512
+"""Proteins scored at a time: what bounds the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """The ontology of a model and those of its terms that are classes.
+
+    Parameters
+    ----------
+    ontology : Ontology
+        All of it: labels of other proteins go up through terms that are no classes.
+    classes : tuple of str
+        In the order of a head's columns.
+
+    Examples
+    --------
+    >>> tree = Ontology(("GO:1", "GO:2", "GO:3"), ("all", "some", "one"), "FFF", ((), (0,), (1,)))
+    >>> terms = Terms(tree, ("GO:2", "GO:3"))
+    >>> terms.groups, terms.names, terms.edges.tolist(), terms.depth.tolist()
+    (('F', 'F'), ('some', 'one'), [[1, 0]], [0, 1])
+    """
+
+    ontology: Ontology
+    classes: tuple[str, ...]
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return [self.ontology.place[term] for term in self.classes]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The aspect of each class: C, F or P."""
+        return tuple(self.ontology.aspects[place] for place in self._places)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each class is called."""
+        return tuple(self.ontology.names[place] for place in self._places)
+
+    @cached_property
+    def edges(self) -> npt.NDArray[np.int64]:
+        """Pairs of codes (child, parent), (edges, 2); see `Ontology.edges`."""
+        return self.ontology.edges(self.classes)
+
+    @cached_property
+    def depth(self) -> Indices:
+        """The place of each class in an order in which parents stand before their children, (classes,)."""
+        rank = {place: number for number, place in enumerate(self.ontology.order)}
+        found = np.empty(len(self.classes), dtype=np.int64)
+        found[np.argsort([rank[place] for place in self._places])] = np.arange(len(self.classes))
+        return found
+
+    def members(self, aspects: str) -> npt.NDArray[np.bool_]:
+        """Return which classes are of some aspects, such as "CF", (classes,)."""
+        return np.array([group in aspects for group in self.groups], dtype=bool)
+
+    def scores(self, head: TermHead, x: Features) -> Probabilities:
+        """Return the probability of each class, float32 (n, classes): as the head says, or as that of a child.
+
+        It is stored column by column. For blocks of rows, never for a whole set.
+        """
+        scores = np.array(head.predict_proba(x), dtype=np.float32, order="F")
+        raise_parents(scores, self.edges)
+        return scores
+
+    def blocks(self, head: TermHead, x: Features) -> Iterator[tuple[slice, Probabilities]]:
+        """Give the scores of many proteins, block by block."""
+        for start in range(0, len(x), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(x)))
+            yield rows, self.scores(head, x.take(rows))
+
+    def save(self, path: Path) -> None:
+        """Write the ontology; the classes stand in the model's manifest."""
+        self.ontology.save(path)
+
+    @classmethod
+    def load(cls, path: Path, classes: tuple[str, ...]) -> Terms:
+        """Read what `save` wrote."""
+        return cls(Ontology.load(path), classes)
