@@ -321,7 +321,10 @@ class _Progress:
     def load(self, path: Path) -> None:
         state = _read_checkpoint(path)
         # a run may be made longer or shorter, and a checkpoint older than a setting was made with its default
-        if _DEFAULTS | state["plan"] | {"steps": self.plan.steps} != asdict(self.plan):
+        free = {"steps": self.plan.steps}
+        if state["history"]["steps_done"] >= max(state["plan"]["warmup"], self.plan.warmup):
+            free["warmup"] = self.plan.warmup  # a share of the steps, for some
+        if _DEFAULTS | state["plan"] | free != asdict(self.plan):
             raise FolderError(path, "a checkpoint of another plan", "give the same options as before, or remove it")
         if state.get("about", "") != self.about:
             fix = "give the same options and files as before, or remove it"

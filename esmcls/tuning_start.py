@@ -178,7 +178,6 @@ class Start:
             known = Labels.from_names(self.held.labels, labels.classes)
             validation = (Features.from_cache(cache, self.held), known) if len(self.held) else None
             none: dict[str, Any] = {} if self.config.start == "linear" else {"epochs": 0, "warm_start": False}
-            none["whiten"] = False  # whitened rows magnify what barely varies, and so every small change of the encoder
             head = LinearHead(LinearConfig(pooling=self.config.pooling, **none), self.device)
             return head.fit(Features.from_cache(cache, self.train), labels, validation, self.config.seed), labels, known
 

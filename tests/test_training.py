@@ -149,6 +149,16 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
         run(Regression(), Plan(steps=13, lr=0.01), checkpoint=tmp_path / "c", resume=True)
 
 
+def test_a_run_past_its_warmup_can_be_made_longer_though_warmup_is_a_share_of_its_steps(tmp_path: Path) -> None:
+    longer = replace(PLAN, steps=20, warmup=5)
+    run(Regression(), PLAN, checkpoint=tmp_path / "early", stop_after=4)
+    with pytest.raises(FolderError, match="another plan"):
+        run(Regression(), longer, checkpoint=tmp_path / "early", resume=True)
+    run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=5)
+    history = run(Regression(), longer, checkpoint=tmp_path / "c", resume=True)
+    assert history.entries[-1]["lr"] == pytest.approx(learning_rate(longer, 19))
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"no checkpoint")
     with pytest.raises(FolderError, match="not a checkpoint"):
