@@ -39,6 +39,7 @@ class TermLinearConfig(TrainedConfig):
     """
 
     lr: float = 2e-3
+    epochs: int = 6
     warm_start: bool = True
     ridge: float = 0.1
     scale: float | None = None
