@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from esmcls_cli.options import PATH, common, note, progress, set_aside_options, share
+
+if TYPE_CHECKING:
+    from esmcls.workspace import Workspace
+
+_ONE_LABEL = {
+    "folds": "--folds",
+    "hold_out_families": "--hold-out-families",
+    "calibration": "--calibration",
+    "false_acceptance": "--false-acceptance",
+    "coverage": "--coverage",
+    "refit": "--refit/--no-refit",
+    "names": "--names",
+}
+_INSTEAD = {"refit": "leave it out: validation proteins weigh the ensembles, so no model is fitted on them"}
 
 
 @click.command("compare")
@@ -19,7 +34,11 @@ from esmcls_cli.options import PATH, common, note, progress, set_aside_options, 
 @set_aside_options
 @click.option("--coverage", type=share, default=0.95, show_default=True, help="Of sets, with --calibration.")
 @click.option("--refit/--no-refit", default=None, help="As in `esmcls fit`.")
-@click.option("--baselines/--no-baselines", default=True, help="With k-mers and the majority class beside.")
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    help="With k-mers and the majority class beside; of terms, with naive and homology.",
+)
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
 @click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
 @common(device=True, seed=True)
@@ -43,12 +62,11 @@ def command(
     """Fit every head on the same split, measure all on the test part, and write a report.
 
     Leaves the models in models/ and reports/compare/ with report.html, tables and figures. An interrupted comparison
-    goes on where it stopped; what is fitted with the same options already is not fitted again.
+    goes on where it stopped; what is fitted with the same options already is not fitted again. Of Gene Ontology terms,
+    heads are measured as CAFA does it: Fmax, weighted Fmax and Smin in each aspect, by frequency and length.
     """
-    from esmcls.contest import compare
-    from esmcls.fitting import one_label_only
+    from esmcls import contest, report, term_contest, term_report
     from esmcls.lineup import Terms
-    from esmcls.report import lines, read_names, write_report
     from esmcls.setaside import Shares
     from esmcls.workspace import Workspace
 
@@ -68,9 +86,24 @@ def command(
         seed=seed,
     )
     place = Workspace.open(workspace)
-    one_label_only(place, "compare", "run: esmcls fit and esmcls evaluate")
-    known = read_names(names) if names is not None else {}
-    found = compare(place, terms, device=device, say=note, progress=progress)
-    page = write_report(place.reports / "compare", found.report | {"family_names": known}, found.timing)
-    click.echo("\n".join(lines(found.report, found.timing)))
+    folder = place.folder / "reports" / "compare"
+    if place.has_terms:
+        _check_options(place)
+        found = term_contest.compare(place, terms, device=device, say=note, progress=progress)
+        page, told = term_report.write_term_report(folder, found.report, found.timing), term_report.lines
+    else:
+        known = report.read_names(names) if names is not None else {}
+        found = contest.compare(place, terms, device=device, say=note, progress=progress)
+        page, told = report.write_report(folder, found.report | {"family_names": known}, found.timing), report.lines
+    click.echo("\n".join(told(found.report, found.timing)))
     note(f"written: {page}", "next: esmcls predict FASTA, with the model that validation chose")
+
+
+def _check_options(workspace: Workspace) -> None:
+    """Refuse options that are for one label a protein."""
+    from esmcls.fitting import one_label_only
+
+    context = click.get_current_context()
+    for name, option in _ONE_LABEL.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            one_label_only(workspace, option, _INSTEAD.get(name, "leave it out"))

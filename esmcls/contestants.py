@@ -6,8 +6,6 @@ models/<model>/                                  the models; those of folds lie 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections import Counter
@@ -25,12 +23,12 @@ from esmcls.dataset import Dataset
 from esmcls.ensembling import ENSEMBLE, combine, features_of
 from esmcls.errors import EsmclsError, UsageError
 from esmcls.features import Features
-from esmcls.files import sha256_file
 from esmcls.fitting import Fit, fit_dataset
 from esmcls.heads import load_head, reads_vectors
 from esmcls.heads.costs import in_words
+from esmcls.keeping import digest_of, keep, model_digest
 from esmcls.lineup import Plan, Say, Terms
-from esmcls.manifest import MANIFEST, Manifest, versions
+from esmcls.manifest import Manifest, versions
 from esmcls.prediction import features_for
 from esmcls.setaside import set_aside
 from esmcls.workspace import CacheEntry, Workspace
@@ -126,7 +124,7 @@ class Bout:
             not_run.append({"name": name, "reason": reason})
             return
         arena.entered[folder.name] = model.manifest
-        key = self._key(model.manifest.head, name=sha256_file(folder / MANIFEST))
+        key = self._key(model.manifest.head, name=model_digest(folder) or "")
         self._add(found, not_run, folder.name, partial(self._entered, model), key)
 
     def _add(
@@ -138,25 +136,14 @@ class Bout:
         key: str,
     ) -> None:
         path = self.arena.folder / "answers" / f"{name}{self.suffix}.safetensors"
-        answers = Answers.load(path, key)
-        if answers is not None and answers.about["model"] == self._model(name):
-            self.arena.say(f"{name}{self.suffix}: kept from an earlier run")
-        else:
-            self.arena.say(f"{name}{self.suffix}: {'asking' if name in self.arena.entered else 'fitting'}")
-            try:
-                answers = ask()
-            except EsmclsError as error:
-                not_run.append({"name": name, "reason": str(error)})
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            answers.save(path, key)
+        doing = "asking" if name in self.arena.entered else "fitting"
+        try:
+            answers = keep(path, key, self.models / name, Answers.load, ask, self.arena.say, doing)
+        except EsmclsError as error:
+            not_run.append({"name": name, "reason": str(error)})
+            return
         self.arena.say(f"{name}{self.suffix}: accuracy {100 * answers.right.mean():.2f} %")
         found[name] = answers
-
-    def _model(self, name: str) -> str | None:
-        """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
-        path = self.models / name / MANIFEST
-        return sha256_file(path) if path.is_file() else None
 
     @cached_property
     def _data(self) -> list[str]:
@@ -168,13 +155,13 @@ class Bout:
         facts = {
             "name": name,
             "specs": [plan.cache.spec.to_json() for plan in members],
-            "members": {plan.name: self._model(plan.name) for plan in members if plan.name != name},
+            "members": {plan.name: model_digest(self.models / plan.name) for plan in members if plan.name != name},
             "data": self._data,
             "defaults": asdict(config()),
             "terms": asdict(terms) | {"heads": (), "encoders": (), "models": (), "baselines": True},
             "versions": versions(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+        return digest_of(facts)
 
     def _asked(self, fit: Callable[[], Fit], name: str, caches: Sequence[CacheEntry]) -> Answers:
         began = time.perf_counter()
@@ -200,7 +187,7 @@ class Bout:
         about = {
             "counts": dict(zip(one.classes, one.class_counts, strict=True)),
             "fit_seconds": seconds,
-            "model": self._model(model.folder.name),
+            "model": model_digest(self.models / model.folder.name),
             "validation": {key: one.validation.get(key, 0.0) for key in ("accuracy", "macro_f1")},
             "megabytes": round(sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file()) / 1e6, 1),
         }

@@ -10,7 +10,7 @@ from esmcls.cache import EmbeddingCache
 from esmcls.dataset import Dataset
 from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads import list_heads, load_head, reads_vectors
+from esmcls.heads import GROUP, list_heads, load_head, reads_vectors
 from esmcls.intake import Intake
 from esmcls.jobs import Progress, Recipe, embed_in_workspace
 from esmcls.setaside import NOTHING, Shares
@@ -69,11 +69,12 @@ class Plan:
     head: str
     cache: CacheEntry
     baseline: bool = False
+    group: str = GROUP
 
     @property
     def encoder(self) -> str:
         """The encoder's name; none for a head that reads sequences."""
-        return self.cache.spec.short_name if reads_vectors(load_head(self.head)) else ""
+        return self.cache.spec.short_name if reads_vectors(load_head(self.head, self.group)) else ""
 
 
 def find_caches(
@@ -96,16 +97,16 @@ def find_caches(
 
 
 def plan_models(
-    terms: Terms, caches: Sequence[CacheEntry], baseline: CacheEntry | None
+    terms: Terms, caches: Sequence[CacheEntry], baseline: CacheEntry | None, group: str = GROUP
 ) -> tuple[list[Plan], list[dict[str, str]]]:
-    """Say which models there are to be; heads that cannot be loaded are told with the reason."""
+    """Say which models there are to be; heads of a group that cannot be loaded are told with the reason."""
     plans, not_run, alone = list[Plan](), list[dict[str, str]](), set[str]()
     for number, entry in enumerate(caches):
-        for head in [name for name in terms.heads or list_heads() if name != ENSEMBLE]:
+        for head in [name for name in terms.heads or list_heads(group) if name != ENSEMBLE]:
             name = head if not number else f"{head}-{entry.spec.short_name}"
             try:
-                if reads_vectors(load_head(head)) or head not in alone:
-                    plans.append(Plan(name, head, entry))
+                if reads_vectors(load_head(head, group)) or head not in alone:
+                    plans.append(Plan(name, head, entry, group=group))
                 alone.add(head)
             except UsageError:
                 raise  # a name that nothing has is a slip of the user's, not a head that cannot run here

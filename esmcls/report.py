@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from esmcls.errors import DataError
 from esmcls.files import atomic_path, write_json
@@ -28,6 +28,14 @@ _MAIN: Final = ("accuracy", "top_5", "macro_f1")
 Timing = Mapping[str, Any]
 """What timing.json holds."""
 Table = list[dict[str, Any]]
+
+
+class Kind(NamedTuple):
+    """What the report of a kind of comparison is made by: figures into a folder, tables and page from the numbers."""
+
+    draw: Callable[[Comparison, Path], list[str]]
+    tables: Callable[[Comparison, Timing], dict[str, Table]]
+    page: Callable[[Comparison, Timing, Mapping[str, str]], str]
 
 
 def read_names(path: str | Path) -> dict[str, str]:
@@ -49,7 +57,7 @@ def read_names(path: str | Path) -> dict[str, str]:
     return found
 
 
-def write_report(folder: Path, comparison: Comparison, timing: Timing) -> Path:
+def write_report(folder: Path, comparison: Comparison, timing: Timing, kind: Kind | None = None) -> Path:
     """Write a comparison into a folder, made if need be; files of an earlier one that has more are removed.
 
     Parameters
@@ -59,21 +67,24 @@ def write_report(folder: Path, comparison: Comparison, timing: Timing) -> Path:
         What report.json is to hold.
     timing : mapping
         What timing.json is to hold: "rows", each with name, fit_seconds and proteins_per_second (None: not known).
+    kind : Kind, optional
+        By default that of one label a protein.
 
     Returns
     -------
     Path
         The page, which is written last. Each file is there whole or not at all.
     """
+    kind = kind or Kind(save_figures, tables, page)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    drawn = save_figures(comparison, folder / FIGURES)
-    for name, table in tables(comparison, timing).items():
+    drawn = kind.draw(comparison, folder / FIGURES)
+    for name, table in kind.tables(comparison, timing).items():
         _write_table(folder / name, table)
     write_json(folder / JSON, comparison)
     write_json(folder / TIMING, timing)
     figures = {name: (folder / FIGURES / f"{name}.svg").read_text(encoding="utf-8") for name in drawn}
     with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(page(comparison, timing, figures), encoding="utf-8")
+        temporary.write_text(kind.page(comparison, timing, figures), encoding="utf-8")
     return folder / PAGE
 
 
@@ -152,12 +163,22 @@ def lines(comparison: Comparison, timing: Timing) -> list[str]:
     rows = comparison["rows"]
     tiers = [tier["name"] for tier in rows[0]["tiers"]]
     header = ["model", "accuracy %", "top-5", "macro F1", *tiers, "p", "fit", "proteins/s", "MB"]
-    cells = [header, *(_cells(row, cost) for row, cost in _timed(rows, timing))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    told = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
+    told = aligned([header, *(_cells(row, cost) for row, cost in timed(rows, timing))])
     told += ["", f"{', '.join(tiers)}: accuracy (%) by training members of the family"]
     told += ["p: whether it is as accurate as the best (paired bootstrap, Holm's correction)"]
     return told + [f"not run: {one['name']}: {one['reason']}" for one in comparison["not_run"]]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: the first column to the left, all others to the right.
+
+    Examples
+    --------
+    >>> aligned([["model", "n"], ["knn", "12"]])
+    ['model   n', 'knn    12']
+    """
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
 
 
 def _cells(row: Row, cost: Mapping[str, Any]) -> list[str]:
@@ -169,7 +190,8 @@ def _cells(row: Row, cost: Mapping[str, Any]) -> list[str]:
     return [row["name"], *found, count(cost["proteins_per_second"]), count(row["megabytes"])]
 
 
-def _timed(rows: Sequence[Row], timing: Timing) -> list[tuple[Row, Mapping[str, Any]]]:
+def timed(rows: Sequence[Row], timing: Timing) -> list[tuple[Row, Mapping[str, Any]]]:
+    """Return rows with what was timed of them."""
     costs = {cost["name"]: cost for cost in timing["rows"]}
     return [(row, costs[row["name"]]) for row in rows]
 
@@ -187,25 +209,50 @@ def page(comparison: Comparison, timing: Timing, figures: Mapping[str, str]) -> 
     figures : mapping
         Name of a figure, as in `plots.FIGURES` -> a whole SVG file.
     """
-    from jinja2 import Environment, StrictUndefined
+    rows = comparison["rows"]
+    best_row = next(row for row in rows if row["name"] == comparison["best"])
+    more = {"best_row": best_row, "sentences": summary(comparison)}
+    return render(PAGE, comparison, timing, figures, tables(comparison, timing), more)
+
+
+def render(
+    template: str,
+    comparison: Comparison,
+    timing: Timing,
+    figures: Mapping[str, str],
+    tables: Mapping[str, Table],
+    more: Mapping[str, Any],
+) -> str:
+    """Return a page by one of the templates of the package.
+
+    Parameters
+    ----------
+    template : str
+    comparison, timing, figures : mapping
+        As `page` takes them.
+    tables : mapping
+        Those with rows are named.
+    more : mapping
+        What else the template asks for; its functions become filters.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {one.__name__: one for one in (percent, span, p_value, length_of_time, count, spread)}
-    template = environment.from_string(resources.files("esmcls").joinpath("report.html").read_text(encoding="utf-8"))
-    rows = comparison["rows"]
-    return (
-        template.render(
-            comparison,
-            best_row=next(row for row in rows if row["name"] == comparison["best"]),
-            competitors=competitors(rows),
-            sentences=summary(comparison),
-            timed=_timed(rows, timing),
-            figures={name: Markup(_inline(name, svg)) for name, svg in figures.items()},
-            files=[name for name, table in tables(comparison, timing).items() if table],
-        )
-        + "\n"
+    loader = FunctionLoader(lambda name: resources.files("esmcls").joinpath(name).read_text(encoding="utf-8"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
+    environment.filters |= {one.__name__: one for one in (percent, span, p_value, length_of_time, count, spread)}
+    environment.filters |= {name: value for name, value in more.items() if callable(value)}
+    told = environment.get_template(template).render(
+        comparison,
+        **more,
+        competitors=competitors(comparison["rows"]),
+        timed=timed(comparison["rows"], timing),
+        figures={name: Markup(_inline(name, svg)) for name, svg in figures.items()},
+        files=[name for name, table in tables.items() if table],
+    )
+    return f"{told}\n"
 
 
 def _inline(name: str, svg: str) -> str:

@@ -81,12 +81,20 @@ class Terms:
 
         It is stored column by column. For blocks of rows, never for a whole set.
         """
-        scores = np.array(head.predict_proba(x), dtype=np.float32, order="F")
+        return self.raised(head.predict_proba(x))
+
+    def raised(self, probabilities: Probabilities) -> Probabilities:
+        """Return what a head says with each parent as probable as its children; see `scores`."""
+        scores = np.array(probabilities, dtype=np.float32, order="F")
         raise_parents(scores, self.edges)
         return scores
 
     def blocks(self, head: TermHead, x: Features) -> Iterator[tuple[slice, Probabilities]]:
-        """Give the scores of many proteins, block by block."""
+        """Give the scores of many proteins, block by block: a head's own blocks if it tells any, of one search."""
+        if hasattr(head, "blocks"):
+            for rows, probabilities in head.blocks(x):
+                yield rows, self.raised(probabilities)
+            return
         for start in range(0, len(x), BLOCK):
             rows = slice(start, min(start + BLOCK, len(x)))
             yield rows, self.scores(head, x.take(rows))

@@ -35,6 +35,32 @@ def span(interval: Mapping[str, float]) -> str:
     return f"{low} to {high}" if "−" in low + high else f"{low}{NONE}{high}"
 
 
+def decimal(number: float | None, digits: int = 3, sign: bool = False) -> str:
+    """Say a number to so many places, with its sign where a difference is meant.
+
+    Examples
+    --------
+    >>> decimal(0.51249), decimal(None), decimal(-0.0512, 2), decimal(0.0512, sign=True), decimal(-0.0001, sign=True)
+    ('0.512', '–', '−0.05', '+0.051', '0.000')
+    """
+    if number is None:
+        return NONE
+    text = f"{round(number, digits) + 0.0:.{digits}f}"
+    return "+" + text if sign and float(text) > 0 else text.replace("-", "−")
+
+
+def between(interval: Mapping[str, float], digits: int = 3) -> str:
+    """Say an interval to so many places.
+
+    Examples
+    --------
+    >>> between({"low": 0.78644, "high": 0.815}), between({"low": -0.2, "high": 1}, 1)
+    ('0.786–0.815', '−0.2 to 1.0')
+    """
+    low, high = decimal(interval["low"], digits), decimal(interval["high"], digits)
+    return f"{low} to {high}" if "−" in low + high else f"{low}{NONE}{high}"
+
+
 def p_value(p: float) -> str:
     """Say a p value to three places.
 

@@ -168,10 +168,6 @@ def test_info_says_of_a_model_that_its_classes_are_terms(home: Path) -> None:
             "--of is for one label a protein, but {w} holds {terms}; "
             "an ensemble of terms fits its own: --head ensemble --set members A,B",
         ),
-        (
-            ("compare",),
-            "compare is for one label a protein, but {w} holds {terms}; run: esmcls fit and esmcls evaluate",
-        ),
         (("finetune",), "finetune is for one label a protein, but {w} holds {terms}; run: esmcls fit"),
         (
             ("predict", "{fasta}", "--coverage", ".9"),

@@ -169,12 +169,12 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
 def test_a_head_whose_extra_is_missing_is_listed_with_what_to_install(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load: Callable[[str], Any] = lineup.load_head
+    load: Callable[..., Any] = lineup.load_head
 
-    def missing(name: str) -> Any:
+    def missing(name: str, group: str) -> Any:
         if name == "mlp":
             raise MissingExtraError("head mlp", "perceptron", "mlp")
-        return load(name)
+        return load(name, group)
 
     monkeypatch.setattr(lineup, "load_head", missing)
     found, _ = run(workspace, heads=("knn", "mlp"))

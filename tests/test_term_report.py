@@ -1,0 +1,174 @@
+"""The report of a comparison on terms holds its numbers as they are, and asks for nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_report import COST, EVIL, Outline
+from test_term_metrics import in_blocks, random_case
+
+from esmcls.term_answers import TermAnswers
+from esmcls.term_contest import versus
+from esmcls.term_evaluation import evaluate_terms
+from esmcls.term_report import lines, page, summary, tables, write_term_report
+
+NAMES = ("ensemble", "homology", EVIL, "naive")
+
+
+def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str, Any]:
+    """Return models that were asked about the same proteins, each with more noise than the one before."""
+    labels, scores, bits = random_case(1, 60)
+    random, found = np.random.default_rng(0), dict[str, TermAnswers]()
+    train, lengths = random.integers(0, 700, labels.n_classes), random.integers(30, 1500, len(labels))
+    for place, name in enumerate(names):
+        noise = random.normal(0, 0.02 + 0.2 * place, scores.shape)
+        said = (0.7 * scores + 0.3 * labels.dense() + noise).clip(0, 1).astype(np.float32)
+        one = evaluate_terms(labels, in_blocks(said), train, bits if ia else None, folds=5, lengths=lengths)
+        found[name] = TermAnswers(one.counts, one.to_json(), (None, 0.1), {})
+    against = {key: versus(found, name, names, 0, 20) for key, name in (("best", names[0]), ("homology", "homology"))}
+    return {
+        "format": 1,
+        "dataset": {
+            "records": {"train": 1000, "validation": 100, "test": 60},
+            "terms": {"trained": 40, "tested": 30, "unseen": 2},
+            "split_digest": "3f9a7c21e5d80b46" * 4,
+            "seed": 0,
+        },
+        "settings": {"heads": ["homology", "naive", EVIL], "encoders": ["bundled"], "knobs": {}},
+        "best": names[0],
+        "chosen": names[0],
+        "rows": [
+            {
+                "name": name,
+                "head": name,
+                "encoder": "",
+                "baseline": name == "naive",
+                "validation": {"fmax": 0.5},
+                "mean_fmax": one.mean_fmax,
+                "aspects": one.evaluation["aspects"],
+                "versus_best": against["best"].get(name),
+                "versus_homology": against["homology"].get(name),
+                "megabytes": 1.5,
+            }
+            for name, one in found.items()
+        ],
+        "not_run": [{"name": "lightgbm", "reason": EVIL}],
+    }
+
+
+def a_timing(comparison: dict[str, Any], seconds: float = 7.71) -> dict[str, Any]:
+    names = [row["name"] for row in comparison["rows"]]
+    return {
+        "format": 1,
+        "rows": [{"name": name, "fit_seconds": seconds, "proteins_per_second": 1200} for name in names],
+    }
+
+
+@pytest.fixture(scope="module")
+def comparison() -> dict[str, Any]:
+    return json.loads(json.dumps(a_comparison()))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def made(comparison: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "compare"
+    assert write_term_report(folder, comparison, a_timing(comparison)) == folder / "report.html"
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
+
+
+def test_page_tables_and_figures_lie_side_by_side(made: Path, comparison: dict[str, Any]) -> None:
+    left = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    names = {"table", "differences", "buckets", "lengths", "timing"}
+    figures = {"precision_recall", "buckets", "term_lengths"}
+    assert left == {"report.html", "report.json", "timing.json"} | {f"{name}.tsv" for name in names} | {
+        f"figures/{name}.{kind}" for name in figures for kind in ("svg", "png")
+    }
+    assert json.loads((made / "report.json").read_text()) == comparison
+
+
+def test_the_page_is_whole_asks_for_nothing_and_takes_no_name_for_markup(made: Path) -> None:
+    text = (made / "report.html").read_text()
+    outline = Outline(text)
+    assert outline.open == []
+    assert outline.references <= set(outline.ids)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert "script" not in outline.tags
+    assert text.count("<svg") == 3
+    assert not re.search(r"(?:src|href)=\"http", text)
+
+
+def test_the_page_shows_each_measure_with_its_interval(made: Path, comparison: dict[str, Any]) -> None:
+    text = (made / "report.html").read_text()
+    for row in comparison["rows"]:
+        for found in row["aspects"].values():
+            for name, one in found["metrics"].items():
+                shown = "{:.2f}" if name == "smin" else "{:.3f}"
+                value, low, high = (shown.format(one[key]) for key in ("value", "low", "high"))
+                assert f'<td>{value} <span class="span">{low}–{high}</span></td>' in text
+
+
+def test_a_line_of_the_table_is_a_model_in_an_aspect(made: Path, comparison: dict[str, Any]) -> None:
+    found = rows_of(made / "table.tsv")
+    assert [(one["model"], one["aspect"]) for one in found][:4] == [
+        (NAMES[0], "C"),
+        (NAMES[0], "F"),
+        (NAMES[0], "P"),
+        (NAMES[1], "C"),
+    ]
+    told = comparison["rows"][0]["aspects"]["C"]
+    assert float(found[0]["smin_high"]) == told["metrics"]["smin"]["high"]
+    assert float(found[0]["fmax_threshold"]) == told["thresholds"]["fmax"]
+    assert float(found[0]["aupr_macro"]) == told["aupr"]["macro"]
+    assert len(rows_of(made / "buckets.tsv")) == 4 * 3 * 6
+    assert {one["reference"] for one in rows_of(made / "differences.tsv")} == {"best", "homology"}
+    assert len(rows_of(made / "differences.tsv")) == 2 * 3 * 3 * 3
+
+
+def test_what_was_timed_changes_the_last_section_of_the_page_and_not_a_byte_more(
+    made: Path, comparison: dict[str, Any]
+) -> None:
+    figures = {path.stem: path.read_text() for path in (made / "figures").glob("*.svg")}
+    times = [page(comparison, a_timing(comparison, seconds), figures).split(COST) for seconds in (7.71, 9.0)]
+    assert times[0][0] == times[1][0] == (made / "report.html").read_text().split(COST)[0]
+    assert times[0][1] != times[1][1]
+
+
+def test_the_summary_says_how_the_best_stands_to_homology_and_to_the_baseline(comparison: dict[str, Any]) -> None:
+    first, homology, naive = summary(comparison)
+    fmax = comparison["rows"][0]["aspects"]["C"]["metrics"]["fmax"]["value"]
+    assert first.startswith("The best of 3 models and 1 baseline on the test part (60 proteins)")
+    assert f"is ensemble: cellular component {fmax:.3f} (" in first
+    ahead = comparison["rows"][0]["versus_homology"]["C"]["fmax"]["value"]
+    assert f"its Fmax is +{ahead:.3f} in cellular component (p = 0." in homology
+    assert naive.startswith("Against naive, a baseline, it is +0.")
+
+
+def test_the_terminal_has_a_table_for_each_aspect_and_what_was_not_run(comparison: dict[str, Any]) -> None:
+    told = lines(comparison, a_timing(comparison))
+    assert told[0].split() == ["model", "C", "Fmax", "F", "Fmax", "P", "Fmax", "mean", "fit", "proteins/s", "MB"]
+    assert told[1].split()[:2] == [
+        "ensemble",
+        f"{comparison['rows'][0]['aspects']['C']['metrics']['fmax']['value']:.3f}",
+    ]
+    assert "molecular function (F)" in told
+    assert told[-1] == f"not run: lightgbm: {EVIL}"
+    best = next(line for line in told[told.index("molecular function (F)") :] if line.startswith("ensemble"))
+    assert best.split()[-2] == "–"  # of the best itself there is no p
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    found = a_comparison(("ensemble",), ia=False)
+    timing = a_timing(found) | {"rows": [{"name": "ensemble", "fit_seconds": None, "proteins_per_second": None}]}
+    assert tables(found, timing)["differences.tsv"] == []
+    assert "homology" not in " ".join(summary(found))
+    assert lines(found, timing)[1].split()[-3:] == ["–", "–", "1.5"]
