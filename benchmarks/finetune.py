@@ -5,6 +5,7 @@
         --optimizers adamw adamw8bit --tokens 32768
     python benchmarks/finetune.py choose ../shared/data/cath --every 4 --rates 2e-5 1e-4 5e-4 --epochs 1
     python benchmarks/finetune.py accuracy ../shared/data/pfam --encoder bundled --methods lora full --epochs 3
+    python benchmarks/finetune.py checkpoint W/reports/finetune/N/run.checkpoint --work W --methods full --set mask 0.1
 
 `speed` trains on random proteins of log-normal length (median 294) and counts sequences and residues a second, the most
 memory held, and the share of the device's matrix products, measured just before, that the model's own arithmetic is:
@@ -13,7 +14,9 @@ twice with adapters. Each row is a process of its own. What does not fit or is n
 
 `choose` fine-tunes with each method and learning rate on a set without its test part, and tells what validation says.
 `accuracy` embeds a set, fits the frozen `linear` head and fine-tunes with each method, in a workspace under `--work`;
-the epoch is chosen on validation and the test part is read once for each. All write into `benchmarks/results/`.
+the epoch is chosen on validation and the test part is read once for each. `checkpoint` asks the model of a checkpoint,
+though its start was better on validation, the frozen head of the workspace, and both together, weighed on validation.
+All but the last write into `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -56,8 +59,8 @@ def main() -> None:
     speed.add_argument("--checkpointing", action="store_true")
     speed.add_argument("--output", type=Path, default=RESULTS / "finetune_speed.json")
     speed.add_argument("--child", help=argparse.SUPPRESS)
-    choose, accuracy = commands.add_parser("choose"), commands.add_parser("accuracy")
-    for one in (choose, accuracy):
+    choose, accuracy, asked = (commands.add_parser(name) for name in ("choose", "accuracy", "checkpoint"))
+    for one in (choose, accuracy, asked):
         one.add_argument("folder", type=Path)
         one.add_argument("--encoder", default="bundled")
         one.add_argument("--device", default="cpu")
@@ -70,11 +73,14 @@ def main() -> None:
         one.add_argument("--work", type=Path, default=Path("esmcls-work/finetune"))
     choose.add_argument("--rates", nargs="+", type=float, required=True)
     accuracy.add_argument("--lr", type=float)
+    asked.add_argument("--lr", type=float)
     options = parser.parse_args()
     if options.command == "choose":
         choose_rates(options)
     elif options.command == "accuracy":
         measure_accuracy(options)
+    elif options.command == "checkpoint":
+        ask_checkpoint(options)
     elif options.child:
         print(json.dumps(measure_speed(options, **json.loads(options.child))))
     else:
@@ -235,6 +241,59 @@ def choose_rates(options: argparse.Namespace) -> None:
             rows.append(found | tuned.manifest.validation | {"seconds": round(time.perf_counter() - began)})
             print(rows[-1], flush=True)
     write_rows(options, "finetune_rates", rows)
+
+
+def ask_checkpoint(options: argparse.Namespace) -> None:
+    """Print what the model of a checkpoint reaches on the test part, beside the frozen head and together with it."""
+    import torch
+
+    from esmcls.labels import Labels
+    from esmcls.metrics import bootstrap_interval, summary
+    from esmcls.packing import Proteins
+    from esmcls.prediction import features_for, open_model
+    from esmcls.replicas import start_replicas
+    from esmcls.tuned import FinetuneConfig
+    from esmcls.tuning_start import Start, Terms
+    from esmcls.windows import parse_long
+    from esmcls.workspace import Workspace
+
+    place, frozen = Workspace.open(options.work), open_model(options.work, "linear", device=options.device)
+    given = {"epochs": options.epochs, "lr": options.lr} | {knob: json.loads(value) for knob, value in options.knobs}
+    config, terms = FinetuneConfig(method=options.methods[0], **given), Terms(encoder=options.encoder)
+    start = Start.of(place, config, terms, start_replicas([options.device]), print)
+    head, labels, known = start.head()
+    task, state = start.task(head, labels, known), torch.load(options.folder, weights_only=True)
+    task.model.load_state_dict(state["model"])
+    task.model.eval()
+
+    def asked(part: Any) -> tuple[Any, Any]:
+        logits = torch.zeros(len(part), labels.n_classes)
+        for rows, block in task.blocks(Proteins(part.sequences, parse_long("balanced"))):
+            logits[rows] = block.cpu()
+        return torch.from_numpy(frozen.head.predict_proba(features_for(frozen, part, place))), logits
+
+    def loss(temperature: float, weight: float) -> float:
+        mixed = (1 - weight) * near + weight * (logits / temperature).softmax(1)
+        return -float(mixed[torch.arange(len(mixed)), truth].clamp(min=1e-12).log().mean())
+
+    (near, logits), truth = asked(start.held), torch.from_numpy(known.codes)
+    grid = [
+        (temperature, weight) for temperature in (0.3, 0.5, 0.7, 1.0, 1.5) for weight in (0.2, 0.35, 0.5, 0.65, 0.8)
+    ]
+    temperature, weight = min(grid, key=lambda one: loss(*one))
+    test = start.apart.kept.part("test")
+    (near, logits), codes = asked(test), Labels.from_names(test.labels, labels.classes).codes
+    tuned = (logits / temperature).softmax(1)
+    print(f"step {state['history']['steps_done']}; together: weight {weight}, temperature {temperature}, of validation")
+    for name, found in (("frozen", near), ("tuned", tuned), ("together", (1 - weight) * near + weight * tuned)):
+        ranked = found.topk(10).indices.numpy()
+        reached = bootstrap_interval(summary(codes, ranked, labels.n_classes), len(codes), seed=options.seed)
+        told = ("accuracy", "macro_recall", "macro_f1")
+        shown = (
+            f"{one} {100 * reached[one].value:.2f} ({100 * reached[one].low:.2f}-{100 * reached[one].high:.2f})"
+            for one in told
+        )
+        print(f"{name:10}", "  ".join(shown), flush=True)
 
 
 def prepared(options: argparse.Namespace, *, test: bool) -> Any:
