@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from esmcls.columns import Columns
     from esmcls.ontology import Ontology
     from esmcls.records import Record, Tally
+    from esmcls.statistics import Statistics
 
 
 @click.group("data", cls=Group)
@@ -64,6 +65,7 @@ def stats(
 
     tally = Tally()
     records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
+    found: Statistics
     if ontology is not None:
         found = describe_terms(records, ontology, limit=limit, part=part)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -72,12 +73,13 @@ def command(
         if "estimated_seconds" in entry:
             note(f"{head}: about {in_words(entry['estimated_seconds'])}")
 
-    options = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool, "device": device, "seed": seed}
+    options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
+    options |= {"device": device, "seed": seed, "log": told}
     if many:
         from esmcls.term_fitting import fit_terms
 
-        fitted = fit_terms(place, head, dict(settings), **options, log=told)
+        fitted = fit_terms(place, head, dict(settings), **options)
     else:
-        fitted = fit_head(place, head, dict(settings), **options, shares=shares, log=told)
+        fitted = fit_head(place, head, dict(settings), **options, shares=shares)
     click.echo("\n".join([str(fitted), *fitted.lines()]))
     note("next: esmcls evaluate, or esmcls predict FASTA" + (" --format cafa" if many else ""))

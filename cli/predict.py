@@ -135,7 +135,7 @@ def _terms(
 ) -> Written:
     from esmcls.term_prediction import Wanted, answer_terms, predict_terms, write_cafa, write_terms
 
-    given = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": top_k}
+    given: dict[str, Any] = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": top_k}
     known = {name: value for name, value in given.items() if value is not None}
     if format_ == "cafa":
         if at_least is not None:
