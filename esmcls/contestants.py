@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from esmcls.fitting import Fit, fit_dataset
 from esmcls.heads import load_head, reads_vectors
 from esmcls.heads.costs import in_words
 from esmcls.keeping import digest_of, keep, model_digest
-from esmcls.lineup import Plan, Say, Terms
+from esmcls.lineup import Plan, Say, Terms, ensembles_of
 from esmcls.manifest import Manifest, versions
 from esmcls.prediction import features_for
 from esmcls.setaside import set_aside
@@ -65,22 +65,11 @@ class Arena:
             bout.add(found, not_run, plan.name, partial(bout.fit, plan), plan.head, (plan,))
         for name in self.terms.models:
             bout.enter(found, not_run, name)
-        for name, members in self._ensembles([plan for plan in plans if plan.name in found]):
+        for name, members in ensembles_of([plan for plan in plans if plan.name in found], self.terms):
             bout.add(found, not_run, name, partial(bout.combine, members), ENSEMBLE, members)
         if self.terms.baselines:
             found[MAJORITY] = questions.majority(Counter(apart.kept.part("train").labels))
         return found
-
-    def _ensembles(self, plans: Sequence[Plan]) -> Iterator[tuple[str, list[Plan]]]:
-        """Give the ensemble of all models, and where a head that reads no vectors is among them, that of the others."""
-        members = [plan for plan in plans if not plan.baseline]
-        vectors = [plan for plan in members if reads_vectors(load_head(plan.head))]
-        if self.terms.heads and ENSEMBLE not in self.terms.heads:
-            return
-        if len(members) > 1:
-            yield ENSEMBLE, members
-        if 1 < len(vectors) < len(members):
-            yield f"{ENSEMBLE}-embeddings", vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +114,7 @@ class Bout:
             return
         arena.entered[folder.name] = model.manifest
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
-        self._add(found, not_run, folder.name, partial(self._entered, model), key)
+        self._add(found, not_run, folder.name, partial(self._entered, model), key, folder)
 
     def _add(
         self,
@@ -134,11 +123,12 @@ class Bout:
         name: str,
         ask: Callable[[], Answers],
         key: str,
+        folder: Path | None = None,
     ) -> None:
         path = self.arena.folder / "answers" / f"{name}{self.suffix}.safetensors"
         doing = "asking" if name in self.arena.entered else "fitting"
         try:
-            answers = keep(path, key, self.models / name, Answers.load, ask, self.arena.say, doing)
+            answers = keep(path, key, folder or self.models / name, Answers.load, ask, self.arena.say, doing)
         except EsmclsError as error:
             not_run.append({"name": name, "reason": str(error)})
             return
@@ -187,7 +177,7 @@ class Bout:
         about = {
             "counts": dict(zip(one.classes, one.class_counts, strict=True)),
             "fit_seconds": seconds,
-            "model": model_digest(self.models / model.folder.name),
+            "model": model_digest(model.folder),
             "validation": {key: one.validation.get(key, 0.0) for key in ("accuracy", "macro_f1")},
             "megabytes": round(sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file()) / 1e6, 1),
         }

@@ -133,3 +133,15 @@ def variants(dataset: Dataset, terms: Terms) -> Iterator[tuple[int | None, Datas
         for row, part in zip(rest, drawn, strict=True):
             parts[row] = part
         yield number, replace(whole, parts=parts)
+
+
+def ensembles_of(plans: Sequence[Plan], terms: Terms, group: str = GROUP) -> Iterator[tuple[str, list[Plan]]]:
+    """Give the ensemble of all models, and where some read no vectors, that of the others; baselines are in none."""
+    members = [plan for plan in plans if not plan.baseline]
+    vectors = [plan for plan in members if reads_vectors(load_head(plan.head, group))]
+    if terms.heads and ENSEMBLE not in terms.heads:
+        return
+    if len(members) > 1:
+        yield ENSEMBLE, members
+    if 1 < len(vectors) < len(members):
+        yield f"{ENSEMBLE}-embeddings", vectors

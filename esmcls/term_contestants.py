@@ -9,11 +9,11 @@ None is fitted on validation rows, not even in the end: they weigh the members o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from esmcls.accretion import information_accretion
 from esmcls.artifact import Model, load_model
@@ -23,7 +23,7 @@ from esmcls.errors import EsmclsError, UsageError
 from esmcls.heads import load_head, reads_vectors
 from esmcls.heads.costs import in_words
 from esmcls.keeping import digest_of, keep, model_digest
-from esmcls.lineup import Plan, Say, Terms
+from esmcls.lineup import Plan, Say, Terms, ensembles_of
 from esmcls.manifest import Manifest, versions
 from esmcls.prediction import features_for
 from esmcls.term_answers import TermAnswers, TermQuestions
@@ -31,9 +31,6 @@ from esmcls.term_ensembling import combine_terms
 from esmcls.term_fitting import TermFit, fit_term_sets
 from esmcls.term_heads import GROUP, TermHead
 from esmcls.workspace import Workspace
-
-VECTORS_ALONE: Final = f"{ENSEMBLE}-embeddings"
-"""The ensemble of the heads that read vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,21 +55,10 @@ class TermArena:
             self._add(plan.name, make, self._key(plan.head, [plan]))
         for name in self.terms.models:
             self._enter(name)
-        for name, members in self._ensembles([plan for plan in plans if plan.name in self.found]):
+        for name, members in ensembles_of([plan for plan in plans if plan.name in self.found], self.terms, GROUP):
             make = partial(self._asked, name, partial(self._combine, members))
             self._add(name, make, self._key(ENSEMBLE, members, name))
         return self.found
-
-    def _ensembles(self, plans: Sequence[Plan]) -> Iterator[tuple[str, list[Plan]]]:
-        """Give the ensemble of all models, and where some read no vectors, that of the others."""
-        members = [plan for plan in plans if not plan.baseline]
-        vectors = [plan for plan in members if reads_vectors(load_head(plan.head, GROUP))]
-        if self.terms.heads and ENSEMBLE not in self.terms.heads:
-            return
-        if len(members) > 1:
-            yield ENSEMBLE, members
-        if 1 < len(vectors) < len(members):
-            yield VECTORS_ALONE, vectors
 
     @cached_property
     def _questions(self) -> TermQuestions:

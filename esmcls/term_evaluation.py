@@ -19,16 +19,10 @@ from esmcls.ontology import ASPECTS
 from esmcls.term_curves import curves, draw, peaks, resample
 from esmcls.term_metrics import Block, Counts, count, fmax_by_group
 from esmcls.term_ranking import AveragePrecision, ScoreStore, average_precisions
+from esmcls.term_statistics import BUCKETS as OCCURRING
 from esmcls.types import Indices
 
-BUCKETS: Final = (
-    ("0", 0, 1),
-    ("1-5", 1, 6),
-    ("6-10", 6, 11),
-    ("11-50", 11, 51),
-    ("51-500", 51, 501),
-    (">500", 501, None),
-)
+BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
 _NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
 _NONE: Final = "–"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,9 @@ def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Works
     assert times["mine"] is None
     assert "mine: asking" in said
     assert "mine: kept from an earlier run" in run(workspace, heads=("linear",), models=("mine",))[1]
+    elsewhere = str(shutil.move(workspace.folder / "models" / "mine", workspace.folder.parent / "moved"))
+    assert "moved: asking" in run(workspace, heads=("linear",), models=(elsewhere,))[1]
+    assert "moved: kept from an earlier run" in run(workspace, heads=("linear",), models=(elsewhere,))[1]
 
 
 def test_a_model_that_may_know_the_test_part_is_not_compared(workspace: Workspace, tmp_path: Path) -> None:
