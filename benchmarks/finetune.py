@@ -121,7 +121,8 @@ def measure_speed(
 
     from esmcls.devices import choose_precision
     from esmcls.finetuning import peak_memory
-    from esmcls.training import Plan, run
+    from esmcls.schedule import Plan
+    from esmcls.training import run
 
     device = torch.device(options.device)
     choose_precision(precision, device)

@@ -33,7 +33,12 @@ _METHODS = ("lora", "top-k", "full")
     help="Train with this share of the residues hidden.",
 )
 @click.option(
-    "--pool", "pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True, help="Of residues."
+    "--pool",
+    "pooling",
+    type=click.Choice(["mean", "cls", "attention"]),
+    default="mean",
+    show_default=True,
+    help="Of residues.",
 )
 @click.option("--rank", type=click.IntRange(1), default=8, show_default=True, help="LoRA: rank of the change.")
 @click.option(
@@ -108,6 +113,13 @@ _METHODS = ("lora", "top-k", "full")
     help="8 bits need CUDA.",
 )
 @click.option("--gradient-checkpointing", "checkpointing", is_flag=True, help="Less memory for a third more time.")
+@click.option(
+    "--average",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Keep the running mean of the weights, of which each step leaves this share; 0: the last weights.",
+)
 @click.option("--validate-every", type=click.IntRange(0), default=0, show_default=True, help="Steps; 0: each epoch.")
 @click.option("--patience", type=click.IntRange(0), default=0, show_default=True, help="Validations; 0: to the end.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=200, show_default=True, help="Steps.")
@@ -117,6 +129,8 @@ _METHODS = ("lora", "top-k", "full")
 )
 @click.option("--track", type=click.Choice(["wandb", "tensorboard"]), help="Show the run there, too.")
 @click.option("--name", default="finetuned", show_default=True, help="Name of the model.")
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that run this command.")
+@click.option("--shard", is_flag=True, help="Each device keeps a part of the model (FSDP), for the largest ones.")
 @set_aside_options
 @common(devices=True, seed=True)
 def command(
@@ -125,6 +139,8 @@ def command(
     seeds: int,
     track: str | None,
     resume: bool,
+    nodes: int,
+    shard: bool,
     device: str,
     seed: int,
     targets: str | None,
@@ -155,7 +171,7 @@ def command(
     config = FinetuneConfig(seed=seed, **settings)
     config = config if targets is None else replace(config, targets=tuple(targets.split(",")))
     fetch_encoder(terms.encoder)
-    replicas = start_replicas(device.split(","))
+    replicas = start_replicas(device.split(","), nodes=nodes, sharded=shard)
     told = note if replicas.first else _silent
     with _terminations() as stop, training_bar(shown=replicas.first) as bar:
         options = {"replicas": replicas, "resume": resume, "planned": bar.start, "say": told, "stop": stop}

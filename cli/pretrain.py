@@ -66,7 +66,7 @@ def command(
     from esmcls.readers import read_records
     from esmcls.records import Tally
     from esmcls.replicas import start_replicas
-    from esmcls.training import LogFile
+    from esmcls.runlog import LogFile
 
     config = PretrainConfig(
         teacher_layers=integers(teacher_layers, "--teacher-layers") or (),

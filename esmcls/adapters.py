@@ -23,7 +23,7 @@ from esmcls.download import CHECKPOINTS, fetch
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_path
 from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import State, find_weights, load_state, state_digest
+from esmcls.weights import ATTENTION, State, find_weights, load_state, state_digest
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"
@@ -184,7 +184,8 @@ def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, St
     if digest != base.digest:
         problem = f"adapters of an encoder of digest {base.digest[:12]}, but {base.name} has {digest[:12]}"
         raise WeightsError(str(path), problem, "put the encoder they were trained on in its place")
-    return config, merge(state, adapters, lora), adapted_digest(base, adapters, lora)
+    attention = {name: adapters[name] for name in adapters if name == ATTENTION}
+    return config, merge(state, adapters, lora) | attention, adapted_digest(base, adapters, lora)
 
 
 def adapters_header(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from esmcls.training import Entry
+    from esmcls.runlog import Entry
 
 NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score", "accuracy", "sequences", "memory")
 """Other keys of an entry are the loss's parts."""
@@ -32,7 +32,7 @@ Line = tuple[Values, Values, Values]  # steps (1-based), what was measured at ea
 
 
 def read_log(path: str | Path) -> list[Entry]:
-    """Read a training log, as `training.LogFile` writes it; a last line that is half written is left out.
+    """Read a training log, as `runlog.LogFile` writes it; a last line that is half written is left out.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from esmcls.types import Indices, Vectors
 
 GROUP: Final = "esmcls.encoders"
 BUNDLED: Final = "bundled"
-POOLINGS: Final = ("mean", "cls", "max")
+POOLINGS: Final = ("mean", "cls", "max", "attention")
 KEEPS: Final = ("", "chunk", "residue")
 
 
@@ -84,7 +84,8 @@ class Encoder(Protocol):
         ----------
         sequences : sequence of str
             Upper-case residues.
-        poolings : sequence of {"mean", "cls", "max"}
+        poolings : sequence of {"mean", "cls", "max", "attention"}
+            The last for an encoder that was fine-tuned with it.
         keep : {"", "chunk", "residue"}
             Vectors to return besides the pooled ones.
 

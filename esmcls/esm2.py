@@ -19,8 +19,9 @@ from esmcls.encoder import BUNDLED, KEEPS, POOLINGS, BatchPlan, Embedded, resolv
 from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.inference import PackedESM2
 from esmcls.model import ModelConfig
+from esmcls.pooling import attend, pool, pool_joined
 from esmcls.types import Residues, Vectors
-from esmcls.weights import OWN, default_layers, find_weights, load_state, state_digest
+from esmcls.weights import ATTENTION, OWN, default_layers, find_weights, load_state, state_digest
 from esmcls.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 
 BATCH_TOKENS: Final = {"cpu": 1 << 13, "cuda": 1 << 15, "mps": 1 << 13}
@@ -83,9 +84,16 @@ class ESM2Encoder:
         self.layers = check_layers(name, layers or (config.layers,), config)
         self.width = config.width * len(self.layers)
         self.strategy: Strategy = parse_long(long)
+        self.attention = self._attention(state)
         self.precision = choose_precision(precision, self.device)
         self.model = PackedESM2(config, state, self.precision, self.device)
         self.stream_tokens = STREAM_TOKENS[self.device.type]
+
+    def _attention(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """Return what scores a residue, (width,), where the encoder was fine-tuned to pool by attention."""
+        if ATTENTION not in state or state[ATTENTION].numel() != self.width:
+            return None  # trained on other layers: it has no such pooling with these
+        return state[ATTENTION].float().flatten().to(self.device)
 
     @property
     def long(self) -> str:
@@ -105,8 +113,9 @@ class ESM2Encoder:
         ----------
         sequences : sequence of str
             Upper-case residues.
-        poolings : sequence of {"mean", "cls", "max"}
-            Mean and max leave out BOS and EOS; cls is BOS, of a cut sequence the mean over its inputs.
+        poolings : sequence of {"mean", "cls", "max", "attention"}
+            All but cls leave out BOS and EOS; cls is BOS, of a cut sequence the mean over its inputs. Attention weighs
+            residues by the softmax of a score, and is for an encoder that was fine-tuned with it.
         keep : {"", "chunk", "residue"}
 
         Returns
@@ -124,6 +133,12 @@ class ESM2Encoder:
             If a vector holds NaN or infinity.
         """
         check_request(sequences, poolings, keep)
+        if "attention" in poolings and self.attention is None:
+            layers = ", ".join(map(str, self.layers))
+            raise UsageError(
+                f"encoder {self.name} has no attention over residues for layers {layers}; choose mean, cls or max, or "
+                "train one: esmcls finetune --pool attention"
+            )
         cuts = [self.strategy.cut(len(sequence)) for sequence in sequences]
         inputs = [
             _Input(index, with_ends(glue(sequence, cut)), keep == "residue" or len(cuts[index]) > 1, {})
@@ -166,15 +181,22 @@ class ESM2Encoder:
         tokens = torch.from_numpy(np.concatenate([one.tokens for one in stream]))
         lengths = [len(one.tokens) for one in stream]
         pooled: dict[str, list[Tensor]] = {pooling: [] for pooling in poolings}  # a layer: (inputs, width)
+        attended: list[Tensor] = []  # a layer: (tokens, width)
         residues: list[list[Residues]] = [[] for _ in stream]
         with exact_products():
             for _, state in self.model.states(tokens, lengths, self.layers):
                 parts = torch.split(state, lengths)
                 for pooling, found in pooled.items():
-                    found.append(torch.stack([pool(part, pooling) for part in parts]))
+                    if pooling == "attention":
+                        attended.append(state.clone())  # a residue's score is of all its layers
+                    else:
+                        found.append(torch.stack([pool(part, pooling) for part in parts]))
                 for one, part, vectors in zip(stream, parts, residues, strict=True):
                     if one.whole:
                         vectors.append(part[1:-1].cpu().numpy().copy())  # a view of what the next layer overwrites
+            if attended:
+                parts = torch.split(torch.cat(attended, dim=1), lengths)
+                pooled["attention"] = [torch.stack([attend(part[1:-1], self.attention) for part in parts])]
         on_host = {pooling: torch.cat(found, dim=1).cpu().numpy() for pooling, found in pooled.items()}
         for place, one in enumerate(stream):
             one.pooled = {pooling: vectors[place] for pooling, vectors in on_host.items()}
@@ -196,7 +218,7 @@ class ESM2Encoder:
             vectors = self.strategy.join(whole, cut)[0] if whole else None
             seen[row] = cut_length(cut[0]) if vectors is None else len(vectors)
             for pooling in poolings:
-                pooled[pooling][row] = pool_joined(mine, vectors, pooling)
+                pooled[pooling][row] = pool_joined([one.pooled for one in mine], vectors, pooling, self.attention)
             if keep == "chunk":
                 chunks.append(np.stack([one.pooled["mean"] for one in mine]))
             if keep == "residue" and vectors is not None:
@@ -299,21 +321,3 @@ def with_ends(sequence: str) -> npt.NDArray[np.uint8]:
     [0, 20, 15, 2]
     """
     return np.concatenate([[BOS], tokenize(sequence), [EOS]]).astype(np.uint8)
-
-
-def pool(vectors: Tensor, pooling: str) -> Tensor:
-    """Pool one input with its BOS and EOS, (tokens, width) to (width,)."""
-    if pooling == "cls":
-        return vectors[0].clone()
-    return vectors[1:-1].mean(0) if pooling == "mean" else vectors[1:-1].amax(0)
-
-
-def pool_joined(inputs: Sequence[_Input], vectors: Residues | None, pooling: str) -> Vectors:
-    """Pool a sequence of one input or several; `vectors` is (residues seen, width) where there are several."""
-    if len(inputs) == 1 or vectors is None:
-        return inputs[0].pooled[pooling]
-    if pooling == "cls":
-        cls: Vectors = np.mean([one.pooled["cls"] for one in inputs], axis=0)
-        return cls
-    joined: Vectors = vectors.mean(axis=0, dtype=np.float64) if pooling == "mean" else vectors.max(axis=0)
-    return joined

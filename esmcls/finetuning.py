@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Final, cast
 
@@ -21,14 +21,15 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.devices import is_out_of_memory
-from esmcls.errors import SequenceTooLargeError
+from esmcls.errors import SequenceTooLargeError, UsageError
 from esmcls.heads.common import Blocks, f1_of
 from esmcls.labels import Labels
 from esmcls.losses import Balanced, Sampler, Shuffled, class_weights, make_loss
 from esmcls.optimizers import make_optimizer, parameter_groups
 from esmcls.packing import Floats, Packed, Proteins
 from esmcls.replicas import ALONE, Replicas
-from esmcls.training import Backward, Entry
+from esmcls.runlog import Entry
+from esmcls.training import Backward
 from esmcls.tuned import Tuned
 from esmcls.types import Indices
 from esmcls.weights import state_digest
@@ -63,7 +64,12 @@ class Finetuning:
         self.config, self.proteins, self.labels, self.held, self.replicas = config, proteins, labels, held, replicas
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
-        self.model = model.to(device)
+        if replicas.sharded and (model.precision == "fp16" or config.optimizer != "adamw"):
+            raise UsageError(
+                "a model in parts is trained in bf16 or fp32 and by adamw: change --precision or --optimizer"
+            )
+        replicas.place(model, model.encoder.layers)
+        self.model = model
         weights = class_weights(counts, config.class_weights, beta=config.beta, cap=config.weight_cap)
         self.weights, self.capped = weights.values[labels.codes].astype(np.float64), weights.capped
         self.cost = make_loss(
@@ -73,7 +79,7 @@ class Finetuning:
         if config.sampling == "balanced":
             self.sampler = Balanced(labels.codes, config.batch, config.seed)
         scale = config.head_lr / config.peak
-        groups = parameter_groups(model.encoder, model.out, weight_decay=config.weight_decay, out_scale=scale)
+        groups = parameter_groups(model.encoder, model.outer, weight_decay=config.weight_decay, out_scale=scale)
         self.optimizers = [make_optimizer(config.optimizer, groups, config.peak, device)]
         self.scaler = GradScaler(device.type, enabled=model.precision == "fp16")
         self.piece: Packed | None = None  # that is being run
@@ -97,6 +103,11 @@ class Finetuning:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.replicas.sharded:  # the others wait in the middle of a pass
+                    raise UsageError(
+                        f"out of memory with pieces of {int(self.model.budget):,} tokens; "
+                        "where processes share a model, give less: --tokens"
+                    ) from None
             self._halve()
         right = found.pop("right") / len(rows)
         return found | {"accuracy": right, "memory": peak_memory(self.replicas.device) / 1e9}
@@ -105,15 +116,15 @@ class Finetuning:
         count, device = self.replicas.count, self.replicas.device
         loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
         tokens = 0
-        for number, packed in enumerate(self.proteins.packed(rows, int(self.model.budget), places)):
+        for number, (packed, share) in enumerate(self._pieces(rows, places)):
             self.piece = packed
             self._seed(step, number)
             codes = torch.from_numpy(self.labels.codes[packed.rows]).to(device)
             logits = self.model(packed.masked(self.config.mask, self._random(step, number, _MASKS)).to(device))
-            part = self.cost(logits, codes) * (len(codes) * scale)  # the mean is over rows: their weighted sum
+            part = self.cost(logits, codes) * (share * len(codes) * scale)  # the mean is over rows: their weighted sum
             backward(part)
-            loss, right = loss + part.detach(), right + (logits.argmax(1) == codes).sum()
-            tokens += len(packed.tokens)
+            loss, right = loss + part.detach(), right + share * (logits.argmax(1) == codes).sum()
+            tokens += share * len(packed.tokens)
         if count > 1:  # a process without rows has gradients, too
             for value in self.model.parameters():
                 if value.requires_grad and value.grad is None:
@@ -121,6 +132,19 @@ class Finetuning:
         # the loop logs the mean over the processes: these are its sums
         totals = {"right": float(right), "tokens": float(tokens), "sequences": float(len(rows))}
         return {"loss": loss.item(), **{name: count * value for name, value in totals.items()}}
+
+    def _pieces(self, rows: Indices, places: Floats | None) -> Iterator[tuple[Packed, int]]:
+        """Give this process's pieces, each counting once; where they share a model, as many as the others run."""
+        budget = int(self.model.budget)
+        pieces: Iterable[Packed] = self.proteins.packed(rows, budget, places)
+        idle = 0
+        if self.replicas.sharded:  # every pass is run by all of them together
+            pieces = list(pieces)
+            idle = self.replicas.most(len(pieces)) - len(pieces)
+        for packed in pieces:
+            yield packed, 1
+        for packed in self.proteins.packed(np.zeros(1, np.int64), budget) if idle else ():
+            yield from [(packed, 0)] * idle
 
     def _seed(self, step: int, number: int) -> None:
         """Make what is dropped a function of step, process and piece."""
@@ -161,7 +185,7 @@ class Finetuning:
         found = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())
         for sequence, code in zip(self.proteins.sequences, self.labels.codes.tolist(), strict=True):
             found.update(f"{sequence} {code}\n".encode())
-        return f"{found.hexdigest()} {state_digest(self.model.state_dict())}"
+        return f"{found.hexdigest()} {state_digest(self.replicas.whole(self.model.state_dict()))}"
 
 
 def peak_memory(device: torch.device) -> int:

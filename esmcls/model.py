@@ -11,9 +11,9 @@ All sequences of a batch lie in one stream of tokens without padding; `offsets` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from esmcls.alphabet import MASK, PAD, TOKENS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TRAINED_MASK_SHARE = 0.15 * 0.8
 """Share of tokens that were `<mask>` when ESM-2 was trained; token dropout scales by it."""
@@ -130,6 +133,13 @@ class ESM2(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(config.width, config.heads) for _ in range(config.layers))
         self.emb_layer_norm_after = nn.LayerNorm(config.width)
         self.checkpointing = False  # whether a layer's inner states are computed again in the backward pass
+
+    @classmethod
+    def of(cls, config: ModelConfig, state: Mapping[str, Tensor]) -> Self:
+        """Build a model with a canonical state, leaving out what belongs to poolings."""
+        model = cls(config)
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
+        return model
 
     def forward(self, tokens: Tensor, offsets: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
         """Run the stream through the model.

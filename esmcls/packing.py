@@ -19,12 +19,12 @@ from torch import Tensor
 
 from esmcls.alphabet import BOS, EOS, MASK
 from esmcls.encoder import BatchPlan
-from esmcls.errors import UnknownNameError
+from esmcls.errors import UnknownNameError, UsageError
 from esmcls.esm2 import with_ends
 from esmcls.types import Indices
-from esmcls.windows import Cut, Strategy, glue, positions_of
+from esmcls.windows import Cut, Strategy, Window, glue, positions_of
 
-TRAINED: Final = ("mean", "cls")
+TRAINED: Final = ("mean", "cls", "attention")
 """Poolings that can be trained through."""
 
 Floats = npt.NDArray[np.float64]
@@ -71,10 +71,22 @@ class Packed:
         chosen = torch.from_numpy(random.random(len(self.tokens)) < share) & (self.tokens != BOS) & (self.tokens != EOS)
         return replace(self, tokens=self.tokens.masked_fill(chosen, MASK))
 
-    def pool(self, states: Tensor) -> Tensor:
-        """Return the weighted mean of each protein's states, (total, width) to (proteins, width)."""
-        sums = torch.segment_reduce(states * self.weights[:, None], "sum", lengths=self.counts, axis=0)
-        return sums / torch.segment_reduce(self.weights, "sum", lengths=self.counts)[:, None]
+    def pool(self, states: Tensor, scores: Tensor | None = None) -> Tensor:
+        """Return the weighted mean of each protein's states, (total, width) to (proteins, width).
+
+        Parameters
+        ----------
+        states : float32 tensor, (total, width)
+        scores : float32 tensor, (total,), optional
+            Whose softmax over each protein multiplies the weights; default all alike.
+        """
+        weights = self.weights
+        if scores is not None:
+            scores = scores.masked_fill(weights == 0, -torch.inf)
+            largest = torch.segment_reduce(scores.detach(), "max", lengths=self.counts)  # it cancels; exp stays finite
+            weights = weights * (scores - torch.repeat_interleave(largest, self.counts)).exp()
+        sums = torch.segment_reduce(states * weights[:, None], "sum", lengths=self.counts, axis=0)
+        return sums / torch.segment_reduce(weights, "sum", lengths=self.counts)[:, None]
 
 
 class Proteins:
@@ -86,8 +98,8 @@ class Proteins:
         Upper-case residues.
     strategy : Strategy
         For sequences beyond the context.
-    pooling : {"mean", "cls"}
-        As `ESM2Encoder` pools: mean over the residues seen, or over the BOS of all inputs.
+    pooling : {"mean", "cls", "attention"}
+        As `ESM2Encoder` pools: over the residues seen, or over the BOS of all inputs.
     crop : int
         Residues of a random crop, where one is asked for; 0 for none.
 
@@ -95,11 +107,15 @@ class Proteins:
     ------
     UnknownNameError
         If the pooling cannot be trained through.
+    UsageError
+        If attention is to run over inputs that share residues.
     """
 
     def __init__(self, sequences: Sequence[str], strategy: Strategy, pooling: str = "mean", crop: int = 0) -> None:
         if pooling not in TRAINED:
             raise UnknownNameError("pooling for fine-tuning", pooling, TRAINED)
+        if pooling == "attention" and isinstance(strategy, Window):  # a residue's score is of its mean over inputs
+            raise UsageError(f"attention over residues does not go with --long {strategy}, whose windows overlap")
         self.sequences, self.strategy, self.pooling, self.crop = sequences, strategy, pooling, crop
 
     def __len__(self) -> int:

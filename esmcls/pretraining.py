@@ -25,7 +25,9 @@ from esmcls.errors import UsageError
 from esmcls.model import ESM2, ModelConfig
 from esmcls.objectives import Distillation, FamilyContrast, MaskedLanguage, View
 from esmcls.replicas import ALONE, Replicas
-from esmcls.training import Entry, History, Log, Plan, planned_steps, run
+from esmcls.runlog import Entry
+from esmcls.schedule import Plan
+from esmcls.training import History, Log, planned_steps, run
 from esmcls.weights import load_state, save_state, state_digest
 
 _BEYOND_STEPS = 2**31
@@ -318,10 +320,7 @@ def pretrain(
 
 def read_model(path: str | Path) -> ESM2:
     """Read a model of any origin that `load_state` reads."""
-    config, state = load_state(path)
-    model = ESM2(config)
-    model.load_state_dict(state)
-    return model
+    return ESM2.of(*load_state(path))
 
 
 def read_teacher(path: str | Path, layers: Sequence[int]) -> ESM2:

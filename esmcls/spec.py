@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 """Version of the cache's files that is written; every version up to it is read."""
-POOLED: Final = ("mean", "cls", "max")
+POOLED: Final = ("mean", "cls", "max", "attention")
 """What may be stored as one vector a sequence."""
 RAGGED: Final = ("chunk", "residue")
 """What may be stored as several vectors a sequence: one an encoder input, or one a residue seen."""
@@ -46,7 +46,8 @@ class EmbeddingSpec:
     dtype : {"float16", "float32"}
         What is stored.
     poolings : tuple of str
-        What is stored of a sequence: one or more of "mean", "cls", "max", and one of "chunk", "residue" or neither.
+        What is stored of a sequence: one or more of "mean", "cls", "max", "attention", and one of "chunk", "residue" or
+        neither.
     width : int
         Numbers in one vector: layers times the encoder's width.
 

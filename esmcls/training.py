@@ -6,15 +6,13 @@ seed and the step, so the number of the next step is all that a sampler has to r
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +21,11 @@ from torch.amp.grad_scaler import GradScaler
 from esmcls.errors import FolderError, TerminatedError
 from esmcls.files import atomic_path
 from esmcls.replicas import ALONE, Replicas
+from esmcls.runlog import Entry
+from esmcls.schedule import Plan, learning_rate
 
 FORMAT = 1
 UNSCALED = GradScaler("cpu", enabled=False)
-Entry = dict[str, float]
 Log = Callable[[Entry], None]
 Backward = Callable[[Tensor], None]
 """Adds the gradients of a loss to those that are there."""
@@ -67,51 +66,6 @@ class Accumulating(Trained, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast to train.
-
-    Parameters
-    ----------
-    steps : int
-        Optimiser steps in all.
-    lr : float
-        Peak learning rate; a parameter group's `lr_scale` multiplies it.
-    warmup : int
-        Steps of linear rise to the peak.
-    schedule : {"cosine", "linear", "constant", "plateau"}
-        Fall from the peak to `floor` x `lr` over the remaining steps, or each time that validation is no longer better.
-    clip : float
-        Largest gradient norm; 0 for none.
-    validate_every, patience : int
-        Steps between validations (0: never); validations without a better score before it stops (0: never).
-    checkpoint_every : int
-        Steps between checkpoints (0: never).
-    plateau, factor : int, float
-        Of the plateau schedule: validations without a better score, since the best or since the last fall, before the
-        rate is multiplied by `factor` (0: never).
-    validate_first : bool
-        Validate before the first step, too: the model is left as it began where it never gets better.
-    falls : tuple of int
-        Numbers of done steps after which it is multiplied anyway: `History.falls` of a run that was validated.
-    """
-
-    steps: int
-    lr: float
-    warmup: int = 0
-    schedule: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
-    floor: float = 0.0
-    clip: float = 0.0
-    validate_every: int = 0
-    patience: int = 0
-    checkpoint_every: int = 0
-    seed: int = 0
-    plateau: int = 0
-    factor: float = 0.5
-    falls: tuple[int, ...] = ()
-    validate_first: bool = False
-
-
 _DEFAULTS = {one.name: one.default for one in fields(Plan) if one.default is not MISSING}
 
 
@@ -124,27 +78,6 @@ class History:
     best_score: float = -math.inf
     entries: list[Entry] = field(default_factory=list)
     falls: list[int] = field(default_factory=list)
-
-
-def learning_rate(plan: Plan, step: int, falls: Sequence[int] = ()) -> float:
-    """Return the learning rate of a step (0-based), after `falls` besides those of the plan.
-
-    Examples
-    --------
-    >>> plan = Plan(steps=10, lr=1.0, warmup=2, schedule="linear")
-    >>> [round(learning_rate(plan, step), 3) for step in (0, 1, 2, 6, 9)]
-    [0.5, 1.0, 1.0, 0.5, 0.125]
-    """
-    if step < plan.warmup:
-        return plan.lr * (step + 1) / plan.warmup
-    done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    share = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "linear": 1 - done,
-        "constant": 1.0,
-        "plateau": plan.factor ** sum(fall <= step for fall in (*plan.falls, *falls)),
-    }[plan.schedule]
-    return plan.lr * (plan.floor + (1 - plan.floor) * share)
 
 
 def run(
@@ -206,7 +139,7 @@ def run(
             if log is not None and replicas.first:
                 log(entry)
             asked = stop is not None and not progress.finished and replicas.any(stop())
-            if checkpoint is not None and replicas.first and (asked or progress.checkpoint_due(stop_after)):
+            if checkpoint is not None and (asked or progress.checkpoint_due(stop_after)):
                 progress.save(checkpoint)
             if asked:
                 raise TerminatedError(progress.history.steps_done, plan.steps)
@@ -224,7 +157,8 @@ class _Progress:
     ) -> None:
         self.task, self.plan, self.replicas, self.about, self.scaler = task, plan, replicas, about, scaler
         self.history = History()
-        self.best: dict[str, Tensor] | None = None
+        self.best: Mapping[str, Tensor] | None = None
+        self.mean: Mapping[str, Tensor] | None = deepcopy(task.model.state_dict()) if plan.average else None
         self.stale = 0
 
     @property
@@ -236,6 +170,7 @@ class _Progress:
         step = self.history.steps_done
         lr = learning_rate(self.plan, step, self.history.falls)
         entry = {"step": step + 1, "lr": lr, **self._optimise(step, lr)}
+        self._follow()
         self.history.steps_done = step + 1
         if self.plan.validate_every and self._validation_due(step + 1):
             entry |= self.validate(step + 1)
@@ -272,18 +207,41 @@ class _Progress:
     def _backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
+    def _follow(self) -> None:
+        """Move the running mean towards the weights."""
+        if self.mean is None:
+            return
+        for name, value in self.task.model.state_dict().items():
+            if value.is_floating_point():
+                self.mean[name].mul_(self.plan.average).add_(value, alpha=1 - self.plan.average)
+            else:
+                self.mean[name].copy_(value)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the model the running mean for a while, where there is one."""
+        if self.mean is None:
+            yield
+            return
+        last = deepcopy(self.task.model.state_dict())
+        self.task.model.load_state_dict(self.mean)
+        try:
+            yield
+        finally:
+            self.task.model.load_state_dict(last)
+
     def validate(self, step: int) -> Entry:
         self.task.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._averaged():
             score = self.task.validate()
-        if score is None:
-            return {}
-        if score > self.history.best_score:
-            self.history.best_score, self.history.best_step, self.stale = score, step, 0
-            self.best = deepcopy(self.task.model.state_dict())
-        else:
-            self.stale += 1
-            self._fall_if_due(step)
+            if score is None:
+                return {}
+            if score > self.history.best_score:
+                self.history.best_score, self.history.best_step, self.stale = score, step, 0
+                self.best = deepcopy(self.task.model.state_dict())
+                return {"score": score}
+        self.stale += 1
+        self._fall_if_due(step)
         return {"score": score}
 
     def _fall_if_due(self, done: int) -> None:
@@ -293,8 +251,9 @@ class _Progress:
             self.history.falls.append(done)
 
     def restore_best(self) -> None:
-        if self.best is not None:
-            self.task.model.load_state_dict(self.best)
+        kept = self.mean if self.best is None else self.best
+        if kept is not None:
+            self.task.model.load_state_dict(kept)
         self.task.model.eval()
 
     def checkpoint_due(self, stop_after: int | None) -> bool:
@@ -303,20 +262,26 @@ class _Progress:
         return done == stop_after or (every > 0 and (done % every == 0 or self.finished))
 
     def save(self, path: Path) -> None:
+        """Write all that it takes to go on, from the first process; where they share a model, all give their parts."""
+        if not (self.replicas.first or self.replicas.sharded):
+            return
+        whole = self.replicas.whole
         state = {
             "format": FORMAT,
             "plan": asdict(self.plan),
             "about": self.about,
-            "model": self.task.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.task.optimizers],
+            "model": whole(self.task.model.state_dict()),
+            "optimizers": [whole(optimizer.state_dict()) for optimizer in self.task.optimizers],
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "history": asdict(self.history),
-            "best": self.best,
+            "best": whole(self.best),
+            "mean": whole(self.mean),
             "stale": self.stale,
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        if self.replicas.first:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
         state = _read_checkpoint(path)
@@ -329,13 +294,17 @@ class _Progress:
         if state.get("about", "") != self.about:
             fix = "give the same options and files as before, or remove it"
             raise FolderError(path, "a checkpoint of a run with other options or data", fix)
-        self.task.model.load_state_dict(state["model"])
+        own = self.task.model.state_dict()
+        self.best, self.mean = (
+            None if one is None else self.replicas.part(one, own) for one in (state["best"], state.get("mean"))
+        )
+        self.task.model.load_state_dict(self.replicas.part(state["model"], own))
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            optimizer.load_state_dict(self.replicas.part_of_optimizer(saved, optimizer))
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.history, self.best, self.stale = History(**state["history"]), state["best"], state["stale"]
+        self.history, self.stale = History(**state["history"]), state["stale"]
 
 
 def planned_steps(checkpoint: Path) -> int:
@@ -347,29 +316,6 @@ def planned_steps(checkpoint: Path) -> int:
         If the checkpoint is damaged.
     """
     return int(_read_checkpoint(checkpoint)["plan"]["steps"])
-
-
-class LogFile:
-    """A log that appends each step's entry and the seconds so far, one JSON object a line.
-
-    A resumed run's first entry cuts off what the interrupted one had logged from there on, so no step stands twice.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.begun, self.fresh = path, time.perf_counter(), True
-
-    def __call__(self, entry: Entry) -> None:
-        if self.fresh:
-            self._cut(int(entry["step"]))
-            self.fresh = False
-        timed = entry | {"seconds": round(time.perf_counter() - self.begun, 3)}
-        with self.path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(timed) + "\n")
-
-    def _cut(self, step: int) -> None:
-        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(old[: step - 1]), encoding="utf-8")
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

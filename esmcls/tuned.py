@@ -17,8 +17,8 @@ from esmcls.losses import LossName, Weighting
 from esmcls.model import ESM2
 from esmcls.optimizers import OPTIMIZERS
 from esmcls.packing import TRAINED, Packed
-from esmcls.training import Plan
-from esmcls.weights import State
+from esmcls.schedule import Plan
+from esmcls.weights import ATTENTION, State
 
 Method = Literal["lora", "top-k", "full"]
 RATES: Final = {"lora": 2e-4, "top-k": 2e-5, "full": 2e-5}
@@ -54,7 +54,8 @@ class FinetuneConfig:
         Steps of linear rise; default 1,000 or 6 % of all, the less of the two.
     schedule : {"cosine", "linear"}
         Fall from the peak to `floor` times it.
-    pooling : {"mean", "cls"}
+    pooling : {"mean", "cls", "attention"}
+        Attention begins as the mean: the score of a residue is a product with a vector of zeros, which is trained.
     dropout : float
         Share of the scaled vector's numbers that is left out before the output layer.
     crop : int
@@ -72,6 +73,8 @@ class FinetuneConfig:
         Steps between validations (0: each epoch); validations without a better macro F1 before it stops (0: never).
     checkpoint_every : int
         Steps between checkpoints.
+    average : float
+        See `esmcls.schedule.Plan`; .99 averages over the last 100 steps or so.
     seed : int
 
     Raises
@@ -115,6 +118,7 @@ class FinetuneConfig:
     validate_every: int = 0
     patience: int = 0
     checkpoint_every: int = 200
+    average: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -125,9 +129,10 @@ class FinetuneConfig:
                 raise UnknownNameError(name, str(getattr(self, name)), known)
         if not (self.epochs > 0 and self.batch > 0 and self.peak > 0 and self.head_lr > 0 and self.top_layers > 0):
             raise UsageError("epochs, batch, learning rates and top layers must be above 0")
-        if not (0 <= self.dropout < 1 and 0 <= self.mask < 1 and 0 <= self.floor <= 1):
-            shares = f"dropout {self.dropout}, mask {self.mask} and floor {self.floor}"
-            raise UsageError(f"{shares} must be shares, the first two below 1")
+        below = {"dropout": self.dropout, "mask": self.mask, "average": self.average}
+        if not (all(0 <= share < 1 for share in below.values()) and 0 <= self.floor <= 1):
+            shares = ", ".join(f"{name} {share}" for name, share in below.items())
+            raise UsageError(f"{shares} and floor {self.floor} must be shares, the first three below 1")
 
     @property
     def peak(self) -> float:
@@ -163,6 +168,7 @@ class FinetuneConfig:
             checkpoint_every=self.checkpoint_every,
             seed=self.seed,
             validate_first=True,
+            average=self.average,
         )
 
 
@@ -203,6 +209,9 @@ class Tuned(nn.Module):
             self.register_buffer(name, value.clone())
         self.out = nn.Linear(head.model.in_features, head.model.out_features)
         self.out.load_state_dict(head.model.state_dict())
+        self.attention = nn.Linear(head.model.in_features, 1, bias=False) if config.pooling == "attention" else None
+        if self.attention is not None:
+            nn.init.zeros_(self.attention.weight)
         self.register_buffer("budget", torch.tensor(config.tokens or 0))
         encoder.checkpointing = config.checkpointing
         self._choose()
@@ -230,14 +239,27 @@ class Tuned(nn.Module):
         kind, dtype = packed.tokens.device.type, DTYPES[self.precision]
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             states = self.encoder(packed.tokens, packed.offsets, self.layers)
-        pooled = packed.pool(torch.cat([states[layer].float() for layer in self.layers], dim=-1))
+        side_by_side = torch.cat([states[layer].float() for layer in self.layers], dim=-1)
+        scores = None if self.attention is None else self.attention(side_by_side)[:, 0]
+        pooled = packed.pool(side_by_side, scores)
         logits: Tensor = self.out(self.dropout(scaled(self.scaling(self.mean, self.spread), pooled)))
         return logits
 
+    @property
+    def outer(self) -> nn.Module:
+        """What is trained besides the encoder."""
+        return nn.ModuleList([self.out] if self.attention is None else [self.out, self.attention])
+
     def encoder_state(self) -> State:
         """Return the canonical state of the tuned encoder, adapters merged."""
-        base = base_of(self.encoder)
-        return merge(base, adapters_of(self.encoder), self.config.lora) if self.config.method == "lora" else base
+        state = base_of(self.encoder)
+        if self.config.method == "lora":
+            state = merge(state, adapters_of(self.encoder), self.config.lora)
+        return state | self.attention_state()
+
+    def attention_state(self) -> State:
+        """Return what scores residues, if anything does."""
+        return {} if self.attention is None else {ATTENTION: self.attention.weight.detach().cpu().clone()}
 
 
 def _frozen(module: nn.Module) -> set[str]:

@@ -3,7 +3,7 @@
     Start ──▶ Finetuning ──▶ models/<name>/ ──▶ the test part, read once ──▶ report
 
 reports/finetune/<name>/
-    log.jsonl, curves.svg     a line a step; see `esmcls.training`, `esmcls.curves`
+    log.jsonl, curves.svg     a line a step; see `esmcls.runlog`, `esmcls.curves`
     run.checkpoint            all that `resume` needs; gone when the run is done
     report.json, timing.json  see `esmcls.tuning_report`
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from esmcls.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
 from esmcls.artifact import Model, load_model, save_model
@@ -23,7 +23,6 @@ from esmcls.download import CHECKPOINTS
 from esmcls.encoder import BUNDLED
 from esmcls.errors import UsageError
 from esmcls.esm2 import ESM2Encoder
-from esmcls.finetuning import Finetuning
 from esmcls.fitting import known_scores, measure_doubts
 from esmcls.heads.linear import LinearHead
 from esmcls.held import Held
@@ -31,9 +30,10 @@ from esmcls.labels import Labels
 from esmcls.manifest import Manifest
 from esmcls.prediction import features_for
 from esmcls.replicas import ALONE, Replicas
+from esmcls.runlog import Entry, LogFile
 from esmcls.spec import EmbeddingSpec
-from esmcls.training import Entry, History, Log, LogFile, run
-from esmcls.tuned import FinetuneConfig, settings_of
+from esmcls.training import History, Log, run
+from esmcls.tuned import FinetuneConfig, Tuned, settings_of
 from esmcls.tuning_report import Pace, TuningReport, report_on
 from esmcls.tuning_start import Say, Start, Terms
 from esmcls.weights import OWN, save_state
@@ -58,7 +58,7 @@ class Finetuned:
         told = [f"{self.folder}: {len(one.classes):,} classes, {one.n_train:,} sequences, {steps}"]
         if not self.history.best_step and self.history.entries:
             told.append(
-                "no epoch was better than its start, the frozen encoder: that is what was kept; try another --lr"
+                "nothing was better than its start, the frozen encoder: that is what was kept; try another --lr"
             )
         told.append(f"on validation: {reached or 'nothing'}")
         return told + ([] if self.report is None else ["", *self.report.lines()])
@@ -146,10 +146,15 @@ def finetune(
         scaler=task.scaler,
         stop=stop,
     )
+    trained = replicas.whole(task.model.state_dict())
     if not replicas.first:
         return None
     pace.end(replicas.device)
-    manifest = _keep(start, task, head, labels, known, history, model_folder)
+    tuned = task.model
+    if replicas.sharded:
+        tuned = start.tuned(head)
+        tuned.load_state_dict(trained)
+    manifest = _keep(start, tuned, head, labels, known, history, model_folder)
     draw_curves({name: read_log(kept.path)}, folder / "curves.svg")
     model = load_model(model_folder, start.device)
     report = report_on(model, start.apart.kept.part("test"), workspace, pace, folder, seed=config.seed)
@@ -159,7 +164,7 @@ def finetune(
 
 def _keep(
     start: Start,
-    task: Finetuning,
+    model: Tuned,
     head: LinearHead,
     labels: Labels,
     known: Labels,
@@ -167,12 +172,15 @@ def _keep(
     folder: Path,
 ) -> Manifest:
     """Write the model folder; return its manifest."""
-    encoder, write = _encoder_of(start, task, str(folder))
+    encoder, write = _encoder_of(start, model, str(folder))
     manifest = _manifest(start, head, labels, history, encoder)
     features = partial(features_for, Model(folder, manifest, head, start.device, encoder), workspace=start.workspace)
-    out, held = task.model.out, None
+    out, held = model.out, None
     validation = (features(start.held), known) if len(start.held) else None
-    tuned = head.continued(out.weight.detach(), out.bias.detach(), validation)
+    tuned = head.continued(out.weight.detach(), out.bias.detach(), validation, start.config.pooling)
+    if history.best_step and tuned.scores and tuned.scores["macro_f1"] < head.scores.get("macro_f1", 0.0):
+        history.best_step = 0  # as it is saved, merged and rounded, it is no better than its start
+        return _keep(start, start.tuned(head), head, labels, known, history, folder)
     if validation is not None:
         held = Held.of(tuned, *validation)
         manifest = replace(manifest, validation={**tuned.scores, "n": len(known)})
@@ -182,15 +190,15 @@ def _keep(
     return manifest
 
 
-def _encoder_of(start: Start, task: Finetuning, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
+def _encoder_of(start: Start, model: Tuned, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
     """Open the tuned encoder; return it with what writes it, or its adapters, into a folder."""
-    weights, layers, model = start.weights, start.layers, task.model
+    weights, layers = start.weights, start.layers
     state = model.encoder_state()
     if not start.terms.adapters_only:
         return start.encoder(name, state), lambda to: save_state(to / OWN, weights.config, state, layers=layers)
     if (weights.path / FILE).is_file():
         raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
-    given, lora, adapters = start.terms.encoder, model.config.lora, adapters_of(model.encoder)
+    given, lora, adapters = start.terms.encoder, model.config.lora, adapters_of(model.encoder) | model.attention_state()
     base = Base(given if given in (BUNDLED, *CHECKPOINTS) else str(weights.path.resolve()), weights.digest)
     encoder = start.encoder(name, state, adapted_digest(base, adapters, lora))
     return encoder, lambda to: save_adapters(to / FILE, adapters, lora, base, layers=list(layers))
@@ -198,11 +206,10 @@ def _encoder_of(start: Start, task: Finetuning, name: str) -> tuple[ESM2Encoder,
 
 def _manifest(start: Start, head: LinearHead, labels: Labels, history: History, encoder: ESM2Encoder) -> Manifest:
     """Return the manifest, but for what validation says."""
-    data, terms = start.workspace.dataset, asdict(start.terms)
+    data = start.workspace.dataset
     about = settings_of(start.config) | {"precision": start.precision, "steps": history.steps_done}
-    about |= {"best_step": history.best_step, "encoder": terms["encoder"], "encoder_digest": start.weights.digest}
-    about |= {"start_scores": head.scores}
-    about |= {name: terms[name] for name in ("families", "stratify")}
+    about |= {"best_step": history.best_step, "encoder_digest": start.weights.digest, "start_scores": head.scores}
+    about |= told_of(start.terms)
     return Manifest(
         head="linear",
         config=asdict(head.chosen),
@@ -217,3 +224,9 @@ def _manifest(start: Start, head: LinearHead, labels: Labels, history: History, 
         n_train=len(labels),
         setup=asdict(start.terms.shares) | {"refit": False, "finetuned": about},
     )
+
+
+def told_of(terms: Terms) -> dict[str, Any]:
+    """Return what a manifest tells of the terms, beside what it has of its own."""
+    told = {name: getattr(terms, name) for name in ("encoder", "long", "families", "stratify", "adapters_only")}
+    return told | {"layers": None if terms.layers is None else list(terms.layers)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from esmcls.files import write_json
 from esmcls.finetuning import peak_memory
 from esmcls.metrics import Interval, precision_recall_f1
 from esmcls.prediction import features_for
-from esmcls.training import Entry
+from esmcls.runlog import Entry
 from esmcls.types import Indices
 from esmcls.workspace import Workspace
 
@@ -206,7 +206,6 @@ def over_seeds(values: npt.ArrayLike) -> Interval:
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
-def seeds_report(reports: Sequence[TuningReport]) -> dict[str, Interval]:
-    """Return each metric's mean and interval over the reports of several seeds."""
-    names = reports[0].evaluation.metrics
-    return {name: over_seeds([one.evaluation.metrics[name].value for one in reports]) for name in names}
+def seeds_report(reports: Sequence[Mapping[str, Interval]]) -> dict[str, Interval]:
+    """Return each metric's mean and interval over what several seeds reached."""
+    return {name: over_seeds([one[name].value for one in reports]) for name in reports[0]}

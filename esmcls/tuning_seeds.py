@@ -8,16 +8,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.files import write_json
+from esmcls.artifact import read_manifest
+from esmcls.files import read_json, write_json
+from esmcls.manifest import MANIFEST
 from esmcls.metrics import Interval
 from esmcls.replicas import ALONE, Replicas
+from esmcls.runlog import Entry
 from esmcls.tracking import open_tracker
-from esmcls.training import Entry, Log
+from esmcls.training import Log
 from esmcls.tuned import FinetuneConfig, settings_of
-from esmcls.tuning import NAME, Finetuned, finetune
+from esmcls.tuning import NAME, Finetuned, finetune, told_of
 from esmcls.tuning_report import seeds_report
 from esmcls.tuning_start import Terms
 from esmcls.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A seed whose run was done before."""
+
+    folder: Path
+    metrics: dict[str, Interval]
+
+    def lines(self) -> list[str]:
+        """Return what to tell of it."""
+        return [f"{self.folder}: done before, with these options on this data; its report is taken as it is"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ def finetune_seeds(
     track: str | None = None,
     log: Log | None = None,
     **options: Any,
-) -> Iterator[Finetuned | Spread]:
+) -> Iterator[Finetuned | Finished | Spread]:
     """Fine-tune with one seed or with several, from that of `config` upwards; see `finetune`.
 
     Parameters
@@ -58,30 +73,52 @@ def finetune_seeds(
     track : str, optional
         See `esmcls.tracking.open_tracker`.
     **options
-        Of `finetune`.
+        Of `finetune`. With `resume`, a seed whose run is done is not run again.
 
     Yields
     ------
-    Finetuned
+    Finetuned or Finished
         One a seed; nothing in processes but the first.
     Spread
         Where there are several seeds and a test part: written to reports/finetune/<name>/seeds.json, too.
     """
-    reports = []
+    reports: list[dict[str, Interval]] = []
     for seed in range(config.seed, config.seed + seeds):
         one = name if seeds == 1 else f"{name}-{seed}"
         own = replace(config, seed=seed)
+        done = find_finished(workspace, own, terms, one) if options.get("resume") and seeds > 1 else None
+        if done is not None:
+            reports.append(done.metrics)
+            if options.get("replicas", ALONE).first:
+                yield done
+            continue
         with tracked(track, workspace, one, own, options.get("replicas", ALONE), log) as told:
             found = finetune(workspace, own, terms, name=one, log=told, **options)
         if found is not None:
             yield found
-            reports += [] if found.report is None else [found.report]
-    if len(reports) > 1:
+            reports += [] if found.report is None else [found.report.evaluation.metrics]
+    if len(reports) > 1 and options.get("replicas", ALONE).first:
         folder = workspace.reports / "finetune" / name
         folder.mkdir(exist_ok=True)
         spread = Spread(seeds, seeds_report(reports), folder / "seeds.json")
         write_json(spread.file, {"seeds": seeds, "metrics": {key: asdict(v) for key, v in spread.metrics.items()}})
         yield spread
+
+
+def find_finished(workspace: Workspace, config: FinetuneConfig, terms: Terms, name: str) -> Finished | None:
+    """Return what a run left, if it is done and was of these options, this dataset and this split."""
+    folder, reports = workspace.model_folder(name), workspace.reports / "finetune" / name
+    if not (folder / MANIFEST).is_file() or (reports / "run.checkpoint").exists():
+        return None
+    manifest, told = read_manifest(folder), reports / "report.json"
+    about = manifest.setup | manifest.setup.get("finetuned", {})
+    asked = asdict(terms.shares) | settings_of(config) | told_of(terms)
+    same = all(about.get(knob) == value for knob, value in asked.items())
+    here = (workspace.dataset.digest(), workspace.dataset.split_digest())
+    if not same or (manifest.dataset_digest, manifest.split_digest) != here or not told.is_file():
+        return None
+    metrics = read_json(told).get("metrics", {})
+    return Finished(folder, {metric: Interval(**value) for metric, value in metrics.items()})
 
 
 @contextmanager

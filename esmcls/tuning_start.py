@@ -32,6 +32,7 @@ from esmcls.replicas import Replicas
 from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
 from esmcls.spec import EmbeddingSpec
 from esmcls.tuned import FinetuneConfig, Tuned
+from esmcls.weights import ATTENTION
 from esmcls.windows import parse_long
 from esmcls.workspace import Workspace
 
@@ -165,10 +166,17 @@ class Start:
         options: dict[str, Any] = {"layers": self.layers, "long": self.terms.long, "precision": precision}
         return ESM2Encoder(name, self.weights.config, state, **options, device=self.device, digest=digest)
 
+    @property
+    def pooling(self) -> str:
+        """What the frozen vectors are pooled by: attention begins as the mean, unless the encoder has it already."""
+        known = self.config.pooling != "attention" or ATTENTION in self.weights.state
+        return self.config.pooling if known else "mean"
+
     def head(self) -> tuple[LinearHead, Labels, Labels]:
         """Fit the head that the output layer begins as, on frozen vectors, which the workspace's cache keeps."""
         encoder = self.encoder(self.terms.encoder, self.weights.state, self.weights.digest)
-        spec = EmbeddingSpec.of(encoder, poolings=(self.config.pooling,))
+        pooling = self.pooling
+        spec = EmbeddingSpec.of(encoder, poolings=(pooling,))
         if self.replicas.first:
             with self.workspace.cache_for(spec) as cache:
                 embed_into(cache, encoder, [*self.train.sequences, *self.held.sequences])
@@ -178,17 +186,22 @@ class Start:
             known = Labels.from_names(self.held.labels, labels.classes)
             validation = (Features.from_cache(cache, self.held), known) if len(self.held) else None
             none: dict[str, Any] = {} if self.config.start == "linear" else {"epochs": 0, "warm_start": False}
-            head = LinearHead(LinearConfig(pooling=self.config.pooling, **none), self.device)
+            head = LinearHead(LinearConfig(pooling=pooling, **none), self.device)
             return head.fit(Features.from_cache(cache, self.train), labels, validation, self.config.seed), labels, known
 
-    def task(self, head: LinearHead, labels: Labels, known: Labels) -> Finetuning:
-        """Return what is to be trained."""
-        model = ESM2(self.weights.config)
-        model.load_state_dict(self.weights.state)
+    def tuned(self, head: LinearHead) -> Tuned:
+        """Return what is trained, as it begins."""
+        model, attention = ESM2.of(self.weights.config, self.weights.state), self.weights.state.get(ATTENTION)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.config.seed)  # LoRA's A is drawn
             tuned = Tuned(model, head, self.layers, self.config, self.precision)
+        if tuned.attention is not None and attention is not None:
+            tuned.attention.weight.data.copy_(attention)
+        return tuned
+
+    def task(self, head: LinearHead, labels: Labels, known: Labels) -> Finetuning:
+        """Return the training of it."""
         strategy, pooling = parse_long(self.terms.long), self.config.pooling
         proteins = Proteins(self.train.sequences, strategy, pooling, self.config.crop)
         held = (Proteins(self.held.sequences, strategy, pooling), known) if len(self.held) else None
-        return Finetuning(tuned, proteins, labels, held, self.replicas)
+        return Finetuning(self.tuned(head), proteins, labels, held, self.replicas)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ BUNDLED = "bundled"
 OWN = "encoder.safetensors"
 """What our file is called in a folder."""
 WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
+
+ATTENTION = "attention.weight"
+"""(1, width of all layers side by side), of an encoder that was fine-tuned to pool its residues by attention."""
 
 _LEFT_OUT = re.compile(
     r"(^|\.)(lm_head|contact_head|classifier|pooler)\."
@@ -277,6 +281,9 @@ def _checked(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> State
     if not any(name.endswith(_FREQUENCIES) for name in found):
         exact = rotary_frequencies(config.width // config.heads)
         found |= {name: exact for name in expected if name.endswith(_FREQUENCIES)}
+    if ATTENTION in found:
+        sides = max(1, math.prod(found[ATTENTION].shape) // config.width)
+        expected[ATTENTION] = (1, sides * config.width)
     missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     wrong = sorted(name for name in expected.keys() & found.keys() if tuple(found[name].shape) != expected[name])
     first = f"layers.0.self_attn.{_FREQUENCIES}"

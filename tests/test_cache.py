@@ -85,9 +85,17 @@ def test_poolings_stand_in_one_order_whatever_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("poolings", "dtype", "message"),
     [
-        (("median",), "float16", "poolings median: choose some of mean, cls, max, and at most one of chunk, residue"),
-        ((), "float16", "poolings none: choose some of mean, cls, max, and at most one of chunk, residue"),
-        (("chunk",), "float16", "poolings chunk: choose some of mean, cls, max, and at most one of chunk, residue"),
+        (
+            ("median",),
+            "float16",
+            "poolings median: choose some of mean, cls, max, attention, and at most one of chunk, residue",
+        ),
+        ((), "float16", "poolings none: choose some of mean, cls, max, attention, and at most one of chunk, residue"),
+        (
+            ("chunk",),
+            "float16",
+            "poolings chunk: choose some of mean, cls, max, attention, and at most one of chunk, residue",
+        ),
         (("mean",), "float64", "dtype 'float64' cannot be stored; choose one of float16, float32"),
     ],
 )

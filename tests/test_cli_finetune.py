@@ -21,7 +21,8 @@ from tiny import write_encoder, write_set
 
 from esmcls.artifact import load_model, read_manifest
 from esmcls.encoder import load_encoder
-from esmcls.training import LogFile
+from esmcls.finetuning import Finetuning
+from esmcls.runlog import LogFile
 from esmcls.tuned import FinetuneConfig
 from esmcls.tuning_report import by_rank, over_seeds
 from esmcls.tuning_start import Terms, choose_families
@@ -169,6 +170,28 @@ def test_two_processes_train_as_one(fresh: Path) -> None:
     assert all(torch.allclose(states[0][name], states[1][name], atol=2e-3) for name in states[0])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--average", "0.9", "--gradient-checkpointing", "--pool", "attention"),
+        ("--method", "lora", "--rank", "2", "--tokens", "64"),
+    ],
+)
+def test_two_processes_that_share_a_model_train_as_one(fresh: Path, more: tuple[str, ...]) -> None:
+    plain = ("--dropout", "0", "--precision", "fp32", "--max-steps", "6", "--validate-every", "2", "--batch", "5")
+    finetune(fresh, *plain, *more, "--name", "one")
+    words = ["finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, *plain, *more]
+    command = [sys.executable, "-m", "esmcls_cli.main", *words, "--name", "two", "--device", "cpu,cpu", "--shard"]
+    subprocess.run(command, check=True, capture_output=True)
+    logs = [(fresh / "w" / "reports" / "finetune" / name / "log.jsonl").read_text() for name in ("one", "two")]
+    entries = [[json.loads(line) for line in log.splitlines()] for log in logs]
+    for key in ("loss", "accuracy", "tokens", "sequences"):
+        found = [[entry[key] for entry in log] for log in entries]
+        assert found[0] == pytest.approx(found[1], rel=1e-4), key
+    states = [load_state(fresh / "w" / "models" / name)[1] for name in ("one", "two")]
+    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-4) for name in states[0])
+
+
 def test_the_largest_families_alone_are_trained_and_measured(fresh: Path) -> None:
     finetune(fresh, "--families", "3", "--max-steps", "1")
     manifest = read_manifest(fresh / "w" / "models" / "finetuned")
@@ -194,6 +217,51 @@ def test_several_seeds_leave_a_model_each_and_an_interval(fresh: Path) -> None:
     assert spread["seeds"] == 2
     assert spread["metrics"]["accuracy"]["low"] <= spread["metrics"]["accuracy"]["value"]
     assert "2 seeds, mean and 95 % interval of the mean" in ran.out
+
+
+def test_a_resumed_run_of_several_seeds_leaves_out_those_that_are_done(fresh: Path) -> None:
+    two = ("--max-steps", "2", "--seeds", "2", "--name", "many")
+    finetune(fresh, *two)
+    folder = fresh / "w" / "reports" / "finetune"
+    spread = (folder / "many" / "seeds.json").read_bytes()
+    shutil.rmtree(fresh / "w" / "models" / "many-1")
+    first, second = ((folder / f"many-{seed}" / "timing.json") for seed in (0, 1))
+    before = first.stat().st_mtime_ns, second.stat().st_mtime_ns
+    ran = finetune(fresh, *two, "--resume")
+    assert "many-0: done before" in ran.out
+    assert (first.stat().st_mtime_ns == before[0], second.stat().st_mtime_ns == before[1]) == (True, False)
+    assert (folder / "many" / "seeds.json").read_bytes() == spread
+    assert "done before" not in finetune(fresh, *two, "--resume", "--crop", "9").out
+
+
+def test_what_is_kept_is_no_worse_as_it_is_saved_than_where_it_began(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rising = iter(range(1000))
+    monkeypatch.setattr(Finetuning, "validate", lambda self: float(next(rising)))  # praises whatever it sees
+    ran = finetune(fresh, "--start", "linear", "--lr", "1")
+    manifest = read_manifest(fresh / "w" / "models" / "finetuned")
+    assert manifest.setup["finetuned"]["best_step"] == 0
+    assert manifest.validation["macro_f1"] == manifest.setup["finetuned"]["start_scores"]["macro_f1"]
+    assert "nothing was better than its start" in ran.out
+    states = [load_state(path)[1] for path in (fresh / "tiny.safetensors", fresh / "w" / "models" / "finetuned")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("more", [(), ("--method", "lora", "--rank", "2", "--adapters-only")])
+def test_attention_over_residues_is_trained_saved_and_embeds(fresh: Path, more: tuple[str, ...]) -> None:
+    finetune(fresh, "--pool", "attention", "--head-lr", "1e-2", *more)
+    folder = fresh / "w" / "models" / "finetuned"
+    manifest = read_manifest(folder)
+    assert (manifest.pooling, manifest.spec.poolings) == ("attention", ("attention",))
+    done("evaluate", "-w", fresh / "w", "--model", "finetuned")
+    encoder = load_encoder(str(folder))
+    vectors = encoder.encode(["MKTAYIAKQRQISFVK", "MKV"], ("mean", "attention")).pooled
+    assert not np.allclose(vectors["mean"], vectors["attention"], atol=1e-4)
+    done("embed", "-w", fresh / "w", "--encoder", folder, "--pool", "mean,attention", "--device", "cpu")
+    done("fit", "-w", fresh / "w", "--head", "knn", "--encoder", folder, "--pool", "attention", "--device", "cpu")
+    assert read_manifest(fresh / "w" / "models" / "knn").pooling == "attention"
+    assert encoder.digest == manifest.spec.digest
 
 
 def test_adapters_are_kept_alone_if_wanted(fresh: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +28,8 @@ from esmcls.labels import Labels
 from esmcls.optimizers import make_optimizer
 from esmcls.packing import Packed, Proteins
 from esmcls.replicas import ALONE, Replicas
-from esmcls.training import Plan, learning_rate, run
+from esmcls.schedule import Plan, learning_rate
+from esmcls.training import run
 from esmcls.tuned import FinetuneConfig, Tuned
 from esmcls.windows import parse_long
 
@@ -62,6 +65,28 @@ def frozen_head() -> LinearHead:
 
 
 HEAD = frozen_head()
+SHARED = """
+import sys
+from pathlib import Path
+import torch
+from test_finetuning import AVERAGED, HELD, PLAIN, task
+from esmcls.replicas import start_replicas
+from esmcls.training import run
+folder, replicas = Path(sys.argv[1]), start_replicas(["cpu", "cpu"], sharded=True)
+def trained(name, **options):
+    found = task(PLAIN, HELD, replicas)
+    run(found, AVERAGED, checkpoint=folder / f"{name}.checkpoint", replicas=replicas, **options)
+    parts = {value.to_local().numel() < value.numel() for value in found.model.parameters() if len(value) > 1}
+    return replicas.whole(found.model.state_dict()), parts
+whole, parts = trained("whole")
+trained("alone", stop_after=3)
+trained("stopped", stop_after=3)
+resumed, _ = trained("stopped", resume=True)
+if replicas.first:
+    print(parts, all(torch.equal(value, resumed[name]) for name, value in whole.items()))
+    torch.save(whole, folder / "whole.pt")
+"""
+AVERAGED = Plan(6, 1e-3, validate_every=2, checkpoint_every=3, average=0.5)
 
 
 def tuned(config: FinetuneConfig = PLAIN) -> Tuned:
@@ -330,6 +355,93 @@ def test_stopped_and_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, method:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_processes_that_share_a_model_resume_to_the_bit_and_one_alone_goes_on_from_their_checkpoint(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "shared.py").write_text(SHARED)
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [sys.executable, str(tmp_path / "shared.py"), str(tmp_path)]
+    ran = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "{True} True"
+    found = task(PLAIN, HELD)
+    run(found, AVERAGED, checkpoint=tmp_path / "alone.checkpoint", resume=True)
+    together = torch.load(tmp_path / "whole.pt")
+    assert all(torch.allclose(value, together[name], atol=1e-5) for name, value in found.model.state_dict().items())
+
+
+def test_what_cannot_be_trained_in_parts_is_refused() -> None:
+    with pytest.raises(UsageError, match="a model in parts is trained in bf16 or fp32 and by adamw"):
+        task(replace(PLAIN, optimizer="adamw8bit"), replicas=Replicas(sharded=True))
+
+
+def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:
+    found, seen = task(PLAIN), [numbers(tuned())]
+    expected = seen[0]
+
+    def log(entry: dict[str, float]) -> None:
+        nonlocal expected
+        now = numbers(found.model)
+        expected = {name: 0.75 * expected[name] + 0.25 * now[name] for name in now}
+        seen.append(now)
+
+    run(found, Plan(steps=4, lr=1e-3, average=0.75), log=log)
+    after = numbers(found.model)
+    assert all(torch.allclose(after[name], expected[name], atol=1e-7) for name in after)
+    assert not torch.allclose(after["out.weight"], seen[-1]["out.weight"], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_running_mean_resumes_to_the_bit(tmp_path: Path, method: Any) -> None:
+    config = replace(PLAIN, method=method)
+    whole, parts = task(config, HELD), task(config, HELD)
+    run(whole, AVERAGED)
+    run(task(config, HELD), AVERAGED, checkpoint=tmp_path / "c", stop_after=3)
+    run(parts, AVERAGED, checkpoint=tmp_path / "c", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True))
+
+
+# attention over residues
+
+
+def test_attention_begins_as_the_mean() -> None:
+    attentive, plain = tuned(replace(PLAIN, pooling="attention")), tuned(PLAIN)
+    (packed,) = Proteins(SEQUENCES[:9], parse_long("chunk:8")).packed(np.arange(9), 10_000)
+    assert torch.allclose(attentive(packed), plain(packed), atol=1e-5)
+
+
+@pytest.mark.parametrize("long", ["full", "balanced:9", "chunk:9"])
+def test_attention_is_that_of_the_encoder_that_is_saved(long: str) -> None:
+    model = tuned(replace(PLAIN, pooling="attention")).eval()
+    assert model.attention is not None
+    torch.nn.init.normal_(model.attention.weight)
+    proteins = Proteins(SEQUENCES, parse_long(long), "attention")
+    encoder = ESM2Encoder("tiny", CONFIG, model.encoder_state(), layers=LAYERS, long=long, precision="fp32")
+    vectors = torch.from_numpy(encoder.encode(SEQUENCES, ("attention",)).pooled["attention"])
+    with torch.no_grad():
+        for packed in proteins.packed(np.arange(60), 500):
+            states = model.encoder(packed.tokens, packed.offsets, LAYERS)
+            joined = torch.cat([states[layer] for layer in LAYERS], dim=-1)
+            found = packed.pool(joined, model.attention(joined)[:, 0])
+            assert torch.allclose(found, vectors[packed.rows], atol=1e-4)
+
+
+def test_scores_too_large_for_an_exponential_give_no_nan() -> None:
+    model = tuned(replace(PLAIN, pooling="attention"))
+    assert model.attention is not None
+    torch.nn.init.constant_(model.attention.weight, 1e4)
+    (packed,) = Proteins(SEQUENCES[:9], parse_long("full"), "attention").packed(np.arange(9), 10_000)
+    model(packed).square().sum().backward()
+    assert all(value.grad is None or bool(value.grad.isfinite().all()) for value in model.parameters())
+
+
+def test_attention_is_refused_where_windows_overlap_and_where_it_was_not_trained() -> None:
+    with pytest.raises(UsageError, match="whose windows overlap"):
+        Proteins(SEQUENCES, parse_long("window"), "attention")
+    encoder = ESM2Encoder("tiny", CONFIG, tiny_model().state_dict(), precision="fp32")
+    with pytest.raises(UsageError, match="no attention over residues for layers 2; choose mean, cls or max"):
+        encoder.encode(SEQUENCES, ("attention",))
+
+
 def test_a_checkpoint_holds_what_is_trained_and_not_what_is_frozen(tmp_path: Path) -> None:
     config = replace(PLAIN, method="lora")
     run(task(config), Plan(steps=1, lr=1e-3), checkpoint=tmp_path / "c", stop_after=1)
@@ -391,7 +503,7 @@ def test_states_of_8_bits_need_cuda_and_bitsandbytes(monkeypatch: pytest.MonkeyP
     [
         (lambda: FinetuneConfig(method="all"), "unknown method 'all'"),  # type: ignore[arg-type]
         (lambda: FinetuneConfig(epochs=0), "must be above 0"),
-        (lambda: FinetuneConfig(dropout=1.0), "dropout 1.0, mask 0.0 and floor 0.1 must be shares"),
+        (lambda: FinetuneConfig(dropout=1.0), "dropout 1.0, mask 0.0, average 0.0 and floor 0.1 must be shares"),
         (
             lambda: tuned(replace(PLAIN, method="top-k", top_layers=3)),
             "3 top layers asked of an encoder of which 2 are",

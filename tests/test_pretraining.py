@@ -18,7 +18,8 @@ from esmcls.errors import FolderError, UsageError
 from esmcls.model import ESM2, ModelConfig
 from esmcls.pretraining import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
 from esmcls.replicas import start_replicas
-from esmcls.training import Plan, run
+from esmcls.schedule import Plan
+from esmcls.training import run
 from esmcls.weights import default_layers, load_state, save_state, state_digest
 
 CONFIG = PretrainConfig(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ from esmcls.errors import UsageError
 from esmcls.model import ESM2, ModelConfig
 from esmcls.pretraining import PretrainConfig, Pretraining
 from esmcls.replicas import ALONE, Replicas, start_replicas
-from esmcls.training import Entry, Plan, run
+from esmcls.runlog import Entry
+from esmcls.schedule import Plan
+from esmcls.training import run
 from esmcls.weights import load_state, save_state
 
 EXCHANGE = """
@@ -96,6 +100,32 @@ def test_two_processes_train_as_one_with_the_batches_of_both(tmp_path: Path) -> 
 def test_one_device_needs_no_other_process() -> None:
     assert start_replicas(["cpu"]) == ALONE
     assert (ALONE.rank, ALONE.count, ALONE.first) == (0, 1, True)
+
+
+def test_two_machines_train_together(tmp_path: Path) -> None:
+    text = EXCHANGE.replace('["cpu", "cpu"]', '["cpu"], nodes=2')
+    (tmp_path / "exchange.py").write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    command = [sys.executable, str(tmp_path / "exchange.py")]
+    machines = [
+        subprocess.Popen(
+            command, env=os.environ | place | {"NODE_RANK": str(number)}, stdout=subprocess.PIPE, text=True
+        )
+        for number in (0, 1)
+    ]
+    first, second = (machine.communicate(timeout=120)[0] for machine in machines)
+    count, gradients, rows, entry = json.loads(first.splitlines()[-1])
+    assert (count, gradients, entry) == (2, [[1.5], [1.5]], {"loss": 0.5})
+    assert rows == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert [machine.returncode for machine in machines] == [0, 0]
+    assert not second.strip()
+
+
+def test_one_device_alone_cannot_share_a_model() -> None:
+    with pytest.raises(UsageError, match="--shard: cpu alone has nobody to share the model with"):
+        start_replicas(["cpu"], sharded=True)
 
 
 def test_devices_of_two_kinds_are_refused() -> None:

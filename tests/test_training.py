@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
-from esmcls.training import LogFile, Plan, learning_rate, planned_steps, run
+from esmcls.runlog import LogFile
+from esmcls.schedule import Plan, learning_rate
+from esmcls.training import planned_steps, run
 
 
 class Regression:

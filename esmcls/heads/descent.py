@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.losses import Loss, Sampler
-from esmcls.training import Entry
+from esmcls.runlog import Entry
 from esmcls.types import Indices
 
 

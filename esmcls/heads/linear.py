@@ -37,7 +37,8 @@ from esmcls.heads.descent import Descent, linear_layer
 from esmcls.heads.ridge import Ridge, Scaling
 from esmcls.labels import Labels
 from esmcls.losses import Shuffled, cross_entropy
-from esmcls.training import Plan, run
+from esmcls.schedule import Plan
+from esmcls.training import run
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 
@@ -277,7 +278,7 @@ class LinearHead:
             with torch.inference_mode():
                 yield rows, self.model(scaled(self.scaling, block)) / (self.chosen.temperature or 1.0)
 
-    def continued(self, weight: Tensor, bias: Tensor, held: tuple[Features, Labels] | None) -> Self:
+    def continued(self, weight: Tensor, bias: Tensor, held: tuple[Features, Labels] | None, pooling: str) -> Self:
         """Return the head with another layer on the same scaled rows: what fine-tuning made of this one.
 
         Temperature and scores are measured anew on the held rows.
@@ -286,14 +287,16 @@ class LinearHead:
         ----------
         weight, bias : float32 tensors, (classes, width) and (classes,)
         held : (Features, Labels), optional
+        pooling : str
+            Of what it will read.
         """
-        head = type(self)(replace(self.chosen, temperature=None), self.device)
+        head = type(self)(replace(self.chosen, temperature=None, pooling=pooling), self.device)
         head.classes, head.scaling = self.classes, self.scaling
         head.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
         head._set(weight, bias)
         temperature = 1.0
         if held is not None:
-            vectors = checked_vectors(held[0], self.config.pooling, weight.shape[1])
+            vectors = checked_vectors(held[0], pooling, weight.shape[1])
             head.scores = score(held[1], head._best(vectors))
             temperature = choose_temperature(lambda: head._logits(vectors), held[1])
         head.config = head.chosen = replace(head.chosen, temperature=temperature)

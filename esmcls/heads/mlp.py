@@ -35,7 +35,8 @@ from esmcls.heads.network import Bags, Network
 from esmcls.heads.ridge import Scaling
 from esmcls.labels import Labels
 from esmcls.losses import Balanced, LossName, Shuffled, Weighting, class_weights, make_loss
-from esmcls.training import Plan, run
+from esmcls.schedule import Plan
+from esmcls.training import run
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import WithinClass
 

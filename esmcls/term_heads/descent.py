@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from esmcls.labels import LabelSets
 from esmcls.losses import Shuffled
+from esmcls.runlog import Entry
 from esmcls.term_losses import TaskWeights, TermLoss, binary_cross_entropy, group_losses
-from esmcls.training import Entry
 from esmcls.types import Indices
 
 TASK_RATE: Final = 10.0

@@ -22,6 +22,7 @@ from esmcls.heads.common import TRIFLE, checked_chunks, checked_vectors
 from esmcls.heads.network import Bags, Network
 from esmcls.heads.ridge import Scaling
 from esmcls.labels import LabelSets
+from esmcls.schedule import Plan
 from esmcls.term_heads.common import (
     Blocks,
     check_sets,
@@ -34,7 +35,7 @@ from esmcls.term_heads.common import (
 from esmcls.term_heads.descent import Grouping, Judged, TermDescent, calibrate
 from esmcls.term_heads.knobs import TrainedConfig
 from esmcls.term_losses import TaskWeights, group_losses, make_term_loss
-from esmcls.training import Plan, run
+from esmcls.training import run
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.whitening import WithinClass
 
