@@ -18,7 +18,7 @@ from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_b
 @click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`, or CAFA's with --obo.")
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
-@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: split by whole clusters.")
+@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
 @click.option(
     "--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="`esmcls encoders` lists them."
 )

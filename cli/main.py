@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -59,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 data or run error; 2 usage; 3 finished, but some sequences were left out; 130 Ctrl-C.
+        0; 1 data or run error; 2 usage; 3 finished, but some sequences were left out; 130 Ctrl-C; 143 SIGTERM.
     """
     if "_ESMCLS_COMPLETE" in os.environ:  # pragma: no cover - click answers the shell and exits
         esmcls.main()
@@ -68,7 +71,8 @@ def main(args: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in given
     try:
-        code = _run(given)
+        with _ends_when_asked():
+            code = _run(given)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -83,9 +87,31 @@ def main(args: Sequence[str] | None = None) -> int:
         if error.filename is None and error.errno is None:
             raise
         return _fail(error, _surroundings(error), 1, debug)
+    except _AskedToEnd as error:
+        return _fail(error, "asked to end", 143, debug)
     except (KeyboardInterrupt, click.Abort) as error:
         return _fail(error, "interrupted", 130, debug)
     return code
+
+
+class _AskedToEnd(BaseException):
+    """SIGTERM, as schedulers send it; like Ctrl-C, it lets everything clean up on its way out."""
+
+
+@contextlib.contextmanager
+def _ends_when_asked() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # which alone is told of signals
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise _AskedToEnd
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(args: list[str]) -> int:

@@ -131,9 +131,9 @@ def build(
 
     Where any record has a part, the split is the given one: records without a part are train, sequences equal to one in
     test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
-    for it; a test part is never drawn then. Where no record has a part, all three are drawn: by cluster if there is a
-    table of clusters, else stratified. Sets of many labels hardly recur, so instead of stratified draws these are of
-    sequences at random.
+    for it; a test part is never drawn then. Where no record has a part, all three are drawn. With a table of clusters
+    draws are of whole clusters, and all three parts are drawn unless some record is test or validation. Without, they
+    are stratified; sets of many labels hardly recur, so theirs are of sequences at random.
 
     Parameters
     ----------
@@ -170,21 +170,19 @@ def build(
         raise DataError("input", "no records", "give at least one labelled sequence")
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
-    given = any(part is not None for part in columns.parts) and clusters is None
+    given = bool(set(columns.parts) - ({None} if clusters is None else {None, "train"}))
     drawn: Kind = "random" if ontology is not None else "stratified"
-    chosen: Kind = kind or ("cluster" if clusters is not None else "given" if given else drawn)
+    chosen: Kind = kind or ("given" if given else "cluster" if clusters is not None else drawn)
     report = SplitReport(chosen, seed, split.check_fractions(fractions), terms=ontology is not None)
     names, sequences, labels = columns.ids, columns.sequences, columns.labels
     if chosen == "given":
-        built = _given(columns, report)
+        built = _given(columns, report, clusters)
     elif chosen == "cluster":
         if clusters is None:
             raise DataError("input", "no table of clusters", "give one for a split by cluster")
-        table = read_clusters(clusters, names)
-        parts = split.by_cluster(sequences, [table[name] for name in names], fractions, seed)
-        built = Dataset(names, sequences, labels, parts)
+        built = Dataset(names, sequences, labels, _draw(columns, fractions, report, clusters))
     else:
-        built = Dataset(names, sequences, labels, _draw(sequences, labels, fractions, report))
+        built = Dataset(names, sequences, labels, _draw(columns, fractions, report))
     report.ambiguous = len(split.labels_of(built.sequences, built.labels)[1])
     trained = {label for label, part in zip(built.labels, built.parts, strict=True) if part == "train"}
     classes = set if ontology is None else partial(_terms, ontology)
@@ -198,7 +196,14 @@ def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
     return set(ontology.propagate([direct]).classes)
 
 
-def _draw(sequences: Sequence[str], labels: Sequence[str], shares: Sequence[float], report: SplitReport) -> list[str]:
+def _draw(
+    rows: Dataset | _Columns, shares: Sequence[float], report: SplitReport, clusters: str | Path | None = None
+) -> list[str]:
+    """Draw the part of each row: of whole clusters, where there is a table of them."""
+    sequences, labels = rows.sequences, rows.labels
+    if clusters is not None:
+        table = read_clusters(clusters, rows.ids)
+        return split.by_cluster(sequences, [table[name] for name in rows.ids], shares, report.seed)
     if report.kind == "random" or report.terms:
         return split.at_random(sequences, shares, report.seed)
     return split.stratified(sequences, labels, shares, report.seed)
@@ -232,7 +237,7 @@ class _Columns:
         self.parts.append(record.part)
 
 
-def _given(columns: _Columns, report: SplitReport) -> Dataset:
+def _given(columns: _Columns, report: SplitReport, clusters: str | Path | None = None) -> Dataset:
     report.assigned = sum(part is None for part in columns.parts)
     parts = split.apply_given(columns.parts)
     leaks = split.drop_leaks(columns.sequences, parts)
@@ -246,7 +251,7 @@ def _given(columns: _Columns, report: SplitReport) -> Dataset:
         return kept
     train = [row for row, part in enumerate(kept.parts) if part == "train"]
     chosen = kept.take(train)
-    drawn = _draw(chosen.sequences, chosen.labels, (1 - split.VALIDATION, split.VALIDATION, 0.0), report)
+    drawn = _draw(chosen, (1 - split.VALIDATION, split.VALIDATION, 0.0), report, clusters)
     final = list(kept.parts)
     for row, part in zip(train, drawn, strict=True):
         final[row] = part

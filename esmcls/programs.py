@@ -41,15 +41,17 @@ def run_program(line: Sequence[str]) -> tuple[int, str, str]:
 
 @contextlib.contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Keep Ctrl-C back until the block has ended: a program that is just being started could not be ended."""
-    if threading.current_thread() is not threading.main_thread():  # which alone is told of Ctrl-C
+    """Keep Ctrl-C and SIGTERM back until the block has ended: a program that just starts could not be ended."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is told of signals
         yield
         return
     kept: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: kept.append(number))
+    asked = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda number, _: kept.append(number)) for one in asked]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        for one, handler in zip(asked, before, strict=True):
+            signal.signal(one, handler or signal.SIG_DFL)
     if kept:
         signal.raise_signal(kept[0])

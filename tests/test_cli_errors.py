@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -249,6 +251,24 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("esmcls.heads.list_heads", interrupted)
     ran = run("heads")
     assert (ran.code, ran.out, ran.err) == (130, "", "esmcls: error: interrupted\n")
+
+
+def test_a_process_that_is_asked_to_end_cleans_up_and_exits_with_143(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned = []
+
+    def asked() -> list[str]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append("up")
+        return []
+
+    monkeypatch.setattr("esmcls.heads.list_heads", asked)
+    before = signal.getsignal(signal.SIGTERM)
+    ran = run("heads")
+    assert (ran.code, ran.out, ran.err) == (143, "", "esmcls: error: asked to end\n")
+    assert (cleaned, signal.getsignal(signal.SIGTERM)) == (["up"], before)
 
 
 def test_sequences_that_do_not_fit_are_named_and_the_exit_code_is_3(

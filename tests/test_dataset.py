@@ -97,6 +97,17 @@ def test_clusters_go_to_one_part_whole(tmp_path):
     assert [len(dataset.part(name)) for name in ("train", "validation", "test")] == [30, 10, 10]
 
 
+def test_a_given_test_part_stays_and_validation_is_drawn_of_whole_clusters_of_train(tmp_path):
+    table = tmp_path / "clusters.tsv"
+    table.write_text("".join(f"c{number // 5}\ta{number}\n" for number in range(100)))
+    tested = [record(f"t{number}", f"MW{'A' * number}", part="test") for number in range(9)]
+    dataset, report = build([*family("a", 100, None), *tested], clusters=table)
+    parts = parts_by_id(dataset)
+    assert (report.kind, report.drawn_validation) == ("given", 10)
+    assert all(len({parts[f"a{number}"] for number in range(first, first + 5)}) == 1 for first in range(0, 100, 5))
+    assert [name for name, part in parts.items() if part == "test"] == [one.protein.id for one in tested]
+
+
 def test_an_id_of_two_sequences_cannot_be_joined_to_a_cluster(tmp_path):
     table = tmp_path / "clusters.tsv"
     table.write_text("c1\tp\n")

@@ -203,19 +203,22 @@ def test_a_program_that_fails_without_a_word_is_told_too(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("moment", ["just when it is started", "while it runs"])
-def test_ctrl_c_ends_what_the_program_started_and_leaves_no_folder(
-    moment: str, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_signal_ends_what_the_program_started_and_leaves_no_folder(
+    name: str, moment: str, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program starts one of its own and presses Ctrl-C for us; a pipe tells when both have ended."""
+    """The program starts one of its own and sends us the signal; a pipe tells when both have ended."""
+    asked = signal.Signals[f"SIG{name}"]
+    before = signal.signal(asked, signal.default_int_handler)
     ends, alive = os.pipe()
-    press = "kill -INT $PPID; " if moment == "while it runs" else ""
+    press = f"kill -{name} $PPID; " if moment == "while it runs" else ""
     engine = MMseqs(program(tmp_path, search=f"sleep 30 & {press}wait"))
     popen = subprocess.Popen
 
     def keeping(line: list[str], **options: Any) -> subprocess.Popen[str]:
         started = popen(line, pass_fds=(alive,), **options)
         if line[1] == "search" and not press:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(asked)
         return started
 
     monkeypatch.setattr(subprocess, "Popen", keeping)
@@ -225,7 +228,7 @@ def test_ctrl_c_ends_what_the_program_started_and_leaves_no_folder(
     assert os.read(ends, 1) == b""  # comes when nobody holds the other end any more
     os.close(ends)
     assert list(temporary.iterdir()) == []
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(asked, before) is signal.default_int_handler
 
 
 def test_a_program_can_be_run_beside_the_main_thread(tmp_path: Path) -> None:
