@@ -44,9 +44,14 @@ def check_sets(x: Features, labels: LabelSets) -> None:
         raise UsageError(f"none of {len(labels)} rows to fit on has a label; give some that have")
 
 
+def check_same_classes(labels: LabelSets, validation: LabelSets) -> None:
+    """Raise UsageError if the validation part's codes are of other classes."""
+    if validation.classes != labels.classes:
+        raise UsageError("the validation part has other classes than the rows to fit on; code it by theirs")
+
+
 def fit_held_out(head: AnyHead, x: Features, labels: LabelSets, seed: int, log: Log | None) -> AnyHead:
     """Fit a head without a validation part: choose on rows held out of `x`, then fit all rows with what was chosen."""
-    head.chosen, head.scores = head.config, {}
     rows, held = hold_out(len(labels), seed)
     known = labels.take(rows)
     if len(held) and len(known.codes) and len(labels.take(held).codes):

@@ -17,11 +17,12 @@ from esmcls.homology_search import installed
 from esmcls.labels import LabelSets
 from esmcls.spec import EmbeddingSpec
 from esmcls.term_heads import GROUP
-from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, score, top_k_of
+from esmcls.term_heads.base import BaseTermHead, Validation
+from esmcls.term_heads.common import Blocks, check_sets, row_slices, score
 from esmcls.term_heads.mixing import MemberBlocks, Mix, Pairs, mixed
 from esmcls.term_heads.transfer import HELD_MOST
 from esmcls.term_metrics import group_codes
-from esmcls.types import Indices, Probabilities
+from esmcls.types import Probabilities
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,7 +105,7 @@ class TermMember:
         return cls(about["name"], about["head"], head, spec)
 
 
-class TermEnsembleHead:
+class TermEnsembleHead(BaseTermHead):
     """Several heads as one.
 
     Examples
@@ -119,11 +120,7 @@ class TermEnsembleHead:
     Config: ClassVar[type[TermEnsembleConfig]] = TermEnsembleConfig
 
     def __init__(self, config: TermEnsembleConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or TermEnsembleConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.members: tuple[TermMember, ...] = ()
         self.mixes: tuple[Mix, ...] = ()
         """One a group, in the order of their names."""
@@ -175,19 +172,11 @@ class TermEnsembleHead:
         own = (one.spec for one in self.members if one.spec is not None and reads_vectors(one.head))
         return tuple(dict.fromkeys(own))
 
-    def fit(
-        self,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit each member, then weigh them on the validation part; see `esmcls.term_heads.TermHead`."""
-        check_sets(x, labels)
+    def _forget(self) -> None:
+        super()._forget()
         self.members, self.mixes = (), ()
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
+
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
         members = self._unfitted()
         for place, one in enumerate(members):
             one.head.fit(x, labels, validation, seed + place, log)
@@ -195,7 +184,6 @@ class TermEnsembleHead:
         rows = slice(HELD_MOST)
         seen, truth = validation[0].take(rows), validation[1].take(rows)
         self._weigh(truth, lambda: self._said(seen), log)
-        return self
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Fit each member on all rows; the weights stay."""
@@ -241,20 +229,6 @@ class TermEnsembleHead:
     def blocks(self, x: Features) -> Blocks:
         """Give slices of rows and their probabilities."""
         return ((rows, self._mixed(given)) for rows, given in self._said(x))
-
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes).
-
-        Raises
-        ------
-        UsageError
-            If `x` lacks the vectors of a member's encoder.
-        """
-        return probabilities_of(self.blocks(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
 
     def save(self, folder: Path) -> None:
         """Write `members.json`, with the mixes, and what each member writes, in `member-0/` and so on."""

@@ -17,9 +17,10 @@ from esmcls.heads.common import grid
 from esmcls.heads.homology import HomologyConfig, HomologyHead
 from esmcls.homology_search import Hits
 from esmcls.labels import Labels, LabelSets
-from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, top_k_of
+from esmcls.term_heads.base import BaseTermHead, Validation
+from esmcls.term_heads.common import Blocks, check_sets, row_slices
 from esmcls.term_heads.transfer import HELD_MOST, Choice, Known, settled
-from esmcls.types import Indices, Probabilities
+from esmcls.types import Probabilities
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,7 +86,7 @@ class TermHomologyConfig:
         return HomologyConfig(*limits, k=1, temperature=1.0)
 
 
-class TermHomologyHead:
+class TermHomologyHead(BaseTermHead):
     """Alignment with the training sequences (MMseqs2 or phmmer); the encoder plays no part.
 
     A row's probability of a term is the bits, to a power, of its best k hits that have it over those of all k that have
@@ -105,30 +106,10 @@ class TermHomologyHead:
     Config: ClassVar[type[TermHomologyConfig]] = TermHomologyConfig
     reads_vectors: ClassVar[bool] = False
 
-    def __init__(self, config: TermHomologyConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or TermHomologyConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
-
-    def fit(
-        self,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.term_heads.TermHead`."""
-        check_sets(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
-        self.chosen = self.config
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
         self.refit(x, labels, seed)
         rows = slice(HELD_MOST)
         self._choose(validation[0].take(rows), validation[1].take(rows), log)
-        return self
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Take the sequences to search and what they have; nothing here is drawn or searched."""
@@ -153,22 +134,6 @@ class TermHomologyHead:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
         yield from _carried(self.known, self.chosen, self.finder.hits(x, self.chosen.k or 1))
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes); without a hit, the share of training rows with each class.
-
-        Raises
-        ------
-        EngineMismatchError
-            If the engine is not the one that the head was fitted with.
-        UsageError
-            If there are vectors alone, no sequences.
-        """
-        return probabilities_of(self.blocks(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
-
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
         return self.finder.nearest(x)
@@ -188,8 +153,8 @@ class TermHomologyHead:
         device: str = "cpu",
     ) -> Self:
         """Read what `save` wrote; the engine is looked for when it is first needed."""
-        head = cls(config, device)
-        head.classes, head.groups, head.known = classes, groups, Known.load(folder, classes, groups)
+        head = cls._of(config, classes, groups, device)
+        head.known = Known.load(folder, classes, groups)
         head.finder = HomologyHead.load(folder, config.search(), ("any",), device)
         return head
 

@@ -17,7 +17,8 @@ from esmcls.heads.common import grid
 from esmcls.heads.knn import KNNConfig, KNNHead
 from esmcls.heads.search import Engine
 from esmcls.labels import Labels, LabelSets
-from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, top_k_of
+from esmcls.term_heads.base import BaseTermHead, Validation
+from esmcls.term_heads.common import Blocks, check_sets, row_slices
 from esmcls.term_heads.transfer import HELD_MOST, Choice, Known, settled
 from esmcls.types import Indices, Probabilities
 from esmcls.whitening import SHRINKAGES
@@ -80,7 +81,7 @@ class TermKNNConfig:
         return KNNConfig(whiten=self.whiten, shrinkage=self.shrinkage, engine=self.engine, pooling=self.pooling)
 
 
-class TermKNNHead:
+class TermKNNHead(BaseTermHead):
     """Terms of the nearest neighbours among the training rows.
 
     Neighbours are those that `esmcls.heads.knn` finds where all rows are of one class: the covariance within it is that
@@ -97,28 +98,10 @@ class TermKNNHead:
 
     Config: ClassVar[type[TermKNNConfig]] = TermKNNConfig
 
-    def __init__(self, config: TermKNNConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or TermKNNConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
-
-    def fit(
-        self,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.term_heads.TermHead`."""
-        check_sets(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
         rows = slice(HELD_MOST)
         self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
-        return self.refit(x, labels, seed, log)
+        self.refit(x, labels, seed, log)
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Index all rows with what was chosen; nothing here is drawn, whatever the seed."""
@@ -155,14 +138,6 @@ class TermKNNHead:
             for part, block in _carried(self.known, self.chosen, nearness, found):
                 yield slice(rows.start + part.start, rows.start + part.stop), block
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes)."""
-        return probabilities_of(self.blocks(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
-
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float32], list[str]]:
         """Return 1 - cosine of the nearest training row after whitening, float32 (n,), and its id."""
         return self.finder.nearest(x)
@@ -177,8 +152,8 @@ class TermKNNHead:
         cls, folder: Path, config: TermKNNConfig, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
     ) -> Self:
         """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes, head.groups, head.known = classes, groups, Known.load(folder, classes, groups)
+        head = cls._of(config, classes, groups, device)
+        head.known = Known.load(folder, classes, groups)
         head.finder = KNNHead.load(folder, config.search(), ("any",), device)
         return head
 

@@ -22,9 +22,10 @@ from esmcls.heads.boosting import MEMBERS, MODEL, Trees
 from esmcls.heads.common import checked_vectors, grid
 from esmcls.heads.costs import SPLIT, Speed, in_words
 from esmcls.labels import LabelSets
-from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, top_k_of
+from esmcls.term_heads.base import BaseTermHead, Validation
+from esmcls.term_heads.common import Blocks, check_sets, row_slices
 from esmcls.term_heads.transfer import HELD_MOST, Choice, Known
-from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.types import Vectors
 from esmcls.whitening import BLOCK, Whitening, WithinClass, row_blocks
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class TermLightGBMConfig:
         return self.most_rounds
 
 
-class TermLightGBMHead:
+class TermLightGBMHead(BaseTermHead):
     """Boosted trees, one binary model a frequent term.
 
     Examples
@@ -103,11 +104,7 @@ class TermLightGBMHead:
     Config: ClassVar[type[TermLightGBMConfig]] = TermLightGBMConfig
 
     def __init__(self, config: TermLightGBMConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or TermLightGBMConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.trees: dict[int, Trees] = {}
         """By the code of a term."""
 
@@ -115,21 +112,22 @@ class TermLightGBMHead:
         self,
         x: Features,
         labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
+        validation: Validation | None = None,
         seed: int = 0,
         log: Log | None = None,
     ) -> Self:
-        """Fit; see `esmcls.term_heads.TermHead`."""
+        """Fit; see `esmcls.term_heads.TermHead`; refused, before anything is begun, if it would take too long."""
         check_sets(x, labels)
         if validation is None or not len(validation[0]):
             self._afford(x, labels, 2, log)
-            return fit_held_out(self, x, labels, seed, log)
+        return super().fit(x, labels, validation, seed, log)
+
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
         most = self.config.rounds or self.config.most_rounds
         self.chosen = replace(self.config, rounds=most)
         self.refit(x, labels, seed, log)
         rows = slice(HELD_MOST)
         self._choose(validation[0].take(rows), validation[1].take(rows), log)
-        return self
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Train on all rows with what was chosen.
@@ -214,14 +212,6 @@ class TermLightGBMHead:
         """Give slices of rows and their probabilities."""
         return self._scored(checked_vectors(x, self.config.pooling, len(self.whitening.mean)), self.chosen.rounds)
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes); of terms without trees, the share of training rows."""
-        return probabilities_of(self.blocks(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
-
     def save(self, folder: Path) -> None:
         """Write `lightgbm.txt`, LightGBM's text of each model, and `terms.safetensors`.
 
@@ -243,8 +233,7 @@ class TermLightGBMHead:
         device: str = "cpu",
     ) -> Self:
         """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes, head.groups = classes, groups
+        head = cls._of(config, classes, groups, device)
         state = {name: tensor.clone() for name, tensor in load_file(folder / "terms.safetensors").items()}
         head.whitening, head.shares = Whitening(state["mean"], state["matrix"]), state["shares"].numpy()
         codes, texts = state["codes"].tolist(), (folder / MODEL).read_text(encoding="utf-8").split(ENDED)

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 from esmcls.features import Features
 from esmcls.heads import Log
 from esmcls.labels import LabelSets
-from esmcls.term_heads.common import Blocks, check_sets, fit_held_out, probabilities_of, row_slices, score, top_k_of
+from esmcls.term_heads.base import BaseTermHead, Validation
+from esmcls.term_heads.common import Blocks, check_sets, row_slices, score
 from esmcls.term_heads.transfer import Known
-from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +28,7 @@ class NaiveConfig:
     """There is nothing to set."""
 
 
-class NaiveHead:
+class NaiveHead(BaseTermHead):
     """Term frequencies.
 
     References
@@ -46,27 +46,9 @@ class NaiveHead:
     Config: ClassVar[type[NaiveConfig]] = NaiveConfig
     reads_vectors: ClassVar[bool] = False
 
-    def __init__(self, config: NaiveConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or NaiveConfig()
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
-
-    def fit(
-        self,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Count; see `esmcls.term_heads.TermHead`."""
-        check_sets(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
         self.refit(x, labels, seed, log)
         self.scores = score(validation[1], self.blocks(validation[0]))
-        return self
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Count the terms of all rows."""
@@ -79,14 +61,6 @@ class NaiveHead:
         for rows in row_slices(len(x), len(self.classes)):
             yield rows, np.tile(self.shares, (rows.stop - rows.start, 1))
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return the share of each class among training rows with any of its group, float32 (n, classes)."""
-        return probabilities_of(self.blocks(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most frequent classes a row and their shares, both (n, min(k, classes))."""
-        return top_k_of(self.blocks(x), len(x), min(k, len(self.classes)))
-
     def save(self, folder: Path) -> None:
         """Write `naive.safetensors` (shares float32)."""
         save_file({"shares": self.shares}, folder / "naive.safetensors")
@@ -96,7 +70,6 @@ class NaiveHead:
         cls, folder: Path, config: NaiveConfig, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
     ) -> Self:
         """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes, head.groups = classes, groups
+        head = cls._of(config, classes, groups)
         head.shares = load_file(folder / "naive.safetensors")["shares"]
         return head

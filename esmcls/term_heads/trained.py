@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.heads import Log
 from esmcls.heads.common import TRIFLE, checked_chunks, checked_vectors
@@ -23,20 +22,18 @@ from esmcls.heads.network import Bags, Network
 from esmcls.heads.ridge import Scaling
 from esmcls.labels import LabelSets
 from esmcls.schedule import Plan
+from esmcls.term_heads.base import BaseTermHead, Validation
 from esmcls.term_heads.common import (
     Blocks,
     check_sets,
-    fit_held_out,
-    probabilities_of,
     row_slices,
     score,
-    top_k_of,
 )
 from esmcls.term_heads.descent import Grouping, Judged, TermDescent, calibrate
 from esmcls.term_heads.knobs import TrainedConfig
 from esmcls.term_losses import TaskWeights, group_losses, make_term_loss
 from esmcls.training import run
-from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.types import Indices, Vectors
 from esmcls.whitening import WithinClass
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ def first_rows(held: Held) -> Held:
     return held[0].take(rows), held[1].take(rows)
 
 
-class TrainedHead:
+class TrainedHead(BaseTermHead):
     """A network from packed vectors to a logit a class, trained by descent; the part that does not depend on which."""
 
     Config: ClassVar[type[TrainedConfig]] = TrainedConfig
@@ -63,44 +60,19 @@ class TrainedHead:
     network: Any
 
     def __init__(self, config: Any = None, device: str = "cpu") -> None:
-        self.config: Any = config or self.Config()
-        self.chosen: Any = self.config
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.groups: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.capped = 0
         """Classes whose weight `cap` lowered."""
 
-    def fit(
-        self,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.term_heads.TermHead`. With weighted BCE the log is first told how many weights are capped.
-
-        Raises
-        ------
-        UsageError
-            If there is nothing to fit on, or the validation part's classes are others.
-        """
-        check_sets(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
-        if validation[1].classes != labels.classes:
-            raise UsageError("the validation part has other classes than the rows to fit on; code it by theirs")
+    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
+        """Train; with weighted BCE the log is first told how many weights are capped."""
         bags, held = self._bags(x, x.width), self._bags(validation[0], x.width)
-        self.chosen = self.config
-        self._fit(bags, labels, (held, validation[1]), seed, log)
-        return self
+        self._train(bags, labels, (held, validation[1]), seed, log)
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Fit all rows with what was chosen."""
         check_sets(x, labels)
-        self._fit(self._bags(x, x.width), labels, None, seed, log)
+        self._train(self._bags(x, x.width), labels, None, seed, log)
         return self
 
     def _bags(self, x: Features, width: int) -> Bags:
@@ -109,7 +81,7 @@ class TrainedHead:
             return Bags.of(*checked_chunks(x, width))
         return Bags.of(checked_vectors(x, self.config.pooling, width))
 
-    def _fit(self, bags: Bags, labels: LabelSets, held: Held | None, seed: int, log: Log | None) -> None:
+    def _train(self, bags: Bags, labels: LabelSets, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; make the open choices on the held rows."""
         self.classes, self.groups = labels.classes, labels.groups
         self.grouping = Grouping.of(labels.n_classes, labels.groups)
@@ -236,15 +208,9 @@ class TrainedHead:
             slope, shift = slope if own.slope is None else own.slope, shift if own.shift is None else own.shift
             self.chosen = replace(self.chosen, slope=slope, shift=shift)
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return the probability of each class, float32 (n, classes), each for itself."""
-        bags = self._bags(x, len(self._inner.mean))
-        return probabilities_of(self._probabilities(bags), len(bags), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable class codes a row and their probabilities, both (n, min(k, classes))."""
-        bags = self._bags(x, len(self._inner.mean))
-        return top_k_of(self._probabilities(bags), len(bags), min(k, len(self.classes)))
+    def blocks(self, x: Features) -> Blocks:
+        """Give slices of rows and their probabilities."""
+        yield from self._probabilities(self._bags(x, len(self._inner.mean)))
 
     def save(self, folder: Path) -> None:
         """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
@@ -256,8 +222,7 @@ class TrainedHead:
         cls, folder: Path, config: Any, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
     ) -> Self:
         """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes, head.groups = classes, groups
+        head = cls._of(config, classes, groups, device)
         head.network = head._restored(load_file(folder / cls.file)).to(device).eval().requires_grad_(False)
         return head
 
