@@ -169,7 +169,7 @@ def test_a_chosen_configuration_fits_on_all_rows_what_was_chosen_on_some() -> No
     assert head.chosen.stop is not None
     again = LinearHead(head.chosen)
     again.classes = labels.classes
-    again._fit(vectors, labels, None, 1, None)
+    again._train(vectors, labels, None, 1, None)
     x = Features.from_arrays(vectors)
     np.testing.assert_array_equal(again.predict_proba(x), head.predict_proba(x))
 

@@ -399,7 +399,7 @@ def test_without_validation_all_rows_are_fitted_for_as_long_and_with_the_falls_t
     assert entries[-1]["lr"] == pytest.approx(0.05 * 0.5 ** len(head.chosen.falls.split(",")))
     again = MLPHead(head.chosen)
     again.classes = labels.classes
-    again._fit(Bags.of(vectors), labels, None, 1, None)
+    again._train(Bags.of(vectors), labels, None, 1, None)
     assert same_state(head, again)
 
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 def fit_held_out(head: AnyHead, x: Features, labels: Labels, seed: int, log: Log | None) -> AnyHead:
     """Fit a head without a validation part: choose on rows held out of `x`, then fit all rows with what was chosen."""
-    head.chosen, head.scores = head.config, {}
     rows, held = hold_out(labels.codes, seed)
     if len(held):
         head.fit(x.take(rows), labels.take(rows), (x.take(held), labels.take(held)), seed, log)

@@ -15,8 +15,9 @@ from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log, load_head, reads_vectors
+from esmcls.heads.base import BaseHead, Validation
 from esmcls.heads.combining import Combination, Method, Slate, cross_validated
-from esmcls.heads.common import HELD_OUT_MOST, TRIFLE, check_labels, fit_held_out, score
+from esmcls.heads.common import HELD_OUT_MOST, TRIFLE, check_labels, score
 from esmcls.heads.members import Member, Ranked, Scale
 from esmcls.heads.votes import Votes, dense_of, top_of
 from esmcls.labels import Labels
@@ -102,7 +103,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     return numbers if all(isfinite(one) and one >= 0 for one in numbers) and any(numbers) else ()
 
 
-class EnsembleHead:
+class EnsembleHead(BaseHead):
     """Several heads as one.
 
     Examples
@@ -116,10 +117,7 @@ class EnsembleHead:
     Config: ClassVar[type[EnsembleConfig]] = EnsembleConfig
 
     def __init__(self, config: EnsembleConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or EnsembleConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.members: tuple[Member, ...] = ()
         self.held_probability = np.zeros(0, dtype=np.float32)
         """Of the likeliest class of each validation row that weights were chosen on."""
@@ -174,27 +172,18 @@ class EnsembleHead:
             found |= dict.fromkeys((*own, *getattr(one.head, "specs", ())))
         return tuple(found)
 
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit each member, then weigh them on the validation part; see `esmcls.heads.Head`."""
-        check_labels(x, labels)
+    def _forget(self) -> None:
+        super()._forget()
         self.config.combination()  # refuses weights that are not for these members
         self.members = ()
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
-        self.chosen, self.scores, self.classes = self.config, {}, labels.classes
+
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
+        """Fit each member, then weigh them on the validation part."""
         members = self._unfitted()
         for place, one in enumerate(members):
             one.head.fit(x, labels, validation, seed + place, log)
         k = min(self.config.candidates, labels.n_classes)
         self._combine(members, [Ranked.of(one.head, validation[0], k) for one in members], validation[1], seed, log)
-        return self
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Fit each member on all rows; weights, and what familiarity is compared with, stay."""

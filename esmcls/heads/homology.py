@@ -17,7 +17,8 @@ from esmcls.errors import EngineMismatchError, UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, check_labels, fit_held_out, grid, score
+from esmcls.heads.base import BaseHead, Validation
+from esmcls.heads.common import HELD_OUT_MOST, check_labels, grid, score
 from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
 from esmcls.homology_search import Engine, Hits, Limits, installed, open_engine, search
 from esmcls.labels import Labels
@@ -94,7 +95,7 @@ class HomologyConfig:
             )
 
 
-class HomologyHead:
+class HomologyHead(BaseHead):
     """Alignment with the training sequences (MMseqs2 or phmmer); the encoder plays no part.
 
     Examples
@@ -110,29 +111,13 @@ class HomologyHead:
     reads_vectors: ClassVar[bool] = False
 
     def __init__(self, config: HomologyConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or HomologyConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self._engine: Engine | None = None
         self._searched: list[tuple[list[str], Hits]] = []
 
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.heads.Head`."""
-        check_labels(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
-        self.chosen, self.scores = self.config, {}
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
         self.refit(x, labels, seed)
         self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
-        return self
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Take the sequences to search, their classes and how frequent these are; nothing here is drawn or searched."""

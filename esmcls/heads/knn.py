@@ -18,7 +18,8 @@ from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads import Log
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, fit_held_out, grid, score, training_vectors
+from esmcls.heads.base import BaseHead, Validation
+from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, grid, score, training_vectors
 from esmcls.heads.search import Engine, Search
 from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
 from esmcls.labels import Labels
@@ -84,7 +85,7 @@ class KNNConfig:
                 raise UsageError(f"setting {name}: {value} is not above 0")
 
 
-class KNNHead:
+class KNNHead(BaseHead):
     """Nearest neighbours among the training rows.
 
     Examples
@@ -97,28 +98,11 @@ class KNNHead:
 
     Config: ClassVar[type[KNNConfig]] = KNNConfig
 
-    def __init__(self, config: KNNConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or KNNConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
-
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.heads.Head`."""
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
         vectors = training_vectors(x, labels, self.config.pooling)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-        self.classes, self.chosen, self.scores = labels.classes, self.config, {}
         self._choose(vectors, labels, (held, validation[1]), log)
-        return self.refit(x, labels, seed, log)
+        self.refit(x, labels, seed, log)
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Index all rows with what was chosen; nothing here is drawn, whatever the seed."""

@@ -14,9 +14,10 @@ from scipy.optimize import minimize_scalar
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.heads import Log
+from esmcls.heads.base import BaseHead, Validation
 from esmcls.heads.boosting import Multiclass, weigh
 from esmcls.heads.candidates import Recipe, choose
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, fit_held_out, score, training_vectors
+from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, score, training_vectors
 from esmcls.heads.costs import Size, Speed, in_words
 from esmcls.heads.evidence import Numbers, Rows
 from esmcls.heads.ranker import Ranker
@@ -107,7 +108,7 @@ class LightGBMConfig:
                 raise UsageError(f"setting {name}: {value} is not at least {low} and finite")
 
 
-class LightGBMHead:
+class LightGBMHead(BaseHead):
     """Boosted trees: a tree a class and round, or a ranker of candidates; `explanation` says which, and why.
 
     Examples
@@ -121,38 +122,23 @@ class LightGBMHead:
     Config: ClassVar[type[LightGBMConfig]] = LightGBMConfig
 
     def __init__(self, config: LightGBMConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or LightGBMConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.model: Multiclass | Ranker
         self._seconds: tuple[float, float] | None = None
 
     @property
     def _direct(self) -> bool:
-        return len(self.classes) <= self.config.direct_classes
+        return len(self.classes) <= int(self.config.direct_classes)
 
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.heads.Head`."""
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
         rows = self._rows(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
         vectors = checked_vectors(validation[0], self.config.pooling, rows.vectors.shape[1])
         held = Rows(vectors, validation[1], validation[0].lengths)
-        self.classes, self.chosen, self.scores = labels.classes, self.config, {}
         self._announce(rows, len(held.lengths), log)
         if not self._direct:
             self._choose(rows, held)
         self._train(rows, held, seed)
         self._calibrate(held, log)
-        return self
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Fit all rows with what is chosen; what is still open takes a default."""

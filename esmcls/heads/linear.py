@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.heads import Log
+from esmcls.heads.base import BaseHead, Validation
 from esmcls.heads.common import (
     HELD_OUT_MOST,
     LOGITS,
@@ -27,7 +28,6 @@ from esmcls.heads.common import (
     choose_temperature,
     class_factors,
     energies_of,
-    fit_held_out,
     probabilities_of,
     score,
     top_k_of,
@@ -125,7 +125,7 @@ def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
     return scaling.unit(block) * math.sqrt(block.shape[1]) if isinstance(scaling, Whitening) else scaling(block)
 
 
-class LinearHead:
+class LinearHead(BaseHead):
     """Multinomial logistic regression.
 
     Examples
@@ -139,35 +139,17 @@ class LinearHead:
 
     Config: ClassVar[type[LinearConfig]] = LinearConfig
 
-    def __init__(self, config: LinearConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or LinearConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
-
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.heads.Head`."""
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
         vectors = training_vectors(x, labels, self.config.pooling)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-        self.chosen = self.config
-        self._fit(vectors, labels, (held, validation[1]), seed, log)
-        return self
+        self._train(vectors, labels, (held, validation[1]), seed, log)
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Fit all rows with what was chosen."""
-        self._fit(training_vectors(x, labels, self.config.pooling), labels, None, seed, log)
+        self._train(training_vectors(x, labels, self.config.pooling), labels, None, seed, log)
         return self
 
-    def _fit(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+    def _train(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; make the open choices on the held rows."""
         self.classes = labels.classes
         self.model = linear_layer(vectors.shape[1], len(self.classes), self.device)

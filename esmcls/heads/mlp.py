@@ -15,6 +15,7 @@ from torch import Tensor
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.heads import Log
+from esmcls.heads.base import BaseHead, Validation
 from esmcls.heads.common import (
     LOGITS,
     Blocks,
@@ -25,7 +26,6 @@ from esmcls.heads.common import (
     choose_temperature,
     energies_of,
     f1_of,
-    fit_held_out,
     probabilities_of,
     score,
     top_k_of,
@@ -169,7 +169,7 @@ class MLPConfig:
         return replace(plain, plateau=self.plateau, factor=self.factor, falls=falls)
 
 
-class MLPHead:
+class MLPHead(BaseHead):
     """A multi-layer perceptron.
 
     Examples
@@ -183,34 +183,19 @@ class MLPHead:
     Config: ClassVar[type[MLPConfig]] = MLPConfig
 
     def __init__(self, config: MLPConfig | None = None, device: str = "cpu") -> None:
-        self.config = self.chosen = config or MLPConfig()
-        self.device = device
-        self.classes: tuple[str, ...] = ()
-        self.scores: dict[str, float] = {}
+        super().__init__(config, device)
         self.capped = 0
         """Classes whose weight `weight_cap` lowered."""
 
-    def fit(
-        self,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit; see `esmcls.heads.Head`. With `weight_cap` the log is first told how many classes it reached."""
-        check_labels(x, labels)
-        if validation is None or not len(validation[0]):
-            return fit_held_out(self, x, labels, seed, log)
+    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
+        """Train; with `weight_cap` the log is first told how many classes it reached."""
         bags, held = self._bags(x, x.width), self._bags(validation[0], x.width)
-        self.chosen = self.config
-        self._fit(bags, labels, (held, validation[1]), seed, log)
-        return self
+        self._train(bags, labels, (held, validation[1]), seed, log)
 
     def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
         """Fit all rows with what was chosen."""
         check_labels(x, labels)
-        self._fit(self._bags(x, x.width), labels, None, seed, log)
+        self._train(self._bags(x, x.width), labels, None, seed, log)
         return self
 
     def _bags(self, x: Features, width: int) -> Bags:
@@ -219,7 +204,7 @@ class MLPHead:
             return Bags.of(*checked_chunks(x, width))
         return Bags.of(checked_vectors(x, self.config.pooling, width))
 
-    def _fit(self, bags: Bags, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+    def _train(self, bags: Bags, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; choose on the held rows when to stop."""
         self.classes = labels.classes
         self._draw(bags, labels, seed)
