@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from esmcls.artifact import Model
 from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import ModelError, UsageError, WorkspaceError
-from esmcls.features import Features
 from esmcls.heads import Log, reads_vectors
 from esmcls.labels import LabelSets
 from esmcls.prediction import features_for
 from esmcls.term_fitting import TermFit, validate
-from esmcls.term_heads.ensemble import TermEnsembleHead, TermMember
-from esmcls.term_heads.mixing import MemberBlocks
+from esmcls.term_heads.ensemble import TermEnsembleHead, TermMember, find_related, said
 from esmcls.term_heads.transfer import HELD_MOST
 from esmcls.workspace import Workspace
 
@@ -61,7 +58,7 @@ def combine_terms(
     x = features_for(replace(models[0], manifest=manifest), part, workspace)
     held = x.take(range(min(len(x), HELD_MOST)))
     truth = labels.take(slice(HELD_MOST))
-    head = TermEnsembleHead.of(members, truth, lambda: _said(members, held), device, log)
+    head = TermEnsembleHead.of(members, truth, lambda: said(members, held), find_related(members, held), device, log)
     scores, thresholds = validate(head, terms, x, labels)
     return TermFit(head, replace(manifest, config=asdict(head.chosen), validation=scores), terms, thresholds)
 
@@ -72,10 +69,3 @@ def _check(model: Model, workspace: Workspace) -> None:
     if model.manifest.setup.get("refit"):
         found = "was fitted on the validation rows, too: nothing tells how much to trust it"
         raise ModelError(model.folder, found, "fit it again with --no-refit")
-
-
-def _said(members: Sequence[TermMember], x: Features) -> MemberBlocks:
-    """Give slices of rows and what each member says of them."""
-    streams: list[Iterator[tuple[slice, Any]]] = [one.blocks(x) for one in members]
-    for parts in zip(*streams, strict=True):
-        yield parts[0][0], [said for _, said in parts]

@@ -50,10 +50,43 @@ def test_each_aspect_trusts_the_member_that_knows_it() -> None:
     truth, first, second = drawn(400)
     members = [TermMember("one", "knn", Fixed()), TermMember("two", "knn", Fixed())]
     head = TermEnsembleHead.of(members, truth, lambda: blocks(first, second))
-    assert head.mixes[0].weights[0] > 0.9
-    assert head.mixes[1].weights[1] > 0.9
+    ((of_c, of_f),) = head.mixes
+    assert of_c.weights[0] > 0.9
+    assert of_f.weights[1] > 0.9
     assert head.scores["fmax"] > 0.95
     assert head.chosen.members == "one,two"
+
+
+def test_a_member_that_makes_nothing_better_is_left_out() -> None:
+    truth, first, second = drawn(400)
+    noise = np.random.default_rng(3).uniform(0.05, 0.95, (400, 4)).astype(np.float32)
+    members = [TermMember(name, "knn", Fixed()) for name in ("one", "noise", "two")]
+    head = TermEnsembleHead.of(members, truth, lambda: blocks(first, noise, second))
+    assert head.chosen.members == "one,two"
+    assert [one.name for one in head.members] == ["one", "two"]
+
+
+class Teller(Fixed):
+    """A head that knows relatives."""
+
+    def related(self, x: Any) -> Any:
+        return np.asarray(x)
+
+
+def test_proteins_with_relatives_are_weighed_apart_from_those_without() -> None:
+    truth, first, second = drawn(400)
+    right, wrong = np.hstack((first[:, :2], second[:, 2:])), np.hstack((second[:, :2], first[:, 2:]))
+    related = np.arange(400) % 3 == 0
+    teller, other = np.where(related[:, None], right, wrong), np.where(related[:, None], wrong, right)
+    members = [TermMember("other", "knn", Fixed()), TermMember("teller", "homology", Teller())]
+    head = TermEnsembleHead.of(members, truth, lambda: blocks(other, teller), related)
+    without, having = head.mixes
+    assert all(mix.weights[0] > 0.9 for mix in without)
+    assert all(mix.weights[1] > 0.9 for mix in having)
+    assert head.scores["fmax"] > 0.95
+    plain = TermEnsembleHead.of(members, truth, lambda: blocks(other, teller))
+    assert plain.scores["fmax"] < head.scores["fmax"]
+    assert len(plain.mixes) == 1
 
 
 def test_weights_are_at_least_0_and_sum_to_1() -> None:
@@ -104,8 +137,8 @@ def proteins(n: int, seed: int) -> tuple[Features, LabelSets]:
 
 
 def test_heads_that_see_more_outweigh_the_naive_one(tmp_path: Path) -> None:
-    head = TermEnsembleHead(TermEnsembleConfig("naive,knn")).fit(*proteins(60, 0), proteins(40, 1))
-    assert all(mix.weights[1] > 0.8 for mix in head.mixes)
+    head = TermEnsembleHead(TermEnsembleConfig("naive,knn,knn")).fit(*proteins(60, 0), proteins(40, 1))
+    assert "naive" not in head.chosen.members
     assert head.reads_vectors
     head.save(tmp_path)
     again = TermEnsembleHead.load(tmp_path, head.chosen, head.classes, head.groups)

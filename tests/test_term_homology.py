@@ -61,6 +61,14 @@ def test_an_equal_training_sequence_is_a_hit_like_any_other() -> None:
     assert found.tolist() == [[1, 0], [0, 1]]
 
 
+def test_a_relative_is_a_hit_with_an_evalue_of_a_thousandth_or_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = TermHomologyHead(TermHomologyConfig(engine="phmmer", k=1)).refit(bare(ancestors(2)), LABELS.take([0, 1]))
+    assert head.related(bare([*ancestors(2), "MKVLWYCF"])).tolist() == [True, True, False]
+    evalues = np.array([[1e-3], [1.1e-3], [np.inf]])
+    monkeypatch.setattr(head.finder, "hits", lambda x, best: Hits(np.zeros((3, 1), int), evalues, np.ones((3, 1))))
+    assert head.related(bare(["MA"] * 3)).tolist() == [True, False, False]
+
+
 def test_all_blocks_are_of_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "ROWS", 2)
     kinds = [0, 1, 2] * 4

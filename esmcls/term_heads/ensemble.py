@@ -1,4 +1,4 @@
-"""The ensemble for many labels: several heads, whose calibrated probabilities are weighed in each aspect."""
+"""The ensemble for many labels: several heads, whose calibrated probabilities are weighed; see `mixing`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from esmcls.errors import UsageError
 from esmcls.features import Features
@@ -19,7 +20,7 @@ from esmcls.spec import EmbeddingSpec
 from esmcls.term_heads import GROUP
 from esmcls.term_heads.base import BaseTermHead, Validation
 from esmcls.term_heads.common import Blocks, check_sets, row_slices, score
-from esmcls.term_heads.mixing import MemberBlocks, Mix, Pairs, mixed
+from esmcls.term_heads.mixing import MemberBlocks, Mix, Mixes, Pairs, choose, mixed
 from esmcls.term_heads.transfer import HELD_MOST
 from esmcls.term_metrics import group_codes
 from esmcls.types import Probabilities
@@ -122,8 +123,7 @@ class TermEnsembleHead(BaseTermHead):
     def __init__(self, config: TermEnsembleConfig | None = None, device: str = "cpu") -> None:
         super().__init__(config, device)
         self.members: tuple[TermMember, ...] = ()
-        self.mixes: tuple[Mix, ...] = ()
-        """One a group, in the order of their names."""
+        self.mixes: Mixes = ()
 
     @classmethod
     def of(
@@ -131,6 +131,7 @@ class TermEnsembleHead(BaseTermHead):
         members: Sequence[TermMember],
         truth: LabelSets,
         held: Callable[[], MemberBlocks],
+        related: npt.NDArray[np.bool_] | None = None,
         device: str = "cpu",
         log: Log | None = None,
     ) -> Self:
@@ -144,6 +145,8 @@ class TermEnsembleHead(BaseTermHead):
         held : callable
             Gives what members said of these rows before they were fitted on them, if they ever were, in blocks; it is
             called twice.
+        related : bool array, (n,), optional
+            What `find_related` said of them.
 
         Raises
         ------
@@ -158,7 +161,7 @@ class TermEnsembleHead(BaseTermHead):
                 raise UsageError(f"member {one.name} {found}; combine heads that were fitted on the same classes")
         head = cls(TermEnsembleConfig(",".join(one.name for one in members)), device)
         head._take(members, truth)
-        head._weigh(truth, held, log)
+        head._weigh(truth, held, related, log)
         return head
 
     @property
@@ -183,7 +186,7 @@ class TermEnsembleHead(BaseTermHead):
         self._take(members, labels)
         rows = slice(HELD_MOST)
         seen, truth = validation[0].take(rows), validation[1].take(rows)
-        self._weigh(truth, lambda: self._said(seen), log)
+        self._weigh(truth, lambda: said(members, seen), find_related(members, seen), log)
 
     def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
         """Fit each member on all rows; the weights stay."""
@@ -199,43 +202,57 @@ class TermEnsembleHead(BaseTermHead):
         return [TermMember(name, name, kind(None, self.device)) for name, kind in kinds]
 
     def _take(self, members: Sequence[TermMember], labels: LabelSets) -> None:
-        """Keep members, and groups whose mixes are the mean of them where there are none yet."""
+        """Keep members, and mixes that are the mean of them where there are none yet."""
         self.members, self.classes, self.groups = tuple(members), labels.classes, labels.groups
         self.chosen = replace(self.config, members=",".join(one.name for one in members))
         names, self._place = group_codes(labels)
-        if [len(mix.weights) for mix in self.mixes] != [len(members)] * len(names):
-            self.mixes = (Mix.plain(len(members)),) * len(names)
+        if [len(mix.weights) for own in self.mixes[:1] for mix in own] != [len(members)] * len(names):
+            kinds = 1 if _teller(members) is None else 2
+            self.mixes = ((Mix.plain(len(members)),) * len(names),) * kinds
 
-    def _weigh(self, truth: LabelSets, held: Callable[[], MemberBlocks], log: Log | None) -> None:
-        """Choose calibrations and weights on held rows."""
+    def _weigh(
+        self,
+        truth: LabelSets,
+        held: Callable[[], MemberBlocks],
+        related: npt.NDArray[np.bool_] | None,
+        log: Log | None,
+    ) -> None:
+        """Choose members, calibrations and weights on held rows."""
         pairs = Pairs.of(truth, held(), len(self.members))
-        names, _ = group_codes(truth)
-        self.mixes = tuple(Mix.fit(pairs.take(pairs.groups == group)) for group in range(len(names)))
-        self.scores = score(truth, ((rows, self._mixed(given)) for rows, given in held()))
+        first = None if related is None else _teller(self.members)
+        kept, self.mixes = choose(pairs, truth, related, first)
+        self._take([self.members[one] for one in kept], truth)
+        blocks = ((rows, self._mixed([given[one] for one in kept], related, rows)) for rows, given in held())
+        self.scores = score(truth, blocks)
         if log is not None:
-            for name, mix in zip(names, self.mixes, strict=True):
-                shares = zip(self.members, mix.weights, strict=True)
-                log({f"weight {name} {place} {one.name}": weight for place, (one, weight) in enumerate(shares)})
+            names, _ = group_codes(truth)
+            kinds = ("",) if len(self.mixes) == 1 else (" without relatives", " with relatives")
+            for kind, own in zip(kinds, self.mixes, strict=True):
+                for name, mix in zip(names, own, strict=True):
+                    shares = zip(self.members, mix.weights, strict=True)
+                    told = {f"weight {name}{kind} {place} {one.name}": w for place, (one, w) in enumerate(shares)}
+                    log(told)
             log(dict(self.scores))
 
-    def _said(self, x: Features) -> Iterator[tuple[slice, list[Probabilities]]]:
-        """Give slices of rows and what each member says of them."""
-        for parts in zip(*(one.blocks(x) for one in self.members), strict=True):
-            yield parts[0][0], [block for _, block in parts]
-
-    def _mixed(self, given: Sequence[Probabilities]) -> Probabilities:
-        return mixed(self.mixes, self._place, given)
+    def _mixed(
+        self, given: Sequence[Probabilities], related: npt.NDArray[np.bool_] | None, rows: slice
+    ) -> Probabilities:
+        return mixed(self.mixes, self._place, given, None if related is None else related[rows])
 
     def blocks(self, x: Features) -> Blocks:
         """Give slices of rows and their probabilities."""
-        return ((rows, self._mixed(given)) for rows, given in self._said(x))
+        related = find_related(self.members, x)
+        return ((rows, self._mixed(given, related, rows)) for rows, given in said(self.members, x))
 
     def save(self, folder: Path) -> None:
         """Write `members.json`, with the mixes, and what each member writes, in `member-0/` and so on."""
         for place, one in enumerate(self.members):
             (folder / f"member-{place}").mkdir()
             one.head.save(folder / f"member-{place}")
-        about = {"members": [one.about() for one in self.members], "mixes": [asdict(mix) for mix in self.mixes]}
+        about = {
+            "members": [one.about() for one in self.members],
+            "mixes": [[asdict(mix) for mix in own] for own in self.mixes],
+        }
         write_json(folder / "members.json", about)
 
     @classmethod
@@ -252,6 +269,28 @@ class TermEnsembleHead(BaseTermHead):
         head.classes, head.groups = classes, groups
         members = enumerate(about["members"])
         found = [TermMember.load(one, folder / f"member-{place}", head) for place, one in members]
-        head.mixes = tuple(Mix(**{name: tuple(values) for name, values in mix.items()}) for mix in about["mixes"])
+        head.mixes = tuple(
+            tuple(Mix(**{name: tuple(values) for name, values in mix.items()}) for mix in own) for own in about["mixes"]
+        )
         head._take(found, LabelSets(classes, np.zeros(1, np.int64), np.zeros(0, np.int64), groups))
         return head
+
+
+def _teller(members: Sequence[TermMember]) -> int | None:
+    """Return the place of the first member that tells which proteins have relatives, if one does."""
+    return next((place for place, one in enumerate(members) if hasattr(one.head, "related")), None)
+
+
+def said(members: Sequence[TermMember], x: Features) -> Iterator[tuple[slice, list[Probabilities]]]:
+    """Give slices of rows and what each member says of them."""
+    for parts in zip(*(one.blocks(x) for one in members), strict=True):
+        yield parts[0][0], [block for _, block in parts]
+
+
+def find_related(members: Sequence[TermMember], x: Features) -> npt.NDArray[np.bool_] | None:
+    """Return whether each row has a relative among the training rows, bool (n,), if a member tells."""
+    place = _teller(members)
+    if place is None:
+        return None
+    found: npt.NDArray[np.bool_] = members[place].head.related(members[place].view(x))
+    return found

@@ -25,6 +25,8 @@ from esmcls.types import Probabilities
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+RELATED = 1e-3
+"""E-value of a hit that is a relative."""
 HITS = (3, 10, 20, 50)
 POWERS = (1.0, 2.0, 4.0)
 BACKGROUNDS = (5.0, 10.0, 20.0, 30.0, 40.0)
@@ -137,6 +139,11 @@ class TermHomologyHead(BaseTermHead):
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
         return self.finder.nearest(x)
+
+    def related(self, x: Features) -> npt.NDArray[np.bool_]:
+        """Return whether each row aligns with a training sequence at an E-value of .001 or less, bool (n,)."""
+        found: npt.NDArray[np.bool_] = self.finder.hits(x, self.chosen.k or 1).evalues[:, 0] <= RELATED
+        return found
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.homology` does, and `terms.safetensors` (offsets, codes int64)."""

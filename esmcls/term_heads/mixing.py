@@ -1,12 +1,16 @@
 """From the probabilities of several heads to one: each is calibrated and then weighed, in each aspect for itself.
 
+Proteins that have a relative among those of training, as alignment tells, are weighed apart from those that have none:
+what is right of the ones is wrong of the others, and a validation part of whole clusters has fewer of them than new
+proteins have. A member that does not make Fmax higher on the held rows is left out.
+
 All is learnt from the pairs of a held protein and a term to which any member gives 1 % or more: no threshold of Fmax
 is below, and they are few, where all pairs would be a (n, classes) array a member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -16,7 +20,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from esmcls.labels import LabelSets
-from esmcls.term_metrics import group_codes
+from esmcls.term_heads.common import row_slices
+from esmcls.term_metrics import group_codes, mean_fmax
 from esmcls.types import Indices, Probabilities
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
@@ -28,6 +33,7 @@ EDGE: Final = 1e-6
 """Probabilities are taken to be no nearer to 0 and 1."""
 STEPS: Final = 100
 """Of expectation and maximisation."""
+_NO_CELLS: Final = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,29 +49,48 @@ class Pairs:
     right : bool array, (pairs,)
     rows : int
         Proteins that there are.
+    cells : int64 arrays, (pairs,) and (pairs,)
+        The protein and the term of each, in the order of the proteins.
     """
 
     groups: Indices
     given: npt.NDArray[np.float32]
     right: npt.NDArray[np.bool_]
     rows: int
+    cells: tuple[Indices, Indices] = _NO_CELLS
 
     @classmethod
     def of(cls, truth: LabelSets, blocks: MemberBlocks, members: int) -> Pairs:
         """Take those to which a member gives at least `LEAST`."""
         _, place = group_codes(truth)
         groups, given = [np.zeros(0, dtype=np.int64)], [np.zeros((0, members), dtype=np.float32)]
-        right = [np.zeros(0, dtype=bool)]
+        right, cells = [np.zeros(0, dtype=bool)], [np.zeros((2, 0), dtype=np.int64)]
         for rows, parts in blocks:
             own, codes = np.nonzero(np.maximum.reduce(list(parts)) >= LEAST)
             groups.append(place[codes])
             given.append(np.stack([part[own, codes] for part in parts], 1))
             right.append(truth.dense(rows)[own, codes])
-        return cls(np.concatenate(groups), np.concatenate(given), np.concatenate(right), len(truth))
+            cells.append(np.stack([own + rows.start, codes]))
+        own, codes = np.concatenate(cells, axis=1)
+        return cls(np.concatenate(groups), np.concatenate(given), np.concatenate(right), len(truth), (own, codes))
 
-    def take(self, chosen: npt.NDArray[np.bool_]) -> Pairs:
-        """Return some pairs."""
-        return Pairs(self.groups[chosen], self.given[chosen], self.right[chosen], self.rows)
+    def take(self, chosen: npt.NDArray[Any]) -> Pairs:
+        """Return some pairs: places or a mask."""
+        own, codes = (one[chosen] if len(one) else one for one in self.cells)
+        return Pairs(self.groups[chosen], self.given[chosen], self.right[chosen], self.rows, (own, codes))
+
+    def fmax(self, scores: npt.NDArray[np.floating[Any]], truth: LabelSets) -> float:
+        """Return the mean Fmax over groups of a score for each pair, and 0 for all others."""
+        own, codes = self.cells
+
+        def blocks() -> Iterator[tuple[slice, Probabilities]]:
+            for rows in row_slices(self.rows, truth.n_classes):
+                some = slice(*np.searchsorted(own, [rows.start, rows.stop]))
+                block = np.zeros((rows.stop - rows.start, truth.n_classes), dtype=np.float32)
+                block[own[some] - rows.start, codes[some]] = scores[some]
+                yield rows, block
+
+        return mean_fmax(truth, blocks())
 
 
 @dataclass(frozen=True)
@@ -96,15 +121,7 @@ class Mix:
     @classmethod
     def fit(cls, pairs: Pairs) -> Mix:
         """Calibrate each member, then weigh them, both by the least log loss; without pairs it is the mean."""
-        members = pairs.given.shape[1]
-        if not len(pairs.right):
-            return cls.plain(members)
-        about_a_row = max(1.0, len(pairs.right) / pairs.rows)
-        found = [_calibrated(pairs.given[:, one], pairs.right, about_a_row) for one in range(members)]
-        slopes, shifts = zip(*found, strict=True)
-        given = np.stack([_sigmoid(pairs.given[:, one], *found[one]) for one in range(members)], 1)
-        weights = _weights(np.where(pairs.right[:, None], given, 1 - given), about_a_row)
-        return cls(slopes, shifts, tuple(float(f"{weight:.6g}") for weight in weights))
+        return Calibrated.of(pairs).weighed(range(pairs.given.shape[1]))
 
     def __call__(self, given: Sequence[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.floating[Any]]:
         """Return the mix of members' probabilities, each of any one shape."""
@@ -112,21 +129,119 @@ class Mix:
         return np.asarray(sum(weight * _sigmoid(one, slope, shift) for one, slope, shift, weight in parts))
 
 
-def mixed(mixes: Sequence[Mix], place: Indices, given: Sequence[Probabilities]) -> Probabilities:
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """The pairs of one cell with each member calibrated.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    knobs : list of (float, float), (members,)
+        Slopes and shifts.
+    given : float array, (pairs, members)
+    """
+
+    pairs: Pairs
+    knobs: list[tuple[float, float]]
+    given: npt.NDArray[np.floating[Any]]
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Calibrated:
+        """Calibrate each member by the least log loss."""
+        members = range(pairs.given.shape[1])
+        knobs = [_calibrated(pairs.given[:, one], pairs.right, _about_a_row(pairs)) for one in members]
+        return cls(pairs, knobs, np.stack([_sigmoid(pairs.given[:, one], *knobs[one]) for one in members], 1))
+
+    def weighed(self, members: Sequence[int]) -> Mix:
+        """Weigh some of the members, by the least log loss."""
+        if not len(self.pairs.right):
+            return Mix.plain(len(members))
+        given = self.given[:, list(members)]
+        weights = _weights(np.where(self.pairs.right[:, None], given, 1 - given), _about_a_row(self.pairs))
+        slopes, shifts = zip(*(self.knobs[one] for one in members), strict=True)
+        return Mix(slopes, shifts, tuple(float(f"{weight:.6g}") for weight in weights))
+
+
+def _about_a_row(pairs: Pairs) -> float:
+    return max(1.0, len(pairs.right) / max(1, pairs.rows))
+
+
+Mixes: TypeAlias = tuple[tuple[Mix, ...], ...]
+"""One a group: of proteins without a relative, and of those with one; or of all, where no member tells."""
+
+
+def choose(
+    pairs: Pairs, truth: LabelSets, related: npt.NDArray[np.bool_] | None = None, first: int | None = None
+) -> tuple[list[int], Mixes]:
+    """Choose members one after another, each the one that makes Fmax on the held rows highest, until none does.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        With all members' probabilities.
+    truth : LabelSets
+    related : bool array, (n,), optional
+        Whether a held protein has a relative among those of training.
+    first : int, optional
+        The member to begin with: the one that tells.
+
+    Returns
+    -------
+    list of int
+        The members, ascending.
+    Mixes
+
+    References
+    ----------
+    Caruana et al. 2004, doi:10.1145/1015330.1015432 (forward selection).
+    """
+    names, _ = group_codes(truth)
+    kinds = np.zeros(len(pairs.right), np.int64) if related is None else related[pairs.cells[0]].astype(np.int64)
+    places = [
+        [np.flatnonzero((kinds == kind) & (pairs.groups == group)) for group in range(len(names))]
+        for kind in range(1 if related is None else 2)
+    ]
+    cells = [[Calibrated.of(pairs.take(some)) for some in kind] for kind in places]
+
+    def tried(members: list[int]) -> tuple[float, list[int], Mixes]:
+        mixes = tuple(tuple(cell.weighed(members) for cell in kind) for kind in cells)
+        scores = np.zeros(len(pairs.right))
+        for kind, own, them in zip(places, mixes, cells, strict=True):
+            for some, mix, cell in zip(kind, own, them, strict=True):
+                scores[some] = cell.given[:, members] @ np.array(mix.weights)
+        return pairs.fmax(scores, truth), members, mixes
+
+    best = (-1.0, list[int](), Mixes()) if first is None else tried([first])
+    while left := [one for one in range(pairs.given.shape[1]) if one not in best[1]]:
+        found = max((tried(sorted([*best[1], one])) for one in left), key=lambda one: one[0])
+        if found[0] <= best[0]:
+            break
+        best = found
+    return best[1], best[2]
+
+
+def mixed(
+    mixes: Mixes, place: Indices, given: Sequence[Probabilities], related: npt.NDArray[np.bool_] | None = None
+) -> Probabilities:
     """Return members' probabilities mixed, float32 (rows, classes).
 
     Parameters
     ----------
-    mixes : sequence of Mix, (groups,)
+    mixes : Mixes
     place : int64 array, (classes,)
         The group of each class.
     given : sequence of float32 arrays, (rows, classes)
         One a member.
+    related : bool array, (rows,), optional
+        Whether a protein has a relative among those of training, where a member tells.
     """
     out = np.zeros_like(given[0])
-    for group, mix in enumerate(mixes):
-        own = np.flatnonzero(place == group)
-        out[:, own] = mix([one[:, own] for one in given])
+    kinds = np.zeros(len(out), np.int64) if related is None or len(mixes) == 1 else related.astype(np.int64)
+    for kind, own in enumerate(mixes):
+        rows = np.flatnonzero(kinds == kind)
+        for group, mix in enumerate(own):
+            columns = np.flatnonzero(place == group)
+            out[np.ix_(rows, columns)] = mix([one[np.ix_(rows, columns)] for one in given])
     return out
 
 
