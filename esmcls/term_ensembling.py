@@ -59,6 +59,8 @@ def combine_terms(
     held = x.take(range(min(len(x), HELD_MOST)))
     truth = labels.take(slice(HELD_MOST))
     head = TermEnsembleHead.of(members, truth, lambda: said(members, held), find_related(members, held), device, log)
+    own = head.specs or (first.spec,)  # without those of members that are left out
+    manifest = replace(manifest, spec=own[0], others=own[1:])
     scores, thresholds = validate(head, terms, x, labels)
     return TermFit(head, replace(manifest, config=asdict(head.chosen), validation=scores), terms, thresholds)
 

@@ -118,10 +118,11 @@ def test_members_of_an_ensemble_are_not_fitted_again(
     x = features_for(load_model(home.find_model("ensemble-embeddings")), test, home)
     loaded = load_model(home.find_model("ensemble-embeddings"))
     np.testing.assert_array_equal(loaded.head.predict_proba(x), fit.head.predict_proba(x))
-    assert loaded.manifest.config["members"] == "knn,linear"
+    assert loaded.manifest.config["members"] == fit.head.chosen.members
+    assert set(fit.head.chosen.members.split(",")) <= {"knn", "linear"}
     assert set(loaded.manifest.validation) == {"fmax", "fmax_C", "fmax_F", "fmax_P", "n"}
     members = json.loads((loaded.folder / "members.json").read_text())["members"]
-    assert [one["name"] for one in members] == ["knn", "linear"]
+    assert [one["name"] for one in members] == fit.head.chosen.members.split(",")
 
 
 def test_a_combined_model_predicts_sequences_it_has_no_vectors_of(home: Workspace, compared: Comparison) -> None:
@@ -182,7 +183,7 @@ def test_a_head_that_cannot_run_is_told_with_its_reason(tmp_path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("alone")
-def test_another_encoder_is_embedded_and_the_ensemble_is_of_both(tmp_path: Path) -> None:
+def test_another_encoder_is_embedded_and_the_ensemble_reads_those_of_its_members(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path / "w", term_dataset())
     found, said = run(
         workspace,
@@ -193,7 +194,9 @@ def test_another_encoder_is_embedded_and_the_ensemble_is_of_both(tmp_path: Path)
     assert set(rows(found)) == {"linear", "linear-kmer", "naive", "ensemble"}
     assert "embedding with kmer" in said
     manifest = read_manifest(workspace.find_model("ensemble"))
-    assert {spec.encoder for spec in manifest.specs} == {"composition", "kmer"}
+    encoders = {"linear": "composition", "linear-kmer": "kmer"}
+    members = manifest.config["members"].split(",")
+    assert {spec.encoder for spec in manifest.specs} == {encoders[name] for name in members if name in encoders}
     assert workspace.has_terms
 
 
