@@ -29,6 +29,7 @@ _INSTEAD = {"refit": "leave it out: validation proteins weigh the ensembles, so 
 @click.command("compare")
 @click.option("--heads", metavar="A,B", help="Heads to compare; `esmcls heads` lists them.  [default: all]")
 @click.option("--encoders", metavar="A,B", help="Encoders, embedded now if need be.  [default: that of the last cache]")
+@click.option("--long", "longs", metavar="A,B", help="Strategies for long sequences to compare, each with its vectors.")
 @click.option("--models", metavar="A,B", help="Fitted ones to stand beside, such as one of `esmcls finetune`.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate on train and validation; test is not read.")
 @set_aside_options
@@ -46,6 +47,7 @@ def command(
     workspace: Path,
     heads: str | None,
     encoders: str | None,
+    longs: str | None,
     models: str | None,
     folds: int | None,
     hold_out_families: float,
@@ -76,6 +78,7 @@ def command(
     terms = Terms(
         heads=tuple((heads or "").split(",")) if heads else (),
         encoders=tuple(encoders.split(",")) if encoders else (),
+        longs=tuple(longs.split(",")) if longs else (),
         models=tuple(models.split(",")) if models else (),
         settings=dict(knobs),
         shares=Shares(hold_out_families, calibration, false_acceptance),

@@ -148,7 +148,8 @@ class Bout:
             "members": {plan.name: model_digest(self.models / plan.name) for plan in members if plan.name != name},
             "data": self._data,
             "defaults": asdict(config()),
-            "terms": asdict(terms) | {"heads": (), "encoders": (), "models": (), "baselines": True},
+            "terms": {name: value for name, value in asdict(terms).items() if name != "longs"}  # its spec tells
+            | {"heads": (), "encoders": (), "models": (), "baselines": True},
             "versions": versions(),
         }
         return digest_of(facts)

@@ -15,6 +15,7 @@ from esmcls.intake import Intake
 from esmcls.jobs import Progress, Recipe, embed_in_workspace
 from esmcls.setaside import NOTHING, Shares
 from esmcls.split import folds_of, stratified
+from esmcls.windows import parse_long
 from esmcls.workspace import CacheEntry, Workspace
 
 BASELINE: Final = "kmer"
@@ -32,6 +33,8 @@ class Terms:
         Empty for all that are registered.
     encoders : tuple of str
         Each as it was embedded with, or what `load_encoder` takes; empty for that of the cache used last.
+    longs : tuple of str
+        Strategies for long sequences, each with vectors of its own of every encoder; empty for that of its last cache.
     models : tuple of str
         Fitted ones of the workspace to stand beside, such as a fine-tuned encoder's.
     settings : dict
@@ -51,6 +54,7 @@ class Terms:
 
     heads: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
+    longs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     shares: Shares = NOTHING
@@ -81,14 +85,18 @@ def find_caches(
     workspace: Workspace, terms: Terms, device: str, say: Say, progress: Progress | None
 ) -> tuple[list[CacheEntry], CacheEntry | None]:
     """Return the cache of each encoder and the baseline's, unless it is one of them; what is missing is embedded."""
-    wanted, found = terms.encoders or (workspace.latest_cache().spec.encoder,), list[CacheEntry]()
-    more = (BASELINE,) if terms.baselines and BASELINE not in wanted else ()
-    for name in (*wanted, *more):
+    names, found = terms.encoders or (workspace.latest_cache().spec.encoder,), list[CacheEntry]()
+    longs: list[str | None] = [str(parse_long(text)) for text in terms.longs] or [None]
+    wanted = [(name, long) for name in names for long in longs]
+    more: list[tuple[str, str | None]] = [(BASELINE, None)] if terms.baselines and BASELINE not in names else []
+    for name, long in (*wanted, *more):
         known = workspace.caches_of(name)
-        entry = known[-1] if known else None
+        entry = next((one for one in reversed(known) if long in (None, one.spec.long)), None)
         if entry is None or EmbeddingCache.open(entry.folder).missing(workspace.dataset.sequences):
-            say(f"embedding with {name}")
-            recipe = Recipe(name) if entry is None else Recipe(entry.spec.encoder, entry.spec.layers, entry.spec.long)
+            say(f"embedding with {name}" + (f", {long}" if long and len(longs) > 1 else ""))
+            like = known[-1].spec if known else None
+            recipe = Recipe(name) if like is None else Recipe(like.encoder, like.layers, like.long)
+            recipe = recipe if long is None else replace(recipe, long=long)
             embed_in_workspace(workspace, Intake(workspace.dataset), recipe, device=device, progress=progress)
             entry = workspace.caches[-1]
         found.append(entry)
@@ -103,7 +111,7 @@ def plan_models(
     plans, not_run, alone = list[Plan](), list[dict[str, str]](), set[str]()
     for number, entry in enumerate(caches):
         for head in [name for name in terms.heads or list_heads(group) if name != ENSEMBLE]:
-            name = head if not number else f"{head}-{entry.spec.short_name}"
+            name = head if not number else f"{head}-{_told_apart(entry, caches)}"
             try:
                 if reads_vectors(load_head(head, group)) or head not in alone:
                     plans.append(Plan(name, head, entry, group=group))
@@ -115,6 +123,14 @@ def plan_models(
     if baseline is not None:
         plans.append(Plan(f"linear-{BASELINE}", "linear", baseline, True))
     return plans, not_run
+
+
+def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:
+    """Return what a cache is called in the names of models: by what the first one has otherwise."""
+    own, first = entry.spec, caches[0].spec
+    several = len({one.spec.long for one in caches if one.spec.short_name == own.short_name}) > 1
+    parts = [own.short_name] if own.short_name != first.short_name or not several else []
+    return "-".join([*parts, *([own.long.replace(":", "-")] if several else [])])
 
 
 def variants(dataset: Dataset, terms: Terms) -> Iterator[tuple[int | None, Dataset]]:

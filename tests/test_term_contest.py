@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ontologies import MEMBRANE, NUCLEUS, ZINC, term_dataset, tiny_ontology
+from tiny import write_encoder
 
 from esmcls import term_contest
 from esmcls.artifact import load_model, read_manifest
@@ -198,6 +199,22 @@ def test_another_encoder_is_embedded_and_the_ensemble_reads_those_of_its_members
     members = manifest.config["members"].split(",")
     assert {spec.encoder for spec in manifest.specs} == {encoders[name] for name in members if name in encoders}
     assert workspace.has_terms
+
+
+@pytest.mark.usefixtures("alone")
+def test_strategies_for_long_proteins_stand_side_by_side_each_on_its_vectors(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path / "w", term_dataset())
+    encoder = str(write_encoder(tmp_path / "tiny.safetensors"))
+    wanted = {"heads": ("linear",), "encoders": (encoder,), "longs": ("start", "window", "chunk")}
+    found, said = run(workspace, **wanted)
+    assert set(rows(found)) == {"naive", "linear", "linear-window-1022-511", "linear-chunk"}
+    assert [line for line in said if line.startswith("embedding")] == [
+        f"embedding with {encoder}, {long}" for long in ("start", "window:1022:511", "chunk")
+    ]
+    made = {name: read_manifest(workspace.find_model(name)).spec.long for name in rows(found) if "linear" in name}
+    assert made == {"linear": "start", "linear-window-1022-511": "window:1022:511", "linear-chunk": "chunk"}
+    assert rows(found)["linear-chunk"]["aspects"]["F"]["lengths"]
+    assert not [line for line in run(workspace, **wanted)[1] if "fitting" in line or "embedding" in line]
 
 
 @pytest.mark.usefixtures("alone")
