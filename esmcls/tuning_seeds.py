@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.artifact import read_manifest
+from esmcls.devices import choose_precision
+from esmcls.esm2 import read_weights
 from esmcls.files import read_json, write_json
 from esmcls.manifest import MANIFEST
 from esmcls.metrics import Interval
@@ -86,10 +88,11 @@ def finetune_seeds(
     for seed in range(config.seed, config.seed + seeds):
         one = name if seeds == 1 else f"{name}-{seed}"
         own = replace(config, seed=seed)
-        done = find_finished(workspace, own, terms, one) if options.get("resume") and seeds > 1 else None
+        replicas = options.get("replicas", ALONE)
+        done = find_finished(workspace, own, terms, one, replicas) if options.get("resume") and seeds > 1 else None
         if done is not None:
             reports.append(done.metrics)
-            if options.get("replicas", ALONE).first:
+            if replicas.first:
                 yield done
             continue
         with tracked(track, workspace, one, own, options.get("replicas", ALONE), log) as told:
@@ -105,14 +108,18 @@ def finetune_seeds(
         yield spread
 
 
-def find_finished(workspace: Workspace, config: FinetuneConfig, terms: Terms, name: str) -> Finished | None:
-    """Return what a run left, if it is done and was of these options, this dataset and this split."""
+def find_finished(
+    workspace: Workspace, config: FinetuneConfig, terms: Terms, name: str, replicas: Replicas = ALONE
+) -> Finished | None:
+    """Return what a run left, if it is done and was of these options, these weights, this dataset and this split."""
     folder, reports = workspace.model_folder(name), workspace.reports / "finetune" / name
     if not (folder / MANIFEST).is_file() or (reports / "run.checkpoint").exists():
         return None
     manifest, told = read_manifest(folder), reports / "report.json"
     about = manifest.setup | manifest.setup.get("finetuned", {})
     asked = asdict(terms.shares) | settings_of(config) | told_of(terms)
+    asked |= {"precision": choose_precision(terms.precision, replicas.device)}
+    asked |= {"encoder_digest": read_weights(terms.encoder).digest}
     same = all(about.get(knob) == value for knob, value in asked.items())
     here = (workspace.dataset.digest(), workspace.dataset.split_digest())
     if not same or (manifest.dataset_digest, manifest.split_digest) != here or not told.is_file():
