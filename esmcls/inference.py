@@ -29,6 +29,9 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 SCORES_IN_CACHE: Final = 1 << 17
 """Attention scores computed at once on a CPU: 512 KiB in fp32, half of a common level-2 cache."""
 
+ROWS: Final = 64
+"""The rows of a product on a CPU are padded to a multiple of this."""
+
 
 class PackedESM2:
     """An ESM-2 for inference on one device.
@@ -209,8 +212,9 @@ def attend_exactly(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> No
 
 
 def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
-    """Attend with fp32 scores that stay in cache and a bf16 product with the values: as fast as all in bf16."""
+    """Attend in fp32, whatever the values are in, with scores that stay in cache: a bf16 product gains nothing here."""
     heads, length, _ = query.shape
+    value = value.float()
     step = max(1, SCORES_IN_CACHE // length**2)
     rows = length if step > 1 else max(1, SCORES_IN_CACHE // length)
     for head in range(0, heads, step):
@@ -218,7 +222,7 @@ def attend_in_cache(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> N
         across = key[block].transpose(1, 2)
         for row in range(0, length, rows):
             scores = torch.bmm(query[block, row : row + rows], across)  # (step, rows, length)
-            out[block, row : row + rows] = torch.bmm(scores.softmax(-1).to(value.dtype), value[block])
+            out[block, row : row + rows] = torch.bmm(scores.softmax(-1), value[block])
 
 
 def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], prefix: str) -> tuple[Tensor, Tensor]:
@@ -237,11 +241,19 @@ def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], pref
 def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.device, *, gelu: bool = False) -> Product:
     """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
     if precision == "int8":
-        return _int8_product(weight.to(device), bias.to(device), gelu)
+        return in_few_shapes(_int8_product(weight.to(device), bias.to(device), gelu))
     weight, bias = weight.to(device, DTYPES[precision]), bias.to(device, DTYPES[precision])
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return _onednn_product(weight, bias, gelu)
+        return in_few_shapes(_onednn_product(weight, bias, gelu))
     return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
+
+
+def in_few_shapes(product: Product) -> Product:
+    """Pad the rows that a product of oneDNN is given.
+
+    It compiles a kernel for each number of rows, which on processors with AMX takes longer than most products.
+    """
+    return lambda x: product(F.pad(x, (0, 0, 0, -len(x) % ROWS)))[: len(x)]
 
 
 def _onednn_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:

@@ -124,6 +124,26 @@ def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, score
     torch.testing.assert_close(out, exact, rtol=0, atol=1e-5)
 
 
+def test_attention_of_bf16_values_is_exact_but_for_their_rounding() -> None:
+    torch.manual_seed(1)
+    query, key, value = torch.randn(3, 37, 8), torch.randn(3, 37, 8), torch.randn(3, 37, 8).bfloat16()
+    out = torch.empty(3, 37, 8)
+    inference.attend_in_cache(query, key, value, out)
+    torch.testing.assert_close(out, torch.softmax(query @ key.transpose(1, 2), -1) @ value.float(), rtol=0, atol=1e-5)
+
+
+def test_products_are_given_few_numbers_of_rows_and_give_back_those_asked_for() -> None:
+    given: list[int] = []
+
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        given.append(len(x))
+        return 2 * x
+
+    product, rows = inference.in_few_shapes(doubled), torch.randn(200, 3)
+    assert all(torch.equal(product(rows[:n]), 2 * rows[:n]) for n in range(1, 201))
+    assert sorted(set(given)) == [64, 128, 192, 256]
+
+
 def test_int8_products_are_within_a_hundredth_of_the_exact_ones() -> None:
     torch.manual_seed(2)
     weight, bias, x = torch.randn(64, 48), torch.randn(64), torch.randn(20, 48)
