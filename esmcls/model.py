@@ -196,14 +196,16 @@ class ESM2(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of equally long sequences; (count, length, heads, head width) in and out."""
+    """Scaled dot-product attention of equally long sequences; (count, length, heads, head width) in and out.
+
+    A CPU attends in fp32 whatever the products are in: its fused kernel is slower in bf16, most so backward.
+    """
+    dtype, kind = v.dtype, v.device.type
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (count, heads, length, head width)
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":  # the fused kernel is slower here, forward and backward
-        weights: Tensor = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        out = weights.softmax(-1).to(v.dtype) @ v
-    else:
-        out = F.scaled_dot_product_attention(q, k, v)
-    return out.transpose(1, 2)
+    if kind == "cpu":
+        q, k, v = q.float(), k.float(), v.float()
+    with torch.autocast(kind, enabled=False):  # it would make them bf16 again
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).to(dtype)
 
 
 def attend_at_once(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from fair import ALL_TOKENS, CONFIG, canonical, random_fair_esm, random_tokens, reference
 
 from esmcls.alphabet import BOS, EOS, MASK
-from esmcls.model import ESM2, ModelConfig, equal_length_groups
+from esmcls.model import ESM2, ModelConfig, attend, equal_length_groups
 
 LAYERS = [0, 1, 2]
 
@@ -65,6 +65,15 @@ def test_every_parameter_that_layer_two_needs_gets_a_gradient() -> None:
     tokens = torch.tensor(random_tokens(9))
     model(tokens, torch.tensor([0, len(tokens)]), [2])[2].square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_cpu_attends_in_fp32_to_what_autocast_made_bf16() -> None:
+    torch.manual_seed(0)
+    q, k, v = (4 * torch.randn(1, 50, 2, 8).bfloat16() for _ in range(3))  # scores that bf16 would round by .1 and more
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attend(q, k, v)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, attend(q.float(), k.float(), v.float()).bfloat16())
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
