@@ -179,7 +179,7 @@ class Tuned(nn.Module):
     ----------
     encoder : ESM2
     head : LinearHead
-        Fitted: its scaling stays, its layer is where the output layer begins.
+        Fitted: its scaling stays, its layer over its temperature is where the output layer begins.
     layers : tuple of int
         Layers of the encoder whose states lie side by side.
     config : FinetuneConfig
@@ -208,7 +208,8 @@ class Tuned(nn.Module):
         for name, value in zip(("mean", "spread"), vars(head.scaling).values(), strict=True):
             self.register_buffer(name, value.clone())
         self.out = nn.Linear(head.model.in_features, head.model.out_features)
-        self.out.load_state_dict(head.model.state_dict())
+        calibrated = 1 / (head.chosen.temperature or 1.0)  # else it would learn first to be surer of everything
+        self.out.load_state_dict({name: calibrated * value for name, value in head.model.state_dict().items()})
         self.attention = nn.Linear(head.model.in_features, 1, bias=False) if config.pooling == "attention" else None
         if self.attention is not None:
             nn.init.zeros_(self.attention.weight)
