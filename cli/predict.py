@@ -14,7 +14,7 @@ from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, share, warn
 
 if TYPE_CHECKING:
-    from esmcls.artifact import Model
+    from esmcls.classifier import Model
     from esmcls.prediction import Written
     from esmcls.records import Protein
 

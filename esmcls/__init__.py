@@ -26,6 +26,7 @@ losses, replicas   against classes of unequal size; processes that train togethe
 training           the one training loop
 calibration        temperature, reliability, sets, rejection; confidence, held: what a model keeps of them
 heads              linear, mlp, knn, lightgbm: classifiers on vectors; homology: by alignment; ensemble: any of them
+classifier         a head and its encoder: sequences in, classes out
 artifact, fitting  model folders and their manifest; from a dataset and a cache to one; ensembling: from several
 corpus, objectives what an encoder is trained on, and for
 pretraining        an encoder of one's own
@@ -76,7 +77,7 @@ _HOMES = {
     "Workspace": "workspace",
     "Head": "heads",
     "load_head": "heads",
-    "Model": "artifact",
+    "Model": "classifier",
     "load_model": "artifact",
     "fit_head": "fitting",
     "FinetuneConfig": "tuned",
@@ -92,8 +93,9 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from esmcls.artifact import Model, load_model
+    from esmcls.artifact import load_model
     from esmcls.cache import EmbeddingCache, EmbeddingSpec
+    from esmcls.classifier import Model
     from esmcls.dataset import Dataset, Features
     from esmcls.embedding import embed, embed_into
     from esmcls.encoder import Encoder, describe_encoders, load_encoder

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.artifact import Model
 from esmcls.calibration import auroc
+from esmcls.classifier import Model
 from esmcls.confidence import known_score
 from esmcls.dataset import Dataset
 from esmcls.errors import DataError, WorkspaceError

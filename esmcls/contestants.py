@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.answers import Answers, Questions
-from esmcls.artifact import Model, load_model
+from esmcls.artifact import load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.classifier import Model
 from esmcls.confidence import Confidence
 from esmcls.dataset import Dataset
 from esmcls.ensembling import ENSEMBLE, combine, features_of

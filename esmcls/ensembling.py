@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from esmcls.artifact import HELD, Model, load_model
+from esmcls.artifact import HELD, load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.classifier import Model
 from esmcls.confidence import Floats, Score, log_probability
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, UsageError, WorkspaceError

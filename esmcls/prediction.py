@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
-from esmcls.artifact import Model, load_model
+from esmcls.artifact import load_model
 from esmcls.cache import EmbeddingCache
 from esmcls.calibration import conformal_sets
+from esmcls.classifier import Model
 from esmcls.confidence import log_probability
 from esmcls.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.accretion import information_accretion, read_ia
-from esmcls.artifact import Model
 from esmcls.assessment import test_part, write_metrics
+from esmcls.classifier import Model
 from esmcls.dataset import Dataset
 from esmcls.errors import WorkspaceError
 from esmcls.labels import LabelSets

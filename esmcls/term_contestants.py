@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from esmcls.accretion import information_accretion
-from esmcls.artifact import Model, load_model
+from esmcls.artifact import load_model
 from esmcls.cache import EmbeddingCache
+from esmcls.classifier import Model
 from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import EsmclsError, UsageError
 from esmcls.heads import load_head, reads_vectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from esmcls.artifact import Model
+from esmcls.classifier import Model
 from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.heads import Log, reads_vectors

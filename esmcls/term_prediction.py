@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TextIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.artifact import Model
+from esmcls.classifier import Model
 from esmcls.errors import UsageError
 from esmcls.features import Features
 from esmcls.ontology import ASPECTS

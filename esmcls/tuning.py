@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
-from esmcls.artifact import Model, load_model, save_model
+from esmcls.artifact import load_model, save_model
+from esmcls.classifier import Model
 from esmcls.curves import draw_curves, read_log
 from esmcls.download import CHECKPOINTS
 from esmcls.encoder import BUNDLED

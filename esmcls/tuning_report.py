@@ -14,7 +14,7 @@ import torch
 from scipy.stats import t as student
 
 from esmcls.answers import Questions
-from esmcls.artifact import Model
+from esmcls.classifier import Model
 from esmcls.comparison import by_length, confusions
 from esmcls.confidence import Confidence
 from esmcls.dataset import Dataset

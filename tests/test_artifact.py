@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
-from esmcls import artifact
-from esmcls.artifact import Model, load_model, read_manifest, save_model
+from esmcls import classifier
+from esmcls.artifact import load_model, read_manifest, save_model
+from esmcls.classifier import Model
 from esmcls.encoder import load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.features import Features
@@ -92,7 +93,7 @@ def test_the_encoder_is_opened_when_first_needed_and_then_kept(folder: Path, mon
         opened.append((name, options))
         return ToyEncoder()
 
-    monkeypatch.setattr(artifact, "load_encoder", opener)
+    monkeypatch.setattr(classifier, "load_encoder", opener)
     model = load_model(folder)
     assert opened == []
     assert model.encoder is model.encoder

@@ -14,7 +14,7 @@ import pytest
 from relatives import relatives
 from toy_encoder import ToyEncoder, letters
 
-from esmcls import artifact
+from esmcls import classifier
 from esmcls.artifact import load_model, read_manifest, save_model
 from esmcls.cache import EmbeddingCache
 from esmcls.dataset import Dataset
@@ -439,7 +439,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return {"toy": TOY, "doubled": DOUBLED, "/elsewhere": DOUBLED, "/foreign": ToyEncoder(digest="72")}[name]
 
-    monkeypatch.setattr(artifact, "load_encoder", opener)
+    monkeypatch.setattr(classifier, "load_encoder", opener)
     return names
 
 
