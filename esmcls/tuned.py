@@ -22,6 +22,8 @@ from esmcls.weights import ATTENTION, State
 
 Method = Literal["lora", "top-k", "full"]
 RATES: Final = {"lora": 2e-4, "top-k": 2e-5, "full": 2e-5}
+FOLLOWS: Final = 0.9
+"""What a step leaves of the centre that training subtracts; the rest is the mean vector of its proteins."""
 WARMUP, WARMUP_SHARE = 1000, 0.06
 """Steps, and share of all steps: the less of the two."""
 
@@ -175,6 +177,10 @@ class FinetuneConfig:
 class Tuned(nn.Module):
     """An encoder and an output layer on its scaled, pooled states; its state is what is trained, and what scales.
 
+    An encoder's first steps move the vectors of all proteins together. Whitening enlarges directions that hardly vary,
+    so a common shift, which tells no family from another, is soon as long as the vectors themselves. What is subtracted
+    therefore follows the encoder: in training `centre`, a running mean over steps, else `mean`, which is measured.
+
     Parameters
     ----------
     encoder : ESM2
@@ -194,6 +200,7 @@ class Tuned(nn.Module):
     """
 
     budget: Tensor  # tokens of a piece; 0 where nothing is said
+    centre: Tensor
     mean: Tensor
     spread: Tensor
 
@@ -207,6 +214,8 @@ class Tuned(nn.Module):
         self.scaling, self.dropout = type(head.scaling), nn.Dropout(config.dropout)
         for name, value in zip(("mean", "spread"), vars(head.scaling).values(), strict=True):
             self.register_buffer(name, value.clone())
+        self.register_buffer("centre", self.mean.clone())
+        self.pooled = self.mean.new_zeros(0, len(self.mean))  # vectors of the last forward pass
         self.out = nn.Linear(head.model.in_features, head.model.out_features)
         calibrated = 1 / (head.chosen.temperature or 1.0)  # else it would learn first to be surer of everything
         self.out.load_state_dict({name: calibrated * value for name, value in head.model.state_dict().items()})
@@ -243,8 +252,18 @@ class Tuned(nn.Module):
         side_by_side = torch.cat([states[layer].float() for layer in self.layers], dim=-1)
         scores = None if self.attention is None else self.attention(side_by_side)[:, 0]
         pooled = packed.pool(side_by_side, scores)
-        logits: Tensor = self.out(self.dropout(scaled(self.scaling(self.mean, self.spread), pooled)))
+        self.pooled, centre = pooled.detach(), self.centre if self.training else self.mean
+        logits: Tensor = self.out(self.dropout(scaled(self.scaling(centre, self.spread), pooled)))
         return logits
+
+    def follow(self, sums: Tensor, count: float) -> None:
+        """Move the centre towards the mean of a step's vectors, whose sums are (width,)."""
+        self.centre.mul_(FOLLOWS).add_(sums / count, alpha=1 - FOLLOWS)
+
+    @property
+    def moved(self) -> bool:
+        """Whether any step was taken: the centre is then no longer the mean that the head was fitted with."""
+        return not torch.equal(self.centre, self.mean)
 
     @property
     def outer(self) -> nn.Module:

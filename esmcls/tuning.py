@@ -16,10 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import torch
+
 from esmcls.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
 from esmcls.artifact import load_model, save_model
 from esmcls.classifier import Model
 from esmcls.curves import draw_curves, read_log
+from esmcls.dataset import Dataset
 from esmcls.download import CHECKPOINTS
 from esmcls.encoder import BUNDLED
 from esmcls.errors import UsageError
@@ -155,7 +159,8 @@ def finetune(
     if replicas.sharded:
         tuned = start.tuned(head)
         tuned.load_state_dict(trained)
-    manifest = _keep(start, tuned, head, labels, known, history, model_folder)
+    anchors = start.train.take(task.anchors.tolist())
+    manifest = _keep(start, tuned, head, labels, known, history, model_folder, anchors)
     draw_curves({name: read_log(kept.path)}, folder / "curves.svg")
     model = load_model(model_folder, start.device)
     report = report_on(model, start.apart.kept.part("test"), workspace, pace, folder, seed=config.seed)
@@ -171,17 +176,20 @@ def _keep(
     known: Labels,
     history: History,
     folder: Path,
+    anchors: Dataset,
 ) -> Manifest:
-    """Write the model folder; return its manifest."""
+    """Write the model folder, its head centred on what its own encoder makes of the anchors; return its manifest."""
     encoder, write = _encoder_of(start, model, str(folder))
     manifest = _manifest(start, head, labels, history, encoder)
     features = partial(features_for, Model(folder, manifest, head, start.device, encoder), workspace=start.workspace)
-    out, held = model.out, None
+    out, held, mean = model.out, None, head.scaling.mean
+    if model.moved:
+        mean = torch.from_numpy(features(anchors).vectors(start.config.pooling).astype(np.float64).mean(0)).float()
     validation = (features(start.held), known) if len(start.held) else None
-    tuned = head.continued(out.weight.detach(), out.bias.detach(), validation, start.config.pooling)
+    tuned = head.continued(out.weight.detach(), out.bias.detach(), mean, validation, start.config.pooling)
     if history.best_step and tuned.scores and tuned.scores["macro_f1"] < head.scores.get("macro_f1", 0.0):
         history.best_step = 0  # as it is saved, merged and rounded, it is no better than its start
-        return _keep(start, start.tuned(head), head, labels, known, history, folder)
+        return _keep(start, start.tuned(head), head, labels, known, history, folder, anchors)
     if validation is not None:
         held = Held.of(tuned, *validation)
         manifest = replace(manifest, validation={**tuned.scores, "n": len(known)})

@@ -21,7 +21,7 @@ from tiny import write_encoder, write_set
 
 from esmcls.artifact import load_model, read_manifest
 from esmcls.encoder import load_encoder
-from esmcls.finetuning import Finetuning
+from esmcls.finetuning import CENTRED, Finetuning
 from esmcls.runlog import LogFile
 from esmcls.tuned import FinetuneConfig
 from esmcls.tuning_report import by_rank, over_seeds
@@ -86,6 +86,13 @@ def test_the_tuned_weights_are_not_those_it_began_with(tuned: Path) -> None:
     _, after = load_state(tuned / "w" / "models" / "finetuned")
     assert before.keys() == after.keys()
     assert not torch.equal(before["layers.0.fc1.weight"], after["layers.0.fc1.weight"])
+
+
+def test_the_head_is_centred_on_what_the_tuned_encoder_makes_of_training_proteins(tuned: Path) -> None:
+    model = load_model(tuned / "w" / "models" / "finetuned")
+    vectors = model.features(Workspace.open(tuned / "w").dataset.part("train").sequences).vectors("mean")
+    assert len(vectors) < CENTRED, "it is the mean of some of them"
+    assert np.allclose(model.head.scaling.mean, vectors.astype(np.float64).mean(0), atol=1e-6)
 
 
 def test_predict_and_evaluate_take_it_like_any_model(tuned: Path) -> None:

@@ -251,6 +251,37 @@ def test_it_begins_where_the_frozen_head_stands_as_sure_as_that_is_calibrated() 
     assert np.allclose(logits.softmax(1).numpy(), HEAD.predict_proba(vectors), atol=1e-4)
 
 
+def test_what_is_subtracted_in_training_follows_the_mean_of_each_step() -> None:
+    found = task()
+    before = found.model.mean.clone()
+    gradients(found)
+    encoder = ESM2Encoder("tiny", CONFIG, tiny_model().state_dict(), layers=LAYERS, precision="fp32")
+    step = torch.from_numpy(encoder.encode([SEQUENCES[row] for row in found.sampler.rows(0)]).pooled["mean"]).mean(0)
+    assert torch.allclose(found.model.centre, 0.9 * before + 0.1 * step, atol=1e-6)
+    assert torch.equal(found.model.mean, before)
+
+
+def test_what_all_vectors_have_in_common_changes_no_answer() -> None:
+    def answers() -> Tensor:
+        return torch.cat([block.softmax(1) for _, block in found.blocks(HELD[0])])
+
+    found = task(PLAIN, HELD)
+    gradients(found)
+    found.model.eval().requires_grad_(False)
+    found.validate()
+    before = answers()
+    found.model.encoder.emb_layer_norm_after.bias += 0.1
+    assert not torch.allclose(answers(), before, atol=0.1)
+    found.validate()
+    assert torch.allclose(answers(), before, atol=1e-3)
+
+
+def test_before_any_step_the_mean_is_that_of_the_frozen_head() -> None:
+    found = task(PLAIN, HELD)
+    found.validate()
+    assert torch.equal(found.model.mean, HEAD.scaling.mean)
+
+
 def test_a_run_that_makes_it_worse_leaves_it_as_it_began() -> None:
     class Falling(Finetuning):
         def validate(self) -> float:

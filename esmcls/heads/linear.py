@@ -260,20 +260,24 @@ class LinearHead(BaseHead):
             with torch.inference_mode():
                 yield rows, self.model(scaled(self.scaling, block)) / (self.chosen.temperature or 1.0)
 
-    def continued(self, weight: Tensor, bias: Tensor, held: tuple[Features, Labels] | None, pooling: str) -> Self:
-        """Return the head with another layer on the same scaled rows: what fine-tuning made of this one.
+    def continued(
+        self, weight: Tensor, bias: Tensor, mean: Tensor, held: tuple[Features, Labels] | None, pooling: str
+    ) -> Self:
+        """Return the head with another layer on rows that are scaled alike: what fine-tuning made of this one.
 
         Temperature and scores are measured anew on the held rows.
 
         Parameters
         ----------
         weight, bias : float32 tensors, (classes, width) and (classes,)
+        mean : float32 tensor, (width,)
+            What is subtracted from a row.
         held : (Features, Labels), optional
         pooling : str
             Of what it will read.
         """
         head = type(self)(replace(self.chosen, temperature=None, pooling=pooling), self.device)
-        head.classes, head.scaling = self.classes, self.scaling
+        head.classes, head.scaling = self.classes, replace(self.scaling, mean=mean)
         head.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
         head._set(weight, bias)
         temperature = 1.0
