@@ -274,14 +274,16 @@ class Workspace:
         Parameters
         ----------
         name : str
-            As it was embedded with, without the folder of its weights, or the beginning of its digest.
+            As it was embedded with, without the folder of its weights, or the beginning of its digest. That of a model
+            of this workspace is known by its digest, too: fine-tuning may have left the encoder as it was.
         """
-        names = {name, self.encoder_name(name)}
+        names, own = {name, self.encoder_name(name)}, self.folder / name / MANIFEST
+        digest = _encoder_digest(own) if own.is_file() else name
         return [
             entry
             for entry in self.caches
             if names & {entry.spec.encoder, entry.spec.short_name}
-            or (len(name) > 7 and entry.spec.digest.startswith(name))
+            or (len(digest) > 7 and entry.spec.digest.startswith(digest))
         ]
 
     def cache_of_encoder(self, name: str) -> EmbeddingCache:
@@ -378,6 +380,13 @@ def _read_spec(path: Path) -> EmbeddingSpec:
         return EmbeddingSpec.from_json(read_json(path))
     except (OSError, ValueError) as error:
         raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {_EMBED}") from error
+
+
+def _encoder_digest(manifest: Path) -> str:
+    try:
+        return str(read_json(manifest)["spec"]["digest"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(manifest, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
 
 
 def _score(folder: Path) -> float:

@@ -254,6 +254,9 @@ def test_what_is_kept_is_no_worse_as_it_is_saved_than_where_it_began(
     assert manifest.setup["finetuned"]["best_step"] == 0
     assert manifest.validation["macro_f1"] == manifest.setup["finetuned"]["start_scores"]["macro_f1"]
     assert "nothing was better than its start" in ran.out
+    # the encoder is then what it was: its vectors are there, under the name it had
+    assert "0 embedded" in done("embed", "-w", fresh / "w", "--encoder", "models/finetuned", "--device", "cpu").out
+    done("fit", "--head", "knn", "--encoder", "models/finetuned", "-w", fresh / "w", "--device", "cpu")
     states = [load_state(path)[1] for path in (fresh / "tiny.safetensors", fresh / "w" / "models" / "finetuned")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
