@@ -244,7 +244,8 @@ def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.de
         return in_few_shapes(_int8_product(weight.to(device), bias.to(device), gelu))
     weight, bias = weight.to(device, DTYPES[precision]), bias.to(device, DTYPES[precision])
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return in_few_shapes(_onednn_product(weight, bias, gelu))
+        product = _onednn_product(weight, bias, gelu)
+        return product if precision == "fp32" else in_few_shapes(product)  # in fp32 it gains nothing
     return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
 
 
