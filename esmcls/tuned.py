@@ -178,7 +178,7 @@ class Tuned(nn.Module):
     """An encoder and an output layer on its scaled, pooled states; its state is what is trained, and what scales.
 
     An encoder's first steps move the vectors of all proteins together. Whitening enlarges directions that hardly vary,
-    so a common shift, which tells no family from another, is soon as long as the vectors themselves. What is subtracted
+    so a common shift, which tells no family from another, would soon count for more than what does. What is subtracted
     therefore follows the encoder: in training `centre`, a running mean over steps, else `mean`, which is measured.
 
     Parameters
@@ -257,8 +257,9 @@ class Tuned(nn.Module):
         return logits
 
     def follow(self, sums: Tensor, count: float) -> None:
-        """Move the centre towards the mean of a step's vectors, whose sums are (width,)."""
-        self.centre.mul_(FOLLOWS).add_(sums / count, alpha=1 - FOLLOWS)
+        """Move the centre towards the mean of a step's vectors, whose sums are (width,), unless they overflowed."""
+        if sums.isfinite().all():
+            self.centre.mul_(FOLLOWS).add_(sums / count, alpha=1 - FOLLOWS)
 
     @property
     def moved(self) -> bool:

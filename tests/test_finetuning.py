@@ -261,6 +261,13 @@ def test_what_is_subtracted_in_training_follows_the_mean_of_each_step() -> None:
     assert torch.equal(found.model.mean, before)
 
 
+def test_a_step_that_overflows_does_not_move_what_is_subtracted() -> None:
+    model = tuned()
+    before = model.centre.clone()
+    model.follow(torch.full_like(before, torch.inf), 16)
+    assert torch.equal(model.centre, before)
+
+
 def test_what_all_vectors_have_in_common_changes_no_answer() -> None:
     def answers() -> Tensor:
         return torch.cat([block.softmax(1) for _, block in found.blocks(HELD[0])])

@@ -144,6 +144,18 @@ def test_products_are_given_few_numbers_of_rows_and_give_back_those_asked_for() 
     assert sorted(set(given)) == [64, 128, 192, 256]
 
 
+@pytest.mark.parametrize(("precision", "rows"), [("fp32", 70), ("bf16", 128)])
+def test_rows_are_padded_below_fp32_alone(monkeypatch: pytest.MonkeyPatch, precision: Precision, rows: int) -> None:
+    given: list[int] = []
+
+    def recorder(*_: object) -> inference.Product:
+        return lambda x: (given.append(len(x)), x)[1]
+
+    monkeypatch.setattr(inference, "_onednn_product", recorder)
+    inference.prepare(torch.zeros(3, 3), torch.zeros(3), precision, CPU)(torch.zeros(70, 3))
+    assert given == [rows]
+
+
 def test_int8_products_are_within_a_hundredth_of_the_exact_ones() -> None:
     torch.manual_seed(2)
     weight, bias, x = torch.randn(64, 48), torch.randn(64), torch.randn(20, 48)
