@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from esmcls.heads import Head, reads_vectors
 from esmcls.manifest import Manifest
 from esmcls.records import clean_sequence
 from esmcls.spec import EmbeddingSpec
+from esmcls.term_heads import TermHead
 from esmcls.term_thresholds import Thresholds
 from esmcls.terms import Terms
 from esmcls.types import Indices, Probabilities, Vectors
@@ -194,9 +195,24 @@ class Model:
             )
         return tables, chunks if keep else None
 
+    def probabilities(self, x: Features) -> Probabilities:
+        """Return the model's answer about vectors, float32 (n, classes): what everything that asks a model is told.
+
+        Of a model of terms no parent is less probable than its child.
+        """
+        if self.terms is None:
+            return self.head.predict_proba(x)
+        return self.terms.predict_proba(cast(TermHead, self.head), x)
+
+    def ranked(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k likeliest classes by `probabilities`, as codes and values, both (n, min(k, classes))."""
+        if self.terms is None:
+            return self.head.top_k(x, k)
+        return self.terms.top_k(cast(TermHead, self.head), x, k)
+
     def top_k(self, sequences: Sequence[str], k: int = 1) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""
-        return self.head.top_k(self.features(sequences), k)
+        return self.ranked(self.features(sequences), k)
 
     def predict(self, sequences: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
         """Return the k best classes of each sequence with their probabilities, likeliest first."""
@@ -206,4 +222,4 @@ class Model:
 
     def predict_proba(self, sequences: Sequence[str]) -> Probabilities:
         """Return probabilities, float32 (n, classes)."""
-        return self.head.predict_proba(self.features(sequences))
+        return self.probabilities(self.features(sequences))

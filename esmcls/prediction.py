@@ -202,7 +202,7 @@ def _halving(model: Model, sequences: list[str], answer: Callable[[Features], Se
 
 def _answers(model: Model, k: int, least: float | None, features: Features) -> list[list[dict[str, Any]]]:
     """Return the rows of each protein, without the id."""
-    codes, probabilities = model.head.top_k(features, k)
+    codes, probabilities = model.ranked(features, k)
     about = zip(nearest(model, features), _statuses(model, features, probabilities[:, 0]), strict=True)
     found = [
         [
@@ -212,7 +212,7 @@ def _answers(model: Model, k: int, least: float | None, features: Features) -> l
         for *row, (near, status) in zip(codes.tolist(), probabilities.tolist(), about, strict=True)
     ]
     if least is not None:
-        for rows, members in zip(found, conformal_sets(model.head.predict_proba(features), least), strict=True):
+        for rows, members in zip(found, conformal_sets(model.probabilities(features), least), strict=True):
             rows[0]["set"] = BETWEEN.join(model.classes[code] for code in members)
     return found
 

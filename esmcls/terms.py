@@ -99,6 +99,27 @@ class Terms:
             rows = slice(start, min(start + BLOCK, len(x)))
             yield rows, self.scores(head, x.take(rows))
 
+    def predict_proba(self, head: TermHead, x: Features) -> Probabilities:
+        """Return the scores of all proteins at once, float32 (n, classes): memory for every one of them."""
+        out = np.zeros((len(x), len(self.classes)), dtype=np.float32)
+        for rows, scores in self.blocks(head, x):
+            out[rows] = scores
+        return out
+
+    def top_k(self, head: TermHead, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k most probable classes a protein and their scores, both (n, min(k, classes)).
+
+        Of equals, as a child and its parent often are, the parent comes first.
+        """
+        k = min(k, len(self.classes))
+        codes = np.zeros((len(x), k), dtype=np.int64)
+        best = np.zeros((len(x), k), dtype=np.float32)
+        for rows, scores in self.blocks(head, x):
+            order = np.lexsort((np.broadcast_to(self.depth, scores.shape), -scores), axis=1)[:, :k]
+            codes[rows] = order
+            best[rows] = np.take_along_axis(scores, order, axis=1)
+        return codes, best
+
     def save(self, path: Path) -> None:
         """Write the ontology; the classes stand in the model's manifest."""
         self.ontology.save(path)

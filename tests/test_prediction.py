@@ -52,6 +52,14 @@ class Toy:
         self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
         self.confidence = Confidence()
 
+    def ranked(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Answer as the head does."""
+        return self.head.top_k(x, k)  # type: ignore[no-any-return]
+
+    def probabilities(self, x: Features) -> Probabilities:
+        """Answer as the head does."""
+        return self.head.predict_proba(x)  # type: ignore[no-any-return]
+
     def features(self, sequences: Sequence[str]) -> Features:
         """Return the shares of A, C and other residues."""
         for index, sequence in enumerate(sequences):
