@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from esmcls.readers import read_records
-from esmcls.records import Protein
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import Protein
 
 LENGTHS: Final = range(40, 401)
 """Residues a member may have."""

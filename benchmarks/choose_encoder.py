@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from families import read_dataset
 
-from esmcls.encoder import load_encoder
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.weights import load_state
 from esmcls.files import write_json
-from esmcls.heads.knn import KNNHead
-from esmcls.labels import Labels
-from esmcls.pretraining import PretrainConfig, pretrain
-from esmcls.readers import read_records
-from esmcls.weights import load_state
+from esmcls.heads.neighbours.knn import KNNHead
+from esmcls.labels.labels import Labels
+from esmcls.pretraining.run import PretrainConfig, pretrain
+from esmcls.reading.readers import read_records
 
 RESULTS = Path(__file__).parent / "results" / "choose_encoder.json"
 TRIALS: dict[str, dict[str, Any]] = {

@@ -18,12 +18,12 @@ from typing import Any
 
 from families import RESULTS, embedded, read_dataset
 
-from esmcls.dataset import Dataset
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.files import write_json
-from esmcls.heads import load_head, parse_settings
-from esmcls.heads.common import hold_out
-from esmcls.labels import Labels
+from esmcls.heads.blocks import hold_out
+from esmcls.heads.registry import load_head, parse_settings
+from esmcls.labels.labels import Labels
 
 KNN: list[dict[str, Any]] = [
     *({"shrinkage": share, "k": 1} for share in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),

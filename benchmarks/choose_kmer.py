@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from esmcls.encoders.kmer import KmerEncoder
 from esmcls.files import write_json
-from esmcls.kmer import KmerEncoder
-from esmcls.readers import read_records
-from esmcls.whitening import WithinClass
+from esmcls.heads.whitening import WithinClass
+from esmcls.reading.readers import read_records
 
 GAPS = [(), (0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5)]
 SCALES = {"share": torch.square, "root": lambda vectors: vectors}  # the encoder gives roots

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from esmcls.cache import EmbeddingCache
+from esmcls.cache.store import EmbeddingCache
 from esmcls.files import write_json
-from esmcls.fitting import fit_dataset
-from esmcls.metrics import tier_accuracy
-from esmcls.workspace import Workspace
+from esmcls.metrics.classification import tier_accuracy
+from esmcls.models.fit import fit_dataset
+from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"
 TRIALS: dict[str, dict[str, Any]] = {

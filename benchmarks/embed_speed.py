@@ -80,7 +80,7 @@ def transformers(shape: tuple[int, int, int]) -> Callable[[list[str]], Any]:
     model = EsmModel(config, add_pooling_layer=False).eval()
 
     def run(sequences: list[str]) -> list[Any]:
-        from esmcls.esm2 import with_ends
+        from esmcls.encoders.esm2 import with_ends
 
         found = []
         with torch.inference_mode():
@@ -111,8 +111,8 @@ def esmcls(shape: tuple[int, int, int], precision: str) -> Callable[[list[str]],
     """Return our encoder in one precision."""
     import torch
 
-    from esmcls.esm2 import ESM2Encoder
-    from esmcls.model import ESM2, ModelConfig
+    from esmcls.encoders.esm2 import ESM2Encoder
+    from esmcls.encoders.model import ESM2, ModelConfig
 
     torch.manual_seed(0)
     config = ModelConfig(*shape)

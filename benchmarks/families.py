@@ -23,18 +23,18 @@ from typing import Any
 
 import torch
 
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset, build
-from esmcls.embedding import embed_into
-from esmcls.encoder import load_encoder
-from esmcls.evaluation import evaluate
-from esmcls.features import Features
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset, build
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.model import ESM2
+from esmcls.encoders.weights import bundled_path, default_layers, load_state, save_state
 from esmcls.files import write_json
-from esmcls.fitting import fit_dataset
-from esmcls.model import ESM2
-from esmcls.readers import read_records
-from esmcls.spec import EmbeddingSpec
-from esmcls.weights import bundled_path, default_layers, load_state, save_state
+from esmcls.models.fit import fit_dataset
+from esmcls.reading.readers import read_records
+from esmcls.tasks.one_label.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("accuracy", "macro_recall", "macro_f1", "top_5")

@@ -119,10 +119,10 @@ def measure_speed(
     """Return what a few steps of training, and as many of prediction, take."""
     import torch
 
-    from esmcls.devices import choose_precision
-    from esmcls.finetuning import peak_memory
-    from esmcls.schedule import Plan
-    from esmcls.training import run
+    from esmcls.encoders.devices import choose_precision
+    from esmcls.finetuning.task import peak_memory
+    from esmcls.training.loop import run
+    from esmcls.training.schedule import Plan
 
     device = torch.device(options.device)
     choose_precision(precision, device)
@@ -151,16 +151,16 @@ def random_task(options: argparse.Namespace, shape: str, precision: str, optimiz
     """Return a fine-tuning of a model with random weights, the last layer pooled."""
     import torch
 
-    from esmcls.finetuning import Finetuning
-    from esmcls.heads.descent import linear_layer
-    from esmcls.heads.linear import LinearConfig, LinearHead
-    from esmcls.heads.ridge import Scaling
-    from esmcls.labels import Labels
-    from esmcls.model import ESM2, ModelConfig
-    from esmcls.packing import Proteins
-    from esmcls.replicas import Replicas
-    from esmcls.tuned import FinetuneConfig, Tuned
-    from esmcls.windows import parse_long
+    from esmcls.encoders.model import ESM2, ModelConfig
+    from esmcls.encoders.windows import parse_long
+    from esmcls.finetuning.model import FinetuneConfig, Tuned
+    from esmcls.finetuning.packing import Proteins
+    from esmcls.finetuning.task import Finetuning
+    from esmcls.heads.layers.descent import linear_layer
+    from esmcls.heads.layers.linear import LinearConfig, LinearHead
+    from esmcls.heads.layers.ridge import Scaling
+    from esmcls.labels.labels import Labels
+    from esmcls.training.processes import Replicas
 
     layers, width, _ = MODELS[shape]
     torch.manual_seed(0)
@@ -191,7 +191,7 @@ def gemm_peak(device: Any, precision: str) -> float:
     """Return the FLOP/s of a large matrix product: the best of five."""
     import torch
 
-    from esmcls.inference import DTYPES
+    from esmcls.encoders.inference import DTYPES
 
     n = 8192 if device.type == "cuda" else 2048
     dtype = DTYPES[precision]
@@ -220,10 +220,10 @@ def device_name(device: str) -> str:
 
 def choose_rates(options: argparse.Namespace) -> None:
     """Fine-tune with each method and rate without the test part; print and write what validation says."""
-    from esmcls.replicas import start_replicas
-    from esmcls.tuned import FinetuneConfig
-    from esmcls.tuning import finetune
-    from esmcls.tuning_start import Terms
+    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.run import finetune
+    from esmcls.finetuning.start import Terms
+    from esmcls.training.processes import start_replicas
 
     rows, place = [], prepared(options, test=False)
     for method in options.methods:
@@ -248,15 +248,15 @@ def ask_checkpoint(options: argparse.Namespace) -> None:
     """Print what the model of a checkpoint reaches on the test part, beside the frozen head and together with it."""
     import torch
 
-    from esmcls.labels import Labels
-    from esmcls.metrics import bootstrap_interval, summary
-    from esmcls.packing import Proteins
-    from esmcls.prediction import features_for, open_model
-    from esmcls.replicas import start_replicas
-    from esmcls.tuned import FinetuneConfig
-    from esmcls.tuning_start import Start, Terms
-    from esmcls.windows import parse_long
-    from esmcls.workspace import Workspace
+    from esmcls.encoders.windows import parse_long
+    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.packing import Proteins
+    from esmcls.finetuning.start import Start, Terms
+    from esmcls.labels.labels import Labels
+    from esmcls.metrics.classification import bootstrap_interval, summary
+    from esmcls.models.predict import features_for, open_model
+    from esmcls.training.processes import start_replicas
+    from esmcls.workspace.workspace import Workspace
 
     place, frozen = Workspace.open(options.work), open_model(options.work, "linear", device=options.device)
     given = {"epochs": options.epochs, "lr": options.lr} | {knob: json.loads(value) for knob, value in options.knobs}
@@ -301,11 +301,11 @@ def prepared(options: argparse.Namespace, *, test: bool) -> Any:
     """Return a workspace with a data set, embedded, with or without its test part."""
     from families import every_nth_class
 
-    from esmcls.dataset import build
-    from esmcls.intake import Intake
-    from esmcls.jobs import Recipe, embed_in_workspace
-    from esmcls.readers import read_records
-    from esmcls.workspace import Workspace
+    from esmcls.datasets.dataset import build
+    from esmcls.reading.readers import read_records
+    from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace
+    from esmcls.workspace.intake import Intake
+    from esmcls.workspace.workspace import Workspace
 
     tables = sorted(options.folder.glob("*_labels.tsv.gz"))
     sources = sorted(options.folder.glob("*.fasta.gz")) or [options.folder]
@@ -330,13 +330,13 @@ def write_rows(options: argparse.Namespace, name: str, rows: list[dict[str, Any]
 
 def measure_accuracy(options: argparse.Namespace) -> None:
     """Fit the frozen head and fine-tune with each method; print and write what they reach."""
-    from esmcls.assessment import assess
-    from esmcls.fitting import fit_head
-    from esmcls.prediction import open_model
-    from esmcls.replicas import start_replicas
-    from esmcls.tuned import FinetuneConfig
-    from esmcls.tuning import finetune
-    from esmcls.tuning_start import Terms
+    from esmcls.evaluation.assess import assess
+    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.run import finetune
+    from esmcls.finetuning.start import Terms
+    from esmcls.models.fit import fit_head
+    from esmcls.models.predict import open_model
+    from esmcls.training.processes import start_replicas
 
     place = prepared(options, test=True)
     fit_head(place, "linear", refit=False, device=options.device, seed=options.seed)

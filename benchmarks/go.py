@@ -32,40 +32,40 @@ from typing import Any, cast
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from esmcls.accretion import information_accretion
-from esmcls.artifact import load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.clusters import read_clusters
-from esmcls.dataset import Dataset
-from esmcls.embedding import embed_into
-from esmcls.encoder import load_encoder
-from esmcls.features import Features
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.clusters import read_clusters
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.mmseqs import cluster_sequences, find_mmseqs
+from esmcls.datasets.split import SplitReport
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.windows import parse_long
+from esmcls.evaluation.plan import Plan
+from esmcls.evaluation.plan import Terms as Lineup
+from esmcls.evaluation.term_contest import HOMOLOGY, NAIVE, compare
+from esmcls.evaluation.term_contestants import TermArena
 from esmcls.files import read_json, write_json
-from esmcls.heads import load_head, parse_settings
-from esmcls.labels import LabelSets
-from esmcls.lineup import Plan
-from esmcls.lineup import Terms as Lineup
-from esmcls.manifest import versions
-from esmcls.metrics import percentile_intervals
-from esmcls.mmseqs import cluster_sequences, find_mmseqs
-from esmcls.prediction import features_for
+from esmcls.heads.registry import load_head, parse_settings
+from esmcls.heads.term_heads import GROUP
+from esmcls.labels.information_accretion import information_accretion
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import Counts, Sums, count
+from esmcls.metrics.cafa_curves import draw, peaks, resample
+from esmcls.metrics.classification import percentile_intervals
+from esmcls.models.folder import load_model
+from esmcls.models.manifest import versions
+from esmcls.models.predict import features_for
+from esmcls.models.term_ensembling import combine_terms
 from esmcls.programs import run_program
-from esmcls.spec import EmbeddingSpec
-from esmcls.split import SplitReport
-from esmcls.term_answers import TermAnswers
-from esmcls.term_comparison import compare_terms
-from esmcls.term_contest import HOMOLOGY, NAIVE, compare
-from esmcls.term_contestants import TermArena
-from esmcls.term_curves import draw, peaks, resample
-from esmcls.term_ensembling import combine_terms
-from esmcls.term_evaluation import with_unseen
-from esmcls.term_heads import GROUP
-from esmcls.term_metrics import Counts, Sums, count
-from esmcls.term_report import lines, write_term_report
-from esmcls.term_thresholds import Thresholds
-from esmcls.terms import Terms
-from esmcls.windows import parse_long
-from esmcls.workspace import Workspace
+from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.comparison import compare_terms
+from esmcls.tasks.go_terms.evaluation import with_unseen
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.report import lines, write_term_report
+from esmcls.tasks.go_terms.thresholds import Thresholds
+from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"
 CONTEXT = 1022

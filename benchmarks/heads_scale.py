@@ -11,8 +11,9 @@ other work on the machine hides:
 
 ridge   the within-class covariance, the sums of one ridge regression on whitened rows, and its solution
 epoch   `LinearHead.fit` for `--steps` steps, stopped there; an epoch is extrapolated from their mean
-knn     queries a second of `esmcls.heads.search` against FAISS's flat index over the same whitened rows: the same
-        threads, all queries in one batch, rounds interleaved, the fastest of each; the first search also makes the
+knn     queries a second of `neighbours.search` against FAISS's flat index over the same whitened rows: the same
+        threads,
+        all queries in one batch, rounds interleaved, the fastest of each; the first search also makes the
         bounds and is told apart. Answers are equal if the float64 scores of the rows found are, rank by rank
 
 Prints a table and writes `benchmarks/results/heads_scale.json`, or `--output`. The targets, for two cores, are judged
@@ -135,9 +136,9 @@ class Stopwatch:
 
 def ridge(data: Data, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one ridge regression, as the linear head starts from it."""
-    from esmcls.heads.ridge import Ridge
-    from esmcls.losses import class_weights
-    from esmcls.whitening import WithinClass
+    from esmcls.heads.layers.ridge import Ridge
+    from esmcls.heads.whitening import WithinClass
+    from esmcls.training.losses import class_weights
 
     watch = Stopwatch(options.device)
     whitening = WithinClass.of(data.vectors, data.codes, options.classes, options.device)(SHRINKAGE)
@@ -165,9 +166,9 @@ class EnoughSteps(Exception):
 
 def epoch(data: Data, options: argparse.Namespace) -> dict[str, Any]:
     """Measure the linear head's descent, for some steps or whole."""
-    from esmcls.features import Features
-    from esmcls.heads.linear import LinearConfig, LinearHead
-    from esmcls.labels import Labels
+    from esmcls.cache.features import Features
+    from esmcls.heads.layers.linear import LinearConfig, LinearHead
+    from esmcls.labels.labels import Labels
 
     names = tuple(map(str, range(options.classes)))
     train, held = Features.from_arrays(data.vectors), Features.from_arrays(data.queries)
@@ -194,8 +195,8 @@ def knn(data: Data, options: argparse.Namespace) -> dict[str, Any]:
     """Measure our search against FAISS's."""
     import faiss
 
-    from esmcls.heads.search import Search
-    from esmcls.whitening import WithinClass, row_blocks
+    from esmcls.heads.neighbours.search import Search
+    from esmcls.heads.whitening import WithinClass, row_blocks
 
     faiss.omp_set_num_threads(options.threads)
     watch = Stopwatch(options.device)

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from esmcls.files import read_json, write_json
-from esmcls.report import lines
+from esmcls.reporting.report import lines
 
 RESULTS = Path(__file__).parent / "results"
 CURVES = ("reliability", "retained", "confusions", "folds")

@@ -43,13 +43,13 @@ def embed(folder: Path, sequences: int) -> dict[str, object]:
     """Embed the FASTA; return what it took."""
     import torch
 
-    from esmcls.cache import EmbeddingCache
-    from esmcls.embedding import embed_into
-    from esmcls.encoder import load_encoder
-    from esmcls.model import ESM2, ModelConfig
-    from esmcls.readers import read_records
-    from esmcls.spec import EmbeddingSpec
-    from esmcls.weights import save_state
+    from esmcls.cache.embed import embed_into
+    from esmcls.cache.spec import EmbeddingSpec
+    from esmcls.cache.store import EmbeddingCache
+    from esmcls.encoders.encoder import load_encoder
+    from esmcls.encoders.model import ESM2, ModelConfig
+    from esmcls.encoders.weights import save_state
+    from esmcls.reading.readers import read_records
 
     torch.manual_seed(0)
     config = ModelConfig(*SHAPE)

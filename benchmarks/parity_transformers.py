@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import transformers
 
-from esmcls.alphabet import BOS, EOS, tokenize
-from esmcls.encoder import load_encoder
+from esmcls.encoders.alphabet import BOS, EOS, tokenize
+from esmcls.encoders.encoder import load_encoder
 from esmcls.files import write_json
-from esmcls.readers import read_records
+from esmcls.reading.readers import read_records
 
 LIMIT = 1e-4
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from esmcls.files import write_json
-from esmcls.readers import read_records
+from esmcls.reading.readers import read_records
 
 MIDDLE = 24
 

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from esmcls.readers import read_records
-from esmcls.records import Tally
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import Tally
 
 HEADER = "family_id,sequence_name,family_accession,aligned_sequence,sequence\n"
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"

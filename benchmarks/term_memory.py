@@ -30,12 +30,13 @@ import numpy as np
 import torch
 from embed_speed import processor
 
-from esmcls.features import Features
+from esmcls.cache.features import Features
 from esmcls.files import write_json
-from esmcls.heads import load_head, parse_settings
-from esmcls.labels import LabelSets
-from esmcls.losses import Shuffled
-from esmcls.term_heads import GROUP, descent
+from esmcls.heads.layers import term_descent as descent
+from esmcls.heads.registry import load_head, parse_settings
+from esmcls.heads.term_heads import GROUP
+from esmcls.labels.labels import LabelSets
+from esmcls.training.losses import Shuffled
 
 RESULTS = Path(__file__).with_name("results") / "term_memory.json"
 HEADS = ("linear", "mlp", "multitask")

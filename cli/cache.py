@@ -11,7 +11,7 @@ import click
 from esmcls_cli.options import PATH, Group, common, size
 
 if TYPE_CHECKING:
-    from esmcls.cache import EmbeddingCache
+    from esmcls.cache.store import EmbeddingCache
 
 
 @click.group("cache", cls=Group)
@@ -24,9 +24,9 @@ _encoder = click.option("--encoder", metavar="NAME", help="Only caches of this e
 
 def _caches(workspace: Path, encoder: str | None) -> Iterator[EmbeddingCache]:
     """Open the workspace's caches one after the other, the one used last at the end."""
-    from esmcls.cache import EmbeddingCache
+    from esmcls.cache.store import EmbeddingCache
     from esmcls.errors import WorkspaceError
-    from esmcls.workspace import Workspace
+    from esmcls.workspace.workspace import Workspace
 
     entries = [entry for entry in Workspace.open(workspace).caches if encoder in (None, entry.spec.encoder)]
     if not entries:
@@ -42,7 +42,7 @@ def _caches(workspace: Path, encoder: str | None) -> Iterator[EmbeddingCache]:
 @common()
 def info(workspace: Path, encoder: str | None) -> None:
     """Say what is embedded, with what, and how many bytes it takes."""
-    from esmcls.about import about_cache
+    from esmcls.info import about_cache
 
     for cache in _caches(workspace, encoder):
         click.echo("\n".join(about_cache(cache)))
@@ -54,8 +54,8 @@ def info(workspace: Path, encoder: str | None) -> None:
 @common(device=True)
 def verify(workspace: Path, encoder: str | None, sample: int, device: str) -> None:
     """Read every byte, compare it with its digest, and embed a sample again."""
-    from esmcls.jobs import encoder_of
-    from esmcls.workspace import Workspace
+    from esmcls.workspace.embed_in_workspace import encoder_of
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
     sequences = place.dataset.sequences if place.has_dataset and sample else []
@@ -74,8 +74,8 @@ def verify(workspace: Path, encoder: str | None, sample: int, device: str) -> No
 @common()
 def merge(others: tuple[Path, ...], workspace: Path) -> None:
     """Take over the embeddings of other workspaces or cache folders; what is here already stays."""
-    from esmcls.jobs import caches_in
-    from esmcls.workspace import Workspace
+    from esmcls.workspace.embed_in_workspace import caches_in
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=True)
     for folder, spec in [entry for other in others for entry in caches_in(other)]:

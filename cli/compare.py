@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from esmcls_cli.options import PATH, common, note, progress, set_aside_options, share
 
 if TYPE_CHECKING:
-    from esmcls.workspace import Workspace
+    from esmcls.workspace.workspace import Workspace
 
 _ONE_LABEL = {
     "folds": "--folds",
@@ -67,10 +67,13 @@ def command(
     goes on where it stopped; what is fitted with the same options already is not fitted again. Of Gene Ontology terms,
     heads are measured as CAFA does it: Fmax, weighted Fmax and Smin in each aspect, by frequency and length.
     """
-    from esmcls import contest, report, term_contest, term_report
-    from esmcls.lineup import Terms
-    from esmcls.setaside import Shares
-    from esmcls.workspace import Workspace
+    from esmcls.datasets.held_out import Shares
+    from esmcls.evaluation import compare as contest
+    from esmcls.evaluation import term_contest
+    from esmcls.evaluation.plan import Terms
+    from esmcls.reporting import report
+    from esmcls.tasks.go_terms import report as term_report
+    from esmcls.workspace.workspace import Workspace
 
     knobs: dict[str, dict[str, Any]] = defaultdict(dict)
     for head, name, value in settings:
@@ -104,7 +107,7 @@ def command(
 
 def _check_options(workspace: Workspace) -> None:
     """Refuse options that are for one label a protein."""
-    from esmcls.fitting import one_label_only
+    from esmcls.models.fit import one_label_only
 
     context = click.get_current_context()
     for name, option in _ONE_LABEL.items():

@@ -12,11 +12,11 @@ from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_file, table, warn
 
 if TYPE_CHECKING:
-    from esmcls.allotment import Allotment
-    from esmcls.columns import Columns
-    from esmcls.ontology import Ontology
-    from esmcls.records import Record, Tally
-    from esmcls.statistics import Statistics
+    from esmcls.datasets.sampling_plan import Allotment
+    from esmcls.datasets.statistics import Statistics
+    from esmcls.labels.ontology import Ontology
+    from esmcls.reading.record_columns import Columns
+    from esmcls.reading.records import Record, Tally
 
 
 @click.group("data", cls=Group)
@@ -59,9 +59,9 @@ def stats(
     Of many labels a protein: how many terms, how rare they are, and which aspects are covered. Without INPUT: the
     workspace's dataset.
     """
-    from esmcls.records import Tally
-    from esmcls.statistics import describe_records
-    from esmcls.term_statistics import describe_terms
+    from esmcls.datasets.statistics import describe_records
+    from esmcls.reading.records import Tally
+    from esmcls.tasks.go_terms.statistics import describe_terms
 
     tally = Tally()
     records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
@@ -73,7 +73,7 @@ def stats(
     note(*(tally.lines() if inputs else []))
     click.echo("\n\n".join(table(section) for section in found.sections()))
     if output is not None:
-        from esmcls.overview import write_overview
+        from esmcls.datasets.statistics_page import write_overview
 
         names = inputs or (str(workspace),)
         title = "Sequences of " + ", ".join(Path(name).name or name for name in names) + (f", {part}" if part else "")
@@ -85,9 +85,9 @@ def _described(
     inputs: Sequence[str], labels: Sequence[Path], obo: Path | None, workspace: Path, on_bad: Any, tally: Tally
 ) -> tuple[Iterable[Record], Ontology | None]:
     """Return the records to describe, and the ontology where they have terms."""
-    from esmcls.ontology import read_obo
-    from esmcls.readers import read_records
-    from esmcls.workspace import Workspace
+    from esmcls.labels.ontology import read_obo
+    from esmcls.reading.readers import read_records
+    from esmcls.workspace.workspace import Workspace
 
     if not inputs and (labels or obo):
         raise UsageError("--labels and --obo belong to an INPUT; name it, too")
@@ -125,7 +125,7 @@ def stratify(
     the seed and the sequences alone, not on the order of INPUT. Counts and every family with fewer sequences than asked
     for go to a file .report.json beside the output.
     """
-    from esmcls import curation
+    from esmcls.datasets import sampling as curation
     from esmcls.files import write_json
 
     allotment = _allotment(plan, total, keep_all_classes)
@@ -142,7 +142,7 @@ def stratify(
 
 
 def _allotment(plan: str | None, total: int | None, keep_all_classes: bool) -> Allotment:
-    from esmcls.allotment import AT_LEAST, Plan, Total
+    from esmcls.datasets.sampling_plan import AT_LEAST, Plan, Total
 
     if (plan is None) == (total is None):
         raise UsageError("how many sequences? give either --plan, such as 1000x200+4000x50, or --total")
@@ -156,7 +156,7 @@ def _allotment(plan: str | None, total: int | None, keep_all_classes: bool) -> A
 
 def _report_of(output: Path) -> Path:
     """Return where the report of a table goes, having made sure that both can appear there."""
-    from esmcls.columns import check_table_name
+    from esmcls.reading.record_columns import check_table_name
 
     name = check_table_name(output_file(output)).name
     return output.with_name(name[: name.lower().rindex(".csv")] + ".report.json")
@@ -165,9 +165,9 @@ def _report_of(output: Path) -> Path:
 def _read(
     inputs: Sequence[str], labels: Sequence[Path], on_bad: Any, *, labelled: bool = False
 ) -> tuple[Columns, Tally]:
-    from esmcls.columns import Columns
-    from esmcls.readers import read_records
-    from esmcls.records import Tally
+    from esmcls.reading.readers import read_records
+    from esmcls.reading.record_columns import Columns
+    from esmcls.reading.records import Tally
 
     tally = Tally()
     records = read_records(inputs, labels=labels, on_bad=on_bad, tally=tally)
@@ -210,10 +210,10 @@ def split(
     seed: int,
 ) -> int:
     """Draw train, validation and test anew, family by family or by whole clusters; a given split is passed over."""
-    from esmcls.columns import check_table_name
-    from esmcls.curation import clusters_of, split_anew
-    from esmcls.mmseqs import cluster_sequences, find_mmseqs
-    from esmcls.split import check_fractions
+    from esmcls.datasets.mmseqs import cluster_sequences, find_mmseqs
+    from esmcls.datasets.sampling import clusters_of, split_anew
+    from esmcls.datasets.split import check_fractions
+    from esmcls.reading.record_columns import check_table_name
 
     shares = check_fractions(_numbers(fractions))
     check_table_name(output_file(output))
@@ -243,7 +243,7 @@ def _numbers(text: str) -> list[float]:
 
 def _parts_table(source: Columns, parts: list[str], groups: list[str] | None) -> list[list[str]]:
     """Return records, families and clusters of each part, under their names."""
-    from esmcls.split import part_counts
+    from esmcls.datasets.split import part_counts
 
     kinds = {"families": source.labels, "clusters": groups}
     columns = {name: column for name, column in kinds.items() if column is not None}

@@ -73,10 +73,10 @@ def command(
     Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
     workspace the demo set.
     """
-    from esmcls.intake import Intake, Sources, demo_set, take_in
-    from esmcls.jobs import Recipe, embed_in_workspace, plan_in_workspace
-    from esmcls.windows import parse_long
-    from esmcls.workspace import STATE, Workspace
+    from esmcls.encoders.windows import parse_long
+    from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace, plan_in_workspace
+    from esmcls.workspace.intake import Intake, Sources, demo_set, take_in
+    from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
     if not inputs and (validation or test or labels or obo or clusters):

@@ -17,7 +17,7 @@ HEADER = ("encoder", "layers", "width", "parameters", "bytes", "present", "weigh
 @common(workspace=False)
 def command(as_json: bool) -> None:
     """List the encoders: name, shape, size, and whether the weights are on this machine."""
-    from esmcls.encoder import describe_encoders
+    from esmcls.encoders.encoder import describe_encoders
 
     cards = describe_encoders()
     if as_json:

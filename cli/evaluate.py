@@ -11,8 +11,8 @@ from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, warn
 
 if TYPE_CHECKING:
-    from esmcls.assessment import Assessment
-    from esmcls.term_assessment import TermAssessment
+    from esmcls.evaluation.assess import Assessment
+    from esmcls.evaluation.term_assessment import TermAssessment
 
 
 @click.command("evaluate")
@@ -40,12 +40,12 @@ def command(
     family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
     and length. Writes them to reports/evaluate/<model>/metrics.json of the workspace.
     """
-    from esmcls.assessment import assess, labelled, source_name
-    from esmcls.prediction import open_model
-    from esmcls.readers import read_records
-    from esmcls.records import Tally
-    from esmcls.term_assessment import assess_terms
-    from esmcls.workspace import STATE, Workspace
+    from esmcls.evaluation.assess import assess, labelled, source_name
+    from esmcls.evaluation.term_assessment import assess_terms
+    from esmcls.models.predict import open_model
+    from esmcls.reading.readers import read_records
+    from esmcls.reading.records import Tally
+    from esmcls.workspace.workspace import STATE, Workspace
 
     opened = open_model(workspace, model, device=device, encoder=encoder)
     place = Workspace.open(workspace) if (workspace / STATE).exists() else None

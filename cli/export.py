@@ -25,8 +25,8 @@ def command(
     npz: ids, vectors, lengths. h5: a dataset a protein with the attribute original_id, as UniProt ships them. parquet:
     the columns id, length, vector.
     """
-    from esmcls.exporting import export_embeddings
-    from esmcls.workspace import Workspace
+    from esmcls.cache.export_vectors import export_embeddings
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
     proteins = _proteins(inputs) if inputs else place.dataset
@@ -43,7 +43,7 @@ class _Proteins:
 
 
 def _proteins(inputs: tuple[str, ...]) -> _Proteins:
-    from esmcls.readers import read_records
+    from esmcls.reading.readers import read_records
 
     found = _Proteins()
     for record in read_records(inputs):

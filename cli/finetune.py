@@ -154,13 +154,13 @@ def command(
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
     """
-    from esmcls.fitting import one_label_only
-    from esmcls.replicas import start_replicas
-    from esmcls.setaside import Shares
-    from esmcls.tuned import FinetuneConfig
-    from esmcls.tuning_seeds import finetune_seeds
-    from esmcls.tuning_start import Terms
-    from esmcls.workspace import Workspace
+    from esmcls.datasets.held_out import Shares
+    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.seeds import finetune_seeds
+    from esmcls.finetuning.start import Terms
+    from esmcls.models.fit import one_label_only
+    from esmcls.training.processes import start_replicas
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
     one_label_only(place, "finetune", "run: esmcls fit")

@@ -50,11 +50,11 @@ def command(
 
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
-    from esmcls.ensembling import combine_in_workspace
-    from esmcls.fitting import fit_head, one_label_only
-    from esmcls.heads.costs import in_words
-    from esmcls.setaside import Shares
-    from esmcls.workspace import Workspace
+    from esmcls.datasets.held_out import Shares
+    from esmcls.heads.trees.time_estimate import in_words
+    from esmcls.models.combine import combine_in_workspace
+    from esmcls.models.fit import fit_head, one_label_only
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
     shares = Shares(hold_out_families, calibration, false_acceptance)
@@ -76,7 +76,7 @@ def command(
     options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
     options |= {"device": device, "seed": seed, "log": told}
     if many:
-        from esmcls.term_fitting import fit_terms
+        from esmcls.models.term_fitting import fit_terms
 
         fitted = fit_terms(place, head, dict(settings), **options)
     else:

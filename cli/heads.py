@@ -18,8 +18,8 @@ from esmcls_cli.options import common
 @common(workspace=False)
 def command(as_json: bool, terms: bool) -> None:
     """List the heads (classifiers), each knob with its default."""
-    from esmcls.heads import list_heads
-    from esmcls.term_heads import GROUP
+    from esmcls.heads.registry import list_heads
+    from esmcls.heads.term_heads import GROUP
 
     group = {"group": GROUP} if terms else {}
     cards = [_card(name, **group) for name in list_heads(**group)]
@@ -27,7 +27,7 @@ def command(as_json: bool, terms: bool) -> None:
 
 
 def _card(name: str, **group: str) -> dict[str, Any]:
-    from esmcls.heads import load_head
+    from esmcls.heads.registry import load_head
 
     head = load_head(name, **group)
     knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}

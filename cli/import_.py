@@ -30,9 +30,9 @@ def command(
     FILE is an npz or h5 of `esmcls export`, bio_embeddings or UniProt, or the folder that fair-esm's extract.py wrote.
     Labelled sequences become the workspace's dataset.
     """
-    from esmcls.intake import Sources
-    from esmcls.jobs import import_in_workspace
-    from esmcls.workspace import Workspace
+    from esmcls.workspace.embed_in_workspace import import_in_workspace
+    from esmcls.workspace.intake import Sources
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=True)
     sources = Sources(sequences, labels=labels)

@@ -14,6 +14,6 @@ from esmcls_cli.options import PATH, common
 @common()
 def command(path: Path | None, workspace: Path) -> None:
     """Say what PATH is: a workspace, a model, a cache or an encoder.  [default: the workspace]"""
-    from esmcls.about import about
+    from esmcls.info import about
 
     click.echo("\n".join(about(workspace if path is None else path)))

@@ -86,7 +86,7 @@ def common(
 def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, device: str, **options: Any) -> Any:
-        from esmcls.encoder import resolve_device
+        from esmcls.encoders.encoder import resolve_device
 
         if "," in device and not several:
             raise UsageError(f"--device {device}: several devices are for embed, pretrain and finetune; give one")
@@ -202,7 +202,7 @@ def fetch_encoder(name: str) -> None:
     """Fetch a published checkpoint that is not on this machine, with a bar of its bytes on stderr."""
     from tqdm import tqdm
 
-    from esmcls.download import CHECKPOINTS, fetch
+    from esmcls.encoders.download import CHECKPOINTS, fetch
 
     if name not in CHECKPOINTS:
         return

@@ -14,9 +14,9 @@ from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, share, warn
 
 if TYPE_CHECKING:
-    from esmcls.classifier import Model
-    from esmcls.prediction import Written
-    from esmcls.records import Protein
+    from esmcls.models.model import Model
+    from esmcls.models.predict import Written
+    from esmcls.reading.records import Protein
 
 
 @click.command("predict")
@@ -75,9 +75,9 @@ def command(
     fitted with --calibration can fill `set`. A model of terms writes those of at least --min-score, and says which of
     them are predicted by the thresholds that validation chose.
     """
-    from esmcls.prediction import open_model
-    from esmcls.readers import read_records
-    from esmcls.records import Tally
+    from esmcls.models.predict import open_model
+    from esmcls.reading.readers import read_records
+    from esmcls.reading.records import Tally
 
     opened = open_model(workspace, model, device=device, encoder=encoder)
     tally = Tally()
@@ -116,7 +116,7 @@ def _labels(
     coverage: float | None,
     **_: Any,
 ) -> Written:
-    from esmcls.prediction import predict_stream, write_predictions
+    from esmcls.models.predict import predict_stream, write_predictions
 
     return write_predictions(predict_stream(model, proteins, top_k or 1, coverage=coverage), handle, format_)
 
@@ -133,7 +133,7 @@ def _terms(
     at_least: int | None,
     **_: Any,
 ) -> Written:
-    from esmcls.term_prediction import Wanted, answer_terms, predict_terms, write_cafa, write_terms
+    from esmcls.tasks.go_terms.prediction import Wanted, answer_terms, predict_terms, write_cafa, write_terms
 
     given: dict[str, Any] = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": top_k}
     known = {name: value for name, value in given.items() if value is not None}

@@ -61,12 +61,12 @@ def command(
     **settings: Any,
 ) -> None:
     """Train a small ESM-2-shaped encoder on your own sequences: from a teacher, masked residues, clusters, or all."""
-    from esmcls.curves import draw_curves, read_log
-    from esmcls.pretraining import PretrainConfig, pretrain
-    from esmcls.readers import read_records
-    from esmcls.records import Tally
-    from esmcls.replicas import start_replicas
-    from esmcls.runlog import LogFile
+    from esmcls.pretraining.run import PretrainConfig, pretrain
+    from esmcls.reading.readers import read_records
+    from esmcls.reading.records import Tally
+    from esmcls.training.log_figure import draw_curves, read_log
+    from esmcls.training.processes import start_replicas
+    from esmcls.training.runlog import LogFile
 
     config = PretrainConfig(
         teacher_layers=integers(teacher_layers, "--teacher-layers") or (),
@@ -116,7 +116,7 @@ def _weight(given: float | None, usual: float, wanted: bool) -> float:
 
 def _families(records: list[Any], clusters: str) -> list[str]:
     if clusters != COLUMN:
-        from esmcls.clusters import read_clusters
+        from esmcls.datasets.clusters import read_clusters
 
         found = read_clusters(clusters, (record.protein.id for record in records))
         return [found[record.protein.id] for record in records]

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from esmcls.assessment import assess
-from esmcls.contest import compare
-from esmcls.dataset import Dataset
-from esmcls.encoder import BUNDLED
-from esmcls.ensembling import ENSEMBLE
+from esmcls.datasets.dataset import Dataset
+from esmcls.encoders.encoder import BUNDLED
 from esmcls.errors import WorkspaceError
+from esmcls.evaluation.assess import assess
+from esmcls.evaluation.compare import compare
+from esmcls.evaluation.plan import Terms
 from esmcls.files import atomic_path
-from esmcls.fitting import fit_head
-from esmcls.intake import Intake, Sources, demo_set, take_in
-from esmcls.jobs import Progress, Recipe, embed_in_workspace
-from esmcls.lineup import Terms
-from esmcls.metrics import Interval
-from esmcls.prediction import Written, open_model, predict_stream, write_predictions
-from esmcls.records import Protein
-from esmcls.report import write_report
-from esmcls.workspace import Workspace
+from esmcls.metrics.classification import Interval
+from esmcls.models.combine import ENSEMBLE
+from esmcls.models.fit import fit_head
+from esmcls.models.predict import Written, open_model, predict_stream, write_predictions
+from esmcls.reading.records import Protein
+from esmcls.reporting.report import write_report
+from esmcls.workspace.embed_in_workspace import Progress, Recipe, embed_in_workspace
+from esmcls.workspace.intake import Intake, Sources, demo_set, take_in
+from esmcls.workspace.workspace import Workspace
 
 RANDOM: Final = "random weights"
 FASTA: Final = "unknown.fasta"
@@ -177,8 +177,8 @@ def save_random_encoder(path: Path, like: str, seed: int) -> Path:
     """Write an ESM-2 of another's shape and default layers with the random weights that torch begins with."""
     import torch
 
-    from esmcls.model import ESM2
-    from esmcls.weights import default_layers, find_weights, load_state, save_state
+    from esmcls.encoders.model import ESM2
+    from esmcls.encoders.weights import default_layers, find_weights, load_state, save_state
 
     weights = find_weights(like)
     config, _ = load_state(weights)

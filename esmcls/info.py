@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from esmcls.artifact import read_manifest
-from esmcls.cache import EmbeddingCache, EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache, EmbeddingSpec
 from esmcls.errors import FolderError
-from esmcls.manifest import MANIFEST, Manifest
-from esmcls.records import PARTS
-from esmcls.workspace import STATE, Workspace
+from esmcls.models.folder import read_manifest
+from esmcls.models.manifest import MANIFEST, Manifest
+from esmcls.reading.records import PARTS
+from esmcls.workspace.workspace import STATE, Workspace
 
 
 def about(path: str | Path) -> list[str]:
@@ -99,7 +99,7 @@ def _spec(spec: EmbeddingSpec) -> str:
 
 
 def _encoder(path: Path) -> Iterator[str]:
-    from esmcls.weights import default_layers, load_state, state_digest
+    from esmcls.encoders.weights import default_layers, load_state, state_digest
 
     config, state = load_state(path)
     yield f"encoder {path}"

@@ -1,4 +1,4 @@
-"""Inputs as lines of text: files of a folder, unpacking by content, standard input, and the part a path names."""
+"""Inputs as lines of text: unpacking by content, encodings, standard input."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import codecs
 import contextlib
 import io
 import itertools
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import BinaryIO, Final, cast
 
 from xopen import xopen
 
 from esmcls.errors import DataError, NotTextError
-from esmcls.records import part_of
 
 STDIN: Final = "-"
 LONGEST_FIRST_LINE: Final = 1 << 20
@@ -25,41 +22,6 @@ _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMATS: Final = "FASTA, CSV, TSV or Stockholm, as text"
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x01")
 """Signs no text has; ^A does stand in NCBI's headers, between those of equal sequences."""
-
-
-class Source(NamedTuple):
-    """A file to read (or "-") and the part that its path names."""
-
-    path: str
-    part: str | None
-
-
-def find_sources(item: str) -> list[Source]:
-    """Return the files an input stands for: itself, or all files below a folder, sorted.
-
-    Raises
-    ------
-    DataError
-        If there is no such file or folder.
-    """
-    path = Path(item)
-    if item == STDIN:
-        return [Source(STDIN, None)]
-    if path.is_dir():
-        files = sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-        return [Source(str(file), _part_below(file, path)) for file in files]
-    if not path.exists():
-        raise DataError(item, "no such file or folder", "check the name")
-    return [Source(item, _first_part(path.name, path.parent.name))]
-
-
-def _part_below(file: Path, folder: Path) -> str | None:
-    # the nearest name wins: test/train/a.csv is train
-    return _first_part(file.name, *reversed(file.parent.relative_to(folder).parts), folder.name)
-
-
-def _first_part(*names: str) -> str | None:
-    return next(filter(None, (part_of(name.split(".")[0]) for name in names)), None)
 
 
 def shown(path: str) -> str:

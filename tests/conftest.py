@@ -16,7 +16,7 @@ settings.load_profile("patient")
 def _phmmer_alone() -> Iterator[None]:
     """Hide MMseqs2, which takes seconds to begin; `test_homology.py` has a fixture that shows it again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("esmcls.homology_search.PROGRAM", "mmseqs-hidden-by-conftest")
+        patch.setattr("esmcls.heads.alignment.search.PROGRAM", "mmseqs-hidden-by-conftest")
         yield
 
 

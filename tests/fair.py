@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esmcls.alphabet import BOS, EOS, PAD
-from esmcls.model import ModelConfig
+from esmcls.encoders.alphabet import BOS, EOS, PAD
+from esmcls.encoders.model import ModelConfig
 
 CONFIG = ModelConfig(layers=2, width=32, heads=4)
 ALPHABET = esm.data.Alphabet.from_architecture("ESM-1b")

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from toy_encoder import ToyEncoder, letters, stacked
 
-import esmcls.cache as cache_module
-import esmcls.segments as segments_module
-from esmcls.cache import EmbeddingCache
-from esmcls.embedding import embed_into
-from esmcls.spec import EmbeddingSpec
+import esmcls.cache.segments as segments_module
+import esmcls.cache.store as cache_module
+from esmcls.cache.embed import embed_into
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
 
 SPEC = EmbeddingSpec.of(ToyEncoder(), poolings=("mean", "chunk"))
 CRASHED = 9

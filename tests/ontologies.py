@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from esmcls.dataset import Dataset
-from esmcls.ontology import ROOTS, Ontology
+from esmcls.datasets.dataset import Dataset
+from esmcls.labels.ontology import ROOTS, Ontology
 
 BINDING, ION, ZINC = "GO:0005488", "GO:0043167", "GO:0008270"
 MEMBRANE, NUCLEUS = "GO:0016020", "GO:0005634"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONFIG, tiny_model, write_encoder
 
-from esmcls.adapters import (
+from esmcls.encoders.adapters import (
     FILE,
     TARGETS,
     Base,
@@ -21,11 +21,11 @@ from esmcls.adapters import (
     merge,
     save_adapters,
 )
-from esmcls.encoder import load_encoder
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.esm2 import with_ends
+from esmcls.encoders.model import ESM2
+from esmcls.encoders.weights import load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from esmcls.esm2 import with_ends
-from esmcls.model import ESM2
-from esmcls.weights import load_state, state_digest
 
 TOKENS = torch.from_numpy(with_ends("MKTAYIAKQRQISFV").astype("int64"))
 OFFSETS = torch.tensor([0, len(TOKENS)])

@@ -6,8 +6,8 @@ from esm.data import Alphabet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmcls import alphabet
-from esmcls.alphabet import TOKENS, tokenize
+from esmcls.encoders import alphabet
+from esmcls.encoders.alphabet import TOKENS, tokenize
 
 REFERENCE = Alphabet.from_architecture("ESM-1b")
 LETTERS = "ACDEFGHIKLMNPQRSTVWYXBUZO"

@@ -9,16 +9,16 @@ import pytest
 from command import done, run
 from gene_ontology import BINDING, ION, METAL, NUCLEUS, TRANSPORT, ZINC, F, write_cafa, write_obo
 
-from esmcls.annotations import TermTable
-from esmcls.dataset import Dataset, build
+from esmcls.datasets.dataset import Dataset, build
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import DataError, UsageError, WorkspaceError
-from esmcls.intake import Sources, take_in
-from esmcls.ontology import Ontology, read_obo
-from esmcls.readers import read_records
-from esmcls.records import Protein, Record, Tally
-from esmcls.split import SplitReport
-from esmcls.term_statistics import describe_terms
-from esmcls.workspace import Workspace
+from esmcls.labels.ontology import Ontology, read_obo
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import Protein, Record, Tally
+from esmcls.reading.term_tables import TermTable
+from esmcls.tasks.go_terms.statistics import describe_terms
+from esmcls.workspace.intake import Sources, take_in
+from esmcls.workspace.workspace import Workspace
 
 FIX_ROW = "give id<TAB>term<TAB>aspect, one a line (the aspect may be left out)"
 

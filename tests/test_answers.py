@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls.answers import DEPTH, Answers, Questions
-from esmcls.confidence import Confidence, Rejection
-from esmcls.dataset import Dataset
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.tasks.one_label.answers import DEPTH, Answers, Questions
+from esmcls.tasks.one_label.confidence import Confidence, Rejection
 
 
 class Given:

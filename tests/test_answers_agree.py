@@ -13,8 +13,8 @@ from families import write_families
 from gene_ontology import write_cafa, write_obo
 
 import esmcls
-from esmcls.heads import list_heads
-from esmcls.records import Protein
+from esmcls.heads.registry import list_heads
+from esmcls.reading.records import Protein
 
 LABEL_HEADS = list_heads()
 TERM_HEADS = list_heads("esmcls.term_heads")

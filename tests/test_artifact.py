@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
-from esmcls import classifier
-from esmcls.artifact import load_model, read_manifest, save_model
-from esmcls.classifier import Model
-from esmcls.encoder import load_encoder
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.features import Features
 from esmcls.files import sha256_file
-from esmcls.heads import Head, list_heads, load_head
-from esmcls.labels import Labels
-from esmcls.manifest import Manifest
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.registry import Head, list_heads, load_head
+from esmcls.labels.labels import Labels
+from esmcls.models import model as classifier
+from esmcls.models.folder import load_model, read_manifest, save_model
+from esmcls.models.manifest import Manifest
+from esmcls.models.model import Model
 
 SEQUENCES = [letters(number) for number in range(60)]
 LABELS = Labels.from_names([f"length {len(sequence)}" for sequence in SEQUENCES])

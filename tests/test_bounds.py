@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmcls.heads import bounds
-from esmcls.heads.bounds import LANES, Bounds, has_int8_units
+from esmcls.heads.neighbours import int8_bounds as bounds
+from esmcls.heads.neighbours.int8_bounds import LANES, Bounds, has_int8_units
 
 KINDS = ("even", "one column", "many lengths", "zeros", "tiny")
 

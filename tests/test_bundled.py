@@ -8,8 +8,8 @@ import esm
 import pytest
 from safetensors import safe_open
 
-from esmcls.model import ModelConfig
-from esmcls.weights import bundled_path, default_layers, load_state, state_digest
+from esmcls.encoders.model import ModelConfig
+from esmcls.encoders.weights import bundled_path, default_layers, load_state, state_digest
 
 PAGE = Path(__file__).parents[1] / "docs" / "bundled-encoder.md"
 

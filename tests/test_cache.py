@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import ToyEncoder, letters, stacked, vector
 
-from esmcls import cache as cache_module
-from esmcls import rows as rows_module
-from esmcls import segments as segments_module
-from esmcls.cache import EmbeddingCache, sequence_key
-from esmcls.encoder import Embedded
+from esmcls.cache import index as rows_module
+from esmcls.cache import segments as segments_module
+from esmcls.cache import store as cache_module
+from esmcls.cache.index import KeyIndex
+from esmcls.cache.segments import new_name
+from esmcls.cache.spec import EmbeddingSpec, keys_of
+from esmcls.cache.store import EmbeddingCache, sequence_key
+from esmcls.encoders.encoder import Embedded
 from esmcls.errors import CacheError, NonFiniteError, UsageError, WidthMismatchError
-from esmcls.rows import KeyIndex
-from esmcls.segments import new_name
-from esmcls.spec import EmbeddingSpec, keys_of
 
 TOY = ToyEncoder()
 SPEC = EmbeddingSpec.of(TOY)
@@ -529,5 +529,5 @@ def test_a_segment_holds_what_the_format_says(tmp_path: Path) -> None:
 
 
 def test_the_cache_needs_no_torch() -> None:
-    code = "import sys, esmcls.cache; sys.exit('torch' in sys.modules)"
+    code = "import sys, esmcls.cache.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

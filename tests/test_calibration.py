@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_auc_score
 
-from esmcls.calibration import (
+from esmcls.errors import UsageError
+from esmcls.metrics.calibration import (
     auroc,
     conformal_sets,
     conformal_threshold,
@@ -18,7 +19,6 @@ from esmcls.calibration import (
     rejection_threshold,
     reliability,
 )
-from esmcls.errors import UsageError
 
 
 @pytest.fixture(scope="module")

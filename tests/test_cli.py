@@ -12,8 +12,8 @@ import pytest
 from command import done, run
 from families import rows, write_families, write_unknown
 
-from esmcls.heads.linear import LinearHead
-from esmcls.workspace import Workspace
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import COMMANDS, esmcls
 
 

@@ -10,7 +10,7 @@ import pytest
 from command import done, run
 from families import rows, write_families, write_unknown
 
-from esmcls.readers import read_records
+from esmcls.reading.readers import read_records
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from command import done, run
 from families import write_families, write_unknown
 
-from esmcls.heads import list_heads
-from esmcls.heads.linear import LinearHead
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.heads.registry import list_heads
 
 ENCODERS = (
     "bundled, composition, esm2, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D, esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, "
@@ -239,7 +239,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> list[str]:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("esmcls.heads.list_heads", broken)
+    monkeypatch.setattr("esmcls.heads.registry.list_heads", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run("heads")
 
@@ -248,7 +248,7 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("esmcls.heads.list_heads", interrupted)
+    monkeypatch.setattr("esmcls.heads.registry.list_heads", interrupted)
     ran = run("heads")
     assert (ran.code, ran.out, ran.err) == (130, "", "esmcls: error: interrupted\n")
 
@@ -264,7 +264,7 @@ def test_a_process_that_is_asked_to_end_cleans_up_and_exits_with_143(monkeypatch
             cleaned.append("up")
         return []
 
-    monkeypatch.setattr("esmcls.heads.list_heads", asked)
+    monkeypatch.setattr("esmcls.heads.registry.list_heads", asked)
     before = signal.getsignal(signal.SIGTERM)
     ran = run("heads")
     assert (ran.code, ran.out, ran.err) == (143, "", "esmcls: error: asked to end\n")
@@ -274,8 +274,8 @@ def test_a_process_that_is_asked_to_end_cleans_up_and_exits_with_143(monkeypatch
 def test_sequences_that_do_not_fit_are_named_and_the_exit_code_is_3(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from esmcls.encoders.kmer import KmerEncoder
     from esmcls.errors import SequenceTooLargeError
-    from esmcls.kmer import KmerEncoder
 
     encode = KmerEncoder.encode
 

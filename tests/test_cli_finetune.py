@@ -19,15 +19,15 @@ import torch
 from command import done, run
 from tiny import write_encoder, write_set
 
-from esmcls.artifact import load_model, read_manifest
-from esmcls.encoder import load_encoder
-from esmcls.finetuning import CENTRED, Finetuning
-from esmcls.runlog import LogFile
-from esmcls.tuned import FinetuneConfig
-from esmcls.tuning_report import by_rank, over_seeds
-from esmcls.tuning_start import Terms, choose_families
-from esmcls.weights import load_state
-from esmcls.workspace import Workspace
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.weights import load_state
+from esmcls.finetuning.model import FinetuneConfig
+from esmcls.finetuning.report import by_rank, over_seeds
+from esmcls.finetuning.start import Terms, choose_families
+from esmcls.finetuning.task import CENTRED, Finetuning
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.training.runlog import LogFile
+from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import esmcls
 from esmcls_cli.options import TrainingBar
 

@@ -13,7 +13,7 @@ from command import done, run
 from families import write_families
 from ontologies import BINDING, CELL_GROWTH, GROWTH, ION, MEMBRANE, NUCLEUS, PARENTS, ZINC, write_cafa, write_obo
 
-from esmcls.term_heads import GROUP
+from esmcls.heads.term_heads import GROUP
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from command import done, run
 
-from esmcls.model import ESM2, ModelConfig
-from esmcls.pretraining import PretrainConfig
-from esmcls.weights import save_state
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import save_state
+from esmcls.pretraining.run import PretrainConfig
 from esmcls_cli.main import esmcls
 from esmcls_cli.options import integers
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls.answers import DEPTH, Answers
-from esmcls.calibration import auroc
-from esmcls.comparison import (
+from esmcls.metrics.calibration import auroc
+from esmcls.tasks.one_label.answers import DEPTH, Answers
+from esmcls.tasks.one_label.comparison import (
     Entrant,
     by_length,
     compare_answers,

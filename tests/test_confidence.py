@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls import confidence
-from esmcls.calibration import conformal_threshold
-from esmcls.confidence import Confidence, Rejection, known_score, reject, true_probabilities
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.labels import Labels
+from esmcls.labels.labels import Labels
+from esmcls.metrics.calibration import conformal_threshold
+from esmcls.tasks.one_label import confidence
+from esmcls.tasks.one_label.confidence import Confidence, Rejection, known_score, reject, true_probabilities
 
 
 class Given:

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from relatives import relatives
 
-from esmcls import contestants, lineup
-from esmcls.contest import Comparison, compare
-from esmcls.dataset import Dataset
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import Shares
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
-from esmcls.fitting import fit_head
-from esmcls.intake import Intake
-from esmcls.jobs import Recipe, embed_in_workspace
-from esmcls.lineup import Terms
-from esmcls.prediction import open_model
-from esmcls.setaside import Shares
-from esmcls.split import SplitReport
-from esmcls.workspace import Workspace
+from esmcls.evaluation import fit_and_ask as contestants
+from esmcls.evaluation import plan as lineup
+from esmcls.evaluation.compare import Comparison, compare
+from esmcls.evaluation.plan import Terms
+from esmcls.models.fit import fit_head
+from esmcls.models.predict import open_model
+from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace
+from esmcls.workspace.intake import Intake
+from esmcls.workspace.workspace import Workspace
 
 HEADS = ("linear", "knn")
 FAMILIES = 8

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from esmcls.alphabet import BOS, EOS, MASK, TOKENS, tokenize
-from esmcls.corpus import Batch, Corpus
+from esmcls.encoders.alphabet import BOS, EOS, MASK, TOKENS, tokenize
 from esmcls.errors import UsageError
+from esmcls.pretraining.corpus import Batch, Corpus
 
 SIZES = {"tokens": 128, "shortest": 8, "longest": 32}
 

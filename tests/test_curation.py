@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls.allotment import Plan, Total, largest_remainder
-from esmcls.columns import Columns
-from esmcls.curation import Drawn, Shortfall, clusters_of, draw_key, split_anew, stratify
+from esmcls.datasets.mmseqs import cluster_sequences
+from esmcls.datasets.sampling import Drawn, Shortfall, clusters_of, draw_key, split_anew, stratify
+from esmcls.datasets.sampling_plan import Plan, Total, largest_remainder
 from esmcls.errors import DataError, EsmclsError, UsageError
-from esmcls.mmseqs import cluster_sequences
-from esmcls.readers import read_records
-from esmcls.records import Protein, Record
+from esmcls.reading.readers import read_records
+from esmcls.reading.record_columns import Columns
+from esmcls.reading.records import Protein, Record
 
 Row = tuple[str, str, str | None, str | None]  # id, sequence, label, part
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 60), min_size=1)

@@ -15,9 +15,9 @@ import pytest
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from esmcls import curves
-from esmcls.curves import draw_curves, read_log
 from esmcls.errors import DataError, UsageError
+from esmcls.training import log_figure as curves
+from esmcls.training.log_figure import draw_curves, read_log
 
 Log = list[dict[str, float]]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -158,7 +158,10 @@ def test_a_drawing_that_fails_leaves_nothing_behind_and_the_old_figure_as_it_was
 
 
 def test_matplotlib_is_loaded_by_drawing_alone() -> None:
-    code = "import sys, esmcls.curves; print([name for name in ('matplotlib', 'torch') if name in sys.modules])"
+    code = (
+        "import sys, esmcls.training.log_figure\n"
+        "print([name for name in ('matplotlib', 'torch') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset, Features, build
-from esmcls.encoder import load_encoder
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset, Features, build
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, DataError, FolderError, UnknownNameError, UsageError
-from esmcls.records import Protein, Record, Tally
-from esmcls.spec import EmbeddingSpec
+from esmcls.reading.records import Protein, Record, Tally
 
 
 def record(name: str, sequence: str, label: str | None = "a", part: str | None = None, line: int = 1) -> Record:

@@ -12,11 +12,11 @@ from command import done, run
 from families import write_families
 
 from esmcls.demo import RANDOM, Demo, Options, run_demo, save_random_encoder
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import default_layers, load_state, save_state, state_digest
 from esmcls.errors import WorkspaceError
-from esmcls.intake import Sources, demo_set, take_in
-from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import default_layers, load_state, save_state, state_digest
-from esmcls.workspace import Workspace
+from esmcls.workspace.intake import Sources, demo_set, take_in
+from esmcls.workspace.workspace import Workspace
 
 CONFIG = ModelConfig(layers=2, width=16, heads=2)
 
@@ -122,7 +122,7 @@ def test_a_missing_encoder_is_an_error_and_never_replaced_by_random_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = tmp_path / "no" / "encoder.safetensors"
-    monkeypatch.setattr("esmcls.weights.bundled_path", lambda: missing)
+    monkeypatch.setattr("esmcls.encoders.weights.bundled_path", lambda: missing)
     workspace = Workspace.open(tmp_path / "w", create=True)
     ran = run("embed", write_families(tmp_path / "families.csv"), "-w", workspace.folder)
     assert (ran.code, ran.out) == (1, "")
@@ -134,7 +134,7 @@ def test_the_command_prints_the_table_and_what_to_do_next(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     families = write_families(tmp_path / "families.csv")
-    monkeypatch.setattr("esmcls.weights.bundled_path", lambda: tiny)
+    monkeypatch.setattr("esmcls.encoders.weights.bundled_path", lambda: tiny)
     short = partial(run_demo, options=Options(families, baselines=("composition",)))
     monkeypatch.setattr("esmcls.demo.run_demo", short)
     monkeypatch.chdir(tmp_path)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from esmcls.readers import read_records
-from esmcls.records import Record, Tally
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import Record, Tally
 
 PATH = Path(__file__).parents[1] / "data/demo.csv.gz"
 PARTS = {"train": 1506, "validation": 350, "test": 353}

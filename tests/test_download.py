@@ -15,10 +15,10 @@ import torch
 from command import done
 from torch import nn
 
-from esmcls import download
-from esmcls.download import CHECKPOINTS, Checkpoint, check_architecture, check_recorded_digest, fetch
+from esmcls.encoders import download
+from esmcls.encoders.download import CHECKPOINTS, Checkpoint, check_architecture, check_recorded_digest, fetch
+from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.errors import UnknownNameError, WeightsError
-from esmcls.model import ESM2, ModelConfig
 
 NAME = "esm2_t2_test"
 SHAPE = ModelConfig(layers=2, width=32, heads=4)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
-import esmcls.cache as cache_module
-from esmcls.background import BackgroundWriter, prefetch
-from esmcls.cache import EmbeddingCache
-from esmcls.embedding import EmbedReport, Missing, embed, embed_into, plan_run
-from esmcls.encoder import load_encoder
+import esmcls.cache.store as cache_module
+from esmcls.cache.embed import EmbedReport, Missing, embed, embed_into, plan_run
+from esmcls.cache.parallel import DeviceError, embed_on_devices
+from esmcls.cache.prefetch import BackgroundWriter, prefetch
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, NonFiniteError, SequenceError, SequenceTooLargeError, UsageError
-from esmcls.parallel import DeviceError, embed_on_devices
-from esmcls.spec import EmbeddingSpec
 
 SPEC = EmbeddingSpec.of(ToyEncoder())
 SEQUENCES = [letters(number) for number in range(20)]

@@ -13,10 +13,10 @@ from fair import CONFIG, canonical, random_fair_esm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmcls import encoder as module
-from esmcls.encoder import BatchPlan, Embedded, Encoder, describe_encoders, load_encoder, resolve_device
+from esmcls.encoders import encoder as module
+from esmcls.encoders.encoder import BatchPlan, Embedded, Encoder, describe_encoders, load_encoder, resolve_device
+from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.errors import PluginError, UnknownNameError, UsageError
-from esmcls.esm2 import ESM2Encoder
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=30)
 
@@ -158,5 +158,5 @@ def test_devices_that_are_here_are_accepted_and_others_refused(monkeypatch: pyte
 
 
 def test_importing_the_contract_does_not_load_torch() -> None:
-    code = "import sys, esmcls.encoder; sys.exit('torch' in sys.modules)"
+    code = "import sys, esmcls.encoders.encoder; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

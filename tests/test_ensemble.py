@@ -14,22 +14,22 @@ import pytest
 from relatives import relatives
 from toy_encoder import ToyEncoder, letters
 
-from esmcls import classifier
-from esmcls.artifact import load_model, read_manifest, save_model
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset
-from esmcls.embedding import embed_into
-from esmcls.encoder import Embedded
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.encoders.encoder import Embedded
 from esmcls.errors import EncoderMismatchError, ModelError, UsageError
-from esmcls.features import Features
-from esmcls.heads import load_head, parse_settings, reads_vectors
-from esmcls.heads.combining import FOLDS, RIDGE, Combination, Method, Slate, cross_validated
-from esmcls.heads.ensemble import EnsembleConfig, EnsembleHead
-from esmcls.heads.members import Member, Ranked, Scale
-from esmcls.labels import Labels
-from esmcls.manifest import Manifest
-from esmcls.prediction import features_for
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.ensemble.combining import FOLDS, RIDGE, Combination, Method, Slate, cross_validated
+from esmcls.heads.ensemble.ensemble import EnsembleConfig, EnsembleHead
+from esmcls.heads.ensemble.members import Member, Ranked, Scale
+from esmcls.heads.registry import load_head, parse_settings, reads_vectors
+from esmcls.labels.labels import Labels
+from esmcls.models import model as classifier
+from esmcls.models.folder import load_model, read_manifest, save_model
+from esmcls.models.manifest import Manifest
+from esmcls.models.predict import features_for
 from esmcls.types import Indices, Probabilities
 
 METHODS: tuple[Method, ...] = ("average", "stack")

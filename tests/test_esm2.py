@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from esmcls import devices, esm2
-from esmcls.encoder import Embedded, load_encoder
+from esmcls.encoders import devices, esm2
+from esmcls.encoders.encoder import Embedded, load_encoder
+from esmcls.encoders.esm2 import ESM2Encoder, open_esm2
+from esmcls.encoders.weights import save_state
 from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError, WeightsError
-from esmcls.esm2 import ESM2Encoder, open_esm2
-from esmcls.weights import save_state
 
 FAIR = random_fair_esm()
 STATE = canonical(FAIR)

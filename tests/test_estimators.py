@@ -14,10 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from esmcls import kmer
-from esmcls.embedding import embed
+from esmcls.cache.embed import embed
+from esmcls.encoders import kmer
 from esmcls.errors import SequenceError, UnknownNameError, UsageError
-from esmcls.estimators import ESMEmbedder
+from esmcls.models.estimators import ESMEmbedder
 
 SEQUENCES = ["MKTAYIAKQR", "GGSGGSGGS", "MKTAYIAKQR", "WWCWYF"]
 
@@ -132,5 +132,5 @@ def test_scikit_learn_knows_that_it_needs_texts_and_no_fit() -> None:
 
 
 def test_the_package_does_not_import_scikit_learn_with_it() -> None:
-    code = "import sys, esmcls, esmcls.kmer; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, esmcls, esmcls.encoders.kmer; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

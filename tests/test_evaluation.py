@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from esmcls.dataset import Dataset, Features
+from esmcls.datasets.dataset import Dataset, Features
 from esmcls.errors import UsageError
-from esmcls.evaluation import evaluate
+from esmcls.tasks.one_label.evaluation import evaluate
 
 
 class FakeHead:

@@ -8,9 +8,9 @@ import dnaio
 import pytest
 
 from esmcls.errors import DataError
-from esmcls.fasta import read_fasta
-from esmcls.readers import read_records
-from esmcls.records import Entry
+from esmcls.reading.fasta import read_fasta
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import Entry
 
 
 def entries(text: str) -> list[Entry | DataError]:

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
-from esmcls.cache import EmbeddingCache
-from esmcls.embedding import embed_into
+from esmcls.cache.embed import embed_into
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import CacheError
-from esmcls.spec import EmbeddingSpec
 
 DRIVER = Path(__file__).with_name("fault_driver.py")
 SPEC = EmbeddingSpec.of(ToyEncoder())

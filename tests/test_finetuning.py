@@ -19,19 +19,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
+from esmcls.cache.features import Features
+from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import FolderError, MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.esm2 import ESM2Encoder
-from esmcls.features import Features
-from esmcls.finetuning import Finetuning
-from esmcls.heads.linear import LinearHead
-from esmcls.labels import Labels
-from esmcls.optimizers import make_optimizer
-from esmcls.packing import Packed, Proteins
-from esmcls.replicas import ALONE, Replicas
-from esmcls.schedule import Plan, learning_rate
-from esmcls.training import run
-from esmcls.tuned import FinetuneConfig, Tuned
-from esmcls.windows import parse_long
+from esmcls.finetuning.model import FinetuneConfig, Tuned
+from esmcls.finetuning.packing import Packed, Proteins
+from esmcls.finetuning.task import Finetuning
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.labels.labels import Labels
+from esmcls.training.loop import run
+from esmcls.training.optimizers import make_optimizer
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.schedule import Plan, learning_rate
 
 SEQUENCES = sequences(60)
 NAMES = tuple(f"F{code}" for code in range(FAMILIES))
@@ -72,8 +72,8 @@ import sys
 from pathlib import Path
 import torch
 from test_finetuning import AVERAGED, HELD, PLAIN, task
-from esmcls.replicas import start_replicas
-from esmcls.training import run
+from esmcls.training.processes import start_replicas
+from esmcls.training.loop import run
 folder, replicas = Path(sys.argv[1]), start_replicas(["cpu", "cpu"], sharded=True)
 def trained(name, **options):
     found = task(PLAIN, HELD, replicas)

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters
 
-from esmcls.artifact import load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.confidence import known_score
-from esmcls.dataset import Dataset
-from esmcls.embedding import embed_into
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import Shares, set_aside
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.features import Features
-from esmcls.fitting import fit_dataset, fit_head
-from esmcls.heads import list_heads, load_head, reads_vectors
-from esmcls.held import Held
-from esmcls.setaside import Shares, set_aside
-from esmcls.spec import EmbeddingSpec
-from esmcls.split import SplitReport
-from esmcls.workspace import Workspace
+from esmcls.heads.registry import list_heads, load_head, reads_vectors
+from esmcls.models.fit import fit_dataset, fit_head
+from esmcls.models.folder import load_model
+from esmcls.tasks.one_label.confidence import known_score
+from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.workspace.workspace import Workspace
 
 CLASSES = ("little C", "much C")
 PARTS = ("train", "train", "train", "validation", "test")
@@ -83,7 +83,7 @@ def test_the_test_part_is_never_looked_at(name: str, dataset: Dataset, tmp_path:
 
 
 def cache_features(folder: Path, dataset: Dataset) -> Any:
-    from esmcls.features import Features
+    from esmcls.cache.features import Features
 
     return Features.from_cache(EmbeddingCache.open(folder), dataset)
 

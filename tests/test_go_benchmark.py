@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls.dataset import Dataset
-from esmcls.labels import LabelSets
-from esmcls.term_metrics import count
+from esmcls.datasets.dataset import Dataset
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import count
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ import pytest
 import torch
 from relatives import ancestors, relatives
 
-from esmcls import heads
-from esmcls.calibration import auroc
+from esmcls.cache.features import Features
 from esmcls.errors import (
     MissingExtraError,
     NonFiniteError,
@@ -25,11 +24,12 @@ from esmcls.errors import (
     UsageError,
     WidthMismatchError,
 )
-from esmcls.features import Features
-from esmcls.heads import Head, list_heads, load_head, parse_settings, reads_vectors
-from esmcls.heads.common import hold_out
-from esmcls.heads.linear import LinearHead
-from esmcls.labels import Labels
+from esmcls.heads import registry as heads
+from esmcls.heads.blocks import hold_out
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.heads.registry import Head, list_heads, load_head, parse_settings, reads_vectors
+from esmcls.labels.labels import Labels
+from esmcls.metrics.calibration import auroc
 
 CLASSES, WIDTH = 6, 8
 

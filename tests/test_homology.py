@@ -19,23 +19,23 @@ import numpy as np
 import pytest
 from relatives import RESIDUES, ancestors, relatives
 
-from esmcls import homology_search
-from esmcls.artifact import load_model, save_model
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset
-from esmcls.embedding import embed_into
-from esmcls.encoder import load_encoder
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import EngineError, EngineMismatchError, MissingExtraError, UsageError
-from esmcls.features import Features
-from esmcls.fitting import fit_dataset
-from esmcls.heads import homology
-from esmcls.heads.homology import HomologyConfig, HomologyHead
-from esmcls.heads.votes import Tally
-from esmcls.homology_search import Found, Hits, Limits, MMseqs, open_engine, search
-from esmcls.labels import Labels
-from esmcls.prediction import predict_stream
-from esmcls.records import Protein
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.alignment import homology
+from esmcls.heads.alignment import search as homology_search
+from esmcls.heads.alignment.homology import HomologyConfig, HomologyHead
+from esmcls.heads.alignment.search import Found, Hits, Limits, MMseqs, open_engine, search
+from esmcls.heads.neighbours.votes import Tally
+from esmcls.labels.labels import Labels
+from esmcls.models.fit import fit_dataset
+from esmcls.models.folder import load_model, save_model
+from esmcls.models.predict import predict_stream
+from esmcls.reading.records import Protein
 
 PROGRAM = shutil.which("mmseqs")
 FAMILIES = 4

@@ -8,12 +8,12 @@ from fair import ALL_TOKENS, CONFIG, canonical, random_fair_esm, random_tokens, 
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls import inference
-from esmcls.alphabet import BOS, EOS, MASK
-from esmcls.devices import Precision
+from esmcls.encoders import inference
+from esmcls.encoders.alphabet import BOS, EOS, MASK
+from esmcls.encoders.devices import Precision
+from esmcls.encoders.inference import PackedESM2
+from esmcls.encoders.model import ModelConfig
 from esmcls.errors import UsageError
-from esmcls.inference import PackedESM2
-from esmcls.model import ModelConfig
 
 CPU = torch.device("cpu")
 LAYERS = [0, 1, 2]

@@ -15,14 +15,15 @@ import polars as pl
 import pytest
 import torch
 
-from esmcls import exporting, interop
-from esmcls.cache import EmbeddingCache
-from esmcls.encoder import load_encoder
+from esmcls.cache import export_vectors as exporting
+from esmcls.cache import import_vectors as interop
+from esmcls.cache.export_vectors import export_embeddings
+from esmcls.cache.import_vectors import Imported, import_embeddings, imported_spec, read_vectors
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, DataError, UnknownNameError, UsageError
-from esmcls.exporting import export_embeddings
-from esmcls.interop import Imported, import_embeddings, imported_spec, read_vectors
-from esmcls.records import Protein, Record
-from esmcls.spec import EmbeddingSpec
+from esmcls.reading.records import Protein, Record
 
 Floats = npt.NDArray[np.float32]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls import kmer
-from esmcls.encoder import load_encoder
+from esmcls.encoders import kmer
+from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.kmer import GAPS, KmerEncoder, open_composition, open_kmer
 from esmcls.errors import UsageError
-from esmcls.kmer import GAPS, KmerEncoder, open_composition, open_kmer
-from esmcls.records import RESIDUES
+from esmcls.reading.records import RESIDUES
 
 SEQUENCES = st.lists(st.text(RESIDUES, max_size=40), max_size=6)
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from esmcls import whitening
-from esmcls.features import Features
-from esmcls.heads import knn, search
-from esmcls.heads.bounds import has_int8_units
-from esmcls.heads.knn import KNNConfig, KNNHead
-from esmcls.heads.search import Search
-from esmcls.heads.votes import Tally
-from esmcls.labels import Labels
-from esmcls.whitening import WithinClass
+from esmcls.cache.features import Features
+from esmcls.heads import whitening
+from esmcls.heads.neighbours import knn, search
+from esmcls.heads.neighbours.int8_bounds import has_int8_units
+from esmcls.heads.neighbours.knn import KNNConfig, KNNHead
+from esmcls.heads.neighbours.search import Search
+from esmcls.heads.neighbours.votes import Tally
+from esmcls.heads.whitening import WithinClass
+from esmcls.labels.labels import Labels
 
 Array = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls.labels import Labels, LabelSets
+from esmcls.labels.labels import Labels, LabelSets
 
 NAMES = ["PF2.1", "PF1.9", "PF2.1", "PF10.3"]
 

@@ -17,15 +17,15 @@ import test_heads_protocol as protocol
 import torch
 from torch.nn import functional as F
 
-from esmcls import heads
-from esmcls.features import Features
-from esmcls.heads.boosting import Trees, weigh
-from esmcls.heads.candidates import Recipe, Sources, assign_folds, choose, out_of_fold
-from esmcls.heads.costs import Size, Speed
-from esmcls.heads.evidence import FEATURES, Candidates, Hits, Rows, ranked
-from esmcls.heads.lightgbm import LightGBMConfig, LightGBMHead
-from esmcls.heads.ranker import Groups, Ranker
-from esmcls.labels import Labels
+from esmcls.cache.features import Features
+from esmcls.heads import registry as heads
+from esmcls.heads.trees.boosting import Trees, weigh
+from esmcls.heads.trees.candidates import Recipe, Sources, assign_folds, choose, out_of_fold
+from esmcls.heads.trees.evidence import FEATURES, Candidates, Hits, Rows, ranked
+from esmcls.heads.trees.lightgbm import LightGBMConfig, LightGBMHead
+from esmcls.heads.trees.ranker import Groups, Ranker
+from esmcls.heads.trees.time_estimate import Size, Speed
+from esmcls.labels.labels import Labels
 
 Array = npt.NDArray[np.float32]
 RECIPE = Recipe(shrinkage=0.01, penalty=0.1)

@@ -11,14 +11,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from esmcls import whitening
+from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError
-from esmcls.features import Features
-from esmcls.heads import linear
-from esmcls.heads.common import class_factors
-from esmcls.heads.linear import LinearConfig, LinearHead
-from esmcls.heads.ridge import Ridge, Scaling
-from esmcls.labels import Labels
+from esmcls.heads import whitening
+from esmcls.heads.blocks import class_factors
+from esmcls.heads.layers import linear
+from esmcls.heads.layers.linear import LinearConfig, LinearHead
+from esmcls.heads.layers.ridge import Ridge, Scaling
+from esmcls.labels.labels import Labels
 
 Array = npt.NDArray[np.float32]
 

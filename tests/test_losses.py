@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from esmcls.errors import UnknownNameError, UsageError
-from esmcls.losses import (
+from esmcls.training.losses import (
     Balanced,
     Loss,
     Sampler,

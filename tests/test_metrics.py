@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from esmcls.metrics import (
+from esmcls.metrics.classification import (
     TIERS,
     Interval,
     accuracy,

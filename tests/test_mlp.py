@@ -16,18 +16,18 @@ from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression
 from toy_encoder import ToyEncoder
 
-from esmcls.artifact import load_model, save_model
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import CacheError, NonFiniteError, UsageError, WidthMismatchError
-from esmcls.features import Features
-from esmcls.heads import mlp
-from esmcls.heads.common import f1_of
-from esmcls.heads.linear import LinearHead
-from esmcls.heads.mlp import MLPConfig, MLPHead
-from esmcls.heads.network import Bags, Network
-from esmcls.labels import Labels
-from esmcls.manifest import Manifest
-from esmcls.spec import EmbeddingSpec
-from esmcls.training import History, run
+from esmcls.heads.blocks import f1_of
+from esmcls.heads.layers import mlp
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.heads.layers.mlp import MLPConfig, MLPHead
+from esmcls.heads.layers.network import Bags, Network
+from esmcls.labels.labels import Labels
+from esmcls.models.folder import load_model, save_model
+from esmcls.models.manifest import Manifest
+from esmcls.training.loop import History, run
 
 Array = npt.NDArray[np.float32]
 SMALL: dict[str, Any] = {"loss": "ce", "hidden": 16, "dropout": 0.0, "lr": 0.01, "batch": 32, "epochs": 25}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from fair import ALL_TOKENS, CONFIG, canonical, random_fair_esm, random_tokens, reference
 
-from esmcls.alphabet import BOS, EOS, MASK
-from esmcls.model import ESM2, ModelConfig, attend, equal_length_groups
+from esmcls.encoders.alphabet import BOS, EOS, MASK
+from esmcls.encoders.model import ESM2, ModelConfig, attend, equal_length_groups
 
 LAYERS = [0, 1, 2]
 

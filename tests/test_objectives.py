@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.corpus import Batch
-from esmcls.model import ESM2, ModelConfig
-from esmcls.objectives import Distillation, FamilyContrast, MaskedLanguage, View, crop_means
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.pretraining.corpus import Batch
+from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View, crop_means
 
 
 def view_of(states: Tensor, families: Tensor, *, chosen: Tensor | None = None, tokens: Tensor | None = None) -> View:

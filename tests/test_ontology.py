@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from gene_ontology import BINDING, ION, METAL, NUCLEUS, OBO, TRANSPORT, ZINC, C, F, P, write_obo
 
-from esmcls.accretion import information_accretion, read_ia
 from esmcls.errors import DataError
-from esmcls.labels import LabelSets
-from esmcls.ontology import Ontology, raise_parents, read_obo
+from esmcls.labels.information_accretion import information_accretion, read_ia
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import Ontology, raise_parents, read_obo
 
 FIX = "give an OBO file of the Gene Ontology, such as go-basic.obo"
 
@@ -87,7 +87,7 @@ def test_a_file_that_is_no_gene_ontology_is_one_clear_error(tmp_path: Path, text
 def test_without_obonet_the_error_names_what_to_install(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['obonet'] = None\n"
-        "from esmcls.errors import MissingExtraError\nfrom esmcls.ontology import read_obo\n"
+        "from esmcls.errors import MissingExtraError\nfrom esmcls.labels.ontology import read_obo\n"
         "try:\n    read_obo('go.obo')\nexcept MissingExtraError as error:\n    print(error)"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

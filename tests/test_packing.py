@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny import CONFIG, sequences, tiny_model
 
-from esmcls.alphabet import BOS, EOS, MASK
+from esmcls.encoders.alphabet import BOS, EOS, MASK
+from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import UnknownNameError
-from esmcls.esm2 import ESM2Encoder
-from esmcls.packing import Proteins
-from esmcls.windows import parse_long
+from esmcls.finetuning.packing import Proteins
 
 SEQUENCES = sequences(24)
 ROWS = np.arange(len(SEQUENCES))

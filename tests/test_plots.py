@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from esmcls import plots
-from esmcls.drawing import shortened
-from esmcls.plots import (
+from esmcls.reporting.figure_style import shortened
+from esmcls.tasks.one_label import figures as plots
+from esmcls.tasks.one_label.figures import (
     FIGURES,
     OTHER,
     draw_confusions,
@@ -302,7 +302,6 @@ def test_letters_are_of_a_size_that_can_be_read_in_print(folder: Path) -> None:
 
 
 def test_matplotlib_is_loaded_by_drawing_alone() -> None:
-    code = (
-        "import sys, esmcls.report; print([name for name in ('matplotlib', 'jinja2', 'torch') if name in sys.modules])"
-    )
+    code = "import sys, esmcls.reporting.report\n"
+    code += "print([name for name in ('matplotlib', 'jinja2', 'torch') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from esmcls.confidence import Confidence, Rejection
+from esmcls.cache.features import Features
 from esmcls.errors import SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.features import Features
-from esmcls.prediction import COLUMNS, Prediction, predict_stream, write_predictions
-from esmcls.records import Protein
+from esmcls.models.predict import COLUMNS, Prediction, predict_stream, write_predictions
+from esmcls.reading.records import Protein
+from esmcls.tasks.one_label.confidence import Confidence, Rejection
 from esmcls.types import Indices, Probabilities
 
 CLASSES = ("alanine", "cysteine", "other")

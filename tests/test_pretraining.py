@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from esmcls.alphabet import MASK
-from esmcls.corpus import Corpus
+from esmcls.encoders.alphabet import MASK
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import default_layers, load_state, save_state, state_digest
 from esmcls.errors import FolderError, UsageError
-from esmcls.model import ESM2, ModelConfig
-from esmcls.pretraining import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
-from esmcls.replicas import start_replicas
-from esmcls.schedule import Plan
-from esmcls.training import run
-from esmcls.weights import default_layers, load_state, save_state, state_digest
+from esmcls.pretraining.corpus import Corpus
+from esmcls.pretraining.run import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
+from esmcls.training.loop import run
+from esmcls.training.processes import start_replicas
+from esmcls.training.schedule import Plan
 
 CONFIG = PretrainConfig(
     layers=2, width=16, heads=2, teacher_layers=(1, 2), steps=6, tokens=128, warmup=2, shortest=8, longest=32,
@@ -206,7 +206,7 @@ def test_the_same_steps_and_seed_give_the_same_bytes_and_another_seed_others(
 def test_minutes_become_steps_once_and_a_resumed_run_keeps_them(
     sequences: list[str], teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("esmcls.pretraining.measured_steps", lambda task, minutes: int(7 * minutes))
+    monkeypatch.setattr("esmcls.pretraining.run.measured_steps", lambda task, minutes: int(7 * minutes))
     told: list[int] = []
 
     def interrupt(entry: dict[str, float]) -> None:
@@ -216,7 +216,7 @@ def test_minutes_become_steps_once_and_a_resumed_run_keeps_them(
     inputs = {"teacher": teacher_file, "minutes": 1.0, "planned": told.append}
     with pytest.raises(KeyboardInterrupt):
         pretrain(sequences, tmp_path / "own.safetensors", CONFIG, **inputs, log=interrupt)
-    monkeypatch.setattr("esmcls.pretraining.measured_steps", lambda task, minutes: 1000)
+    monkeypatch.setattr("esmcls.pretraining.run.measured_steps", lambda task, minutes: 1000)
     history = pretrain(sequences, tmp_path / "own.safetensors", CONFIG, **inputs, resume=True)
     assert (told, history.steps_done) == ([7, 7], 7)
 

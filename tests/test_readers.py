@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmcls.errors import DataError, UnknownNameError
-from esmcls.readers import read_records
-from esmcls.records import RESIDUES, Protein, Record, Tally
+from esmcls.reading.readers import read_records
+from esmcls.reading.records import RESIDUES, Protein, Record, Tally
 
 FORMATS = "FASTA, Pfam's Stockholm, or CSV or TSV with a header that names a column sequence"
 GOOGLE = "family_id,sequence_name,family_accession,aligned_sequence,sequence\n"

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from esmcls.errors import DataError, EsmclsError, SequenceError
-from esmcls.records import RESIDUES, BadRecord, Protein, Tally, clean_sequence, part_of
+from esmcls.reading.records import RESIDUES, BadRecord, Protein, Tally, clean_sequence, part_of
 
 
 @pytest.mark.parametrize(

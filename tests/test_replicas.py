@@ -15,19 +15,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from esmcls.corpus import Corpus
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import load_state, save_state
 from esmcls.errors import UsageError
-from esmcls.model import ESM2, ModelConfig
-from esmcls.pretraining import PretrainConfig, Pretraining
-from esmcls.replicas import ALONE, Replicas, start_replicas
-from esmcls.runlog import Entry
-from esmcls.schedule import Plan
-from esmcls.training import run
-from esmcls.weights import load_state, save_state
+from esmcls.pretraining.corpus import Corpus
+from esmcls.pretraining.run import PretrainConfig, Pretraining
+from esmcls.training.loop import run
+from esmcls.training.processes import ALONE, Replicas, start_replicas
+from esmcls.training.runlog import Entry
+from esmcls.training.schedule import Plan
 
 EXCHANGE = """
 import json, torch
-from esmcls.replicas import start_replicas
+from esmcls.training.processes import start_replicas
 replicas = start_replicas(["cpu", "cpu"])
 model = torch.nn.Linear(2, 1)
 for value in model.parameters():

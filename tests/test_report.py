@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from compared import ACCURACIES, NAMES, a_comparison, a_timing
 
-from esmcls import report
-from esmcls.plots import FIGURES
-from esmcls.report import lines, page, tables, write_report
-from esmcls.wording import summary
+from esmcls.reporting import report
+from esmcls.reporting.phrases import summary
+from esmcls.reporting.report import lines, page, tables, write_report
+from esmcls.tasks.one_label.figures import FIGURES
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 EVIL = "<script>alert('&amp;')</script> & \"x\""

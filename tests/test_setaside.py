@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from esmcls.dataset import Dataset
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import UsageError
-from esmcls.setaside import Shares, set_aside
 
 SHARES = Shares(families=0.2, calibration=0.1)
 

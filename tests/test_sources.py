@@ -15,7 +15,8 @@ import pytest
 import zstandard
 
 from esmcls.errors import DataError, NotTextError
-from esmcls.sources import LONGEST_FIRST_LINE, STDIN, Source, find_sources, open_lines, shown
+from esmcls.reading.readers import Source, find_sources
+from esmcls.text_files import LONGEST_FIRST_LINE, STDIN, open_lines, shown
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,

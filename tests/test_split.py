@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmcls.clusters import read_clusters
-from esmcls.errors import DataError, UsageError
-from esmcls.split import (
+from esmcls.datasets.clusters import read_clusters
+from esmcls.datasets.split import (
     FRACTIONS,
     Leak,
     SplitReport,
@@ -23,6 +22,7 @@ from esmcls.split import (
     split_digest,
     stratified,
 )
+from esmcls.errors import DataError, UsageError
 
 ROWS = st.lists(st.tuples(st.text("ACDE", min_size=1, max_size=3), st.sampled_from("pqrs")), min_size=1, max_size=60)
 SHARES = st.sampled_from([FRACTIONS, (0.5, 0.25, 0.25), (0.9, 0.1, 0.0), (0.7, 0.0, 0.3), (0.2, 0.4, 0.4), (1, 0, 0)])

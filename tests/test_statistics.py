@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from matplotlib import rc_context
 from scipy.special import zeta
 
-from esmcls import overview
+from esmcls.datasets import statistics_page as overview
+from esmcls.datasets.power_law import PowerLaw, fit_power_law
+from esmcls.datasets.statistics import Statistics, describe_records, gini, size_tiers
+from esmcls.datasets.statistics_page import draw_rank_size, page, write_overview
 from esmcls.errors import DataError, UnknownNameError
-from esmcls.metrics import tier_accuracy
-from esmcls.overview import draw_rank_size, page, write_overview
-from esmcls.powerlaw import PowerLaw, fit_power_law
-from esmcls.records import Protein, Record
-from esmcls.statistics import Statistics, describe_records, gini, size_tiers
+from esmcls.metrics.classification import tier_accuracy
+from esmcls.reading.records import Protein, Record
 
 
 def records(*rows: tuple[str, str | None, str | None]) -> list[Record]:
@@ -275,6 +275,7 @@ def test_odd_sizes_are_drawn_without_a_warning(tmp_path: Path, sizes: list[int])
 
 
 def test_counting_loads_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, esmcls.overview, esmcls.curation, esmcls.mmseqs, esmcls.readers\n"
+    code = "import sys, esmcls.datasets.statistics_page, esmcls.datasets.sampling\n"
+    code += "import esmcls.datasets.mmseqs, esmcls.reading.readers\n"
     code += "print([name for name in ('torch', 'h5py', 'matplotlib', 'scipy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from esmcls.errors import DataError
-from esmcls.records import Entry
-from esmcls.stockholm import read_stockholm
+from esmcls.reading.records import Entry
+from esmcls.reading.stockholm import read_stockholm
 
 SEED = """\
 # STOCKHOLM 1.0

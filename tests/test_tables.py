@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from esmcls.errors import DataError
-from esmcls.records import Entry
-from esmcls.tables import LabelTable, Layout, read_table, table_layout
+from esmcls.reading.records import Entry
+from esmcls.reading.tables import LabelTable, Layout, read_table, table_layout
 
 TWICE = "records are joined by id, so give each its own"
 

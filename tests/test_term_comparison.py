@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_term_metrics import in_blocks, random_case
 
-from esmcls.comparison import holm
-from esmcls.labels import LabelSets
-from esmcls.term_comparison import compare_terms, naive_scores
-from esmcls.term_curves import draw, peaks, resample
-from esmcls.term_metrics import Counts, count
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import Counts, count
+from esmcls.metrics.cafa_curves import draw, peaks, resample
+from esmcls.tasks.go_terms.comparison import compare_terms, naive_scores
+from esmcls.tasks.one_label.comparison import holm
 
 MEASURES = ["fmax", "wfmax", "smin"]
 

@@ -12,23 +12,23 @@ import pytest
 from ontologies import MEMBRANE, NUCLEUS, ZINC, term_dataset, tiny_ontology
 from tiny import write_encoder
 
-from esmcls import term_contest
-from esmcls.artifact import load_model, read_manifest
-from esmcls.contest import Comparison
-from esmcls.dataset import Dataset
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import MissingExtraError, ModelError, UsageError, WorkspaceError
-from esmcls.intake import Intake
-from esmcls.jobs import Recipe, embed_in_workspace
-from esmcls.lineup import Terms
-from esmcls.prediction import features_for, open_model
-from esmcls.split import SplitReport
-from esmcls.term_answers import TermAnswers
-from esmcls.term_assessment import assess_terms
-from esmcls.term_comparison import compare_terms
-from esmcls.term_ensembling import combine_terms
-from esmcls.term_fitting import fit_terms
-from esmcls.term_heads.knn import TermKNNHead
-from esmcls.workspace import Workspace
+from esmcls.evaluation import term_contest
+from esmcls.evaluation.compare import Comparison
+from esmcls.evaluation.plan import Terms
+from esmcls.evaluation.term_assessment import assess_terms
+from esmcls.heads.neighbours.term_knn import TermKNNHead
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.models.predict import features_for, open_model
+from esmcls.models.term_ensembling import combine_terms
+from esmcls.models.term_fitting import fit_terms
+from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.comparison import compare_terms
+from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace
+from esmcls.workspace.intake import Intake
+from esmcls.workspace.workspace import Workspace
 
 HEADS = ("knn", "linear", "ensemble")
 SETTINGS = {"knn": {"k": "3"}, "linear": {"epochs": "2"}, "homology": {"engine": "phmmer"}}

@@ -11,13 +11,13 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.labels import LabelSets
-from esmcls.term_heads.ensemble import TermEnsembleConfig, TermEnsembleHead, TermMember
-from esmcls.term_heads.knn import TermKNNConfig, TermKNNHead
-from esmcls.term_heads.mixing import Mix, Pairs
-from esmcls.term_heads.naive import NaiveHead
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, TermMember
+from esmcls.heads.ensemble.term_mixing import Mix, Pairs
+from esmcls.heads.neighbours.term_knn import TermKNNConfig, TermKNNHead
+from esmcls.heads.term_naive import NaiveHead
+from esmcls.labels.labels import LabelSets
 
 CLASSES, GROUPS = ("c", "d", "f", "g"), tuple("CCFF")
 
@@ -168,7 +168,7 @@ def test_members_of_other_classes_are_refused() -> None:
 
 def test_by_default_homology_is_a_member_where_there_is_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     for engine, names in ((object(), ["linear", "knn", "homology"]), (None, ["linear", "knn"])):
-        monkeypatch.setattr("esmcls.term_heads.ensemble.installed", lambda engine=engine: engine)
+        monkeypatch.setattr("esmcls.heads.ensemble.term_ensemble.installed", lambda engine=engine: engine)
         assert TermEnsembleConfig().names == names
     with pytest.raises(UsageError, match=r"^setting members: "):
         TermEnsembleConfig("knn,,naive")

@@ -9,12 +9,12 @@ import pytest
 from sklearn.metrics import average_precision_score
 from test_term_metrics import IA, LABELS, SCORES, in_blocks, random_case
 
-from esmcls.comparison import LENGTHS
 from esmcls.errors import UsageError
-from esmcls.labels import LabelSets
-from esmcls.term_curves import peaks
-from esmcls.term_evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
-from esmcls.term_metrics import count, mean_fmax
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import count, mean_fmax
+from esmcls.metrics.cafa_curves import peaks
+from esmcls.tasks.go_terms.evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
+from esmcls.tasks.one_label.comparison import LENGTHS
 
 
 def small(**options: object) -> TermEvaluation:

@@ -12,16 +12,16 @@ from ontologies import BINDING, CELL_GROWTH, GROWTH, ION, MEMBRANE, NUCLEUS, PAR
 from ontologies import term_dataset as dataset_of_terms
 from toy_encoder import ToyEncoder
 
-from esmcls.artifact import load_model, read_manifest
-from esmcls.dataset import Dataset
-from esmcls.embedding import embed_into
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.features import Features
-from esmcls.fitting import fit_head
-from esmcls.spec import EmbeddingSpec
-from esmcls.split import SplitReport
-from esmcls.term_fitting import TermFit, fit_term_sets, fit_terms
-from esmcls.workspace import Workspace
+from esmcls.models.fit import fit_head
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.models.term_fitting import TermFit, fit_term_sets, fit_terms
+from esmcls.workspace.workspace import Workspace
 
 CLASSES = tuple(sorted([BINDING, ION, ZINC, MEMBRANE, NUCLEUS, GROWTH, CELL_GROWTH]))
 

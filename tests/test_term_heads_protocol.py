@@ -13,13 +13,13 @@ import pytest
 import torch
 from relatives import ancestors, relatives
 
+from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
-from esmcls.features import Features
-from esmcls.heads import list_heads, load_head, parse_settings, reads_vectors
-from esmcls.labels import LabelSets
-from esmcls.term_heads import GROUP, TermHead
-from esmcls.term_heads.common import hold_out
-from esmcls.term_metrics import mean_fmax
+from esmcls.heads.registry import list_heads, load_head, parse_settings, reads_vectors
+from esmcls.heads.term_common import hold_out
+from esmcls.heads.term_heads import GROUP, TermHead
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import mean_fmax
 
 KINDS, WIDTH = 6, 8
 CLASSES = tuple(sorted([f"F{kind}" for kind in range(KINDS)] + ["C0", "C1", "P0", "P1", "P2", "P9"]))

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from relatives import ancestors, relatives
 
+from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, UsageError
-from esmcls.features import Features
-from esmcls.homology_search import Hits
-from esmcls.labels import LabelSets
-from esmcls.term_heads import common, homology
-from esmcls.term_heads.homology import TermHomologyConfig, TermHomologyHead
-from esmcls.term_heads.transfer import Known
+from esmcls.heads import term_common as common
+from esmcls.heads.alignment import term_homology as homology
+from esmcls.heads.alignment.search import Hits
+from esmcls.heads.alignment.term_homology import TermHomologyConfig, TermHomologyHead
+from esmcls.heads.neighbours.term_votes import Known
+from esmcls.labels.labels import LabelSets
 
 pytest.importorskip("pyhmmer", reason="pyhmmer is not installed")
 

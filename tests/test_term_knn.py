@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.labels import LabelSets
-from esmcls.term_heads.knn import TermKNNConfig, TermKNNHead
-from esmcls.term_heads.naive import NaiveHead
-from esmcls.term_heads.transfer import Known
+from esmcls.heads.neighbours.term_knn import TermKNNConfig, TermKNNHead
+from esmcls.heads.neighbours.term_votes import Known
+from esmcls.heads.term_naive import NaiveHead
+from esmcls.labels.labels import LabelSets
 
 PLANE = np.array([[1, 0], [0.8, 0.6], [-1, 0], [-0.8, -0.6]], dtype=np.float32)
 """Unit vectors around 0: neither subtracting the mean nor scaling alters a cosine."""

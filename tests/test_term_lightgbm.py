@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads.costs import Speed
-from esmcls.labels import LabelSets
-from esmcls.term_heads.lightgbm import TermLightGBMConfig, TermLightGBMHead
+from esmcls.heads.trees.term_lightgbm import TermLightGBMConfig, TermLightGBMHead
+from esmcls.heads.trees.time_estimate import Speed
+from esmcls.labels.labels import LabelSets
 
 NAMES = [["c"] * (row < 30) + ["f"] * (row % 2) + ["g"] * (row % 20 == 1) for row in range(60)]
 LABELS = LabelSets.from_names(NAMES, ["c", "f", "g"], "CFF")

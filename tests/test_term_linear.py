@@ -13,14 +13,14 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.labels import LabelSets
-from esmcls.term_heads import trained
-from esmcls.term_heads.descent import Grouping, calibrate
-from esmcls.term_heads.linear import TermLinearConfig, TermLinearHead
-from esmcls.term_heads.ridge import TermRidge
-from esmcls.term_losses import binary_cross_entropy
+from esmcls.heads.layers import trained
+from esmcls.heads.layers.term_descent import Grouping, calibrate
+from esmcls.heads.layers.term_linear import TermLinearConfig, TermLinearHead
+from esmcls.heads.layers.term_ridge import TermRidge
+from esmcls.labels.labels import LabelSets
+from esmcls.training.term_losses import binary_cross_entropy
 
 Array = npt.NDArray[np.float32]
 GROUPS = ("F", "P", "P")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from esmcls.errors import UnknownNameError, UsageError
-from esmcls.term_losses import (
+from esmcls.training.term_losses import (
     TaskWeights,
     TermLoss,
     asymmetric_loss,

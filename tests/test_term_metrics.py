@@ -13,10 +13,10 @@ from cafaeval.evaluation import cafa_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls.labels import LabelSets
-from esmcls.ontology import ASPECTS, ROOTS, Ontology, raise_parents
-from esmcls.term_curves import curves, draw, peaks, resample
-from esmcls.term_metrics import THRESHOLDS, Counts, count, fmax_by_group, mean_fmax
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import ASPECTS, ROOTS, Ontology, raise_parents
+from esmcls.metrics.cafa import THRESHOLDS, Counts, count, fmax_by_group, mean_fmax
+from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
 
 # Two proteins, three terms of information accretion 1, 2, 3:
 #

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from esmcls.cache.features import Features
 from esmcls.errors import CacheError
-from esmcls.features import Features
-from esmcls.labels import LabelSets
-from esmcls.term_heads import trained
-from esmcls.term_heads.linear import TermLinearConfig, TermLinearHead
-from esmcls.term_heads.mlp import TermMLPConfig, TermMLPHead
-from esmcls.term_heads.multitask import TermMultitaskConfig, TermMultitaskHead
-from esmcls.term_metrics import mean_fmax
-from esmcls.training import run
+from esmcls.heads.layers import trained
+from esmcls.heads.layers.term_linear import TermLinearConfig, TermLinearHead
+from esmcls.heads.layers.term_mlp import TermMLPConfig, TermMLPHead
+from esmcls.heads.layers.term_multitask import TermMultitaskConfig, TermMultitaskHead
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import mean_fmax
+from esmcls.training.loop import run
 
 SMALL: dict[str, Any] = {"hidden": 16, "dropout": 0.0, "lr": 0.02, "batch": 32, "epochs": 15}
 GROUPS = ("F", "F", "P", "P")

@@ -12,9 +12,15 @@ from matplotlib.figure import Figure
 from test_plots import drawn, legend, line, percents, points
 from test_term_metrics import in_blocks, random_case
 
-from esmcls.plots import looks
-from esmcls.term_evaluation import BUCKETS, evaluate_terms
-from esmcls.term_plots import FIGURES, draw_buckets, draw_precision_recall, draw_term_lengths, save_term_figures
+from esmcls.tasks.go_terms.evaluation import BUCKETS, evaluate_terms
+from esmcls.tasks.go_terms.figures import (
+    FIGURES,
+    draw_buckets,
+    draw_precision_recall,
+    draw_term_lengths,
+    save_term_figures,
+)
+from esmcls.tasks.one_label.figures import looks
 
 NAMES = ["ensemble", "_mlp $x$", "naive"]
 TITLES = ["cellular component", "molecular function", "biological process"]

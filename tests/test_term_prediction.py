@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from ontologies import BINDING, CELL_GROWTH, GROWTH, ION, MEMBRANE, NUCLEUS, ZINC, tiny_ontology
 
+from esmcls.cache.features import Features
 from esmcls.errors import SequenceTooLargeError, UsageError
-from esmcls.features import Features
-from esmcls.ontology import Ontology
-from esmcls.records import Protein
-from esmcls.term_prediction import (
+from esmcls.labels.ontology import Ontology
+from esmcls.reading.records import Protein
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.prediction import (
     COLUMNS,
     MOST,
     TermPrediction,
@@ -28,8 +29,7 @@ from esmcls.term_prediction import (
     write_cafa,
     write_terms,
 )
-from esmcls.term_thresholds import Thresholds
-from esmcls.terms import Terms
+from esmcls.tasks.go_terms.thresholds import Thresholds
 from esmcls.types import Probabilities
 
 CLASSES = tuple(sorted([BINDING, ION, ZINC, MEMBRANE, NUCLEUS, GROWTH, CELL_GROWTH]))

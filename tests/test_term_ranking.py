@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 from test_term_metrics import in_blocks, random_case
 
-from esmcls import term_ranking
-from esmcls.labels import LabelSets
-from esmcls.term_ranking import AveragePrecision, ScoreStore, average_precisions
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics import average_precision as term_ranking
+from esmcls.metrics.average_precision import AveragePrecision, ScoreStore, average_precisions
 
 
 def cells_of(labels: LabelSets) -> LabelSets:

@@ -13,10 +13,10 @@ import pytest
 from test_report import COST, EVIL, Outline
 from test_term_metrics import in_blocks, random_case
 
-from esmcls.term_answers import TermAnswers
-from esmcls.term_contest import versus
-from esmcls.term_evaluation import evaluate_terms
-from esmcls.term_report import lines, page, summary, tables, write_term_report
+from esmcls.evaluation.term_contest import versus
+from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.evaluation import evaluate_terms
+from esmcls.tasks.go_terms.report import lines, page, summary, tables, write_term_report
 
 NAMES = ("ensemble", "homology", EVIL, "naive")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from esmcls.labels import LabelSets
-from esmcls.ontology import Ontology
-from esmcls.term_thresholds import GRID, Counts, Thresholds
-from esmcls.terms import Terms
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import Ontology
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.thresholds import GRID, Counts, Thresholds
 from esmcls.types import Probabilities
 
 TREE = Ontology(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
-from esmcls.runlog import LogFile
-from esmcls.schedule import Plan, learning_rate
-from esmcls.training import planned_steps, run
+from esmcls.training.loop import planned_steps, run
+from esmcls.training.runlog import LogFile
+from esmcls.training.schedule import Plan, learning_rate
 
 
 class Regression:

@@ -19,10 +19,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from esmcls import weights
+from esmcls.encoders import weights
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import (
+    default_layers,
+    find_weights,
+    hub_places,
+    load_state,
+    save_state,
+    state_digest,
+    state_shapes,
+)
 from esmcls.errors import WeightsError
-from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import default_layers, find_weights, hub_places, load_state, save_state, state_digest, state_shapes
 
 SHAPE = ModelConfig(layers=2, width=32, heads=4)
 HEADS = ("lm_head.", "contact_head.")
@@ -392,7 +400,7 @@ def test_fair_esm_itself_is_not_needed_to_read_its_files(tmp_path: Path, fair_es
     path = save_fair_esm(tmp_path / "a.pt", fair_esm)
     code = (
         "import sys; sys.modules['esm'] = sys.modules['transformers'] = None\n"
-        "from esmcls.weights import load_state\n"
+        "from esmcls.encoders.weights import load_state\n"
         "import sys; print(load_state(sys.argv[1])[0].layers)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esmcls.errors import UnknownNameError, UsageError
-from esmcls.windows import (
+from esmcls.encoders.windows import (
     CONTEXT,
     Balanced,
     Chunk,
@@ -21,6 +20,7 @@ from esmcls.windows import (
     parse_long,
     positions_of,
 )
+from esmcls.errors import UnknownNameError, UsageError
 
 limits = st.integers(2, 40)
 windows = limits.flatmap(lambda window: st.builds(Window, st.just(window), st.integers(1, window)))

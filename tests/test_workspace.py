@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from esmcls.dataset import Dataset
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, EsmclsError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.spec import EmbeddingSpec
-from esmcls.split import SplitReport
-from esmcls.workspace import FORMAT, Workspace
+from esmcls.workspace.workspace import FORMAT, Workspace
 
 DATASET = Dataset(["1", "2", "3"], ["MA", "MC", "MD"], ["x", "y", "x"], ["train", "validation", "test"])
 REPORT = SplitReport("stratified", 5, (0.5, 0.25, 0.25))

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from relatives import relatives
 
-from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import save_state
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import save_state
 
 CONFIG = ModelConfig(layers=2, width=16, heads=2)
 FAMILIES = 6

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from esmcls.encoder import Embedded
+from esmcls.encoders.encoder import Embedded
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import SequenceTooLargeError
 from esmcls.types import Vectors
-from esmcls.windows import parse_long
 
 
 def vector(sequence: str) -> list[float]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from esmcls.cache import EmbeddingCache
-from esmcls.encoder import Embedded
-from esmcls.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.encoders.encoder import Embedded
 
 SEQUENCES = ["A", "CAD", "DDDDDDDDD", "ACDACDACD", "MKTAYIAKQR", "W" * 70]
 

@@ -16,15 +16,15 @@ from typing import Final
 
 import numpy as np
 
-from esmcls.background import BackgroundWriter, prefetch
-from esmcls.cache import EmbeddingCache
-from esmcls.encoder import Embedded, Encoder, load_encoder
+from esmcls.cache.prefetch import BackgroundWriter, prefetch
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.to_embed import EmbedReport, Item, Missing, Progress, Shard, Teller, plan_batches
+from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
+from esmcls.encoders.windows import parse_long, positions_of
 from esmcls.errors import CacheError, SequenceTooLargeError
-from esmcls.missing import EmbedReport, Item, Missing, Progress, Shard, Teller, plan_batches
-from esmcls.records import clean_sequence
-from esmcls.spec import EmbeddingSpec
+from esmcls.reading.records import clean_sequence
 from esmcls.types import Residues
-from esmcls.windows import parse_long, positions_of
 
 __all__ = [
     "EmbedReport",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UnknownNameError
 from esmcls.files import atomic_path
-from esmcls.spec import EmbeddingSpec
 from esmcls.types import Vectors
 
 if TYPE_CHECKING:
-    from esmcls.cache import EmbeddingCache
+    from esmcls.cache.store import EmbeddingCache
 
 BLOCK: Final = 4096
 """Proteins that are held in memory at a time."""

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.encoder import Embedded
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.encoders.encoder import Embedded
 from esmcls.errors import DataError, UsageError
 from esmcls.files import sha256_file
-from esmcls.records import Record
-from esmcls.spec import EmbeddingSpec
+from esmcls.reading.records import Record
 from esmcls.types import Vectors
 
 if TYPE_CHECKING:
-    from esmcls.cache import EmbeddingCache
+    from esmcls.cache.store import EmbeddingCache
 
 BLOCK: Final = 4096
 """Proteins that are held in memory at a time."""

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.segments import BLOCK, Column, Segment
-from esmcls.spec import EmbeddingSpec
+from esmcls.cache.segments import BLOCK, Column, Segment
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.types import Indices, Vectors
 
 Keys: TypeAlias = npt.NDArray[np.uint8]

@@ -13,13 +13,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.background import prefetch
-from esmcls.cache import EmbeddingCache
-from esmcls.embedding import embed_into, embed_items
-from esmcls.encoder import load_encoder
+from esmcls.cache.embed import embed_into, embed_items
+from esmcls.cache.prefetch import prefetch
+from esmcls.cache.spec import EmbeddingSpec, sequence_key
+from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.to_embed import EmbedReport, Item, Missing, Progress, Shard, Teller
+from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import EsmclsError
-from esmcls.missing import EmbedReport, Item, Missing, Progress, Shard, Teller
-from esmcls.spec import EmbeddingSpec, sequence_key
 
 PARCEL: Final = 64
 """Sequences that are sent to a process at once."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.segments import Column
+from esmcls.cache.spec import EmbeddingSpec, keys_of
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
-from esmcls.segments import Column
-from esmcls.spec import EmbeddingSpec, keys_of
 from esmcls.types import Vectors
 
 if TYPE_CHECKING:
-    from esmcls.encoder import Embedded
+    from esmcls.encoders.encoder import Embedded
 
 
 class Pending:

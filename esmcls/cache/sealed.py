@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from esmcls.cache.index import KeyIndex, all_keys, read_ragged, read_rows
+from esmcls.cache.segments import Segment
+from esmcls.cache.spec import EmbeddingSpec, keys_of
 from esmcls.errors import CacheError, UsageError
 from esmcls.files import read_json
-from esmcls.rows import KeyIndex, all_keys, read_ragged, read_rows
-from esmcls.segments import Segment
-from esmcls.spec import EmbeddingSpec, keys_of
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
-    from esmcls.encoder import Encoder
+    from esmcls.encoders.encoder import Encoder
 
 InMemory: TypeAlias = Literal["auto"] | bool
 

@@ -31,9 +31,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.spec import FORMAT, EmbeddingSpec, canonical
 from esmcls.errors import CacheError
 from esmcls.files import atomic_path
-from esmcls.spec import FORMAT, EmbeddingSpec, canonical
 from esmcls.types import Indices, Vectors
 
 BLOCK: Final = 16 << 20

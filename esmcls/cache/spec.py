@@ -15,7 +15,7 @@ import numpy.typing as npt
 from esmcls.errors import UsageError
 
 if TYPE_CHECKING:
-    from esmcls.encoder import Encoder
+    from esmcls.encoders.encoder import Encoder
 
 FORMAT: Final = 1
 """Version of the cache's files that is written; every version up to it is read."""

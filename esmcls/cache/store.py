@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from esmcls.cache.index import KeyIndex, all_keys, gather
+from esmcls.cache.pending import Pending
+from esmcls.cache.sealed import InMemory, SealedCache, VerifyReport, read_spec, told
+from esmcls.cache.segments import Column, Segment, new_name, write_segment
+from esmcls.cache.spec import EmbeddingSpec, keys_of, sequence_key
 from esmcls.errors import CacheError
 from esmcls.files import write_json
-from esmcls.pending import Pending
-from esmcls.rows import KeyIndex, all_keys, gather
-from esmcls.sealed import InMemory, SealedCache, VerifyReport, read_spec, told
-from esmcls.segments import Column, Segment, new_name, write_segment
-from esmcls.spec import EmbeddingSpec, keys_of, sequence_key
 
 if TYPE_CHECKING:
-    from esmcls.encoder import Embedded
+    from esmcls.encoders.encoder import Embedded
 
 __all__ = ["EmbeddingCache", "EmbeddingSpec", "VerifyReport", "sequence_key"]
 
@@ -45,7 +45,7 @@ class EmbeddingCache(SealedCache):
     Examples
     --------
     >>> import tempfile
-    >>> from esmcls.encoder import load_encoder
+    >>> from esmcls.encoders.encoder import load_encoder
     >>> encoder, sequences = load_encoder("composition"), ["MKT", "MV"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with EmbeddingCache.open(f"{folder}/cache", EmbeddingSpec.of(encoder)) as cache:

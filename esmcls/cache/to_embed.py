@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
-from esmcls.cache import EmbeddingCache
-from esmcls.encoder import Encoder
+from esmcls.cache.spec import sequence_key
+from esmcls.cache.store import EmbeddingCache
+from esmcls.encoders.encoder import Encoder
 from esmcls.errors import UsageError
-from esmcls.spec import sequence_key
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told the residues and sequences that are done since it was last called, those that were there already included."""

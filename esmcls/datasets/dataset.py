@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from esmcls import split
-from esmcls.clusters import read_clusters
+from esmcls.cache.features import Features
+from esmcls.datasets import split
+from esmcls.datasets.clusters import read_clusters
+from esmcls.datasets.split import FRACTIONS, Kind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
-from esmcls.features import Features
 from esmcls.files import atomic_path
-from esmcls.ontology import Ontology
-from esmcls.records import PARTS, Protein, Record, Tally
-from esmcls.split import FRACTIONS, Kind, SplitReport
+from esmcls.labels.ontology import Ontology
+from esmcls.reading.records import PARTS, Protein, Record, Tally
 
 __all__ = ["Built", "Dataset", "Features", "build"]
 COLUMNS: Final = ("id", "sequence", "label", "part")

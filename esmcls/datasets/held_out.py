@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from esmcls.dataset import Dataset
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError
 
 

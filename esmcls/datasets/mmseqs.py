@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from esmcls.clusters import read_clusters
+from esmcls.datasets.clusters import read_clusters
 from esmcls.errors import EsmclsError
 from esmcls.programs import run_program
 

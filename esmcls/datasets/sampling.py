@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from esmcls.allotment import Allotment, Wanted
-from esmcls.clusters import read_clusters
-from esmcls.columns import Columns
-from esmcls.errors import DataError
-from esmcls.records import PARTS
-from esmcls.split import (
+from esmcls.datasets.clusters import read_clusters
+from esmcls.datasets.sampling_plan import Allotment, Wanted
+from esmcls.datasets.split import (
     FRACTIONS,
     SplitReport,
     apply_given,
@@ -27,6 +24,9 @@ from esmcls.split import (
     labels_of,
     stratified,
 )
+from esmcls.errors import DataError
+from esmcls.reading.record_columns import Columns
+from esmcls.reading.records import PARTS
 
 SHOWN: Final = 20
 """Shortfalls that are told one by one; the report has all of them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import UsageError
-from esmcls.records import PARTS
+from esmcls.reading.records import PARTS
 
 Fractions: TypeAlias = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from esmcls.cache.spec import sequence_key
+from esmcls.datasets.power_law import PowerLaw, fit_power_law
+from esmcls.encoders.windows import CONTEXT
 from esmcls.errors import DataError, UnknownNameError
-from esmcls.metrics import TIERS
-from esmcls.powerlaw import PowerLaw, fit_power_law
-from esmcls.records import PARTS, Record
-from esmcls.spec import sequence_key
+from esmcls.metrics.classification import TIERS
+from esmcls.reading.records import PARTS, Record
 from esmcls.types import Indices
-from esmcls.windows import CONTEXT
 
 PERCENTILES: Final = {
     "shortest": 0, "5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95, "99 %": 99, "longest": 100

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from esmcls.drawing import COLORS, house_style, save_figure
+from esmcls.datasets.power_law import PowerLaw
+from esmcls.datasets.statistics import Section, Statistics
 from esmcls.files import atomic_path, write_json
-from esmcls.metrics import TIERS
-from esmcls.powerlaw import PowerLaw
-from esmcls.statistics import Section, Statistics
+from esmcls.metrics.classification import TIERS
+from esmcls.reporting.figure_style import COLORS, house_style, save_figure
 from esmcls.types import Indices
 
 if TYPE_CHECKING:

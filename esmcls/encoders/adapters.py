@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esmcls.download import CHECKPOINTS, fetch
+from esmcls.encoders.download import CHECKPOINTS, fetch
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import ATTENTION, State, find_weights, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_path
-from esmcls.model import ESM2, ModelConfig
-from esmcls.weights import ATTENTION, State, find_weights, load_state, state_digest
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"

@@ -29,7 +29,7 @@ from esmcls.errors import UnknownNameError, WeightsError
 from esmcls.files import atomic_path, fsync_file, fsync_folder, sha256_file
 
 if TYPE_CHECKING:
-    from esmcls.model import ModelConfig
+    from esmcls.encoders.model import ModelConfig
 
 ADDRESS: Final = "https://dl.fbaipublicfiles.com/fair-esm/models/"
 """Source: fair-esm 2.0.0, `esm/pretrained.py`."""
@@ -123,7 +123,7 @@ def fetch(
     """
     if name not in CHECKPOINTS:
         raise UnknownNameError("encoder", name, CHECKPOINTS)
-    from esmcls.weights import hub_places
+    from esmcls.encoders.weights import hub_places
 
     places = hub_places(name)
     for place in places:
@@ -261,7 +261,7 @@ class _Fetch:
 
     def finish(self) -> None:
         """Check what came, record its digest, and give it its name."""
-        from esmcls.weights import load_state
+        from esmcls.encoders.weights import load_state
 
         try:
             config, _ = load_state(self.part)

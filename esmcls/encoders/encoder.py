@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
-from esmcls.download import CHECKPOINTS
+from esmcls.encoders.download import CHECKPOINTS
 from esmcls.errors import PluginError, UnknownNameError, UsageError
 from esmcls.types import Indices, Vectors
 
@@ -263,7 +263,7 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _bundled_card() -> EncoderCard:
-    from esmcls.weights import bundled_path, load_state
+    from esmcls.encoders.weights import bundled_path, load_state
 
     path = bundled_path()
     if not path.exists():
@@ -275,8 +275,8 @@ def _bundled_card() -> EncoderCard:
 
 
 def _published_card(name: str) -> EncoderCard:
-    from esmcls.download import ADDRESS
-    from esmcls.weights import hub_places
+    from esmcls.encoders.download import ADDRESS
+    from esmcls.encoders.weights import hub_places
 
     checkpoint = CHECKPOINTS[name]
     place = next((place for place in hub_places(name) if place.exists()), None)

@@ -11,18 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.adapters import FILE, Weights, adapters_header, read_adapted
-from esmcls.alphabet import BOS, EOS, tokenize
-from esmcls.devices import choose_precision, exact_products, free_memory, is_out_of_memory
-from esmcls.download import CHECKPOINTS, check_architecture, fetch
-from esmcls.encoder import BUNDLED, KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
+from esmcls.encoders.adapters import FILE, Weights, adapters_header, read_adapted
+from esmcls.encoders.alphabet import BOS, EOS, tokenize
+from esmcls.encoders.devices import choose_precision, exact_products, free_memory, is_out_of_memory
+from esmcls.encoders.download import CHECKPOINTS, check_architecture, fetch
+from esmcls.encoders.encoder import BUNDLED, KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
+from esmcls.encoders.inference import PackedESM2
+from esmcls.encoders.model import ModelConfig
+from esmcls.encoders.pooling import attend, pool, pool_joined
+from esmcls.encoders.weights import ATTENTION, OWN, default_layers, find_weights, load_state, state_digest
+from esmcls.encoders.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.inference import PackedESM2
-from esmcls.model import ModelConfig
-from esmcls.pooling import attend, pool, pool_joined
 from esmcls.types import Residues, Vectors
-from esmcls.weights import ATTENTION, OWN, default_layers, find_weights, load_state, state_digest
-from esmcls.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 
 BATCH_TOKENS: Final = {"cpu": 1 << 13, "cuda": 1 << 15, "mps": 1 << 13}
 STREAM_TOKENS: Final = {"cpu": 1 << 10, "cuda": 1 << 15, "mps": 1 << 13}

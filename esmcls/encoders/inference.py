@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.alphabet import MASK
-from esmcls.devices import Precision, check_precision, keep_freed_memory
-from esmcls.model import TRAINED_MASK_SHARE, ModelConfig
+from esmcls.encoders.alphabet import MASK
+from esmcls.encoders.devices import Precision, check_precision, keep_freed_memory
+from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 

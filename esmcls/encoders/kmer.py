@@ -20,9 +20,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.encoder import BatchPlan, Embedded
+from esmcls.encoders.encoder import BatchPlan, Embedded
 from esmcls.errors import UsageError
-from esmcls.records import RESIDUES
+from esmcls.reading.records import RESIDUES
 
 VERSION: Final = 1
 """Raised whenever the vectors change; part of the digest."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from esmcls.alphabet import MASK, PAD, TOKENS
+from esmcls.encoders.alphabet import MASK, PAD, TOKENS
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esmcls.alphabet import TOKENS
+from esmcls.encoders.alphabet import TOKENS
+from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
 from esmcls.files import atomic_path, read_json
-from esmcls.model import ModelConfig, rotary_frequencies
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"

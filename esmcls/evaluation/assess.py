@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.calibration import auroc
-from esmcls.classifier import Model
-from esmcls.confidence import known_score
-from esmcls.dataset import Dataset
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import SetAside, Shares, set_aside
 from esmcls.errors import DataError, WorkspaceError
-from esmcls.evaluation import Evaluation, evaluate
-from esmcls.features import Features
 from esmcls.files import write_json
-from esmcls.prediction import features_for
-from esmcls.records import Record
-from esmcls.setaside import SetAside, Shares, set_aside
-from esmcls.workspace import Workspace
+from esmcls.metrics.calibration import auroc
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.reading.records import Record
+from esmcls.tasks.one_label.confidence import known_score
+from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
+from esmcls.workspace.workspace import Workspace
 
 METRICS: Final = "metrics.json"
 

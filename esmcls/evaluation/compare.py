@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esmcls.answers import Answers
-from esmcls.comparison import FORMAT, Entrant, compare_answers, timing
-from esmcls.contestants import MAJORITY, Arena
-from esmcls.dataset import Dataset
-from esmcls.ensembling import ENSEMBLE
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.jobs import Progress
-from esmcls.lineup import Plan, Say, Terms, find_caches, plan_models, variants
-from esmcls.manifest import Manifest
-from esmcls.workspace import CacheEntry, Workspace
+from esmcls.evaluation.fit_and_ask import MAJORITY, Arena
+from esmcls.evaluation.plan import Plan, Say, Terms, find_caches, plan_models, variants
+from esmcls.models.combine import ENSEMBLE
+from esmcls.models.manifest import Manifest
+from esmcls.tasks.one_label.answers import Answers
+from esmcls.tasks.one_label.comparison import FORMAT, Entrant, compare_answers, timing
+from esmcls.workspace.embed_in_workspace import Progress
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The models of a comparison: fitted on one split after another, asked about its test part, kept for the next run.
 
-reports/compare/answers/<model>.safetensors      what each model said (`esmcls.answers`), by the key of what made it
+reports/compare/answers/<model>.safetensors      what each model said, by the key of what made it
 models/<model>/                                  the models; those of folds lie in reports/compare/folds/<fold>/
 """
 
@@ -15,24 +15,24 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
-from esmcls.answers import Answers, Questions
-from esmcls.artifact import load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.classifier import Model
-from esmcls.confidence import Confidence
-from esmcls.dataset import Dataset
-from esmcls.ensembling import ENSEMBLE, combine, features_of
+from esmcls.cache.features import Features
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.features import Features
-from esmcls.fitting import Fit, fit_dataset
-from esmcls.heads import load_head, reads_vectors
-from esmcls.heads.costs import in_words
-from esmcls.keeping import digest_of, keep, model_digest
-from esmcls.lineup import Plan, Say, Terms, ensembles_of
-from esmcls.manifest import Manifest, versions
-from esmcls.prediction import features_for
-from esmcls.setaside import set_aside
-from esmcls.workspace import CacheEntry, Workspace
+from esmcls.evaluation.keeping import digest_of, keep, model_digest
+from esmcls.evaluation.plan import Plan, Say, Terms, ensembles_of
+from esmcls.heads.registry import load_head, reads_vectors
+from esmcls.heads.trees.time_estimate import in_words
+from esmcls.models.combine import ENSEMBLE, combine, features_of
+from esmcls.models.fit import Fit, fit_dataset
+from esmcls.models.folder import load_model
+from esmcls.models.manifest import Manifest, versions
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.tasks.one_label.answers import Answers, Questions
+from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 MAJORITY: Final = "majority"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from esmcls.files import sha256_file
-from esmcls.manifest import MANIFEST
+from esmcls.models.manifest import MANIFEST
 
 
 class Keepable(Protocol):

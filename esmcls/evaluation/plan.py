@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset
-from esmcls.ensembling import ENSEMBLE
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import NOTHING, Shares
+from esmcls.datasets.split import folds_of, stratified
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads import GROUP, list_heads, load_head, reads_vectors
-from esmcls.intake import Intake
-from esmcls.jobs import Progress, Recipe, embed_in_workspace
-from esmcls.setaside import NOTHING, Shares
-from esmcls.split import folds_of, stratified
-from esmcls.windows import parse_long
-from esmcls.workspace import CacheEntry, Workspace
+from esmcls.heads.registry import GROUP, list_heads, load_head, reads_vectors
+from esmcls.models.combine import ENSEMBLE
+from esmcls.workspace.embed_in_workspace import Progress, Recipe, embed_in_workspace
+from esmcls.workspace.intake import Intake
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 BASELINE: Final = "kmer"
 

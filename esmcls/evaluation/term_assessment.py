@@ -9,17 +9,17 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.accretion import information_accretion, read_ia
-from esmcls.assessment import test_part, write_metrics
-from esmcls.classifier import Model
-from esmcls.dataset import Dataset
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
-from esmcls.labels import LabelSets
-from esmcls.prediction import features_for
-from esmcls.term_evaluation import TermEvaluation, evaluate_terms, with_unseen
-from esmcls.term_heads import TermHead
-from esmcls.terms import Terms
-from esmcls.workspace import Workspace
+from esmcls.evaluation.assess import test_part, write_metrics
+from esmcls.heads.term_heads import TermHead
+from esmcls.labels.information_accretion import information_accretion, read_ia
+from esmcls.labels.labels import LabelSets
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.tasks.go_terms.evaluation import TermEvaluation, evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def assess_terms(
     ia : str or Path, optional
         Table of information accretion, instead.
     source, seed
-        As in `esmcls.assessment.assess`.
+        As in `esmcls.evaluation.assess.assess`.
 
     Raises
     ------

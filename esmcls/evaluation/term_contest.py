@@ -8,26 +8,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from esmcls.comparison import DRAWS
-from esmcls.contest import Comparison
-from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.heads import list_heads
-from esmcls.homology_search import installed
-from esmcls.jobs import Progress
-from esmcls.lineup import Plan, Say, Terms, find_caches, plan_models
-from esmcls.term_answers import TermAnswers
-from esmcls.term_comparison import compare_terms
-from esmcls.term_contestants import TermArena
-from esmcls.term_heads import GROUP
-from esmcls.workspace import CacheEntry, Workspace
+from esmcls.evaluation.compare import Comparison
+from esmcls.evaluation.plan import Plan, Say, Terms, find_caches, plan_models
+from esmcls.evaluation.term_contestants import TermArena
+from esmcls.heads.alignment.search import installed
+from esmcls.heads.registry import list_heads
+from esmcls.heads.term_heads import GROUP
+from esmcls.models.combine import ENSEMBLE
+from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.comparison import compare_terms
+from esmcls.tasks.one_label.comparison import DRAWS
+from esmcls.workspace.embed_in_workspace import Progress
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 FORMAT: Final = 1
 NAIVE: Final = "naive"
 HOMOLOGY: Final = "homology"
 
 Versus = dict[str, dict[str, dict[str, Any]]]
-"""Aspect -> measure -> difference: see `esmcls.term_comparison.Difference`."""
+"""Aspect -> measure -> difference: see `esmcls.tasks.go_terms.comparison.Difference`."""
 
 
 def compare(
@@ -49,7 +49,7 @@ def compare(
         Heads, encoders, models, settings, baselines (`naive`, and `homology` where an engine is installed) and seed;
         the rest is for one label.
     device, say, progress
-        As in `esmcls.contest.compare`.
+        As in `esmcls.evaluation.compare.compare`.
     draws : int
         Of the paired bootstrap.
 

@@ -1,6 +1,6 @@
 """The models of a comparison on terms: fitted on the train part, asked about the test part, kept for the next run.
 
-reports/compare/answers/<model>.safetensors      what each model reached (`esmcls.term_answers`), by what made it
+reports/compare/answers/<model>.safetensors      what each model reached, by the key of what made it
 models/<model>/                                  the models
 
 None is fitted on validation rows, not even in the end: they weigh the members of the ensembles.
@@ -15,23 +15,23 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
-from esmcls.accretion import information_accretion
-from esmcls.artifact import load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.classifier import Model
-from esmcls.ensembling import ENSEMBLE
+from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads import load_head, reads_vectors
-from esmcls.heads.costs import in_words
-from esmcls.keeping import digest_of, keep, model_digest
-from esmcls.lineup import Plan, Say, Terms, ensembles_of
-from esmcls.manifest import Manifest, versions
-from esmcls.prediction import features_for
-from esmcls.term_answers import TermAnswers, TermQuestions
-from esmcls.term_ensembling import combine_terms
-from esmcls.term_fitting import TermFit, fit_term_sets
-from esmcls.term_heads import GROUP, TermHead
-from esmcls.workspace import Workspace
+from esmcls.evaluation.keeping import digest_of, keep, model_digest
+from esmcls.evaluation.plan import Plan, Say, Terms, ensembles_of
+from esmcls.heads.registry import load_head, reads_vectors
+from esmcls.heads.term_heads import GROUP, TermHead
+from esmcls.heads.trees.time_estimate import in_words
+from esmcls.labels.information_accretion import information_accretion
+from esmcls.models.combine import ENSEMBLE
+from esmcls.models.folder import load_model
+from esmcls.models.manifest import Manifest, versions
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.models.term_ensembling import combine_terms
+from esmcls.models.term_fitting import TermFit, fit_term_sets
+from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
+from esmcls.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,17 +8,17 @@ from typing import Any, Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from esmcls.adapters import TARGETS, LoRA, adapters_of, attach, base_of, merge
-from esmcls.devices import Precision
+from esmcls.encoders.adapters import TARGETS, LoRA, adapters_of, attach, base_of, merge
+from esmcls.encoders.devices import Precision
+from esmcls.encoders.inference import DTYPES
+from esmcls.encoders.model import ESM2
+from esmcls.encoders.weights import ATTENTION, State
 from esmcls.errors import UnknownNameError, UsageError
-from esmcls.heads.linear import LinearHead, scaled
-from esmcls.inference import DTYPES
-from esmcls.losses import LossName, Weighting
-from esmcls.model import ESM2
-from esmcls.optimizers import OPTIMIZERS
-from esmcls.packing import TRAINED, Packed
-from esmcls.schedule import Plan
-from esmcls.weights import ATTENTION, State
+from esmcls.finetuning.packing import TRAINED, Packed
+from esmcls.heads.layers.linear import LinearHead, scaled
+from esmcls.training.losses import LossName, Weighting
+from esmcls.training.optimizers import OPTIMIZERS
+from esmcls.training.schedule import Plan
 
 Method = Literal["lora", "top-k", "full"]
 RATES: Final = {"lora": 2e-4, "top-k": 2e-5, "full": 2e-5}
@@ -37,7 +37,7 @@ class FinetuneConfig:
     method : {"lora", "top-k", "full"}
         Adapters on each layer's products, the last `top_layers` layers, or the whole encoder.
     rank, alpha, targets : int, int, tuple of str
-        Of LoRA; see `esmcls.adapters.LoRA`.
+        Of LoRA; see `esmcls.encoders.adapters.LoRA`.
     top_layers : int
     epochs : float
     max_steps : int, optional
@@ -65,7 +65,7 @@ class FinetuneConfig:
     mask : float
         Share of the residues that stand as `<mask>` in training, others each time: they cannot be learned by heart.
     loss, gamma, tau, class_weights, beta, weight_cap, sampling
-        As those of the head `mlp`; see `esmcls.losses`.
+        As those of the head `mlp`; see `esmcls.training.losses`.
     start : {"linear", "zero"}
         Whether the output layer begins as the linear head fitted on the frozen encoder, or at zero.
     optimizer : {"adamw", "adamw8bit"}
@@ -76,7 +76,7 @@ class FinetuneConfig:
     checkpoint_every : int
         Steps between checkpoints.
     average : float
-        See `esmcls.schedule.Plan`; .99 averages over the last 100 steps or so.
+        See `esmcls.training.schedule.Plan`; .99 averages over the last 100 steps or so.
     seed : int
 
     Raises

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.alphabet import BOS, EOS, MASK
-from esmcls.encoder import BatchPlan
+from esmcls.encoders.alphabet import BOS, EOS, MASK
+from esmcls.encoders.encoder import BatchPlan
+from esmcls.encoders.esm2 import with_ends
+from esmcls.encoders.windows import Cut, Strategy, Window, glue, positions_of
 from esmcls.errors import UnknownNameError, UsageError
-from esmcls.esm2 import with_ends
 from esmcls.types import Indices
-from esmcls.windows import Cut, Strategy, Window, glue, positions_of
 
 TRAINED: Final = ("mean", "cls", "attention")
 """Poolings that can be trained through."""

@@ -13,20 +13,20 @@ import numpy.typing as npt
 import torch
 from scipy.stats import t as student
 
-from esmcls.answers import Questions
-from esmcls.classifier import Model
-from esmcls.comparison import by_length, confusions
-from esmcls.confidence import Confidence
-from esmcls.dataset import Dataset
-from esmcls.evaluation import Evaluation, evaluate
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.files import write_json
-from esmcls.finetuning import peak_memory
-from esmcls.metrics import Interval, precision_recall_f1
-from esmcls.prediction import features_for
-from esmcls.runlog import Entry
+from esmcls.finetuning.task import peak_memory
+from esmcls.metrics.classification import Interval, precision_recall_f1
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.tasks.one_label.answers import Questions
+from esmcls.tasks.one_label.comparison import by_length, confusions
+from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
+from esmcls.training.runlog import Entry
 from esmcls.types import Indices
-from esmcls.workspace import Workspace
+from esmcls.workspace.workspace import Workspace
 
 FORMAT: Final = 1
 LARGEST: Final = 1000

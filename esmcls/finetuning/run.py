@@ -3,9 +3,9 @@
     Start ──▶ Finetuning ──▶ models/<name>/ ──▶ the test part, read once ──▶ report
 
 reports/finetune/<name>/
-    log.jsonl, curves.svg     a line a step; see `esmcls.runlog`, `esmcls.curves`
+    log.jsonl, curves.svg     a line a step; see `esmcls.training.runlog`, `esmcls.training.log_figure`
     run.checkpoint            all that `resume` needs; gone when the run is done
-    report.json, timing.json  see `esmcls.tuning_report`
+    report.json, timing.json  see `esmcls.finetuning.report`
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from esmcls.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
-from esmcls.artifact import load_model, save_model
-from esmcls.classifier import Model
-from esmcls.curves import draw_curves, read_log
-from esmcls.dataset import Dataset
-from esmcls.download import CHECKPOINTS
-from esmcls.encoder import BUNDLED
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.datasets.dataset import Dataset
+from esmcls.encoders.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
+from esmcls.encoders.download import CHECKPOINTS
+from esmcls.encoders.encoder import BUNDLED
+from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.weights import OWN, save_state
 from esmcls.errors import UsageError
-from esmcls.esm2 import ESM2Encoder
-from esmcls.fitting import known_scores, measure_doubts
-from esmcls.heads.linear import LinearHead
-from esmcls.held import Held
-from esmcls.labels import Labels
-from esmcls.manifest import Manifest
-from esmcls.prediction import features_for
-from esmcls.replicas import ALONE, Replicas
-from esmcls.runlog import Entry, LogFile
-from esmcls.spec import EmbeddingSpec
-from esmcls.training import History, Log, run
-from esmcls.tuned import FinetuneConfig, Tuned, settings_of
-from esmcls.tuning_report import Pace, TuningReport, report_on
-from esmcls.tuning_start import Say, Start, Terms
-from esmcls.weights import OWN, save_state
-from esmcls.workspace import Workspace
+from esmcls.finetuning.model import FinetuneConfig, Tuned, settings_of
+from esmcls.finetuning.report import Pace, TuningReport, report_on
+from esmcls.finetuning.start import Say, Start, Terms
+from esmcls.heads.layers.linear import LinearHead
+from esmcls.labels.labels import Labels
+from esmcls.models.fit import known_scores, measure_doubts
+from esmcls.models.folder import load_model, save_model
+from esmcls.models.manifest import Manifest
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.training.log_figure import draw_curves, read_log
+from esmcls.training.loop import History, Log, run
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.runlog import Entry, LogFile
+from esmcls.workspace.workspace import Workspace
 
 NAME: Final = "finetuned"
 

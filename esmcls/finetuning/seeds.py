@@ -8,21 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.artifact import read_manifest
-from esmcls.devices import choose_precision
-from esmcls.esm2 import read_weights
+from esmcls.encoders.devices import choose_precision
+from esmcls.encoders.esm2 import read_weights
 from esmcls.files import read_json, write_json
-from esmcls.manifest import MANIFEST
-from esmcls.metrics import Interval
-from esmcls.replicas import ALONE, Replicas
-from esmcls.runlog import Entry
-from esmcls.tracking import open_tracker
-from esmcls.training import Log
-from esmcls.tuned import FinetuneConfig, settings_of
-from esmcls.tuning import NAME, Finetuned, finetune, told_of
-from esmcls.tuning_report import seeds_report
-from esmcls.tuning_start import Terms
-from esmcls.workspace import Workspace
+from esmcls.finetuning.model import FinetuneConfig, settings_of
+from esmcls.finetuning.report import seeds_report
+from esmcls.finetuning.run import NAME, Finetuned, finetune, told_of
+from esmcls.finetuning.start import Terms
+from esmcls.metrics.classification import Interval
+from esmcls.models.folder import read_manifest
+from esmcls.models.manifest import MANIFEST
+from esmcls.training.loop import Log
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.runlog import Entry
+from esmcls.training.tracking import open_tracker
+from esmcls.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def finetune_seeds(
         Of the model; with several seeds those of the models are <name>-<seed>.
     seeds : int
     track : str, optional
-        See `esmcls.tracking.open_tracker`.
+        See `esmcls.training.tracking.open_tracker`.
     **options
         Of `finetune`. With `resume`, a seed whose run is done is not run again.
 

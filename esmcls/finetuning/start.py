@@ -10,31 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esmcls.adapters import Weights
-from esmcls.allotment import Plan, by_size
-from esmcls.cache import EmbeddingCache
-from esmcls.columns import Columns
-from esmcls.curation import stratify
-from esmcls.dataset import Dataset
-from esmcls.devices import Precision, choose_precision
-from esmcls.embedding import embed_into
-from esmcls.encoder import BUNDLED
+from esmcls.cache.embed import embed_into
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import NOTHING, SetAside, Shares, set_aside
+from esmcls.datasets.sampling import stratify
+from esmcls.datasets.sampling_plan import Plan, by_size
+from esmcls.encoders.adapters import Weights
+from esmcls.encoders.devices import Precision, choose_precision
+from esmcls.encoders.encoder import BUNDLED
+from esmcls.encoders.esm2 import ESM2Encoder, check_layers, read_weights
+from esmcls.encoders.model import ESM2
+from esmcls.encoders.weights import ATTENTION
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.esm2 import ESM2Encoder, check_layers, read_weights
-from esmcls.features import Features
-from esmcls.finetuning import Finetuning
-from esmcls.heads.common import hold_out
-from esmcls.heads.linear import LinearConfig, LinearHead
-from esmcls.labels import Labels
-from esmcls.model import ESM2
-from esmcls.packing import Proteins
-from esmcls.replicas import Replicas
-from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
-from esmcls.spec import EmbeddingSpec
-from esmcls.tuned import FinetuneConfig, Tuned
-from esmcls.weights import ATTENTION
-from esmcls.windows import parse_long
-from esmcls.workspace import Workspace
+from esmcls.finetuning.model import FinetuneConfig, Tuned
+from esmcls.finetuning.packing import Proteins
+from esmcls.finetuning.task import Finetuning
+from esmcls.heads.blocks import hold_out
+from esmcls.heads.layers.linear import LinearConfig, LinearHead
+from esmcls.labels.labels import Labels
+from esmcls.reading.record_columns import Columns
+from esmcls.training.processes import Replicas
+from esmcls.workspace.workspace import Workspace
 
 Say = Callable[[str], None]
 
@@ -56,7 +56,7 @@ class Terms:
     families : int, optional
         The largest so many, by training sequences; default all.
     stratify : str, optional
-        So many training sequences of each, such as 1000x200+4000x50; see `esmcls.allotment.Plan`.
+        So many training sequences of each, such as 1000x200+4000x50; see `esmcls.datasets.sampling_plan.Plan`.
     shares : Shares
         What to set aside first, as in `fit_dataset`.
     adapters_only : bool

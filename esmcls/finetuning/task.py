@@ -21,19 +21,19 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from esmcls.devices import is_out_of_memory
+from esmcls.encoders.devices import is_out_of_memory
+from esmcls.encoders.weights import state_digest
 from esmcls.errors import SequenceTooLargeError, UsageError
-from esmcls.heads.common import Blocks, f1_of
-from esmcls.labels import Labels
-from esmcls.losses import Balanced, Sampler, Shuffled, class_weights, make_loss
-from esmcls.optimizers import make_optimizer, parameter_groups
-from esmcls.packing import Floats, Packed, Proteins
-from esmcls.replicas import ALONE, Replicas
-from esmcls.runlog import Entry
-from esmcls.training import Backward
-from esmcls.tuned import Tuned
+from esmcls.finetuning.model import Tuned
+from esmcls.finetuning.packing import Floats, Packed, Proteins
+from esmcls.heads.blocks import Blocks, f1_of
+from esmcls.labels.labels import Labels
+from esmcls.training.loop import Backward
+from esmcls.training.losses import Balanced, Sampler, Shuffled, class_weights, make_loss
+from esmcls.training.optimizers import make_optimizer, parameter_groups
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.runlog import Entry
 from esmcls.types import Indices
-from esmcls.weights import state_digest
 
 TOKENS: Final = {"cpu": 1 << 12, "cuda": 1 << 15, "mps": 1 << 12}
 """Of a piece, where nothing is said."""

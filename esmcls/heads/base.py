@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.heads.common import check_labels, fit_held_out
-from esmcls.labels import Labels
+from esmcls.cache.features import Features
+from esmcls.heads.blocks import check_labels, fit_held_out
+from esmcls.heads.registry import Log
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.calibration import fit_temperature
+from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
-from esmcls.features import Features
-from esmcls.labels import Labels
-from esmcls.losses import Weighting, class_weights
-from esmcls.metrics import accuracy, macro_f1
+from esmcls.heads.whitening import BLOCK
+from esmcls.labels.labels import Labels
+from esmcls.metrics.calibration import fit_temperature
+from esmcls.metrics.classification import accuracy, macro_f1
+from esmcls.training.losses import Weighting, class_weights
 from esmcls.types import Indices, Probabilities, Vectors
-from esmcls.whitening import BLOCK
 
 HELD_OUT = 0.1
 """Share of the rows that is held out for choices where no validation part is given."""
@@ -32,7 +32,7 @@ Blocks: TypeAlias = Iterator[tuple[slice, Tensor]]
 """Slices of rows and their logits (rows, classes)."""
 
 if TYPE_CHECKING:
-    from esmcls.heads import Head, Log
+    from esmcls.heads.registry import Head, Log
 
     AnyHead = TypeVar("AnyHead", bound=Head)
 
@@ -142,7 +142,7 @@ def _finite(x: Features, vectors: Vectors, owners: Indices | None = None) -> Vec
 
 
 def class_factors(counts: Indices, how: Weighting) -> npt.NDArray[np.float32]:
-    """Return the weight of a row of each class, with mean 1 over the rows; see `esmcls.losses.class_weights`."""
+    """Return the weight of a row of each class, with mean 1 over the rows; see `class_weights`."""
     return class_weights(counts, how).values
 
 

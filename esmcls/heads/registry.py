@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
 from esmcls.errors import MissingExtraError, PluginError, UnknownNameError, UsageError
-from esmcls.features import Features
-from esmcls.labels import Labels
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.labels import LabelSets
-from esmcls.term_heads.common import Blocks, check_same_classes, check_sets, fit_held_out, probabilities_of, top_k_of
+from esmcls.cache.features import Features
+from esmcls.heads.registry import Log
+from esmcls.heads.term_common import Blocks, check_same_classes, check_sets, fit_held_out, probabilities_of, top_k_of
+from esmcls.labels.labels import LabelSets
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

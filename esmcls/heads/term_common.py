@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 import numpy as np
 import torch
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads.common import HELD_OUT, HELD_OUT_MOST
-from esmcls.labels import LabelSets
-from esmcls.term_metrics import mean_fmax
+from esmcls.heads.blocks import HELD_OUT, HELD_OUT_MOST
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import mean_fmax
 from esmcls.types import Indices, Probabilities
 
 ROWS: Final = 512
@@ -24,8 +24,8 @@ Blocks: TypeAlias = Iterator[tuple[slice, Probabilities]]
 """Slices of rows and their probabilities, float32 (rows, classes)."""
 
 if TYPE_CHECKING:
-    from esmcls.heads import Log
-    from esmcls.term_heads import TermHead
+    from esmcls.heads.registry import Log
+    from esmcls.heads.term_heads import TermHead
 
     AnyHead = TypeVar("AnyHead", bound=TermHead)
 

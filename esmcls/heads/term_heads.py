@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Final, Protocol
 
 from typing_extensions import Self
 
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.labels import LabelSets
+from esmcls.cache.features import Features
+from esmcls.heads.registry import Log
+from esmcls.labels.labels import LabelSets
 from esmcls.types import Indices, Probabilities
 
 GROUP: Final = "esmcls.term_heads"

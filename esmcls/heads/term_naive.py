@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.labels import LabelSets
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import Blocks, check_sets, row_slices, score
-from esmcls.term_heads.transfer import Known
+from esmcls.cache.features import Features
+from esmcls.heads.neighbours.term_votes import Known
+from esmcls.heads.registry import Log
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import Blocks, check_sets, row_slices, score
+from esmcls.labels.labels import LabelSets
 
 if TYPE_CHECKING:
     from typing_extensions import Self

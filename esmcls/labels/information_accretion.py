@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import DataError
-from esmcls.labels import LabelSets
-from esmcls.ontology import ROOTS, Ontology
-from esmcls.sources import open_lines
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import ROOTS, Ontology
+from esmcls.text_files import open_lines
 from esmcls.types import Indices
 
 

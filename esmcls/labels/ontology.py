@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from esmcls.errors import DataError, MissingExtraError
 from esmcls.files import read_json, write_json
-from esmcls.labels import LabelSets
-from esmcls.sources import open_lines
+from esmcls.labels.labels import LabelSets
+from esmcls.text_files import open_lines
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

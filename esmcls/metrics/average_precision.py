@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from esmcls.labels import LabelSets
-from esmcls.metrics import Floats
-from esmcls.term_metrics import Block, group_codes, whole
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import Block, group_codes, whole
+from esmcls.metrics.classification import Floats
 from esmcls.types import Indices
 
 _COLUMNS: Final = 512  # read at a time

@@ -24,8 +24,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.labels import LabelSets
-from esmcls.metrics import Floats
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.classification import Floats
 from esmcls.types import Indices
 
 Block: TypeAlias = tuple[slice, npt.NDArray[np.floating[Any]]]

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.metrics import Floats
-from esmcls.term_metrics import THRESHOLDS, Counts, f_measure, ratio, shares
+from esmcls.metrics.cafa import THRESHOLDS, Counts, f_measure, ratio, shares
+from esmcls.metrics.classification import Floats
 
 _CHUNK: Final = 100  # resamples at a time
 

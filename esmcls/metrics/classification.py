@@ -6,7 +6,7 @@ such a row always counts as wrong. Precision, recall and F1 of a class without a
 Macro averages run over the classes that occur in the truth, so that a class which only false predictions name lowers
 the others' recall but is no summand; scikit-learn gives the same with `labels=` those classes. Rows of code -1 belong
 to no class here: they count as false predictions, and with F1 0 in weighted averages, but macro averages know nothing
-of how many classes they are. Who knows it gives them codes from C upwards (as `esmcls.evaluation` does).
+of how many classes they are. Who knows it gives them codes from C upwards (as `one_label.evaluation` does).
 """
 
 from __future__ import annotations

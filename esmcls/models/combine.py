@@ -9,22 +9,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from esmcls.artifact import HELD, load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.classifier import Model
-from esmcls.confidence import Floats, Score, log_probability
-from esmcls.dataset import Dataset
+from esmcls.cache.features import Features
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import ModelError, UsageError, WorkspaceError
-from esmcls.features import Features
-from esmcls.fitting import Fit, Fitted, measure_doubts
-from esmcls.heads import load_head, parse_settings, reads_vectors
-from esmcls.heads.ensemble import EnsembleHead
-from esmcls.heads.members import Member, Ranked
-from esmcls.held import Held
-from esmcls.labels import Labels
-from esmcls.manifest import Manifest
-from esmcls.setaside import Shares, set_aside
-from esmcls.workspace import Workspace
+from esmcls.heads.ensemble.ensemble import EnsembleHead
+from esmcls.heads.ensemble.members import Member, Ranked
+from esmcls.heads.registry import load_head, parse_settings, reads_vectors
+from esmcls.labels.labels import Labels
+from esmcls.models.fit import Fit, Fitted, measure_doubts
+from esmcls.models.folder import HELD, load_model
+from esmcls.models.manifest import Manifest
+from esmcls.models.model import Model
+from esmcls.tasks.one_label.confidence import Floats, Score, log_probability
+from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.workspace.workspace import Workspace
 
 ENSEMBLE: Final = "ensemble"
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from esmcls.embedding import embed
-from esmcls.encoder import load_encoder
+from esmcls.cache.embed import embed
+from esmcls.encoders.encoder import load_encoder
 from esmcls.types import Residues
 
 

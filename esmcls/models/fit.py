@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esmcls.artifact import save_model
-from esmcls.cache import EmbeddingCache
-from esmcls.confidence import Confidence, Floats, Score, log_probability, reject, true_probabilities
-from esmcls.dataset import Dataset
+from esmcls.cache.features import Features
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import NOTHING, SetAside, Shares, set_aside
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.features import Features
-from esmcls.heads import Head, Log, load_head, parse_settings
-from esmcls.held import Held
-from esmcls.labels import Labels, LabelSets
-from esmcls.manifest import Manifest
-from esmcls.setaside import NOTHING, SetAside, Shares, set_aside
-from esmcls.term_heads import TermHead
-from esmcls.workspace import Workspace
+from esmcls.heads.registry import Head, Log, load_head, parse_settings
+from esmcls.heads.term_heads import TermHead
+from esmcls.labels.labels import Labels, LabelSets
+from esmcls.models.folder import save_model
+from esmcls.models.manifest import Manifest
+from esmcls.tasks.one_label.confidence import Confidence, Floats, Score, log_probability, reject, true_probabilities
+from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.workspace.workspace import Workspace
 
 
 class Fit(NamedTuple):
@@ -132,7 +132,7 @@ def measure_doubts(
     features : callable
         From rows of the data set to their vectors.
     known : mapping of float arrays, (n,)
-        Scores of validation rows, from before the head was fitted on them; see `esmcls.confidence.reject`.
+        Scores of validation rows, from before the head was fitted on them; see `confidence.reject`.
     """
     rejection, rows = None, apart.calibration
     if shares.families:
@@ -255,7 +255,7 @@ def fit_head(
     WorkspaceError
         If the workspace lacks a dataset or the cache.
     UsageError
-        If it holds Gene Ontology terms; `esmcls.term_fitting.fit_terms` fits those.
+        If it holds Gene Ontology terms; `esmcls.models.term_fitting.fit_terms` fits those.
     """
     one_label_only(workspace, "fit_head", "call fit_terms")
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)

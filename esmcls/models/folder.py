@@ -2,10 +2,10 @@
 
 models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
-    confidence.json    see `esmcls.confidence`; where something was set aside for it
-    held.safetensors   see `esmcls.held`; where there was a validation part
-    terms.json         the ontology (`esmcls.ontology`), where the classes are its terms
-    thresholds.json    from what probability on each is predicted (`esmcls.term_thresholds`)
+    confidence.json    see `esmcls.tasks.one_label.confidence`; where something was set aside for it
+    held.safetensors   see `esmcls.tasks.one_label.validation_answers`; where there was a validation part
+    terms.json         the ontology (`esmcls.labels.ontology`), where the classes are its terms
+    thresholds.json    from what probability on each is predicted (`esmcls.tasks.go_terms.thresholds`)
     encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned
     …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
 """
@@ -20,18 +20,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from esmcls.classifier import CONFIDENCE, THRESHOLDS, Model
-from esmcls.confidence import Confidence
-from esmcls.encoder import Encoder
+from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EsmclsError, ModelError
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
-from esmcls.heads import GROUP, Head, load_head, parse_settings
-from esmcls.held import Held
-from esmcls.manifest import FORMAT, MANIFEST, Manifest
-from esmcls.term_heads import GROUP as TERM_GROUP
-from esmcls.term_heads import TermHead
-from esmcls.term_thresholds import Thresholds
-from esmcls.terms import Terms
+from esmcls.heads.registry import GROUP, Head, load_head, parse_settings
+from esmcls.heads.term_heads import GROUP as TERM_GROUP
+from esmcls.heads.term_heads import TermHead
+from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
+from esmcls.models.model import CONFIDENCE, THRESHOLDS, Model
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.thresholds import Thresholds
+from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.tasks.one_label.validation_answers import Held
 
 HELD = "held.safetensors"
 TERMS = "terms.json"

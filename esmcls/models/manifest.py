@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-import esmcls
-from esmcls.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.version import __version__
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
     import torch
 
     return {
-        "esmcls": esmcls.__version__,
+        "esmcls": __version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

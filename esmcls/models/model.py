@@ -1,6 +1,6 @@
 """A fitted model at work: a head and its encoder, sequences in, classes out.
 
-What `esmcls.artifact.load_model` makes of a model folder. Vectors are made as the training rows' were: each distinct
+What `esmcls.load_model` makes of a model folder. Vectors are made as the training rows' were: each distinct
 sequence once, in the batches that the encoder plans, rounded as the cache stores them.
 """
 
@@ -15,21 +15,21 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from esmcls.adapters import FILE
-from esmcls.confidence import Confidence
-from esmcls.encoder import Encoder, load_encoder
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.encoders.adapters import FILE
+from esmcls.encoders.encoder import Encoder, load_encoder
+from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.features import Features
 from esmcls.files import read_json
-from esmcls.heads import Head, reads_vectors
-from esmcls.manifest import Manifest
-from esmcls.records import clean_sequence
-from esmcls.spec import EmbeddingSpec
-from esmcls.term_heads import TermHead
-from esmcls.term_thresholds import Thresholds
-from esmcls.terms import Terms
+from esmcls.heads.registry import Head, reads_vectors
+from esmcls.heads.term_heads import TermHead
+from esmcls.models.manifest import Manifest
+from esmcls.reading.records import clean_sequence
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.thresholds import Thresholds
+from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.types import Indices, Probabilities, Vectors
-from esmcls.weights import OWN
 
 CONFIDENCE = "confidence.json"
 THRESHOLDS = "thresholds.json"

@@ -12,21 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
-from esmcls.artifact import load_model
-from esmcls.cache import EmbeddingCache
-from esmcls.calibration import conformal_sets
-from esmcls.classifier import Model
-from esmcls.confidence import log_probability
-from esmcls.dataset import Dataset
+from esmcls.cache.features import Features
+from esmcls.cache.import_vectors import IMPORTED
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
-from esmcls.features import Features
-from esmcls.heads import reads_vectors
-from esmcls.interop import IMPORTED
-from esmcls.manifest import MANIFEST
-from esmcls.records import Protein
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.registry import reads_vectors
+from esmcls.metrics.calibration import conformal_sets
+from esmcls.models.folder import load_model
+from esmcls.models.manifest import MANIFEST
+from esmcls.models.model import Model
+from esmcls.reading.records import Protein
+from esmcls.tasks.one_label.confidence import log_probability
 from esmcls.types import Probabilities
-from esmcls.workspace import Workspace
+from esmcls.workspace.workspace import Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""

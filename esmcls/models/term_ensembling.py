@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from esmcls.classifier import Model
-from esmcls.ensembling import ENSEMBLE
 from esmcls.errors import ModelError, UsageError, WorkspaceError
-from esmcls.heads import Log, reads_vectors
-from esmcls.labels import LabelSets
-from esmcls.prediction import features_for
-from esmcls.term_fitting import TermFit, validate
-from esmcls.term_heads.ensemble import TermEnsembleHead, TermMember, find_related, said
-from esmcls.term_heads.transfer import HELD_MOST
-from esmcls.workspace import Workspace
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, TermMember, find_related, said
+from esmcls.heads.neighbours.term_votes import HELD_MOST
+from esmcls.heads.registry import Log, reads_vectors
+from esmcls.labels.labels import LabelSets
+from esmcls.models.combine import ENSEMBLE
+from esmcls.models.model import Model
+from esmcls.models.predict import features_for
+from esmcls.models.term_fitting import TermFit, validate
+from esmcls.workspace.workspace import Workspace
 
 
 def combine_terms(
@@ -29,7 +29,7 @@ def combine_terms(
     workspace : Workspace
         Theirs.
     device, log
-        As in `esmcls.term_fitting.fit_term_sets`.
+        As in `esmcls.models.term_fitting.fit_term_sets`.
 
     Raises
     ------

@@ -8,21 +8,21 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from esmcls.artifact import save_model
-from esmcls.cache import EmbeddingCache
-from esmcls.dataset import Dataset
+from esmcls.cache.features import Features
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
-from esmcls.features import Features
-from esmcls.fitting import Fitted, describe, with_pooling
-from esmcls.heads import Log, load_head, parse_settings
-from esmcls.labels import LabelSets
-from esmcls.manifest import Manifest
-from esmcls.term_heads import GROUP, TermHead
-from esmcls.term_metrics import fmax_by_group
-from esmcls.term_thresholds import Counts, Thresholds
-from esmcls.terms import Terms
+from esmcls.heads.registry import Log, load_head, parse_settings
+from esmcls.heads.term_heads import GROUP, TermHead
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import fmax_by_group
+from esmcls.models.fit import Fitted, describe, with_pooling
+from esmcls.models.folder import save_model
+from esmcls.models.manifest import Manifest
+from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.thresholds import Counts, Thresholds
 from esmcls.types import Probabilities
-from esmcls.workspace import Workspace
+from esmcls.workspace.workspace import Workspace
 
 
 class TermFit(NamedTuple):
@@ -61,7 +61,7 @@ def fit_term_sets(
     cache : EmbeddingCache
         Holds the vectors of both parts.
     head, settings, pooling, log
-        As in `esmcls.fitting.fit_dataset`; the head is one of those for terms.
+        As in `esmcls.models.fit.fit_dataset`; the head is one of those for terms.
     refit : bool
         Fit the rows of both parts in the end, with what was chosen on the validation part, thresholds among it.
 
@@ -145,7 +145,7 @@ def fit_terms(
     Parameters
     ----------
     workspace, name, encoder, refit
-        As in `esmcls.fitting.fit_head`.
+        As in `esmcls.models.fit.fit_head`.
     head, settings
         As in `fit_term_sets`.
     **options

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.alphabet import BOS, EOS, MASK, tokenize
+from esmcls.encoders.alphabet import BOS, EOS, MASK, tokenize
 from esmcls.errors import UsageError
 
 MASKED_SHARE = 0.15

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.corpus import Batch
-from esmcls.model import ESM2
+from esmcls.encoders.model import ESM2
+from esmcls.pretraining.corpus import Batch
 
 
 @dataclass(frozen=True)

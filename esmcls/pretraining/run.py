@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from esmcls.alphabet import TOKENS
-from esmcls.corpus import Batch, Corpus
-from esmcls.devices import has_fast_bf16
+from esmcls.encoders.alphabet import TOKENS
+from esmcls.encoders.devices import has_fast_bf16
+from esmcls.encoders.model import ESM2, ModelConfig
+from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
-from esmcls.model import ESM2, ModelConfig
-from esmcls.objectives import Distillation, FamilyContrast, MaskedLanguage, View
-from esmcls.replicas import ALONE, Replicas
-from esmcls.runlog import Entry
-from esmcls.schedule import Plan
-from esmcls.training import History, Log, planned_steps, run
-from esmcls.weights import load_state, save_state, state_digest
+from esmcls.pretraining.corpus import Batch, Corpus
+from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View
+from esmcls.training.loop import History, Log, planned_steps, run
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.runlog import Entry
+from esmcls.training.schedule import Plan
 
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""

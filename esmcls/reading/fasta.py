@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from esmcls.errors import DataError
-from esmcls.records import Entry, part_of
+from esmcls.reading.records import Entry, part_of
 
 _ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION)=(\S*)")
 """As biotrainer writes them behind the id (biotrainer, docs/data_standardization.md)."""

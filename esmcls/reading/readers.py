@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from esmcls.annotations import TermTable
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
-from esmcls.fasta import read_fasta
-from esmcls.records import GAPS, PARTS, BadRecord, Entry, Protein, Record, Tally, clean_sequence
-from esmcls.sources import STDIN, Source, find_sources, open_lines, shown
-from esmcls.stockholm import read_stockholm
-from esmcls.tables import LabelTable, read_table, table_layout
+from esmcls.reading.fasta import read_fasta
+from esmcls.reading.records import GAPS, PARTS, BadRecord, Entry, Protein, Record, Tally, clean_sequence, part_of
+from esmcls.reading.stockholm import read_stockholm
+from esmcls.reading.tables import LabelTable, read_table, table_layout
+from esmcls.reading.term_tables import TermTable
+from esmcls.text_files import STDIN, open_lines, shown
 
 if TYPE_CHECKING:
-    from esmcls.ontology import Ontology
+    from esmcls.labels.ontology import Ontology
 
 OnBad: TypeAlias = Literal["error", "skip"]
 _Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[Entry | DataError]]
 _FORMATS: Final = "FASTA, Pfam's Stockholm, or CSV or TSV with a header that names a column sequence"
 _NO_GAPS: Final = str.maketrans("", "", GAPS)
+
+
+class Source(NamedTuple):
+    """A file to read (or "-") and the part that its path names."""
+
+    path: str
+    part: str | None
+
+
+def find_sources(item: str) -> list[Source]:
+    """Return the files an input stands for: itself, or all files below a folder, sorted.
+
+    Raises
+    ------
+    DataError
+        If there is no such file or folder.
+    """
+    path = Path(item)
+    if item == STDIN:
+        return [Source(STDIN, None)]
+    if path.is_dir():
+        files = sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        return [Source(str(file), _part_below(file, path)) for file in files]
+    if not path.exists():
+        raise DataError(item, "no such file or folder", "check the name")
+    return [Source(item, _first_part(path.name, path.parent.name))]
+
+
+def _part_below(file: Path, folder: Path) -> str | None:
+    # the nearest name wins: test/train/a.csv is train
+    return _first_part(file.name, *reversed(file.parent.relative_to(folder).parts), folder.name)
+
+
+def _first_part(*names: str) -> str | None:
+    return next(filter(None, (part_of(name.split(".")[0]) for name in names)), None)
 
 
 def read_records(

@@ -13,7 +13,7 @@ from typing import IO, Final, TextIO, cast
 
 from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_path
-from esmcls.records import Record
+from esmcls.reading.records import Record
 
 SUFFIXES: Final = (".csv", ".csv.gz")
 

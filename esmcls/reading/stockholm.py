@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from esmcls.errors import DataError
-from esmcls.records import Entry
+from esmcls.reading.records import Entry
 
 
 @dataclass

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from esmcls.errors import DataError
-from esmcls.records import Entry, Tally, part_of
-from esmcls.sources import open_lines, shown
+from esmcls.reading.records import Entry, Tally, part_of
+from esmcls.text_files import open_lines, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from esmcls.errors import DataError
-from esmcls.records import Tally
-from esmcls.sources import open_lines, shown
-from esmcls.tables import LabelTable, accession, cells, term_layout
+from esmcls.reading.records import Tally
+from esmcls.reading.tables import LabelTable, accession, cells, term_layout
+from esmcls.text_files import open_lines, shown
 
 if TYPE_CHECKING:
-    from esmcls.ontology import Ontology
+    from esmcls.labels.ontology import Ontology
 
 ASPECT_WORDS: Final = {
     "C": ("c", "cc", "cco", "cellular_component"),

@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 
 from esmcls.errors import DataError
 from esmcls.files import atomic_path, write_json
-from esmcls.plots import Comparison, Row, save_figures
-from esmcls.sources import open_lines
-from esmcls.wording import NONE, competitors, count, length_of_time, p_value, percent, span, spread, summary
+from esmcls.reporting.phrases import NONE, competitors, count, length_of_time, p_value, percent, span, spread, summary
+from esmcls.tasks.one_label.figures import Comparison, Row, save_figures
+from esmcls.text_files import open_lines
 
 PAGE: Final = "report.html"
+TEMPLATE: Final = "tasks/one_label/report.html"
 JSON: Final = "report.json"
 TIMING: Final = "timing.json"
 FIGURES: Final = "figures"
@@ -212,7 +213,7 @@ def page(comparison: Comparison, timing: Timing, figures: Mapping[str, str]) -> 
     rows = comparison["rows"]
     best_row = next(row for row in rows if row["name"] == comparison["best"])
     more = {"best_row": best_row, "sentences": summary(comparison)}
-    return render(PAGE, comparison, timing, figures, tables(comparison, timing), more)
+    return render(TEMPLATE, comparison, timing, figures, tables(comparison, timing), more)
 
 
 def render(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.drawing import COLORS, house_style, name_lines, save_figure
 from esmcls.errors import DataError, UsageError
+from esmcls.reporting.figure_style import COLORS, house_style, name_lines, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from esmcls.runlog import Entry
+    from esmcls.training.runlog import Entry
 
 NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score", "accuracy", "sequences", "memory")
 """Other keys of an entry are the loss's parts."""

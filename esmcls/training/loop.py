@@ -20,9 +20,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
 from esmcls.files import atomic_path
-from esmcls.replicas import ALONE, Replicas
-from esmcls.runlog import Entry
-from esmcls.schedule import Plan, learning_rate
+from esmcls.training.processes import ALONE, Replicas
+from esmcls.training.runlog import Entry
+from esmcls.training.schedule import Plan, learning_rate
 
 FORMAT = 1
 UNSCALED = GradScaler("cpu", enabled=False)

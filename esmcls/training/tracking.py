@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from esmcls.errors import MissingExtraError, UnknownNameError
-from esmcls.runlog import Entry
+from esmcls.training.runlog import Entry
 
 TRACKERS: Final = ("wandb", "tensorboard")
 PROJECT: Final = "esmcls"

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from esmcls.cache import EmbeddingCache, EmbeddingSpec
-from esmcls.dataset import Dataset
-from esmcls.embedding import RunPlan, embed_into, plan_run
-from esmcls.encoder import BUNDLED, Encoder, load_encoder
+from esmcls.cache.embed import RunPlan, embed_into, plan_run
+from esmcls.cache.import_vectors import IMPORTED, ImportReport, import_embeddings, imported_spec, read_vectors
+from esmcls.cache.parallel import embed_on_devices
+from esmcls.cache.store import EmbeddingCache, EmbeddingSpec
+from esmcls.cache.to_embed import EmbedReport, Shard
+from esmcls.cache.to_embed import Progress as Told
+from esmcls.datasets.dataset import Dataset
+from esmcls.encoders.encoder import BUNDLED, Encoder, load_encoder
 from esmcls.errors import CacheError
-from esmcls.intake import Intake, Sources, take_in
-from esmcls.interop import IMPORTED, ImportReport, import_embeddings, imported_spec, read_vectors
-from esmcls.missing import EmbedReport, Shard
-from esmcls.missing import Progress as Told
-from esmcls.parallel import embed_on_devices
-from esmcls.records import Tally
-from esmcls.workspace import STATE, CacheEntry, Workspace
+from esmcls.reading.records import Tally
+from esmcls.workspace.intake import Intake, Sources, take_in
+from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
 
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[Told | None]]"
 """From the residues of the input (None: not known) to a context that gives what to call with those done."""

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from esmcls.dataset import Dataset, build
+from esmcls.datasets.dataset import Dataset, build
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import DataError
-from esmcls.ontology import Ontology, read_obo
-from esmcls.readers import OnBad, label_table, read_records
-from esmcls.records import Record, Tally
-from esmcls.split import SplitReport
-from esmcls.tables import LabelTable
+from esmcls.labels.ontology import Ontology, read_obo
+from esmcls.reading.readers import OnBad, label_table, read_records
+from esmcls.reading.records import Record, Tally
+from esmcls.reading.tables import LabelTable
 
 STDIN: Final = "-"
 

@@ -16,16 +16,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from esmcls.dataset import Dataset
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.files import read_json, sha256_file, write_json
-from esmcls.labels import LabelSets
-from esmcls.ontology import Ontology
-from esmcls.spec import EmbeddingSpec
-from esmcls.split import SplitReport, part_counts
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import Ontology
 
 if TYPE_CHECKING:
-    from esmcls.cache import EmbeddingCache
+    from esmcls.cache.store import EmbeddingCache
 
 FORMAT: Final = 1
 STATE: Final = "workspace.json"
@@ -244,7 +244,7 @@ class Workspace:
 
     def cache_for(self, spec: EmbeddingSpec) -> EmbeddingCache:
         """Open the cache of a spec, made if it is new, and remember it as the one used last."""
-        from esmcls.cache import EmbeddingCache
+        from esmcls.cache.store import EmbeddingCache
 
         folder = self.folder / "cache" / spec.key()
         folder.parent.mkdir(exist_ok=True)
@@ -299,7 +299,7 @@ class Workspace:
         return self._open(self.caches_of(name), found, f"run: esmcls embed --encoder {name}")
 
     def _open(self, entries: Sequence[CacheEntry], found: str, fix: str) -> EmbeddingCache:
-        from esmcls.cache import EmbeddingCache
+        from esmcls.cache.store import EmbeddingCache
 
         if not entries:
             raise WorkspaceError(self.folder, found, fix)

@@ -13,15 +13,15 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
+from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, UsageError
-from esmcls.features import Features
 from esmcls.files import read_json, write_json
-from esmcls.heads import Log
+from esmcls.heads.alignment.search import Engine, Hits, Limits, installed, open_engine, search
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.common import HELD_OUT_MOST, check_labels, grid, score
-from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
-from esmcls.homology_search import Engine, Hits, Limits, installed, open_engine, search
-from esmcls.labels import Labels
+from esmcls.heads.blocks import HELD_OUT_MOST, check_labels, grid, score
+from esmcls.heads.neighbours.votes import Tally, Votes, dense_of, priors_of, top_of
+from esmcls.heads.registry import Log
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

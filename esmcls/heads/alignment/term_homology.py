@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.heads.common import grid
-from esmcls.heads.homology import HomologyConfig, HomologyHead
-from esmcls.homology_search import Hits
-from esmcls.labels import Labels, LabelSets
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import Blocks, check_sets, row_slices
-from esmcls.term_heads.transfer import HELD_MOST, Choice, Known, settled
+from esmcls.heads.alignment.homology import HomologyConfig, HomologyHead
+from esmcls.heads.alignment.search import Hits
+from esmcls.heads.blocks import grid
+from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
+from esmcls.heads.registry import Log
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import Blocks, check_sets, row_slices
+from esmcls.labels.labels import Labels, LabelSets
 from esmcls.types import Probabilities
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class TermHomologyHead(BaseTermHead):
     """Alignment with the training sequences (MMseqs2 or phmmer); the encoder plays no part.
 
     A row's probability of a term is the bits, to a power, of its best k hits that have it over those of all k that have
-    any term of its aspect. Hits are those of `esmcls.heads.homology`: a sequence that is among the training sequences
-    hits itself.
+    any term of its aspect. Hits are those of the head for one label: a training sequence hits itself.
 
     Examples
     --------
@@ -146,7 +145,7 @@ class TermHomologyHead(BaseTermHead):
         return found
 
     def save(self, folder: Path) -> None:
-        """Write what `esmcls.heads.homology` does, and `terms.safetensors` (offsets, codes int64)."""
+        """Write what `esmcls.heads.alignment.homology` does, and `terms.safetensors` (offsets, codes int64)."""
         self.finder.save(folder)
         self.known.save(folder)
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from esmcls.calibration import TEMPERATURES
-from esmcls.heads.members import Numbers, Ranked, Rows
-from esmcls.heads.votes import Votes
+from esmcls.heads.ensemble.members import Numbers, Ranked, Rows
+from esmcls.heads.neighbours.votes import Votes
+from esmcls.metrics.calibration import TEMPERATURES
 from esmcls.types import Indices
 
 Method = Literal["average", "stack"]

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UsageError
-from esmcls.features import Features
 from esmcls.files import read_json, write_json
-from esmcls.heads import Log, load_head, reads_vectors
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.combining import Combination, Method, Slate, cross_validated
-from esmcls.heads.common import HELD_OUT_MOST, TRIFLE, check_labels, score
-from esmcls.heads.members import Member, Ranked, Scale
-from esmcls.heads.votes import Votes, dense_of, top_of
-from esmcls.labels import Labels
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.blocks import HELD_OUT_MOST, TRIFLE, check_labels, score
+from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
+from esmcls.heads.ensemble.members import Member, Ranked, Scale
+from esmcls.heads.neighbours.votes import Votes, dense_of, top_of
+from esmcls.heads.registry import Log, load_head, reads_vectors
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EnsembleConfig:
         Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with two
         seeds. Of members that were fitted elsewhere, their names.
     method : {"average", "stack"}, optional
-        A calibrated average of probabilities, or a conditional logit on them; see `esmcls.heads.combining.Combination`.
+        A calibrated average of probabilities, or a conditional logit on them; see `ensemble.combining`.
         The better macro F1 in five folds of the validation rows, as everywhere; the log loss, in which the few rows
         whose class no member names outweigh the rest, decides between equals alone.
     candidates : int

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Head, load_head, parse_settings, reads_vectors
-from esmcls.labels import Labels
-from esmcls.spec import EmbeddingSpec
+from esmcls.heads.registry import Head, load_head, parse_settings, reads_vectors
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices
 
 Numbers = npt.NDArray[np.float64]

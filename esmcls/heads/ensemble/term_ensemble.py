@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UsageError
-from esmcls.features import Features
 from esmcls.files import read_json, write_json
-from esmcls.heads import Log, load_head, parse_settings, reads_vectors
-from esmcls.homology_search import installed
-from esmcls.labels import LabelSets
-from esmcls.spec import EmbeddingSpec
-from esmcls.term_heads import GROUP
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import Blocks, check_sets, row_slices, score
-from esmcls.term_heads.mixing import MemberBlocks, Mix, Mixes, Pairs, choose, mixed
-from esmcls.term_heads.transfer import HELD_MOST
-from esmcls.term_metrics import group_codes
+from esmcls.heads.alignment.search import installed
+from esmcls.heads.ensemble.term_mixing import MemberBlocks, Mix, Mixes, Pairs, choose, mixed
+from esmcls.heads.neighbours.term_votes import HELD_MOST
+from esmcls.heads.registry import Log, load_head, parse_settings, reads_vectors
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import Blocks, check_sets, row_slices, score
+from esmcls.heads.term_heads import GROUP
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import group_codes
 from esmcls.types import Probabilities
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from esmcls.labels import LabelSets
-from esmcls.term_heads.common import row_slices
-from esmcls.term_metrics import group_codes, mean_fmax
+from esmcls.heads.term_common import row_slices
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import group_codes, mean_fmax
 from esmcls.types import Indices, Probabilities
 
 Numbers: TypeAlias = npt.NDArray[np.float64]

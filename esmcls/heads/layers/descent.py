@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from esmcls.losses import Loss, Sampler
-from esmcls.runlog import Entry
+from esmcls.training.losses import Loss, Sampler
+from esmcls.training.runlog import Entry
 from esmcls.types import Indices
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from esmcls.errors import UsageError
-from esmcls.term_losses import TermLossName
+from esmcls.training.term_losses import TermLossName
 
 _RANGES: Final = {
     "shrinkage": (0, 1),
@@ -41,7 +41,7 @@ class TrainedConfig:
     shrinkage : float
         Of that covariance towards a multiple of the identity, 0 to 1.
     loss : {"bce", "weighted", "focal", "asymmetric"}
-        See `esmcls.term_losses`.
+        See `esmcls.training.term_losses`.
     cap : float
         Largest weight of the positives of a class in the weighted loss, 0 for none; the log tells how many it reached.
     alpha, gamma : float

@@ -15,11 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.common import (
+from esmcls.heads.blocks import (
     HELD_OUT_MOST,
     LOGITS,
     Blocks,
@@ -33,14 +32,15 @@ from esmcls.heads.common import (
     top_k_of,
     training_vectors,
 )
-from esmcls.heads.descent import Descent, linear_layer
-from esmcls.heads.ridge import Ridge, Scaling
-from esmcls.labels import Labels
-from esmcls.losses import Shuffled, cross_entropy
-from esmcls.schedule import Plan
-from esmcls.training import run
+from esmcls.heads.layers.descent import Descent, linear_layer
+from esmcls.heads.layers.ridge import Ridge, Scaling
+from esmcls.heads.registry import Log
+from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
+from esmcls.labels.labels import Labels
+from esmcls.training.loop import run
+from esmcls.training.losses import Shuffled, cross_entropy
+from esmcls.training.schedule import Plan
 from esmcls.types import Indices, Probabilities, Vectors
-from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -302,7 +302,7 @@ class LinearHead(BaseHead):
         return top_k_of(self._logits(vectors), len(vectors), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return how well the best classes fit, (n,); see `esmcls.heads.common.energies_of`."""
+        """Return how well the best classes fit, (n,); see `esmcls.heads.blocks.energies_of`."""
         vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
         return energies_of(self._logits(vectors), len(vectors))
 

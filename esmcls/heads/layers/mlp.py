@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.common import (
+from esmcls.heads.blocks import (
     LOGITS,
     Blocks,
     best_of,
@@ -30,15 +29,16 @@ from esmcls.heads.common import (
     score,
     top_k_of,
 )
-from esmcls.heads.descent import Descent
-from esmcls.heads.network import Bags, Network
-from esmcls.heads.ridge import Scaling
-from esmcls.labels import Labels
-from esmcls.losses import Balanced, LossName, Shuffled, Weighting, class_weights, make_loss
-from esmcls.schedule import Plan
-from esmcls.training import run
+from esmcls.heads.layers.descent import Descent
+from esmcls.heads.layers.network import Bags, Network
+from esmcls.heads.layers.ridge import Scaling
+from esmcls.heads.registry import Log
+from esmcls.heads.whitening import WithinClass
+from esmcls.labels.labels import Labels
+from esmcls.training.loop import run
+from esmcls.training.losses import Balanced, LossName, Shuffled, Weighting, class_weights, make_loss
+from esmcls.training.schedule import Plan
 from esmcls.types import Indices, Probabilities, Vectors
-from esmcls.whitening import WithinClass
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -87,7 +87,7 @@ class MLPConfig:
         Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts.
     loss : {"ce", "focal", "logit-adjusted"}
     gamma, tau : float
-        Of the focal loss and of logit adjustment; see `esmcls.losses`.
+        Of the focal loss and of logit adjustment; see `esmcls.training.losses`.
     class_weights : {"none", "balanced", "sqrt", "effective-number"}
         A row counts 1, 1 / n, 1 / sqrt(n) or (1 - beta) / (1 - beta^n) for the n rows of its class.
     beta : float
@@ -280,7 +280,7 @@ class MLPHead(BaseHead):
         return top_k_of(self._logits(bags), len(bags), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return how well the best classes fit, (n,); see `esmcls.heads.common.energies_of`."""
+        """Return how well the best classes fit, (n,); see `esmcls.heads.blocks.energies_of`."""
         bags = self._bags(x, len(self.network.mean))
         return energies_of(self._logits(bags), len(bags))
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esmcls.heads.whitening import row_blocks
 from esmcls.types import Indices, Vectors
-from esmcls.whitening import row_blocks
 
 
 @dataclass(frozen=True)

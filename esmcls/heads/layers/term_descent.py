@@ -11,10 +11,10 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from esmcls.labels import LabelSets
-from esmcls.losses import Shuffled
-from esmcls.runlog import Entry
-from esmcls.term_losses import TaskWeights, TermLoss, binary_cross_entropy, group_losses
+from esmcls.labels.labels import LabelSets
+from esmcls.training.losses import Shuffled
+from esmcls.training.runlog import Entry
+from esmcls.training.term_losses import TaskWeights, TermLoss, binary_cross_entropy, group_losses
 from esmcls.types import Indices
 
 TASK_RATE: Final = 10.0
@@ -92,7 +92,7 @@ class TermDescent:
         Of all rows.
     loss : TermLoss
     members, known : float tensors, (classes, groups) and (rows, groups)
-        See `esmcls.term_losses.group_losses`.
+        See `esmcls.training.term_losses.group_losses`.
     knobs : Knobs
     seed : int
     tasks : TaskWeights, optional

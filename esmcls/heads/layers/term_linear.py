@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esmcls.heads.network import Bags, Network
-from esmcls.labels import LabelSets
-from esmcls.term_heads.knobs import TrainedConfig, check_ranges
-from esmcls.term_heads.ridge import TermRidge
-from esmcls.term_heads.trained import Held, TrainedHead, first_rows
-from esmcls.term_losses import binary_cross_entropy, group_losses
+from esmcls.heads.layers.knobs import TrainedConfig, check_ranges
+from esmcls.heads.layers.network import Bags, Network
+from esmcls.heads.layers.term_ridge import TermRidge
+from esmcls.heads.layers.trained import Held, TrainedHead, first_rows
+from esmcls.labels.labels import LabelSets
+from esmcls.training.term_losses import binary_cross_entropy, group_losses
 
 POWER: Final = 0.3
 """The ridge regression's answer for a class of share p goes over (p (1 - p))^POWER: at 0 it is as it is, at 1 it is the
@@ -26,7 +26,7 @@ _RANGES: Final = {"ridge": (1e-9, 1e9), "scale": (0, 1e9)}
 
 @dataclass(frozen=True)
 class TermLinearConfig(TrainedConfig):
-    """Knobs of the linear head besides those of `esmcls.term_heads.knobs.TrainedConfig`.
+    """Knobs of the linear head besides those of `esmcls.heads.layers.knobs.TrainedConfig`.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ class TermLinearHead(TrainedHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from esmcls.features import Features
-    >>> from esmcls.labels import LabelSets
+    >>> from esmcls.cache.features import Features
+    >>> from esmcls.labels.labels import LabelSets
     >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
     >>> labels = LabelSets.from_names([["a"], ["a", "c"], ["b"], ["b", "c"]] * 5)
     >>> (TermLinearHead().fit(x, labels).predict_proba(x.take(range(4))) > 0.5).tolist()

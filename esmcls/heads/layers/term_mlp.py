@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
-from esmcls.term_heads.knobs import TrainedConfig, check_ranges
-from esmcls.term_heads.trained import TrainedHead
+from esmcls.heads.layers.knobs import TrainedConfig, check_ranges
+from esmcls.heads.layers.trained import TrainedHead
 
 _RANGES: Final = {"hidden": (1, 1e6), "depth": (0, 100)}
 
 
 @dataclass(frozen=True)
 class TermMLPConfig(TrainedConfig):
-    """Knobs of the MLP head besides those of `esmcls.term_heads.knobs.TrainedConfig`.
+    """Knobs of the MLP head besides those of `esmcls.heads.layers.knobs.TrainedConfig`.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class TermMLPHead(TrainedHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from esmcls.features import Features
-    >>> from esmcls.labels import LabelSets
+    >>> from esmcls.cache.features import Features
+    >>> from esmcls.labels.labels import LabelSets
     >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
     >>> labels = LabelSets.from_names([["a"], ["a", "c"], ["b"], ["b", "c"]] * 5)
     >>> (TermMLPHead().fit(x, labels).predict_proba(x.take(range(4))) > 0.5).tolist()

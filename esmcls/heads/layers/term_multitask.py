@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.network import Network
-from esmcls.term_heads.descent import Grouping
-from esmcls.term_heads.knobs import TrainedConfig, check_ranges
-from esmcls.term_heads.trained import TrainedHead
-from esmcls.term_losses import TaskWeights
+from esmcls.heads.layers.knobs import TrainedConfig, check_ranges
+from esmcls.heads.layers.network import Network
+from esmcls.heads.layers.term_descent import Grouping
+from esmcls.heads.layers.trained import TrainedHead
+from esmcls.training.term_losses import TaskWeights
 
 _RANGES: Final = {"hidden": (1, 1e6), "shared": (1, 1e6), "limit": (0, 80)}
 
 
 @dataclass(frozen=True)
 class TermMultitaskConfig(TrainedConfig):
-    """Knobs of the multi-task head besides those of `esmcls.term_heads.knobs.TrainedConfig`.
+    """Knobs of the multi-task head besides those of `esmcls.heads.layers.knobs.TrainedConfig`.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ class TermMultitaskHead(TrainedHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from esmcls.features import Features
-    >>> from esmcls.labels import LabelSets
+    >>> from esmcls.cache.features import Features
+    >>> from esmcls.labels.labels import LabelSets
     >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
     >>> labels = LabelSets.from_names([["a", "d"], ["a", "c"], ["b", "d"], ["b", "c"]] * 5, "abcd", "CCFF")
     >>> head = TermMultitaskHead().fit(x, labels)

@@ -10,9 +10,9 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from esmcls.labels import LabelSets
+from esmcls.heads.whitening import row_blocks
+from esmcls.labels.labels import LabelSets
 from esmcls.types import Vectors
-from esmcls.whitening import row_blocks
 
 GROUP_CLASSES = 4096
 """Classes that are solved at a time."""

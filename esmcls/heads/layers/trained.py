@@ -15,26 +15,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.heads.common import TRIFLE, checked_chunks, checked_vectors
-from esmcls.heads.network import Bags, Network
-from esmcls.heads.ridge import Scaling
-from esmcls.labels import LabelSets
-from esmcls.schedule import Plan
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import (
+from esmcls.cache.features import Features
+from esmcls.heads.blocks import TRIFLE, checked_chunks, checked_vectors
+from esmcls.heads.layers.knobs import TrainedConfig
+from esmcls.heads.layers.network import Bags, Network
+from esmcls.heads.layers.ridge import Scaling
+from esmcls.heads.layers.term_descent import Grouping, Judged, TermDescent, calibrate
+from esmcls.heads.registry import Log
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import (
     Blocks,
     check_sets,
     row_slices,
     score,
 )
-from esmcls.term_heads.descent import Grouping, Judged, TermDescent, calibrate
-from esmcls.term_heads.knobs import TrainedConfig
-from esmcls.term_losses import TaskWeights, group_losses, make_term_loss
-from esmcls.training import run
+from esmcls.heads.whitening import WithinClass
+from esmcls.labels.labels import LabelSets
+from esmcls.training.loop import run
+from esmcls.training.schedule import Plan
+from esmcls.training.term_losses import TaskWeights, group_losses, make_term_loss
 from esmcls.types import Indices, Vectors
-from esmcls.whitening import WithinClass
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -14,17 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
 from esmcls.files import read_json, write_json
-from esmcls.heads import Log
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, grid, score, training_vectors
-from esmcls.heads.search import Engine, Search
-from esmcls.heads.votes import Tally, Votes, dense_of, priors_of, top_of
-from esmcls.labels import Labels
+from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, grid, score, training_vectors
+from esmcls.heads.neighbours.search import Engine, Search
+from esmcls.heads.neighbours.votes import Tally, Votes, dense_of, priors_of, top_of
+from esmcls.heads.registry import Log
+from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities, Vectors
-from esmcls.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 
 if TYPE_CHECKING:
     from typing_extensions import Self

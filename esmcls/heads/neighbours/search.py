@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.heads.bounds import LANES, Bounds, Metric, addend, has_int8_units
+from esmcls.heads.neighbours.int8_bounds import LANES, Bounds, Metric, addend, has_int8_units
 from esmcls.types import Indices
 
 Engine = Literal["auto", "faiss", "torch"]

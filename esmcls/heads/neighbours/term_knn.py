@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.heads.common import grid
-from esmcls.heads.knn import KNNConfig, KNNHead
-from esmcls.heads.search import Engine
-from esmcls.labels import Labels, LabelSets
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import Blocks, check_sets, row_slices
-from esmcls.term_heads.transfer import HELD_MOST, Choice, Known, settled
+from esmcls.heads.blocks import grid
+from esmcls.heads.neighbours.knn import KNNConfig, KNNHead
+from esmcls.heads.neighbours.search import Engine
+from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
+from esmcls.heads.registry import Log
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import Blocks, check_sets, row_slices
+from esmcls.heads.whitening import SHRINKAGES
+from esmcls.labels.labels import Labels, LabelSets
 from esmcls.types import Indices, Probabilities
-from esmcls.whitening import SHRINKAGES
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,8 +84,8 @@ class TermKNNConfig:
 class TermKNNHead(BaseTermHead):
     """Terms of the nearest neighbours among the training rows.
 
-    Neighbours are those that `esmcls.heads.knn` finds where all rows are of one class: the covariance within it is that
-    of all rows.
+    Neighbours are those that `neighbours.knn` finds where all rows are of one class: the covariance within it is
+    that of all rows.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class TermKNNHead(BaseTermHead):
         return self.finder.nearest(x)
 
     def save(self, folder: Path) -> None:
-        """Write what `esmcls.heads.knn` does, and `terms.safetensors` (offsets, codes int64)."""
+        """Write what `esmcls.heads.neighbours.knn` does, and `terms.safetensors` (offsets, codes int64)."""
         self.finder.save(folder)
         self.known.save(folder)
 

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from esmcls.heads import Log
-from esmcls.labels import LabelSets
-from esmcls.term_heads.common import Blocks, score
-from esmcls.term_metrics import group_codes
+from esmcls.heads.registry import Log
+from esmcls.heads.term_common import Blocks, score
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import group_codes
 from esmcls.types import Indices, Probabilities
 
 Numbers: TypeAlias = npt.NDArray[np.floating]

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.heads.evidence import Numbers, Rows
-from esmcls.heads.votes import Votes
+from esmcls.heads.neighbours.votes import Votes
+from esmcls.heads.trees.evidence import Numbers, Rows
+from esmcls.heads.whitening import BLOCK, Whitening, WithinClass, row_blocks
 from esmcls.types import Indices, Vectors
-from esmcls.whitening import BLOCK, Whitening, WithinClass, row_blocks
 
 Scored: TypeAlias = tuple[slice, Indices, Numbers]
 """Rows, the class codes they may be of (rows, m), -1 after the last, and the scores of these (rows, m)."""

@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.heads.common import LOGITS, Blocks, best_of, class_factors, score
-from esmcls.heads.evidence import Candidates, Hits, Numbers, Rows, ranked, rounded, unite
-from esmcls.heads.ridge import Ridge
-from esmcls.heads.search import Engine, Search
-from esmcls.labels import Labels
+from esmcls.heads.blocks import LOGITS, Blocks, best_of, class_factors, score
+from esmcls.heads.layers.ridge import Ridge
+from esmcls.heads.neighbours.search import Engine, Search
+from esmcls.heads.trees.evidence import Candidates, Hits, Numbers, Rows, ranked, rounded, unite
+from esmcls.heads.whitening import Whitening, WithinClass, class_sums, row_blocks
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Vectors
-from esmcls.whitening import Whitening, WithinClass, class_sums, row_blocks
 
 BLOCK, PART = 512, 64
 """Rows that are looked at together, and those that are multiplied by rows of their own: 20 MB with 50 x 768 numbers."""

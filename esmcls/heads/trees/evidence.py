@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from esmcls.labels import Labels
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Vectors
 
 Numbers = npt.NDArray[np.float64]

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
 from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.boosting import Multiclass, weigh
-from esmcls.heads.candidates import Recipe, choose
-from esmcls.heads.common import HELD_OUT_MOST, checked_vectors, score, training_vectors
-from esmcls.heads.costs import Size, Speed, in_words
-from esmcls.heads.evidence import Numbers, Rows
-from esmcls.heads.ranker import Ranker
-from esmcls.heads.search import Engine
-from esmcls.heads.votes import Votes, dense_of, top_of
-from esmcls.labels import Labels
+from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, score, training_vectors
+from esmcls.heads.neighbours.search import Engine
+from esmcls.heads.neighbours.votes import Votes, dense_of, top_of
+from esmcls.heads.registry import Log
+from esmcls.heads.trees.boosting import Multiclass, weigh
+from esmcls.heads.trees.candidates import Recipe, choose
+from esmcls.heads.trees.evidence import Numbers, Rows
+from esmcls.heads.trees.ranker import Ranker
+from esmcls.heads.trees.time_estimate import Size, Speed, in_words
+from esmcls.heads.whitening import SHRINKAGES
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
-from esmcls.whitening import SHRINKAGES
 
 if TYPE_CHECKING:
     from typing_extensions import Self

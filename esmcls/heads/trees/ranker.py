@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from lightgbm import Dataset
 
-from esmcls.heads import boosting
-from esmcls.heads.boosting import ROUNDS, Scored, Trees
-from esmcls.heads.candidates import Recipe, Sources, out_of_fold
-from esmcls.heads.evidence import FEATURES, Candidates, Numbers, Rows
+from esmcls.heads.trees import boosting
+from esmcls.heads.trees.boosting import ROUNDS, Scored, Trees
+from esmcls.heads.trees.candidates import Recipe, Sources, out_of_fold
+from esmcls.heads.trees.evidence import FEATURES, Candidates, Numbers, Rows
 from esmcls.types import Indices, Vectors
 
 CENTRE = 0.03

@@ -15,18 +15,18 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csc_matrix
 from scipy.special import expit
 
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.heads import Log
-from esmcls.heads.boosting import MEMBERS, MODEL, Trees
-from esmcls.heads.common import checked_vectors, grid
-from esmcls.heads.costs import SPLIT, Speed, in_words
-from esmcls.labels import LabelSets
-from esmcls.term_heads.base import BaseTermHead, Validation
-from esmcls.term_heads.common import Blocks, check_sets, row_slices
-from esmcls.term_heads.transfer import HELD_MOST, Choice, Known
+from esmcls.heads.blocks import checked_vectors, grid
+from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known
+from esmcls.heads.registry import Log
+from esmcls.heads.term_base import BaseTermHead, Validation
+from esmcls.heads.term_common import Blocks, check_sets, row_slices
+from esmcls.heads.trees.boosting import MEMBERS, MODEL, Trees
+from esmcls.heads.trees.time_estimate import SPLIT, Speed, in_words
+from esmcls.heads.whitening import BLOCK, Whitening, WithinClass, row_blocks
+from esmcls.labels.labels import LabelSets
 from esmcls.types import Vectors
-from esmcls.whitening import BLOCK, Whitening, WithinClass, row_blocks
 
 if TYPE_CHECKING:
     from typing_extensions import Self

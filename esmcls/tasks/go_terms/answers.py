@@ -14,14 +14,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from esmcls.dataset import Dataset
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path
-from esmcls.labels import LabelSets
-from esmcls.term_evaluation import evaluate_terms, with_unseen
-from esmcls.term_heads import TermHead
-from esmcls.term_metrics import Block, Counts, Sums
-from esmcls.terms import Terms
+from esmcls.heads.term_heads import TermHead
+from esmcls.labels.labels import LabelSets
+from esmcls.metrics.cafa import Block, Counts, Sums
+from esmcls.tasks.go_terms.evaluation import evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.hierarchy import Terms
 
 _SUMS: Final = ("plain", "weighted")
 _PARTS: Final = ("true", "predicted", "members")
@@ -39,7 +39,7 @@ class TermAnswers:
     seconds : (float, float)
         Of fitting, None where that is not known, and of predicting with vectors at hand.
     about : dict
-        model: see `esmcls.keeping`; validation: the scores there; megabytes.
+        model: see `esmcls.evaluation.keeping`; validation: the scores there; megabytes.
     """
 
     counts: Counts

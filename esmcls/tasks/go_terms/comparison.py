@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.comparison import DRAWS, holm
-from esmcls.metrics import Floats, unbiased
-from esmcls.term_curves import draw, peaks, resample
-from esmcls.term_metrics import Counts
+from esmcls.metrics.cafa import Counts
+from esmcls.metrics.cafa_curves import draw, peaks, resample
+from esmcls.metrics.classification import Floats, unbiased
+from esmcls.tasks.one_label.comparison import DRAWS, holm
 from esmcls.types import Indices, Probabilities
 
 

@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from esmcls.comparison import LENGTHS
 from esmcls.errors import UsageError
-from esmcls.labels import LabelSets
-from esmcls.metrics import FOLDS, Floats, Interval, percentile_intervals
-from esmcls.ontology import ASPECTS
-from esmcls.term_curves import curves, draw, peaks, resample
-from esmcls.term_metrics import Block, Counts, count, fmax_by_group
-from esmcls.term_ranking import AveragePrecision, ScoreStore, average_precisions
-from esmcls.term_statistics import BUCKETS as OCCURRING
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import ASPECTS
+from esmcls.metrics.average_precision import AveragePrecision, ScoreStore, average_precisions
+from esmcls.metrics.cafa import Block, Counts, count, fmax_by_group
+from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
+from esmcls.metrics.classification import FOLDS, Floats, Interval, percentile_intervals
+from esmcls.tasks.go_terms.statistics import BUCKETS as OCCURRING
+from esmcls.tasks.one_label.comparison import LENGTHS
 from esmcls.types import Indices
 
 BUCKETS: Final = (("0", 0, 1), *OCCURRING)
@@ -108,7 +108,7 @@ class TermEvaluation:
     folds, seed : int
         Of the bootstrap.
     counts : Counts
-        What each protein has right, for `esmcls.term_comparison`; not in JSON.
+        What each protein has right, for `esmcls.tasks.go_terms.comparison`; not in JSON.
     """
 
     n: int

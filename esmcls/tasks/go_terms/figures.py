@@ -1,4 +1,4 @@
-"""The figures of models of many labels: a panel for each aspect, in the style of `esmcls.plots`.
+"""The figures of models of many labels: a panel for each aspect, in the style of `esmcls.tasks.one_label.figures`.
 
 A comparison holds rows, one a model: name, baseline, and aspects as `TermEvaluation.to_json` has them.
 """
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from esmcls.drawing import shortened
-from esmcls.ontology import ASPECTS
-from esmcls.plots import (
+from esmcls.labels.ontology import ASPECTS
+from esmcls.reporting.figure_style import shortened
+from esmcls.tasks.one_label.figures import (
     Comparison,
     Curve,
     Figures,

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.features import Features
-from esmcls.ontology import Ontology, raise_parents
-from esmcls.term_heads import TermHead
+from esmcls.cache.features import Features
+from esmcls.heads.term_heads import TermHead
+from esmcls.labels.ontology import Ontology, raise_parents
 from esmcls.types import Indices, Probabilities
 
 BLOCK: Final = 512

@@ -11,14 +11,14 @@ from typing import Final, NamedTuple, TextIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.classifier import Model
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.ontology import ASPECTS
-from esmcls.prediction import BLOCK, TOO_LARGE, Written, answer_stream, nearest, write_rows
-from esmcls.records import Protein
-from esmcls.tables import accession
-from esmcls.term_heads import TermHead
+from esmcls.heads.term_heads import TermHead
+from esmcls.labels.ontology import ASPECTS
+from esmcls.models.model import Model
+from esmcls.models.predict import BLOCK, TOO_LARGE, Written, answer_stream, nearest, write_rows
+from esmcls.reading.records import Protein
+from esmcls.reading.tables import accession
 from esmcls.types import Indices, Probabilities
 
 CAFA: Final = "cafa"
@@ -86,7 +86,7 @@ class TermAnswer(NamedTuple):
 def answer_terms(
     model: Model, proteins: Iterable[Protein], wanted: Wanted | None = None, *, block: int = BLOCK
 ) -> Iterator[tuple[Protein, TermAnswer | None]]:
-    """Find the terms of proteins as they come; see `esmcls.prediction.answer_stream`.
+    """Find the terms of proteins as they come; see `esmcls.models.predict.answer_stream`.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def _rows(model: Model, name: str, answer: TermAnswer) -> Iterator[TermPredictio
 
 
 def write_terms(rows: Iterable[TermPrediction], handle: TextIO, format: str = "tsv") -> Written:
-    """Write rows as they come, as `esmcls.prediction.write_predictions` does.
+    """Write rows as they come, as `esmcls.models.predict.write_predictions` does.
 
     Examples
     --------

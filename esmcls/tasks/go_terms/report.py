@@ -1,4 +1,4 @@
-"""The report of a comparison on terms: page, numbers and figures as in `esmcls.report`, each aspect apart."""
+"""The report of a comparison on terms: page, numbers and figures as in `esmcls.reporting.report`, each aspect apart."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.ontology import ASPECTS
-from esmcls.plots import Comparison, Row
-from esmcls.report import Kind, Table, Timing, aligned, render, timed, write_report
-from esmcls.term_plots import save_term_figures
-from esmcls.wording import (
+from esmcls.labels.ontology import ASPECTS
+from esmcls.reporting.phrases import (
     NONE,
     SIGNIFICANT,
     between,
@@ -20,15 +17,18 @@ from esmcls.wording import (
     length_of_time,
     p_value,
 )
+from esmcls.reporting.report import Kind, Table, Timing, aligned, render, timed, write_report
+from esmcls.tasks.go_terms.figures import save_term_figures
+from esmcls.tasks.one_label.figures import Comparison, Row
 
-TEMPLATE: Final = "term_report.html"
+TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
 _DIGITS: Final = {"smin": 2}
 _REFERENCES: Final = {"versus_best": "best", "versus_homology": "homology"}
 
 
 def write_term_report(folder: Path, comparison: Comparison, timing: Timing) -> Path:
-    """Write a comparison into a folder, as `esmcls.report.write_report` does."""
+    """Write a comparison into a folder, as `esmcls.reporting.report.write_report` does."""
     return write_report(folder, comparison, timing, Kind(save_term_figures, tables, page))
 
 
@@ -138,7 +138,7 @@ def page(comparison: Comparison, timing: Timing, figures: Mapping[str, str]) -> 
     Parameters
     ----------
     comparison, timing, figures : mapping
-        As `esmcls.report.page` takes them.
+        As `esmcls.reporting.report.page` takes them.
     """
     more = {
         "sentences": summary(comparison),

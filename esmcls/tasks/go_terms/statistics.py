@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from esmcls.datasets.statistics import Section, Statistics, describe_records
+from esmcls.encoders.windows import CONTEXT
 from esmcls.errors import DataError
-from esmcls.labels import LabelSets
-from esmcls.ontology import ASPECTS, Ontology
-from esmcls.records import PARTS, Record
-from esmcls.statistics import Section, Statistics, describe_records
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import ASPECTS, Ontology
+from esmcls.reading.records import PARTS, Record
 from esmcls.types import Indices
-from esmcls.windows import CONTEXT
 
 BUCKETS: Final = (("1-5", 1, 6), ("6-10", 6, 11), ("11-50", 11, 51), ("51-500", 51, 501), (">500", 501, None))
 """Name, first and end of how many proteins have a term."""

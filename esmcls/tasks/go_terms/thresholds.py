@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.labels import LabelSets
-from esmcls.ontology import raise_parents
-from esmcls.terms import Terms
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import raise_parents
+from esmcls.tasks.go_terms.hierarchy import Terms
 from esmcls.types import Probabilities
 
 GRID: Final = np.linspace(0.1, 0.9, 17).astype(np.float32)

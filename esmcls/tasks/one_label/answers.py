@@ -18,13 +18,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from esmcls.confidence import Confidence, Rejection, blocks, known_score
-from esmcls.dataset import Dataset
-from esmcls.features import Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path
-from esmcls.heads import Head
-from esmcls.labels import Labels
-from esmcls.metrics import RANKS
+from esmcls.heads.registry import Head
+from esmcls.labels.labels import Labels
+from esmcls.metrics.classification import RANKS
+from esmcls.tasks.one_label.confidence import Confidence, Rejection, blocks, known_score
 from esmcls.types import Indices
 
 Floats = npt.NDArray[np.float64]

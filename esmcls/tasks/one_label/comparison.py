@@ -1,6 +1,6 @@
 """Models side by side on the same test proteins: what each reaches, and whether it is worse than the best by chance.
 
-Everything here is a function of answers (`esmcls.answers`): the same answers give the same bytes. Timing stands apart.
+Everything here is a function of answers: the same answers give the same bytes. Timing stands apart.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.answers import Answers
-from esmcls.calibration import auroc, reliability
-from esmcls.metrics import bootstrap_interval, summary, tier_accuracy
+from esmcls.metrics.calibration import auroc, reliability
+from esmcls.metrics.classification import bootstrap_interval, summary, tier_accuracy
+from esmcls.tasks.one_label.answers import Answers
 
 FORMAT: Final = 1
 LENGTHS: Final = (("<100", 0), ("100–199", 100), ("200–399", 200), ("400–1022", 400), (">1022", 1023))

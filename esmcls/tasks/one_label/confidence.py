@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.calibration import auroc, conformal_threshold, rejection_threshold
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.features import Features
-from esmcls.labels import Labels
+from esmcls.labels.labels import Labels
+from esmcls.metrics.calibration import auroc, conformal_threshold, rejection_threshold
 from esmcls.types import Indices, Probabilities
 
 FORMAT: Final = 1

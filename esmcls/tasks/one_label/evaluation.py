@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from esmcls.dataset import Dataset, Features
+from esmcls.datasets.dataset import Dataset, Features
 from esmcls.errors import UsageError
-from esmcls.labels import Labels
-from esmcls.metrics import FOLDS, RANKS, Interval, Tier, bootstrap_interval, summary, tier_accuracy
+from esmcls.labels.labels import Labels
+from esmcls.metrics.classification import FOLDS, RANKS, Interval, Tier, bootstrap_interval, summary, tier_accuracy
 from esmcls.types import Indices, Probabilities
 
 _NAMES: Final = {
@@ -46,7 +46,7 @@ class Counted(Protocol):
 
 
 class Evaluable(Protocol):
-    """A model: what `esmcls.artifact.load_model` returns."""
+    """A model: what `esmcls.models.folder.load_model` returns."""
 
     @property
     def head(self) -> Ranks: ...
@@ -120,7 +120,7 @@ def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int 
     Parameters
     ----------
     model : Evaluable
-        With `head` and `manifest`; see `esmcls.artifact.load_model`.
+        With `head` and `manifest`; see `esmcls.models.folder.load_model`.
     part : Dataset
     features : Features
         Of the same proteins in the same order.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.drawing import COLORS, PAPER, house_style, name_lines, save_figure, shortened
+from esmcls.reporting.figure_style import COLORS, PAPER, house_style, name_lines, save_figure, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from esmcls.features import Features
-from esmcls.labels import Labels
+from esmcls.cache.features import Features
+from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
 CANDIDATES: Final = 20

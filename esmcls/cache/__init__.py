@@ -1,0 +1,1 @@
+"""Sealed segments of vectors: from sequences and an encoder to features."""

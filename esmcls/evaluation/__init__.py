@@ -1,0 +1,1 @@
+"""How good models are: one, or several side by side."""

@@ -1,0 +1,1 @@
+"""The encoder itself, trained end to end."""

@@ -1,0 +1,1 @@
+"""Classifiers on vectors; each is a plugin, the built-in ones too."""

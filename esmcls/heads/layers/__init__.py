@@ -1,0 +1,1 @@
+"""Heads that are linear layers and small networks."""

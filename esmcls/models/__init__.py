@@ -1,0 +1,1 @@
+"""A fitted head with its encoder: fitted, saved, loaded, asked."""

@@ -1,0 +1,1 @@
+"""Gene Ontology terms, any number a protein."""

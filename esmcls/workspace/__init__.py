@@ -1,0 +1,1 @@
+"""The folder that remembers data set, caches and models."""
