@@ -22,7 +22,8 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import write_json
 from esmcls.heads.blocks import hold_out
-from esmcls.heads.registry import load_head, parse_settings
+from esmcls.heads.registry import load_head
+from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 
 KNN: list[dict[str, Any]] = [

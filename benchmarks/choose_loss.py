@@ -19,6 +19,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.files import write_json
 from esmcls.metrics.classification import tier_accuracy
 from esmcls.models.fit import fit_dataset
+from esmcls.tasks.one_label.task import OneLabel
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,10 +52,11 @@ def main() -> None:
     with EmbeddingCache.open(folder) as cache:
         for name in options.trials:
             began = time.perf_counter()
-            fit = fit_dataset(dataset, cache, "mlp", TRIALS[name], seed=options.seed)
-            assert fit.held is not None
-            right = fit.held.codes[:, 0] == fit.held.truth
-            tiers = tier_accuracy(fit.held.truth, right, np.array(fit.manifest.class_counts))
+            fit = fit_dataset(OneLabel(), dataset, cache, "mlp", TRIALS[name], seed=options.seed)
+            held = fit.findings.held
+            assert held is not None
+            right = held.codes[:, 0] == held.truth
+            tiers = tier_accuracy(held.truth, right, np.array(fit.manifest.class_counts))
             shown = {tier.name: None if tier.accuracy is None else round(100 * tier.accuracy, 2) for tier in tiers}
             scores = {key: round(100 * fit.manifest.validation[key], 2) for key in ("accuracy", "macro_f1")}
             rows.append({"trial": name, "settings": TRIALS[name], **scores, "tiers": shown, "n": len(right)})

@@ -35,6 +35,7 @@ from esmcls.files import write_json
 from esmcls.models.fit import fit_dataset
 from esmcls.reading.readers import read_records
 from esmcls.tasks.one_label.evaluation import evaluate
+from esmcls.tasks.one_label.task import OneLabel
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("accuracy", "macro_recall", "macro_f1", "top_5")
@@ -88,10 +89,10 @@ def embedded(dataset: Dataset, work: Path, name: str, layers: tuple[int, ...] | 
 def measure(dataset: Dataset, cache: EmbeddingCache, head: str, seed: int) -> dict[str, Any]:
     """Fit one head and evaluate it on the test part."""
     began = time.perf_counter()
-    fitted, manifest = fit_dataset(dataset, cache, head, seed=seed)[:2]
+    fit = fit_dataset(OneLabel(), dataset, cache, head, seed=seed)
     seconds = time.perf_counter() - began
     test = dataset.part("test")
-    model = SimpleNamespace(head=fitted, manifest=manifest)
+    model = SimpleNamespace(head=fit.head, class_counts=fit.manifest.class_counts)
     found = evaluate(model, test, Features.from_cache(cache, test))
     shown = {name: found.metrics[name] for name in SHOWN}
     text = "  ".join(f"{name} {100 * x.value:.2f} ({100 * x.low:.2f}–{100 * x.high:.2f})" for name, x in shown.items())
@@ -101,8 +102,8 @@ def measure(dataset: Dataset, cache: EmbeddingCache, head: str, seed: int) -> di
         "layers": list(cache.spec.layers),
         "precision": cache.spec.precision,
         "head": head,
-        "config": manifest.config,
-        "chosen_on": manifest.validation,
+        "config": fit.manifest.config,
+        "chosen_on": fit.manifest.validation,
         "test": {name: vars(interval) for name, interval in shown.items()},
         "tiers": [vars(tier) for tier in found.tiers],
     }

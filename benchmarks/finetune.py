@@ -122,14 +122,14 @@ def measure_speed(
     from esmcls.encoders.devices import choose_precision
     from esmcls.finetuning.task import peak_memory
     from esmcls.training.loop import run
-    from esmcls.training.schedule import Plan
+    from esmcls.training.schedule import TrainingPlan
 
     device = torch.device(options.device)
     choose_precision(precision, device)
     peak = gemm_peak(device, precision)
     task = random_task(options, shape, precision, optimizer, method)
-    run(task, Plan(steps=2, lr=1e-5, clip=1.0), scaler=task.scaler)
-    seconds = timed(lambda: run(task, Plan(steps=options.steps, lr=1e-5, clip=1.0), scaler=task.scaler), device)
+    run(task, TrainingPlan(steps=2, lr=1e-5, clip=1.0), scaler=task.scaler)
+    seconds = timed(lambda: run(task, TrainingPlan(steps=options.steps, lr=1e-5, clip=1.0), scaler=task.scaler), device)
     memory = peak_memory(device)
     rows = np.concatenate([task.sampler.rows(step) for step in range(options.steps)])
     lengths = np.array([len(task.proteins.sequences[row]) for row in rows])
@@ -153,32 +153,29 @@ def random_task(options: argparse.Namespace, shape: str, precision: str, optimiz
 
     from esmcls.encoders.model import ESM2, ModelConfig
     from esmcls.encoders.windows import parse_long
-    from esmcls.finetuning.model import FinetuneConfig, Tuned
+    from esmcls.finetuning.config import FinetuneConfig
+    from esmcls.finetuning.model import Tuned
     from esmcls.finetuning.packing import Proteins
     from esmcls.finetuning.task import Finetuning
-    from esmcls.heads.layers.descent import linear_layer
-    from esmcls.heads.layers.linear import LinearConfig, LinearHead
     from esmcls.heads.layers.ridge import Scaling
     from esmcls.labels.labels import Labels
+    from esmcls.tasks.objective import OutputLayer
+    from esmcls.tasks.one_label.tuning import OneLabelSupervision
     from esmcls.training.processes import Replicas
 
     layers, width, _ = MODELS[shape]
     torch.manual_seed(0)
-    head = LinearHead(LinearConfig(whiten=False))
-    head.scaling, head.model = (
-        Scaling(torch.zeros(width), torch.ones(width)),
-        linear_layer(width, options.classes, "cpu"),
-    )
-    torch.nn.init.normal_(head.model.weight, std=0.02)
-    torch.nn.init.zeros_(head.model.bias)
+    weight = torch.nn.init.normal_(torch.empty(options.classes, width), std=0.02)
+    layer = OutputLayer(weight, torch.zeros(options.classes), Scaling(torch.zeros(width), torch.ones(width)))
     knobs = {"batch": options.batch, "tokens": options.tokens, "checkpointing": options.checkpointing}
     config = FinetuneConfig(method=method, optimizer=optimizer, **knobs)
     sequences = proteins(options.batch * options.steps)
     codes = np.random.default_rng(0).integers(options.classes, size=len(sequences))
     labels = Labels(tuple(map(str, range(options.classes))), codes)
-    model = Tuned(ESM2(ModelConfig(*MODELS[shape])), head, (layers,), config, precision)
+    model = Tuned(ESM2(ModelConfig(*MODELS[shape])), layer, (layers,), config, precision)
+    supervision = OneLabelSupervision(labels, labels.take([]))
     replicas = Replicas(torch.device(options.device))
-    return Finetuning(model, Proteins(sequences, parse_long("balanced")), labels, replicas=replicas)
+    return Finetuning(model, Proteins(sequences, parse_long("balanced")), supervision, replicas=replicas)
 
 
 def flop_of(shape: tuple[int, int, int], length: int) -> float:
@@ -220,9 +217,8 @@ def device_name(device: str) -> str:
 
 def choose_rates(options: argparse.Namespace) -> None:
     """Fine-tune with each method and rate without the test part; print and write what validation says."""
-    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.run import finetune
-    from esmcls.finetuning.start import Terms
     from esmcls.training.processes import start_replicas
 
     rows, place = [], prepared(options, test=False)
@@ -230,12 +226,10 @@ def choose_rates(options: argparse.Namespace) -> None:
         for rate in options.rates:
             given = {"epochs": options.epochs, "lr": rate, "seed": options.seed}
             config = FinetuneConfig(method=method, **given | {knob: json.loads(value) for knob, value in options.knobs})
-            terms, replicas = (
-                Terms(encoder=options.encoder, families=options.families),
-                start_replicas([options.device]),
-            )
+            inputs = FinetuneInputs(encoder=options.encoder, families=options.families)
+            replicas = start_replicas([options.device])
             began, name = time.perf_counter(), f"{method}-{rate:g}"
-            tuned = finetune(place, config, terms, name=name, replicas=replicas)
+            tuned = finetune(place, config, inputs, name=name, replicas=replicas)
             assert tuned is not None
             about = tuned.manifest.setup["finetuned"]
             found = {"method": method, "rate": rate, "frozen": about["start_scores"], "best_step": about["best_step"]}
@@ -249,26 +243,28 @@ def ask_checkpoint(options: argparse.Namespace) -> None:
     import torch
 
     from esmcls.encoders.windows import parse_long
-    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.packing import Proteins
-    from esmcls.finetuning.start import Start, Terms
+    from esmcls.finetuning.run import begin, make_task
     from esmcls.labels.labels import Labels
     from esmcls.metrics.classification import bootstrap_interval, summary
-    from esmcls.models.predict import features_for, open_model
+    from esmcls.models.model import features_for
+    from esmcls.models.predict import open_model
     from esmcls.training.processes import start_replicas
     from esmcls.workspace.workspace import Workspace
 
     place, frozen = Workspace.open(options.work), open_model(options.work, "linear", device=options.device)
     given = {"epochs": options.epochs, "lr": options.lr} | {knob: json.loads(value) for knob, value in options.knobs}
-    config, terms = FinetuneConfig(method=options.methods[0], **given), Terms(encoder=options.encoder)
-    start = Start.of(place, config, terms, start_replicas([options.device]), print)
-    head, labels, known = start.head()
-    task, state = start.task(head, labels, known), torch.load(options.folder, weights_only=True)
+    config, inputs = FinetuneConfig(method=options.methods[0], **given), FinetuneInputs(encoder=options.encoder)
+    replicas = start_replicas([options.device])
+    begun = begin(place, config, inputs, replicas, print)
+    classes = begun.supervision.classes
+    task, state = make_task(begun, replicas, print), torch.load(options.folder, weights_only=True)
     task.model.load_state_dict(state["model"])
     task.model.eval()
 
     def asked(part: Any) -> tuple[Any, Any]:
-        logits = torch.zeros(len(part), labels.n_classes)
+        logits = torch.zeros(len(part), len(classes))
         for rows, block in task.blocks(Proteins(part.sequences, parse_long("balanced"))):
             logits[rows] = block.cpu()
         return torch.from_numpy(frozen.head.predict_proba(features_for(frozen, part, place))), logits
@@ -277,18 +273,21 @@ def ask_checkpoint(options: argparse.Namespace) -> None:
         mixed = (1 - weight) * near + weight * (logits / temperature).softmax(1)
         return -float(mixed[torch.arange(len(mixed)), truth].clamp(min=1e-12).log().mean())
 
-    (near, logits), truth = asked(start.held), torch.from_numpy(known.codes)
+    (near, logits), truth = (
+        asked(begun.rows.held),
+        torch.from_numpy(Labels.from_names(begun.rows.held.labels, classes).codes),
+    )
     grid = [
         (temperature, weight) for temperature in (0.3, 0.5, 0.7, 1.0, 1.5) for weight in (0.2, 0.35, 0.5, 0.65, 0.8)
     ]
     temperature, weight = min(grid, key=lambda one: loss(*one))
-    test = start.apart.kept.part("test")
-    (near, logits), codes = asked(test), Labels.from_names(test.labels, labels.classes).codes
+    test = begun.rows.test
+    (near, logits), codes = asked(test), Labels.from_names(test.labels, classes).codes
     tuned = (logits / temperature).softmax(1)
     print(f"step {state['history']['steps_done']}; together: weight {weight}, temperature {temperature}, of validation")
     for name, found in (("frozen", near), ("tuned", tuned), ("together", (1 - weight) * near + weight * tuned)):
         ranked = found.topk(10).indices.numpy()
-        reached = bootstrap_interval(summary(codes, ranked, labels.n_classes), len(codes), seed=options.seed)
+        reached = bootstrap_interval(summary(codes, ranked, len(classes)), len(codes), seed=options.seed)
         told = ("accuracy", "macro_recall", "macro_f1")
         shown = (
             f"{one} {100 * reached[one].value:.2f} ({100 * reached[one].low:.2f}-{100 * reached[one].high:.2f})"
@@ -303,7 +302,7 @@ def prepared(options: argparse.Namespace, *, test: bool) -> Any:
 
     from esmcls.datasets.dataset import build
     from esmcls.reading.readers import read_records
-    from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace
     from esmcls.workspace.intake import Intake
     from esmcls.workspace.workspace import Workspace
 
@@ -314,7 +313,7 @@ def prepared(options: argparse.Namespace, *, test: bool) -> Any:
     place = Workspace.open(options.work, create=True)
     kept = [row for row, part in enumerate(data.parts) if test or part != "test"]
     place.set_dataset(data.take(kept), built.report)
-    embed_in_workspace(place, Intake(place.dataset), Recipe(options.encoder), device=options.device)
+    embed_in_workspace(place, Intake(place.dataset), EmbeddingRecipe(options.encoder), device=options.device)
     return place
 
 
@@ -331,9 +330,8 @@ def write_rows(options: argparse.Namespace, name: str, rows: list[dict[str, Any]
 def measure_accuracy(options: argparse.Namespace) -> None:
     """Fit the frozen head and fine-tune with each method; print and write what they reach."""
     from esmcls.evaluation.assess import assess
-    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.run import finetune
-    from esmcls.finetuning.start import Terms
     from esmcls.models.fit import fit_head
     from esmcls.models.predict import open_model
     from esmcls.training.processes import start_replicas
@@ -347,8 +345,9 @@ def measure_accuracy(options: argparse.Namespace) -> None:
     given |= {knob: json.loads(value) for knob, value in options.knobs}
     for method in options.methods:
         config, name = FinetuneConfig(method=method, **given), f"finetuned-{method}"
-        terms, replicas = Terms(encoder=options.encoder, families=options.families), start_replicas([options.device])
-        tuned = finetune(place, config, terms, name=name, replicas=replicas, say=print, planned=print)
+        inputs = FinetuneInputs(encoder=options.encoder, families=options.families)
+        replicas = start_replicas([options.device])
+        tuned = finetune(place, config, inputs, name=name, replicas=replicas, say=print, planned=print)
         assert tuned is not None
         folder = place.reports / "finetune" / name
         report, timing = (json.loads((folder / f"{one}.json").read_text()) for one in ("report", "timing"))

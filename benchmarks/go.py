@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,35 +36,34 @@ from esmcls.cache.embed import embed_into
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
-from esmcls.datasets.clusters import read_clusters
+from esmcls.datasets.clusters import cluster_sequences, find_mmseqs, read_clusters
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.mmseqs import cluster_sequences, find_mmseqs
 from esmcls.datasets.split import SplitReport
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.windows import parse_long
-from esmcls.evaluation.plan import Plan
-from esmcls.evaluation.plan import Terms as Lineup
-from esmcls.evaluation.term_contest import HOMOLOGY, NAIVE, compare
-from esmcls.evaluation.term_contestants import TermArena
+from esmcls.evaluation.compare import compare
+from esmcls.evaluation.fit_and_ask import Arena
+from esmcls.evaluation.plan import ComparisonPlan, PlannedModel
 from esmcls.files import read_json, write_json
-from esmcls.heads.registry import load_head, parse_settings
-from esmcls.heads.term_heads import GROUP
+from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.settings import parse_settings
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
-from esmcls.metrics.cafa import Counts, Sums, count
+from esmcls.metrics.cafa import Counts, count
 from esmcls.metrics.cafa_curves import draw, peaks, resample
 from esmcls.metrics.classification import percentile_intervals
+from esmcls.models.combine import combine_in_workspace
 from esmcls.models.folder import load_model
 from esmcls.models.manifest import versions
-from esmcls.models.predict import features_for
-from esmcls.models.term_ensembling import combine_terms
+from esmcls.models.model import features_for
 from esmcls.programs import run_program
-from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.answers import TermAnswers, join_counts
 from esmcls.tasks.go_terms.comparison import compare_terms
 from esmcls.tasks.go_terms.evaluation import with_unseen
-from esmcls.tasks.go_terms.hierarchy import Terms
-from esmcls.tasks.go_terms.report import lines, write_term_report
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.task import HOMOLOGY, NAIVE
 from esmcls.tasks.go_terms.thresholds import Thresholds
+from esmcls.tasks.kinds import task_of
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"
@@ -171,23 +170,23 @@ def heads(options: argparse.Namespace) -> None:
     settings: dict[str, dict[str, Any]] = {}
     for head, name, value in options.set:
         settings.setdefault(head, {})[name] = value
-    wanted = Lineup(
-        heads=tuple(options.heads.split(",")) if options.heads else (), settings=settings, seed=options.seed
-    )
-    found = compare(workspace, wanted, device=options.device, say=say, draws=options.draws)
-    write_term_report(workspace.reports / "compare", found.report, found.timing)
-    print("\n".join(lines(found.report, found.timing)))
+    names = tuple(options.heads.split(",")) if options.heads else ()
+    plan = ComparisonPlan(heads=names, settings=settings, seed=options.seed, draws=options.draws)
+    found = compare(workspace, plan, device=options.device, say=say)
+    found.write(workspace.reports / "compare")
+    print("\n".join(found.lines()))
     answers = dict[str, Counts]()
-    for row in found.report["rows"]:
+    report = found.report.to_json()
+    for row in report["rows"]:
         one = TermAnswers.load(workspace.reports / "compare" / "answers" / f"{row['name']}.safetensors")
         assert one is not None
         answers[row["name"]] = one.counts
         for aspect in row["aspects"].values():
             del aspect["precision"], aspect["recall"]
     by_identity = strata(workspace, answers, options)
-    about = {name: found.report[name] for name in ("dataset", "settings", "best", "chosen", "rows", "not_run")}
-    keep("heads", options, workspace, about | {"timing": found.timing["rows"], "by_identity": by_identity})
-    print("\n".join(verdicts(found.report["rows"])))
+    about = {name: report[name] for name in ("dataset", "settings", "best", "chosen", "rows", "not_run")}
+    keep("heads", options, workspace, about | {"timing": found.timing.to_json()["rows"], "by_identity": by_identity})
+    print("\n".join(verdicts(report["rows"])))
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -291,13 +290,20 @@ def fitted(
     workspace: Workspace, name: str, head: str, settings: dict[str, Any], options: argparse.Namespace, seed: int = 0
 ) -> TermAnswers:
     """Fit a head as models/<name>/ and ask it, or take what an earlier run kept."""
-    entry = workspace.caches[-1]
-    wanted = Lineup(settings={head: settings | options.knobs}, seed=options.seed + seed, baselines=False)
-    arena = TermArena(workspace, wanted, options.device, say)
-    arena.run([Plan(name, head, entry, group=GROUP)])
-    if name not in arena.found:
-        raise SystemExit(f"{name}: {arena.not_run[0]['reason']}")
-    return arena.found[name]
+    plan = ComparisonPlan(settings={head: settings | options.knobs}, seed=options.seed + seed, baselines=False)
+    return asked(workspace, name, plan, [PlannedModel(name, head, workspace.caches[-1])], options)
+
+
+def asked(
+    workspace: Workspace, name: str, plan: ComparisonPlan, models: Sequence[PlannedModel], options: argparse.Namespace
+) -> TermAnswers:
+    """Fit and ask models on the workspace's split, and return what one of them answered."""
+    dataset, not_run = workspace.dataset, list[dict[str, str]]()
+    arena = Arena(workspace, task_of(workspace), plan, options.device, say, tuple(sorted(set(dataset.labels))))
+    answers = arena.round(None, dataset, models, not_run)
+    if name not in answers:
+        raise SystemExit(f"{name}: {not_run[0]['reason']}")
+    return cast(TermAnswers, answers[name])
 
 
 def ensembles(workspace: Workspace, options: argparse.Namespace) -> dict[str, list[str]]:
@@ -320,11 +326,9 @@ def replace_knobs(options: argparse.Namespace) -> argparse.Namespace:
 def combined(workspace: Workspace, name: str, members: Sequence[str], options: argparse.Namespace) -> TermAnswers:
     """Combine fitted models and ask the ensemble."""
     plain = name.replace(" ", "-")
-    models = [load_model(workspace.find_model(one), options.device) for one in members]
-    combine_terms(models, workspace, device=options.device).save(workspace.model_folder(plain))
-    arena = TermArena(workspace, Lineup(models=(plain,), seed=options.seed, baselines=False), options.device, say)
-    arena.run([])
-    return arena.found[plain]
+    combine_in_workspace(workspace, members, plain, device=options.device)
+    plan = ComparisonPlan(models=(plain,), seed=options.seed, baselines=False)
+    return asked(workspace, plain, plan, [], options)
 
 
 def thresholds(workspace: Workspace, name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -333,22 +337,20 @@ def thresholds(workspace: Workspace, name: str, options: argparse.Namespace) -> 
     A decision is a score of 0 or 1: its Fmax is F of what is decided. macro_f1 is the mean over terms of test proteins.
     """
     model = load_model(workspace.find_model(name), options.device)
-    assert model.terms is not None
+    hierarchy, chosen = model.task.hierarchy(model.classes), cast(Any, model.findings).thresholds
     test = workspace.dataset.part("test")
-    truth = with_unseen(workspace.term_sets(test), model.classes, model.terms.groups)
+    truth = with_unseen(workspace.term_sets(test), model.classes, hierarchy.groups)
     bits = accretion(workspace)
     ia = np.array([bits.get(one, 0.0) for one in truth.classes])
-    pooled = [model.thresholds.pooled[group] for group in model.terms.groups]
+    pooled = [chosen.pooled[group] for group in hierarchy.groups]
     rules = {
-        "one an aspect": replace(model.thresholds, values=np.array(pooled, np.float32)),
-        "one a term": model.thresholds,
-        "0.5": Thresholds.unknown(model.terms.groups),
+        "one an aspect": replace(chosen, values=np.array(pooled, np.float32)),
+        "one a term": chosen,
+        "0.5": Thresholds.unknown(hierarchy.groups),
     }
     x, counts, marks = features_for(model, test, workspace), dict[str, Counts](), dict[str, Any]()
     for rule, one in rules.items():
-        blocks = [
-            (rows, decided(one, scores, model.terms)) for rows, scores in model.terms.blocks(cast(Any, model.head), x)
-        ]
+        blocks = [(rows, decided(one, scores, hierarchy)) for rows, scores in hierarchy.blocks(model.head, x)]
         counts[rule] = count(truth, ((rows, block.toarray()) for rows, block in blocks), ia)
         marks[rule] = blocks
     first, *others = rules
@@ -368,7 +370,7 @@ def thresholds(workspace: Workspace, name: str, options: argparse.Namespace) -> 
     return found
 
 
-def decided(rule: Thresholds, scores: Any, terms: Terms) -> Any:
+def decided(rule: Thresholds, scores: Any, terms: TermHierarchy) -> Any:
     """Return what is predicted, sparse float32 (rows, classes) of ones."""
     return csr_matrix(rule.decide(scores, terms).astype(np.float32))
 
@@ -486,31 +488,18 @@ def in_folds(
         test, held = np.flatnonzero(folds == fold), np.flatnonzero(folds == (fold + 1) % options.folds)
         train = np.setdiff1d(np.arange(len(proteins)), np.concatenate([test, held]))
         labels = workspace.term_sets(proteins.take(train.tolist()))
-        terms = Terms(workspace.ontology, labels.classes)
+        terms = TermHierarchy(workspace.ontology, labels.classes)
         known: Callable[[Any], LabelSets] = lambda rows, to=labels: LabelSets.from_names(  # noqa: E731
             whole.take(rows).names(), to.classes, to.groups
         )
-        head_class: Any = load_head(head, GROUP)
+        head_class: Any = load_head(head, TERM_GROUP)
         one = head_class(parse_settings(head_class.Config, settings), options.device)
         one.fit(x.take(train), labels, (x.take(held), known(held)), options.seed)
         truth = with_unseen(whole.take(test), labels.classes, terms.groups)
         ia = np.array([bits.get(name, 0.0) for name in truth.classes])
         found.append(count(truth, terms.blocks(one, x.take(test)), ia))
         order.append(test)
-    return joined(found).take(np.argsort(np.concatenate(order), kind="stable"))
-
-
-def joined(parts: Sequence[Counts]) -> Counts:
-    """Put the proteins of several counts one after another."""
-    groups = parts[0].groups
-    if any(one.groups != groups for one in parts):
-        raise SystemExit("a fold lacks an aspect; take fewer folds")
-
-    def together(name: str) -> Iterator[Any]:
-        for part in ("true", "predicted", "members"):
-            yield np.concatenate([getattr(getattr(one, name), part) for one in parts], axis=1)
-
-    return Counts(groups, Sums(*together("plain")), Sums(*together("weighted")))
+    return join_counts(found).take(np.argsort(np.concatenate(order), kind="stable"))
 
 
 # The command line

@@ -12,7 +12,9 @@ import argparse
 from pathlib import Path
 
 from esmcls.files import read_json, write_json
-from esmcls.reporting.report import lines
+from esmcls.reporting.results import Timing
+from esmcls.tasks.one_label.report import lines
+from esmcls.tasks.one_label.results import OneLabelReport
 
 RESULTS = Path(__file__).parent / "results"
 CURVES = ("reliability", "retained", "confusions", "folds")
@@ -28,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.workspace / "reports" / "compare"
     report, timing = read_json(folder / "report.json"), read_json(folder / "timing.json")
-    print("\n".join(lines(report, timing)))
+    print("\n".join(lines(OneLabelReport.from_json(report), Timing.from_json(timing))))
     for row in report["rows"]:
         for curve in CURVES:
             row.pop(curve)

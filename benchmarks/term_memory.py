@@ -32,11 +32,11 @@ from embed_speed import processor
 
 from esmcls.cache.features import Features
 from esmcls.files import write_json
-from esmcls.heads.layers import term_descent as descent
-from esmcls.heads.registry import load_head, parse_settings
-from esmcls.heads.term_heads import GROUP
+from esmcls.heads.layers import descent
+from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import LabelSets
-from esmcls.training.losses import Shuffled
+from esmcls.training.losses import ShuffledSampler
 
 RESULTS = Path(__file__).with_name("results") / "term_memory.json"
 HEADS = ("linear", "mlp", "multitask")
@@ -46,7 +46,7 @@ SHARES = {"P": 0.68, "F": 0.23, "C": 0.09}
 """Of the terms of the Gene Ontology set, in each aspect."""
 
 
-class Shortened(Shuffled):
+class Shortened(ShuffledSampler):
     """An epoch of a few steps."""
 
     steps: int | None = None
@@ -78,18 +78,18 @@ def measure(head: str, options: argparse.Namespace) -> dict[str, Any]:
     """Fit a head in this process."""
     torch.set_num_threads(options.threads)
     Shortened.steps = None if options.whole else options.steps
-    descent.Shuffled = Shortened
+    descent.ShuffledSampler = Shortened
     vectors = np.random.default_rng(1).standard_normal((options.rows, options.width), dtype=np.float32)
     x = Features.from_arrays(vectors.astype(options.dtype))
     del vectors
     labels = draw_labels(options.rows, options.classes, options.terms)
     before = peak()
-    model = load_head(head, GROUP)
+    model = load_head(head, TERM_GROUP)
     ends: list[float] = []
     knobs = parse_settings(model.Config, {"epochs": options.epochs})
     began = time.process_time()
     fitted = model(knobs).fit(x, labels, log=lambda _: ends.append(time.process_time()))
-    batches = Shuffled(options.rows, knobs.batch, 0).steps_an_epoch
+    batches = ShuffledSampler(options.rows, knobs.batch, 0).steps_an_epoch
     return {
         "labels": len(labels.codes),
         "data_GB": before,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esmcls_cli.options import PATH, Group, common, size
+from esmcls.reporting.phrases import size
+from esmcls_cli.options import PATH, Group, common
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from esmcls_cli.options import PATH, common, note, progress, set_aside_options, share
+from esmcls_cli.options import PATH, common, given_options, note, progress, set_aside_options, share
 
-if TYPE_CHECKING:
-    from esmcls.workspace.workspace import Workspace
-
-_ONE_LABEL = {
-    "folds": "--folds",
+_BY_KIND = {
     "hold_out_families": "--hold-out-families",
     "calibration": "--calibration",
     "false_acceptance": "--false-acceptance",
     "coverage": "--coverage",
-    "refit": "--refit/--no-refit",
     "names": "--names",
 }
-_INSTEAD = {"refit": "leave it out: validation proteins weigh the ensembles, so no model is fitted on them"}
+"""Options that not every kind of task has."""
 
 
 @click.command("compare")
@@ -68,17 +62,16 @@ def command(
     heads are measured as CAFA does it: Fmax, weighted Fmax and Smin in each aspect, by frequency and length.
     """
     from esmcls.datasets.held_out import Shares
-    from esmcls.evaluation import compare as contest
-    from esmcls.evaluation import term_contest
-    from esmcls.evaluation.plan import Terms
-    from esmcls.reporting import report
-    from esmcls.tasks.go_terms import report as term_report
+    from esmcls.evaluation.compare import compare
+    from esmcls.evaluation.plan import ComparisonPlan
+    from esmcls.tasks.kinds import task_of
+    from esmcls.tasks.one_label.report import read_names
     from esmcls.workspace.workspace import Workspace
 
     knobs: dict[str, dict[str, Any]] = defaultdict(dict)
     for head, name, value in settings:
         knobs[head][name] = value
-    terms = Terms(
+    plan = ComparisonPlan(
         heads=tuple((heads or "").split(",")) if heads else (),
         encoders=tuple(encoders.split(",")) if encoders else (),
         longs=tuple(longs.split(",")) if longs else (),
@@ -92,24 +85,9 @@ def command(
         seed=seed,
     )
     place = Workspace.open(workspace)
-    folder = place.folder / "reports" / "compare"
-    if place.has_terms:
-        _check_options(place)
-        found = term_contest.compare(place, terms, device=device, say=note, progress=progress)
-        page, told = term_report.write_term_report(folder, found.report, found.timing), term_report.lines
-    else:
-        known = report.read_names(names) if names is not None else {}
-        found = contest.compare(place, terms, device=device, say=note, progress=progress)
-        page, told = report.write_report(folder, found.report | {"family_names": known}, found.timing), report.lines
-    click.echo("\n".join(told(found.report, found.timing)))
+    task_of(place).refuse(given_options(_BY_KIND), str(workspace))
+    class_names = read_names(names) if names is not None else {}
+    compared = compare(place, plan, device=device, say=note, progress=progress)
+    page = compared.write(place.folder / "reports" / "compare", class_names)
+    click.echo("\n".join(compared.lines()))
     note(f"written: {page}", "next: esmcls predict FASTA, with the model that validation chose")
-
-
-def _check_options(workspace: Workspace) -> None:
-    """Refuse options that are for one label a protein."""
-    from esmcls.models.fit import one_label_only
-
-    context = click.get_current_context()
-    for name, option in _ONE_LABEL.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            one_label_only(workspace, option, _INSTEAD.get(name, "leave it out"))

@@ -1,20 +1,22 @@
-"""`esmcls data`: what a set of sequences is like, a smaller one drawn from it, its parts drawn anew."""
+"""`esmcls data`: statistics of a set of sequences, a smaller one drawn from it, its parts drawn anew."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_file, table, warn
+from esmcls.reporting.phrases import percent_of, table
+from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_file, warn
 
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
     from esmcls.datasets.statistics import Statistics
     from esmcls.labels.ontology import Ontology
+    from esmcls.reading.readers import OnBad
     from esmcls.reading.record_columns import Columns
     from esmcls.reading.records import Record, Tally
 
@@ -51,7 +53,7 @@ def stats(
     part: str | None,
     x_min: int | None,
     output: Path | None,
-    on_bad_record: Any,
+    on_bad_record: OnBad,
     workspace: Path,
 ) -> int:
     """Count sequences, residues and families, and say how unequal the families are.
@@ -65,24 +67,24 @@ def stats(
 
     tally = Tally()
     records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
-    found: Statistics
+    statistics: Statistics
     if ontology is not None:
-        found = describe_terms(records, ontology, limit=limit, part=part)
+        statistics = describe_terms(records, ontology, limit=limit, part=part)
     else:
-        found = describe_records(records, limit=limit, part=part, x_min=x_min)
+        statistics = describe_records(records, limit=limit, part=part, x_min=x_min)
     note(*(tally.lines() if inputs else []))
-    click.echo("\n\n".join(table(section) for section in found.sections()))
+    click.echo("\n\n".join(table(section) for section in statistics.sections()))
     if output is not None:
         from esmcls.datasets.statistics_page import write_overview
 
         names = inputs or (str(workspace),)
         title = "Sequences of " + ", ".join(Path(name).name or name for name in names) + (f", {part}" if part else "")
-        note(f"written: {', '.join(map(str, write_overview(found, output, title)))}")
+        note(f"written: {', '.join(map(str, write_overview(statistics, output, title)))}")
     return 3 if tally.bad else 0
 
 
 def _described(
-    inputs: Sequence[str], labels: Sequence[Path], obo: Path | None, workspace: Path, on_bad: Any, tally: Tally
+    inputs: Sequence[str], labels: Sequence[Path], obo: Path | None, workspace: Path, on_bad: OnBad, tally: Tally
 ) -> tuple[Iterable[Record], Ontology | None]:
     """Return the records to describe, and the ontology where they have terms."""
     from esmcls.labels.ontology import read_obo
@@ -116,7 +118,7 @@ def stratify(
     keep_all_classes: bool,
     trained_only: bool,
     output: Path,
-    on_bad_record: Any,
+    on_bad_record: OnBad,
     seed: int,
 ) -> int:
     """Draw a smaller set: so many sequences of each family.
@@ -125,14 +127,14 @@ def stratify(
     the seed and the sequences alone, not on the order of INPUT. Counts and every family with fewer sequences than asked
     for go to a file .report.json beside the output.
     """
-    from esmcls.datasets import sampling as curation
+    from esmcls.datasets.sampling import stratify as draw
     from esmcls.files import write_json
 
     allotment = _allotment(plan, total, keep_all_classes)
     report = _report_of(output)
     source, tally = _read(inputs, labels, on_bad_record, labelled=True)
     note(*tally.lines())
-    drawn = curation.stratify(source, allotment, seed=seed, trained_only=trained_only)
+    drawn = draw(source, allotment, seed=seed, trained_only=trained_only)
     source.write(output, drawn.parts, drawn.rows)
     write_json(report, {"format": 1, "asked": str(allotment), "seed": seed, **drawn.to_json()})
     note(*drawn.lines())
@@ -142,7 +144,7 @@ def stratify(
 
 
 def _allotment(plan: str | None, total: int | None, keep_all_classes: bool) -> Allotment:
-    from esmcls.datasets.sampling_plan import AT_LEAST, Plan, Total
+    from esmcls.datasets.sampling_plan import AT_LEAST, SamplingPlan, Total
 
     if (plan is None) == (total is None):
         raise UsageError("how many sequences? give either --plan, such as 1000x200+4000x50, or --total")
@@ -151,7 +153,7 @@ def _allotment(plan: str | None, total: int | None, keep_all_classes: bool) -> A
         return Total(total, AT_LEAST if keep_all_classes else 0)
     if keep_all_classes:
         raise UsageError("--keep-all-classes belongs to --total; a plan says of each family how many")
-    return Plan.parse(plan)
+    return SamplingPlan.parse(plan)
 
 
 def _report_of(output: Path) -> Path:
@@ -163,7 +165,7 @@ def _report_of(output: Path) -> Path:
 
 
 def _read(
-    inputs: Sequence[str], labels: Sequence[Path], on_bad: Any, *, labelled: bool = False
+    inputs: Sequence[str], labels: Sequence[Path], on_bad: OnBad, *, labelled: bool = False
 ) -> tuple[Columns, Tally]:
     from esmcls.reading.readers import read_records
     from esmcls.reading.record_columns import Columns
@@ -206,11 +208,11 @@ def split(
     method: str,
     fractions: str,
     output: Path,
-    on_bad_record: Any,
+    on_bad_record: OnBad,
     seed: int,
 ) -> int:
     """Draw train, validation and test anew, family by family or by whole clusters; a given split is passed over."""
-    from esmcls.datasets.mmseqs import cluster_sequences, find_mmseqs
+    from esmcls.datasets.clusters import cluster_sequences, find_mmseqs
     from esmcls.datasets.sampling import clusters_of, split_anew
     from esmcls.datasets.split import check_fractions
     from esmcls.reading.record_columns import check_table_name
@@ -252,5 +254,5 @@ def _parts_table(source: Columns, parts: list[str], groups: list[str] | None) ->
         distinct = (
             len({name for name, here in zip(column, parts, strict=True) if here == part}) for column in columns.values()
         )
-        rows.append([part, f"{count:,}", f"{100 * count / len(parts):.1f}", *(f"{number:,}" for number in distinct)])
+        rows.append([part, f"{count:,}", percent_of(count, len(parts), 1), *(f"{number:,}" for number in distinct)])
     return rows

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, common, note, progress, table
+from esmcls.reporting.phrases import table
+from esmcls_cli.options import PATH, common, note, progress
 
 FOLDER = "esmcls-demo"
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_bad_option, progress, size, warn
+from esmcls.reporting.phrases import length_of_time, size
+from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_bad_option, progress, warn
+
+if TYPE_CHECKING:
+    from esmcls.cache.embed import RunPlan
+    from esmcls.cache.to_embed import EmbedReport
+    from esmcls.reading.inputs import Inputs
+    from esmcls.reading.readers import OnBad
+    from esmcls.workspace.intake import Intake
+    from esmcls.workspace.workspace import Workspace
 
 
 @click.command("embed")
@@ -62,7 +72,7 @@ def command(
     residues: bool,
     dry_run: bool,
     shard: str | None,
-    on_bad_record: Any,
+    on_bad_record: OnBad,
     device: str,
     seed: int,
 ) -> int:
@@ -74,35 +84,23 @@ def command(
     workspace the demo set.
     """
     from esmcls.encoders.windows import parse_long
-    from esmcls.workspace.embed_in_workspace import Recipe, embed_in_workspace, plan_in_workspace
-    from esmcls.workspace.intake import Intake, Sources, demo_set, take_in
+    from esmcls.reading.inputs import Inputs
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, plan_in_workspace
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    if not inputs and (validation or test or labels or obo or clusters):
-        raise UsageError("--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too")
-    if no_propagate and obo is None:
-        raise UsageError("--no-propagate belongs to --obo FILE; give that, too")
-    if not inputs and place is not None and place.has_dataset:
-        note(f"no INPUT: the dataset of {workspace} again")
-        intake = Intake(place.dataset)
-    elif not inputs and place is not None and place.caches:
-        raise UsageError(f"no INPUT, and {workspace} has no dataset to embed again; name a file")
-    else:
-        note(*([] if inputs else ["no INPUT and a fresh workspace: the demo set"]))
-        files = inputs or (demo_set(),)
-        sources = Sources(files, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
-        intake = take_in(sources, seed=seed)
+    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
+    intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
-    kept = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
-    recipe = Recipe(
+    ragged = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
+    recipe = EmbeddingRecipe(
         encoder,
         integers(layers, "--layers"),
         str(parse_long(long, window=window, stride=stride)),
         precision,
         dtype,
-        (*pool.split(","), *kept),
+        (*pool.split(","), *ragged),
     )
     part = _shard(shard)
     if dry_run:
@@ -112,11 +110,35 @@ def command(
         return 0
     assert place is not None
     report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
+    return _tell(report, intake)
+
+
+def _tell(report: EmbedReport, intake: Intake) -> int:
+    """Say what was embedded; return the exit code."""
     note(*intake.lines())
     click.echo("\n".join(report.lines()))
     for name in intake.names(report.too_large):
         warn(f"{name}: too large for the memory; left out")
     return 3 if intake.tally.bad or report.too_large else 0
+
+
+def _intake(inputs: Inputs, place: Workspace | None, folder: Path, seed: int) -> Intake:
+    """Take in the INPUT; without one the workspace's dataset again, or in a fresh workspace the demo set."""
+    from esmcls.workspace.intake import Intake, demo_set, take_in
+
+    if not inputs.inputs and inputs.files:
+        raise UsageError("--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too")
+    if not inputs.propagate and inputs.obo is None:
+        raise UsageError("--no-propagate belongs to --obo FILE; give that, too")
+    if inputs.inputs:
+        return take_in(inputs, seed=seed)
+    if place is not None and place.has_dataset:
+        note(f"no INPUT: the dataset of {folder} again")
+        return Intake(place.dataset)
+    if place is not None and place.caches:
+        raise UsageError(f"no INPUT, and {folder} has no dataset to embed again; name a file")
+    note("no INPUT and a fresh workspace: the demo set")
+    return take_in(replace(inputs, inputs=(demo_set(),)), seed=seed)
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -126,22 +148,9 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _plan_lines(plan: Any) -> list[str]:
+def _plan_lines(plan: RunPlan) -> list[str]:
     return [
         f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
-        f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {_time(plan.seconds)}",
+        f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {length_of_time(plan.seconds)}",
         "nothing was written (--dry-run)",
     ]
-
-
-def _time(seconds: float) -> str:
-    """Say a length of time.
-
-    Examples
-    --------
-    >>> _time(42.4), _time(600), _time(9000)
-    ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

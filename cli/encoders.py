@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from esmcls_cli.options import common, table
+from esmcls.reporting.phrases import table
+from esmcls_cli.options import common
 
 HEADER = ("encoder", "layers", "width", "parameters", "bytes", "present", "weights")
 

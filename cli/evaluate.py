@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, warn
-
-if TYPE_CHECKING:
-    from esmcls.evaluation.assess import Assessment
-    from esmcls.evaluation.term_assessment import TermAssessment
 
 
 @click.command("evaluate")
@@ -41,7 +36,6 @@ def command(
     and length. Writes them to reports/evaluate/<model>/metrics.json of the workspace.
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
-    from esmcls.evaluation.term_assessment import assess_terms
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
@@ -49,24 +43,18 @@ def command(
 
     opened = open_model(workspace, model, device=device, encoder=encoder)
     place = Workspace.open(workspace) if (workspace / STATE).exists() else None
-    many = opened.terms is not None
-    if ia is not None and not many:
-        raise UsageError(f"model {opened.folder.name} gives one label a protein: leave --ia out")
+    opened.task.refuse({"--ia": ia}, f"model {opened.name}")
     tally, given = Tally(), None
     if inputs:
-        ontology = opened.terms.ontology if opened.terms is not None and labels is not None else None
+        ontology = None if labels is None else opened.task.ontology
         records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
         given = labelled(records, inputs[0])
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
-    found: Assessment | TermAssessment
-    if many:
-        found = assess_terms(opened, place, given, ia=ia, source=source, seed=seed)
-    else:
-        found = assess(opened, place, given, source=source, seed=seed)
-    if not found.same_split:
+    assessment = assess(opened, place, given, ia=ia, source=source, seed=seed)
+    if not assessment.same_split:
         warn("warning: this model was fitted on another split; it may have seen sequences of this test part")
-    click.echo("\n".join([f"model {opened.folder.name}", *found.lines()]))
-    if found.file is not None:
-        note(f"written: {found.file}")
+    click.echo("\n".join([f"model {opened.name}", *assessment.lines()]))
+    if assessment.file is not None:
+        note(f"written: {assessment.file}")
     return 3 if tally.bad else 0

@@ -45,8 +45,8 @@ class _Proteins:
 def _proteins(inputs: tuple[str, ...]) -> _Proteins:
     from esmcls.reading.readers import read_records
 
-    found = _Proteins()
+    proteins = _Proteins()
     for record in read_records(inputs):
-        found.ids.append(record.protein.id)
-        found.sequences.append(record.protein.sequence)
-    return found
+        proteins.ids.append(record.protein.id)
+        proteins.sequences.append(record.protein.sequence)
+    return proteins

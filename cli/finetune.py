@@ -15,6 +15,8 @@ from esmcls_cli.options import common, fetch_encoder, integers, note, set_aside_
 
 RATE = click.FloatRange(0, min_open=True)
 _METHODS = ("lora", "top-k", "full")
+_LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric")
+"""Which are for the workspace's kind of task is seen to when that is known."""
 
 
 @click.command("finetune")
@@ -69,10 +71,8 @@ _METHODS = ("lora", "top-k", "full")
 )
 @click.option(
     "--loss",
-    type=click.Choice(["ce", "focal", "logit-adjusted"]),
-    default="ce",
-    show_default=True,
-    help="What is minimised.",
+    type=click.Choice(_LOSSES),
+    help="What is minimised: ce, focal, logit-adjusted; of terms bce, weighted, focal, asymmetric.  [default: first]",
 )
 @click.option(
     "--class-weights",
@@ -82,7 +82,11 @@ _METHODS = ("lora", "top-k", "full")
     help="What a sequence counts by the size of its family.",
 )
 @click.option(
-    "--weight-cap", type=click.FloatRange(0), default=0.0, show_default=True, help="Largest, in medians; 0: none."
+    "--weight-cap",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Largest, in medians; 0: none. Of terms that of --loss weighted; 0: 10.",
 )
 @click.option(
     "--sampling",
@@ -149,41 +153,36 @@ def command(
     false_acceptance: float,
     **settings: Any,
 ) -> None:
-    """Fine-tune the encoder and a linear head end to end on the workspace's dataset.
+    """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of families or of terms.
 
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
     """
     from esmcls.datasets.held_out import Shares
-    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+    from esmcls.finetuning.kind import objective_of, settled
     from esmcls.finetuning.seeds import finetune_seeds
-    from esmcls.finetuning.start import Terms
-    from esmcls.models.fit import one_label_only
     from esmcls.training.processes import start_replicas
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
-    one_label_only(place, "finetune", "run: esmcls fit")
     shares = Shares(hold_out_families, calibration, false_acceptance)
     layers = integers(settings.pop("layers"), "--layers")
-    given = {one.name: settings.pop(one.name) for one in fields(Terms) if one.name in settings}
-    terms = Terms(layers=layers, shares=shares, **given | {"encoder": place.encoder_name(given["encoder"])})
+    given = {field.name: settings.pop(field.name) for field in fields(FinetuneInputs) if field.name in settings}
+    given["encoder"] = place.encoder_name(given["encoder"])
+    inputs = FinetuneInputs(layers=layers, shares=shares, **given)
     config = FinetuneConfig(seed=seed, **settings)
     config = config if targets is None else replace(config, targets=tuple(targets.split(",")))
-    fetch_encoder(terms.encoder)
+    config = settled(objective_of(place), config, inputs)  # before anything is fetched
+    fetch_encoder(inputs.encoder)
     replicas = start_replicas(device.split(","), nodes=nodes, sharded=shard)
-    told = note if replicas.first else _silent
     with _terminations() as stop, training_bar(shown=replicas.first) as bar:
-        options = {"replicas": replicas, "resume": resume, "planned": bar.start, "say": told, "stop": stop}
-        for found in finetune_seeds(place, config, terms, name, seeds, track=track, log=bar.advance, **options):
+        options = {"replicas": replicas, "resume": resume, "planned": bar.start, "say": note, "stop": stop}
+        for result in finetune_seeds(place, config, inputs, name, seeds, track=track, log=bar.advance, **options):
             bar.bar.clear()
-            click.echo("\n".join(found.lines()))
+            click.echo("\n".join(result.lines()))
     if replicas.first:
         note("next: esmcls predict FASTA, or esmcls embed --encoder models/" + name)
-
-
-def _silent(*lines: str) -> None:
-    """Say nothing: another process does."""
 
 
 @contextlib.contextmanager

@@ -10,8 +10,6 @@ import click
 from esmcls.errors import UsageError
 from esmcls_cli.options import common, note, set_aside_options
 
-_INSTEAD = {"--of": "an ensemble of terms fits its own: --head ensemble --set members A,B"}
-
 
 @click.command("fit")
 @click.option("--head", default="linear", show_default=True, help="What to fit; `esmcls heads` lists them.")
@@ -53,33 +51,26 @@ def command(
     from esmcls.datasets.held_out import Shares
     from esmcls.heads.trees.time_estimate import in_words
     from esmcls.models.combine import combine_in_workspace
-    from esmcls.models.fit import fit_head, one_label_only
+    from esmcls.models.fit import fit_head
+    from esmcls.tasks.kinds import task_of
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
     shares = Shares(hold_out_families, calibration, false_acceptance)
-    many = place.has_terms
-    for given, what in ((members, "--of"), (calibration, "--calibration"), (hold_out_families, "--hold-out-families")):
-        if given and many:
-            one_label_only(place, what, _INSTEAD.get(what, "leave it out"))
-    if members:
-        if head != "ensemble":
-            raise UsageError(f"--of is for --head ensemble, not for {head}")
-        combined = combine_in_workspace(place, members, name or head, dict(settings), device)
-        click.echo("\n".join([str(combined), *combined.lines()]))
-        return
+    task = task_of(place)
+    task.refuse({"--calibration": calibration, "--hold-out-families": hold_out_families}, str(workspace))
 
-    def told(entry: dict[str, float]) -> None:
+    def log(entry: dict[str, float]) -> None:
         if "estimated_seconds" in entry:
             note(f"{head}: about {in_words(entry['estimated_seconds'])}")
 
-    options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
-    options |= {"device": device, "seed": seed, "log": told}
-    if many:
-        from esmcls.models.term_fitting import fit_terms
-
-        fitted = fit_terms(place, head, dict(settings), **options)
+    if members:
+        if head != "ensemble":
+            raise UsageError(f"--of is for --head ensemble, not for {head}")
+        fitted = combine_in_workspace(place, members, name or head, dict(settings), device, log)
     else:
-        fitted = fit_head(place, head, dict(settings), **options, shares=shares)
+        options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
+        options |= {"device": device, "seed": seed, "log": log, "shares": shares}
+        fitted = fit_head(place, head, dict(settings), **options)
     click.echo("\n".join([str(fitted), *fitted.lines()]))
-    note("next: esmcls evaluate, or esmcls predict FASTA" + (" --format cafa" if many else ""))
+    note(f"next: {task.next_steps}")

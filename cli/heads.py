@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esmcls_cli.options import common
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
+
+    from esmcls.heads.base import LabelledHead
 
 
 @click.command("heads")
@@ -18,18 +23,14 @@ from esmcls_cli.options import common
 @common(workspace=False)
 def command(as_json: bool, terms: bool) -> None:
     """List the heads (classifiers), each knob with its default."""
-    from esmcls.heads.registry import list_heads
-    from esmcls.heads.term_heads import GROUP
+    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head
 
-    group = {"group": GROUP} if terms else {}
-    cards = [_card(name, **group) for name in list_heads(**group)]
+    group = TERM_GROUP if terms else GROUP
+    cards = [_card(name, load_head(name, group)) for name in list_heads(group)]
     click.echo(json.dumps(cards, indent=1) if as_json else "\n\n".join(map(_text, cards)))
 
 
-def _card(name: str, **group: str) -> dict[str, Any]:
-    from esmcls.heads.registry import load_head
-
-    head = load_head(name, **group)
+def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
     knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}
     return {"name": name, "what": (inspect.getdoc(head) or "").partition("\n")[0], "knobs": knobs}
 

@@ -30,21 +30,21 @@ def command(
     FILE is an npz or h5 of `esmcls export`, bio_embeddings or UniProt, or the folder that fair-esm's extract.py wrote.
     Labelled sequences become the workspace's dataset.
     """
+    from esmcls.reading.inputs import Inputs
     from esmcls.workspace.embed_in_workspace import import_in_workspace
-    from esmcls.workspace.intake import Sources
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=True)
-    sources = Sources(sequences, labels=labels)
-    report, told = import_in_workspace(
-        place, file, sources, pooling=pool, layers=integers(layers, "--layers"), seed=seed
+    inputs = Inputs(sequences, labels=labels)
+    report, facts = import_in_workspace(
+        place, file, inputs, pooling=pool, layers=integers(layers, "--layers"), seed=seed
     )
-    note(*told)
+    note(*facts)
     click.echo(f"{report.imported:,} vectors imported")
-    for names, what in (
+    for names, kind in (
         (report.without_sequence, "vectors without a sequence"),
         (report.without_vector, "sequences without a vector"),
     ):
         if names:
-            warn(f"{len(names):,} {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
+            warn(f"{len(names):,} {kind}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}")
     return 3 if report.without_sequence else 0

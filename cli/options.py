@@ -6,11 +6,12 @@ import contextlib
 import functools
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from esmcls.errors import FolderError, UnknownNameError, UsageError
 
@@ -240,42 +241,6 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
         raise UsageError(f"{option} {text}: not whole numbers with commas between, such as 3,4,5") from None
 
 
-def size(nbytes: float) -> str:
-    """Say a number of bytes.
-
-    Examples
-    --------
-    >>> size(999), size(25_200), size(3.2e9)
-    ('999 bytes', '25.2 kB', '3.2 GB')
-    """
-    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if nbytes >= factor:
-            return f"{nbytes / factor:.1f} {unit}"
-    return f"{nbytes:.0f} bytes"
-
-
-def table(rows: Iterable[Iterable[object]]) -> str:
-    """Lay out rows in columns, numbers to the right.
-
-    Examples
-    --------
-    >>> print(table([("encoder", "width"), ("kmer", 820), ("bundled", 1280)]))
-    encoder  width
-    kmer       820
-    bundled   1280
-    """
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    kinds = [all(cell == "–" or cell[:1].isdigit() for cell in column[1:]) for column in zip(*cells, strict=True)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, kinds, strict=True)
-        ).rstrip()
-        for row in cells
-    )
-
-
 def set_aside_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the shares of what is set aside before anything is fitted."""
     for option in reversed(
@@ -305,3 +270,16 @@ def set_aside_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def given_options(names: Mapping[str, str]) -> dict[str, object]:
+    """Return the options of the running command that stand on its command line, by the names that the user writes.
+
+    Parameters
+    ----------
+    names : mapping
+        Parameter of the command -> option as the user writes it.
+    """
+    context = click.get_current_context()
+    explicit = {name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return {option: context.params[name] for name, option in names.items() if name in explicit}

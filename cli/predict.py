@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
-from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, share, warn
-
-if TYPE_CHECKING:
-    from esmcls.models.model import Model
-    from esmcls.models.predict import Written
-    from esmcls.reading.records import Protein
 
 
 @click.command("predict")
@@ -66,6 +60,7 @@ def command(
     output: Path | None,
     on_bad_record: Any,
     device: str,
+    top_k: int | None,
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
@@ -75,74 +70,19 @@ def command(
     fitted with --calibration can fill `set`. A model of terms writes those of at least --min-score, and says which of
     them are predicted by the thresholds that validation chose.
     """
-    from esmcls.models.predict import open_model
+    from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
 
     opened = open_model(workspace, model, device=device, encoder=encoder)
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    answer = _labels if opened.terms is None else _terms
-    _check(opened, options | {"format": "cafa" if format_ == "cafa" else None})
     with _writing(output) as handle:
-        written = answer(opened, proteins, handle, format_, **options)
-    note(*tally.lines(), f"model {opened.folder.name}: {written.records:,} records answered")
+        written = write_answers(opened, proteins, handle, format_, k=top_k, **options)
+    note(*tally.lines(), f"model {opened.name}: {written.records:,} records answered")
     for name in written.left_out:
         warn(f"{name}: too large for the memory; left without a label")
     return 3 if tally.bad or written.left_out else 0
-
-
-_FOR_TERMS = {"min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least", "format": "--format cafa"}
-_FOR_ONE = {"coverage": "--coverage"}
-
-
-def _check(model: Model, options: dict[str, Any]) -> None:
-    """Refuse options that do not apply to a model."""
-    if model.terms is None:
-        wrong, has = _FOR_TERMS, "gives one label a protein"
-    else:
-        wrong, has = _FOR_ONE, "gives Gene Ontology terms"
-    for name in (name for name in wrong if options[name] not in (None, ())):
-        raise UsageError(f"model {model.folder.name} {has}: leave {wrong[name]} out, or name another with --model")
-
-
-def _labels(
-    model: Model,
-    proteins: Iterable[Protein],
-    handle: TextIO,
-    format_: str,
-    *,
-    top_k: int | None,
-    coverage: float | None,
-    **_: Any,
-) -> Written:
-    from esmcls.models.predict import predict_stream, write_predictions
-
-    return write_predictions(predict_stream(model, proteins, top_k or 1, coverage=coverage), handle, format_)
-
-
-def _terms(
-    model: Model,
-    proteins: Iterable[Protein],
-    handle: TextIO,
-    format_: str,
-    *,
-    top_k: int | None,
-    min_score: float | None,
-    aspects: tuple[str, ...],
-    at_least: int | None,
-    **_: Any,
-) -> Written:
-    from esmcls.tasks.go_terms.prediction import Wanted, answer_terms, predict_terms, write_cafa, write_terms
-
-    given: dict[str, Any] = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": top_k}
-    known = {name: value for name, value in given.items() if value is not None}
-    if format_ == "cafa":
-        if at_least is not None:
-            raise UsageError("--at-least is for tables: --format cafa holds all terms of at least --min-score")
-        return write_cafa(answer_terms(model, proteins, Wanted.cafa(**known)), model.classes, handle)
-    wanted = Wanted(**known, at_least=1 if at_least is None else at_least)
-    return write_terms(predict_terms(model, proteins, wanted), handle, format_)
 
 
 @contextlib.contextmanager

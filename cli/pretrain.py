@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, integers, note, output_file, training_bar
+
+if TYPE_CHECKING:
+    from esmcls.reading.records import Record
 
 COLUMN = "<column>"
 
@@ -64,9 +67,8 @@ def command(
     from esmcls.pretraining.run import PretrainConfig, pretrain
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
-    from esmcls.training.log_figure import draw_curves, read_log
+    from esmcls.training.loop import LogFile
     from esmcls.training.processes import start_replicas
-    from esmcls.training.runlog import LogFile
 
     config = PretrainConfig(
         teacher_layers=integers(teacher_layers, "--teacher-layers") or (),
@@ -83,10 +85,10 @@ def command(
     replicas = start_replicas(device.split(","))
     if replicas.first:
         note(*tally.lines())
-    log, figure = LogFile(output.with_suffix(".log.jsonl")), output.with_suffix(".svg")
+    log = LogFile(output.with_suffix(".log.jsonl"))
     with training_bar(shown=replicas.first) as bar:
 
-        def told(entry: dict[str, float]) -> None:
+        def log_step(entry: dict[str, float]) -> None:
             log(entry)
             bar.advance(entry)
 
@@ -101,27 +103,35 @@ def command(
             resume=resume,
             replicas=replicas,
             planned=bar.start,
-            log=told,
+            log=log_step,
         )
-    if not replicas.first:
-        return
-    draw_curves({output.stem: read_log(log.path)}, figure)
-    click.echo(f"{output}: trained for {history.steps_done:,} steps; curves in {figure.name}, log in {log.path.name}")
+    if replicas.first:
+        _tell(output, log.path, history.steps_done)
+
+
+def _tell(output: Path, log: Path, steps: int) -> None:
+    """Draw the curves of the run, and say where everything is."""
+    from esmcls.training.log_figure import draw_curves, read_log
+
+    figure = output.with_suffix(".svg")
+    draw_curves({output.stem: read_log(log)}, figure)
+    click.echo(f"{output}: trained for {steps:,} steps; curves in {figure.name}, log in {log.name}")
     click.echo(f"next: esmcls embed --encoder {output} ...")
 
 
-def _weight(given: float | None, usual: float, wanted: bool) -> float:
-    return given if given is not None else usual * wanted
+def _weight(option: float | None, usual: float, wanted: bool) -> float:
+    return option if option is not None else usual * wanted
 
 
-def _families(records: list[Any], clusters: str) -> list[str]:
+def _families(records: list[Record], clusters: str) -> list[str]:
+    """Return the cluster of each record, from a table or from the records' own column."""
     if clusters != COLUMN:
         from esmcls.datasets.clusters import read_clusters
 
-        found = read_clusters(clusters, (record.protein.id for record in records))
-        return [found[record.protein.id] for record in records]
+        cluster_of = read_clusters(clusters, (record.protein.id for record in records))
+        return [cluster_of[record.protein.id] for record in records]
     lacking = next((record for record in records if record.label is None), None)
     if lacking is not None:
         where = f"{lacking.path}, line {lacking.line}: {lacking.protein.id}"
         raise UsageError(f"{where} has no cluster; give SEQUENCES a column cluster, or --clusters a table")
-    return [record.label for record in records]
+    return [record.label for record in records if record.label is not None]

@@ -15,70 +15,109 @@ heads                            classifiers on vectors
 tasks                            what is particular to one label a protein, and to Gene Ontology terms
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
 info, demo                       what the commands of these names do
+
+Paths of modules in 0.1.0 are known to moved, for one version.
 """
 
 # ruff: noqa: F401  (what type checkers see is imported for them alone)
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from esmcls.moved import MovedFinder
 from esmcls.version import __version__
 
 _HOMES = {
     "EsmclsError": "errors",
+    "UsageError": "errors",
     "Protein": "reading.records",
     "Record": "reading.records",
     "Tally": "reading.records",
     "read_records": "reading.readers",
+    "Columns": "reading.record_columns",
     "Labels": "labels.labels",
+    "read_obo": "labels.ontology",
+    "information_accretion": "labels.information_accretion",
     "parse_long": "encoders.windows",
     "Encoder": "encoders.encoder",
+    "Embedded": "encoders.encoder",
+    "BatchPlan": "encoders.encoder",
     "load_encoder": "encoders.encoder",
     "describe_encoders": "encoders.encoder",
-    "EmbeddingSpec": "cache.store",
+    "EmbeddingSpec": "cache.spec",
     "EmbeddingCache": "cache.store",
     "embed": "cache.embed",
     "embed_into": "cache.embed",
     "Dataset": "datasets.dataset",
-    "Features": "datasets.dataset",
+    "Features": "cache.features",
+    "describe_records": "datasets.statistics",
+    "gini": "datasets.statistics",
+    "SamplingPlan": "datasets.sampling_plan",
+    "stratify": "datasets.sampling",
     "Workspace": "workspace.workspace",
-    "Head": "heads.registry",
+    "embed_dataset": "workspace.embed_in_workspace",
+    "Head": "heads.base",
     "load_head": "heads.registry",
     "Model": "models.model",
     "load_model": "models.folder",
+    "fit": "models.fit",
     "fit_head": "models.fit",
-    "FinetuneConfig": "finetuning.model",
+    "predict": "models.predict",
+    "evaluate": "evaluation.assess",
+    "compare": "evaluation.compare",
+    "ComparisonPlan": "evaluation.plan",
+    "TermPrediction": "tasks.go_terms.prediction",
+    "FinetuneConfig": "finetuning.config",
+    "FinetuneInputs": "finetuning.config",
     "finetune": "finetuning.run",
     "PretrainConfig": "pretraining.run",
     "pretrain": "pretraining.run",
     "ESMEmbedder": "models.estimators",
-    "Prediction": "models.predict",
+    "Prediction": "tasks.one_label.prediction",
     "predict_stream": "models.predict",
 }
 """Public name -> its module; imported at first use, so that `import esmcls` costs nothing."""
 
 __all__ = ["__version__", *_HOMES]
 
+sys.meta_path.append(MovedFinder)
+
 if TYPE_CHECKING:
     from esmcls.cache.embed import embed, embed_into
-    from esmcls.cache.store import EmbeddingCache, EmbeddingSpec
-    from esmcls.datasets.dataset import Dataset, Features
-    from esmcls.encoders.encoder import Encoder, describe_encoders, load_encoder
+    from esmcls.cache.features import Features
+    from esmcls.cache.spec import EmbeddingSpec
+    from esmcls.cache.store import EmbeddingCache
+    from esmcls.datasets.dataset import Dataset
+    from esmcls.datasets.sampling import stratify
+    from esmcls.datasets.sampling_plan import SamplingPlan
+    from esmcls.datasets.statistics import describe_records, gini
+    from esmcls.encoders.encoder import BatchPlan, Embedded, Encoder, describe_encoders, load_encoder
     from esmcls.encoders.windows import parse_long
-    from esmcls.errors import EsmclsError
-    from esmcls.finetuning.model import FinetuneConfig
+    from esmcls.errors import EsmclsError, UsageError
+    from esmcls.evaluation.assess import evaluate
+    from esmcls.evaluation.compare import compare
+    from esmcls.evaluation.plan import ComparisonPlan
+    from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.run import finetune
-    from esmcls.heads.registry import Head, load_head
+    from esmcls.heads.base import Head
+    from esmcls.heads.registry import load_head
+    from esmcls.labels.information_accretion import information_accretion
     from esmcls.labels.labels import Labels
+    from esmcls.labels.ontology import read_obo
     from esmcls.models.estimators import ESMEmbedder
-    from esmcls.models.fit import fit_head
+    from esmcls.models.fit import fit, fit_head
     from esmcls.models.folder import load_model
     from esmcls.models.model import Model
-    from esmcls.models.predict import Prediction, predict_stream
+    from esmcls.models.predict import predict, predict_stream
     from esmcls.pretraining.run import PretrainConfig, pretrain
     from esmcls.reading.readers import read_records
+    from esmcls.reading.record_columns import Columns
     from esmcls.reading.records import Protein, Record, Tally
+    from esmcls.tasks.go_terms.prediction import TermPrediction
+    from esmcls.tasks.one_label.prediction import Prediction
+    from esmcls.workspace.embed_in_workspace import embed_dataset
     from esmcls.workspace.workspace import Workspace
 
 

@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.datasets.dataset import Dataset
-from esmcls.encoders.encoder import BUNDLED
+from esmcls.encoders import BUNDLED
 from esmcls.errors import WorkspaceError
 from esmcls.evaluation.assess import assess
 from esmcls.evaluation.compare import compare
-from esmcls.evaluation.plan import Terms
+from esmcls.evaluation.plan import ComparisonPlan
 from esmcls.files import atomic_path
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
-from esmcls.models.fit import fit_head
-from esmcls.models.predict import Written, open_model, predict_stream, write_predictions
+from esmcls.models.fit import fit
+from esmcls.models.predict import open_model, write_answers
+from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
-from esmcls.reporting.report import write_report
-from esmcls.workspace.embed_in_workspace import Progress, Recipe, embed_in_workspace
-from esmcls.workspace.intake import Intake, Sources, demo_set, take_in
+from esmcls.reporting.phrases import percent, span
+from esmcls.tasks.one_label.evaluation import Evaluation
+from esmcls.tasks.one_label.results import OneLabelRow
+from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
+from esmcls.workspace.intake import Intake, demo_set, take_in
 from esmcls.workspace.workspace import Workspace
 
 RANDOM: Final = "random weights"
@@ -75,7 +78,7 @@ class Row:
         shown = []
         for name in ("accuracy", "macro_f1"):
             interval = self.metrics[name]
-            shown += [f"{100 * interval.value:.1f}", f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"]
+            shown += [percent(interval.value), span(interval)]
         return (self.encoder, self.head, *shown)
 
 
@@ -138,7 +141,7 @@ def run_demo(
         If the folder is a workspace with another dataset.
     """
     data = options.data or demo_set()
-    intake = take_in(Sources((data,)), seed=seed)
+    intake = take_in(Inputs((data,)), seed=seed)
     dataset, bench = intake.dataset, _Bench(options.heads, seed, device, say, progress)
     assert isinstance(dataset, Dataset)  # since it is labelled
     workspace = _begin(Path(folder), intake)
@@ -203,32 +206,29 @@ class _Bench:
         """Embed, fit and evaluate; `source` is what the encoder is opened by."""
         self.say(f"embedding with {name}")
         embed_in_workspace(
-            workspace, Intake(workspace.dataset), Recipe(source), device=self.device, progress=self.progress
+            workspace, Intake(workspace.dataset), EmbeddingRecipe(source), device=self.device, progress=self.progress
         )
         rows = []
         for head in self.heads:
-            fitted = fit_head(workspace, head, seed=self.seed, device=self.device)
+            fitted = fit(workspace, head, seed=self.seed, device=self.device)
             model = open_model(workspace.folder, str(fitted.folder), device=self.device, encoder=source)
-            found = assess(model, workspace, seed=self.seed).evaluation
-            rows.append(Row(name, head, found.metrics, found.n))
+            evaluation = assess(model, workspace, seed=self.seed).evaluation
+            assert isinstance(evaluation, Evaluation)  # since it has one label a protein
+            rows.append(Row(name, head, evaluation.metrics, evaluation.n))
         return rows
 
     def compare(self, workspace: Workspace, encoder: str) -> tuple[list[Row], Path]:
         """Embed with the demo's encoder, compare the heads and their ensemble, and write the report."""
         self.say(f"embedding with {encoder}")
         embed_in_workspace(
-            workspace, Intake(workspace.dataset), Recipe(encoder), device=self.device, progress=self.progress
+            workspace, Intake(workspace.dataset), EmbeddingRecipe(encoder), device=self.device, progress=self.progress
         )
-        terms = Terms(heads=(*self.heads, ENSEMBLE), baselines=False, seed=self.seed)
-        found = compare(workspace, terms, device=self.device, say=self.say)
-        page = write_report(workspace.reports / "compare", found.report | {"family_names": {}}, found.timing)
-        reached = {row["name"]: row for row in found.report["rows"]}
-        n = found.report["dataset"]["records"]["test"]
-        rows = [
-            Row(encoder, name, {key: Interval(**one) for key, one in reached[name]["metrics"].items()}, n)
-            for name in (*self.heads, ENSEMBLE)
-            if name in reached
-        ]
+        plan = ComparisonPlan(heads=(*self.heads, ENSEMBLE), baselines=False, seed=self.seed)
+        found = compare(workspace, plan, device=self.device, say=self.say)
+        page = found.write(workspace.reports / "compare")
+        reached = {row.name: row for row in found.report.rows if isinstance(row, OneLabelRow)}
+        n = found.report.dataset.records["test"]
+        rows = [Row(encoder, name, reached[name].metrics, n) for name in (*self.heads, ENSEMBLE) if name in reached]
         return rows, page
 
 
@@ -238,7 +238,5 @@ def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> t
     with atomic_path(fasta) as temporary:
         temporary.write_text("".join(f">{one.id}\n{one.sequence}\n" for one in proteins), encoding="utf-8")
     with atomic_path(predictions) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        _: Written = write_predictions(
-            predict_stream(open_model(workspace.folder, str(model), device=device), proteins), handle
-        )
+        write_answers(open_model(workspace.folder, str(model), device=device), proteins, handle)
     return fasta, predictions

@@ -28,9 +28,9 @@ class DataError(EsmclsError):
     path : str or Path
         The file, as the user named it.
     found : str
-        What stands there.
+        The problem, such as the text that stands there.
     fix : str
-        What to do.
+        The remedy, as an order.
     line, column : int, optional
         1-based; the column counts residues of the sequence's line.
     record : str, optional
@@ -47,8 +47,12 @@ class DataError(EsmclsError):
         column: int | None = None,
         record: str | None = None,
     ) -> None:
-        self.path, self.found, self.fix = str(path), found, fix
-        self.line, self.column, self.record = line, column, record
+        self.path = str(path)
+        self.found = found
+        self.fix = fix
+        self.line = line
+        self.column = column
+        self.record = record
         place = ":".join(str(part) for part in (self.path, line, column) if part is not None)
         who = f"record {record!r}: " if record is not None else ""
         super().__init__(f"{place}: {who}{found}; {fix}")
@@ -64,7 +68,9 @@ class UnknownNameError(UsageError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.kind, self.name, self.known = kind, name, sorted(known)
+        self.kind = kind
+        self.name = name
+        self.known = sorted(known)
         near = difflib.get_close_matches(name, self.known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         super().__init__(f"unknown {kind} {name!r}; {hint}(known: {', '.join(self.known) or 'none'})")
@@ -74,15 +80,34 @@ class MissingExtraError(EsmclsError):
     """A feature whose optional packages are not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        self.feature, self.package, self.extra = feature, package, extra
+        self.feature = feature
+        self.package = package
+        self.extra = extra
         super().__init__(f"{feature} needs the package {package}; run: pip install 'esmcls[{extra}]'")
+
+
+class PlatformError(EsmclsError):
+    """A feature that needs a POSIX system, such as Linux or macOS.
+
+    Examples
+    --------
+    >>> str(PlatformError("fetching weights", "fcntl"))
+    'fetching weights needs a POSIX system (its module fcntl); use Linux, macOS or WSL'
+    """
+
+    def __init__(self, feature: str, module: str, fix: str = "use Linux, macOS or WSL") -> None:
+        self.feature = feature
+        self.module = module
+        super().__init__(f"{feature} needs a POSIX system (its module {module}); {fix}")
 
 
 class PluginError(EsmclsError):
     """A registered plugin that cannot be imported: never skipped in silence."""
 
     def __init__(self, group: str, name: str, target: str, cause: BaseException) -> None:
-        self.group, self.name, self.target = group, name, target
+        self.group = group
+        self.name = name
+        self.target = target
         super().__init__(
             f"plugin {name!r} of {group} ({target}) does not load: {cause}; repair or uninstall the package it is from"
         )
@@ -92,7 +117,8 @@ class WidthMismatchError(EsmclsError):
     """Vectors of another width than the head was fitted on."""
 
     def __init__(self, expected: int, actual: int, what: str = "head") -> None:
-        self.expected, self.actual = expected, actual
+        self.expected = expected
+        self.actual = actual
         super().__init__(
             f"the {what} was fitted on vectors of width {expected}, but these have width {actual}; "
             "use the encoder, layers and pooling it was fitted with"
@@ -103,7 +129,9 @@ class EncoderMismatchError(EsmclsError):
     """A model and an encoder whose digests differ."""
 
     def __init__(self, expected: str, actual: str, name: str) -> None:
-        self.expected, self.actual, self.name = expected, actual, name
+        self.expected = expected
+        self.actual = actual
+        self.name = name
         super().__init__(
             f"the model was fitted on encoder digest {expected[:12]}, but {name} has {actual[:12]}; "
             "give the weights it was fitted with (--encoder PATH) or fit again"
@@ -114,7 +142,10 @@ class WeightsError(EsmclsError):
     """Encoder weights that cannot be had, read or trusted."""
 
     def __init__(self, name: str, found: str, fix: str, looked: Sequence[str | Path] = ()) -> None:
-        self.name, self.found, self.fix, self.looked = name, found, fix, [str(place) for place in looked]
+        self.name = name
+        self.found = found
+        self.fix = fix
+        self.looked = [str(place) for place in looked]
         where = f" (looked in: {', '.join(self.looked)})" if self.looked else ""
         super().__init__(f"encoder {name}: {found}{where}; {fix}")
 
@@ -123,7 +154,10 @@ class EngineError(EsmclsError):
     """A search program that cannot be had or fails; `said` is all that it printed."""
 
     def __init__(self, name: str, found: str, fix: str, said: str = "") -> None:
-        self.name, self.found, self.fix, self.said = name, found, fix, said
+        self.name = name
+        self.found = found
+        self.fix = fix
+        self.said = said
         super().__init__(f"engine {name}: {found}; {fix}")
 
 
@@ -131,7 +165,8 @@ class EngineMismatchError(EsmclsError):
     """A model whose hits were found by another search program, or another version of it, than is here."""
 
     def __init__(self, expected: str, actual: str) -> None:
-        self.expected, self.actual = expected, actual
+        self.expected = expected
+        self.actual = actual
         super().__init__(
             f"the model is of search engine {expected}, but here is {actual}: its scores may differ; "
             "install the one it is of, or fit again (with --set any_version true, where only versions may differ)"
@@ -142,7 +177,9 @@ class FolderError(EsmclsError):
     """A cache, model or workspace folder that is not what it should be."""
 
     def __init__(self, path: str | Path, found: str, fix: str) -> None:
-        self.path, self.found, self.fix = str(path), found, fix
+        self.path = str(path)
+        self.found = found
+        self.fix = fix
         super().__init__(f"{path}: {found}; {fix}")
 
 
@@ -162,7 +199,9 @@ class NonFiniteError(EsmclsError):
     """A vector with NaN or infinity: never stored, never classified."""
 
     def __init__(self, sequence: str, what: str, fix: str) -> None:
-        self.sequence, self.what, self.fix = sequence, what, fix
+        self.sequence = sequence
+        self.what = what
+        self.fix = fix
         start = sequence[:20] + ("…" if len(sequence) > 20 else "")
         super().__init__(f"sequence {start} ({len(sequence)} residues): {what}; {fix}")
 
@@ -173,7 +212,8 @@ class SequenceTooLargeError(EsmclsError):
     exit_code: ClassVar[int] = 3
 
     def __init__(self, index: int, length: int) -> None:
-        self.index, self.length = index, length
+        self.index = index
+        self.length = length
         super().__init__(
             f"sequence number {index + 1} ({length} residues) does not fit into memory alone; "
             "use --long balanced or window"
@@ -192,7 +232,8 @@ class TerminatedError(EsmclsError):
     exit_code: ClassVar[int] = 143  # 128 + SIGTERM, as shells say it
 
     def __init__(self, done: int, steps: int) -> None:
-        self.done, self.steps = done, steps
+        self.done = done
+        self.steps = steps
         super().__init__(f"asked to end after step {done:,} of {steps:,}, which is kept; go on with --resume")
 
 
@@ -202,9 +243,9 @@ class SequenceError(EsmclsError):
     Parameters
     ----------
     found : str
-        What stands there.
+        The problem, such as the text that stands there.
     fix : str
-        What to do.
+        The remedy, as an order.
     position : int, optional
         0-based, in the text as given.
 
@@ -215,7 +256,9 @@ class SequenceError(EsmclsError):
     """
 
     def __init__(self, found: str, fix: str, position: int | None = None) -> None:
-        self.found, self.fix, self.position = found, fix, position
+        self.found = found
+        self.fix = fix
+        self.position = position
         place = f"residue {position + 1}: " if position is not None else ""
         super().__init__(f"{place}{found}; {fix}")
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from esmcls.cache.store import EmbeddingCache, EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest

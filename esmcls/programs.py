@@ -1,4 +1,4 @@
-"""Running other programs, so that none of them outlives us."""
+"""Run other programs, so that none of them outlives us."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 
 def run_program(line: Sequence[str]) -> tuple[int, str, str]:
@@ -24,19 +24,35 @@ def run_program(line: Sequence[str]) -> tuple[int, str, str]:
     >>> run_program(["sh", "-c", "printf found; printf lost >&2; exit 3"])
     (3, 'found', 'lost')
     """
-    options: dict[str, Any] = {"text": True, "errors": "replace", "start_new_session": True}
     running: list[subprocess.Popen[str]] = []
     try:
         with _interrupts_later():
-            running.append(subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options))
-        out, err = running[0].communicate()
+            running.append(
+                subprocess.Popen(
+                    line,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,
+                )
+            )
+        output, errors = running[0].communicate()
     except BaseException:  # Ctrl-C among them; in a session of its own, the program has not heard of it
         for process in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             process.communicate()
         raise
-    return running[0].returncode, out, err
+    return running[0].returncode, output, errors
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and all that it started; on Windows the program alone."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -45,13 +61,13 @@ def _interrupts_later() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # which alone is told of signals
         yield
         return
-    kept: list[int] = []
-    asked = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(one, lambda number, _: kept.append(number)) for one in asked]
+    received: list[int] = []
+    delayed = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: received.append(number)) for number in delayed]
     try:
         yield
     finally:
-        for one, handler in zip(asked, before, strict=True):
-            signal.signal(one, handler or signal.SIG_DFL)
-    if kept:
-        signal.raise_signal(kept[0])
+        for number, handler in zip(delayed, before, strict=True):
+            signal.signal(number, handler or signal.SIG_DFL)
+    if received:
+        signal.raise_signal(received[0])

@@ -1,4 +1,4 @@
-"""Inputs as lines of text: unpacking by content, encodings, standard input."""
+"""Inputs as lines of text, unpacked by their content and decoded, from files or standard input."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _unpack(raw: io.BufferedReader, path: str) -> Iterator[io.BufferedReader]:
         return
     with xopen(raw, "rb", format=packing, threads=0) as stream:
         unpacked = _buffered(stream)
-        with _told(path):
+        with _as_data_error(path):
             unpacked.peek()
         yield unpacked
 
@@ -117,13 +117,13 @@ def _first_lines(text: io.TextIOWrapper, path: str) -> Iterator[str]:
 
 
 def _guarded(lines: Iterator[str], path: str) -> Iterator[str]:
-    with _told(path):
+    with _as_data_error(path):
         for line in lines:  # noqa: UP028  (`yield from` would close the file, standard input too, when it is left early)
             yield line
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _as_data_error(path: str) -> Iterator[None]:
     # reading alone is done inside: each unpacker has errors of its own that share no base but Exception
     try:
         yield

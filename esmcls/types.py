@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,3 +18,7 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 """(n,) or (n, k): row numbers, class codes or counts."""
 Probabilities: TypeAlias = npt.NDArray[np.float32]
 """(n, classes) or (n, k), each in [0, 1]."""
+Floats: TypeAlias = npt.NDArray[np.float64]
+"""(n,) or (n, k): scores, shares or counts that are summed up."""
+RowSelection: TypeAlias = Sequence[int] | slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+"""Row numbers in any order, a slice, or a mask."""

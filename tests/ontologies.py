@@ -28,6 +28,8 @@ PARENTS = {
 """Term -> name, aspect and parent."""
 DIRECT = {"A": (ZINC, MEMBRANE), "G": (ION, NUCLEUS, GROWTH), "K": (BINDING, CELL_GROWTH)}
 """Residue -> the terms that a protein rich in it has."""
+LABELS = {letter: " ".join(sorted(terms)) for letter, terms in DIRECT.items()}
+"""The same as the label of a record."""
 PARTS = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
 
 
@@ -43,8 +45,8 @@ def tiny_ontology() -> Ontology:
 def rows() -> list[tuple[str, str, str, str]]:
     """Return id, sequence, label (its direct terms) and part of 30 proteins."""
     return [
-        (f"{letter}{number}", f"M{letter * (20 + number)}{'DEST'[number % 4]}LIVE", " ".join(sorted(terms)), part)
-        for letter, terms in DIRECT.items()
+        (f"{letter}{number}", f"M{letter * (20 + number)}{'DEST'[number % 4]}LIVE", LABELS[letter], part)
+        for letter in DIRECT
         for number, part in enumerate(PARTS)
     ]
 

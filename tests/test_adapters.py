@@ -18,7 +18,7 @@ from esmcls.encoders.adapters import (
     adapters_of,
     attach,
     base_of,
-    merge,
+    merge_adapters,
     save_adapters,
 )
 from esmcls.encoders.encoder import load_encoder
@@ -61,14 +61,14 @@ def test_fresh_adapters_change_nothing_and_are_all_that_is_trained() -> None:
 @pytest.mark.parametrize("lora", [SOME, LoRA()], ids=["some products", "all of them"])
 def test_merged_is_what_it_was_when_attached(lora: LoRA) -> None:
     model, merged = adapted(lora), tiny_model()
-    merged.load_state_dict(merge(base_of(model), adapters_of(model), lora))
+    merged.load_state_dict(merge_adapters(base_of(model), adapters_of(model), lora))
     assert torch.allclose(last_state(merged), last_state(model), atol=1e-5)
     assert not torch.allclose(last_state(merged), last_state(tiny_model()), atol=1e-2)
 
 
 def test_merging_adds_what_peft_says_the_change_is() -> None:
     model = adapted()
-    merged = merge(base_of(model), adapters_of(model), SOME)
+    merged = merge_adapters(base_of(model), adapters_of(model), SOME)
     layer = model.layers[1].fc1
     delta = merged["layers.1.fc1.weight"] - layer.base_layer.weight
     assert torch.allclose(delta, layer.get_delta_weight("default"), atol=1e-6)

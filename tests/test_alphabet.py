@@ -42,7 +42,3 @@ def test_a_letter_without_token_is_unknown_and_text_beyond_ascii_is_refused() ->
 def test_an_empty_sequence_has_no_tokens() -> None:
     assert tokenize("").shape == (0,)
     assert tokenize("").dtype == np.uint8
-
-
-def test_the_standard_residues_are_the_canonical_tokens() -> None:
-    assert sorted(TOKENS[alphabet.CANONICAL]) == sorted("ACDEFGHIKLMNPQRSTVWY")

@@ -13,11 +13,12 @@ from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport
 from esmcls.errors import DataError, UsageError, WorkspaceError
 from esmcls.labels.ontology import Ontology, read_obo
+from esmcls.reading.inputs import Inputs
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Protein, Record, Tally
 from esmcls.reading.term_tables import TermTable
 from esmcls.tasks.go_terms.statistics import describe_terms
-from esmcls.workspace.intake import Sources, take_in
+from esmcls.workspace.intake import take_in
 from esmcls.workspace.workspace import Workspace
 
 FIX_ROW = "give id<TAB>term<TAB>aspect, one a line (the aspect may be left out)"
@@ -315,5 +316,5 @@ def test_tables_are_read_once_for_all_parts(
     test, calls, of = tmp_path / "late.fasta", list[object](), TermTable.of.__func__  # type: ignore[attr-defined]
     test.write_text(">P00001\nMW\n")
     monkeypatch.setattr(TermTable, "of", classmethod(lambda *args: calls.append(args) or of(*args)))
-    intake = take_in(Sources((fasta,), (), (test,), (table,), obo=tmp_path / "go.obo"))
+    intake = take_in(Inputs((fasta,), (), (test,), (table,), obo=tmp_path / "go.obo"))
     assert (len(calls), len(intake.dataset), intake.tally.unused_labels) == (1, 41, 0)

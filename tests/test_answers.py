@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.tasks.one_label.answers import DEPTH, Answers, Questions
 from esmcls.tasks.one_label.confidence import Confidence, Rejection
+from esmcls.tasks.one_label.findings import LabelFindings
 
 
 class Given:
@@ -42,11 +44,18 @@ def questions() -> Questions:
     return Questions(known, unseen, ("a", "b", "c", "d"), 0.8)
 
 
-ABOUT: dict[str, Any] = {"counts": {"b": 3, "d": 4}, "fit_seconds": 1.5, "validation": None, "megabytes": 2.0}
+ABOUT: dict[str, Any] = {"validation": {"accuracy": 0.5, "macro_f1": 0.25, "n": 4}, "megabytes": 2.0}
+
+
+def model(confidence: Confidence | None = None) -> Any:
+    """Return a model of that head with 3 training members of b and 4 of d."""
+    return SimpleNamespace(
+        head=Given(), classes=Given.classes, class_counts=(3, 4), findings=LabelFindings(confidence=confidence)
+    )
 
 
 def test_codes_are_those_of_the_whole_data_set_and_members_those_of_training(questions: Questions) -> None:
-    found = questions.ask(Given(), rows(0.75, 0.625, 0.25), rows(0.5, 0.5), Confidence(), ABOUT)  # type: ignore[arg-type]
+    found = questions.ask(model(), rows(0.75, 0.625, 0.25), rows(0.5, 0.5), 1.5, ABOUT)
     assert found.truth.tolist() == [1, 3, 0]
     assert found.ranked[:, :3].tolist() == [[1, 3, -1], [1, 3, -1], [3, 1, -1]]
     assert found.ranked.shape == (3, DEPTH)
@@ -55,12 +64,13 @@ def test_codes_are_those_of_the_whole_data_set_and_members_those_of_training(que
     assert found.members.tolist() == [3, 4, 0]
     assert found.lengths.tolist() == [5, 6, 7]
     assert found.seconds[0, 0] == 1.5
+    assert found.about["validation"] == {"accuracy": 0.5, "macro_f1": 0.25}
     assert not len(found.familiar) and not len(found.sizes)  # noqa: PT018
 
 
 def test_rejection_and_sets_are_measured_where_rows_were_set_aside(questions: Questions) -> None:
     doubts = Confidence((0.6,) * 20, Rejection("familiarity", 0.7, 0.05, None, None, 5, 0))
-    found = questions.ask(Given(), rows(0.75, 0.625, 0.25), rows(0.5, 0.9), doubts, ABOUT)  # type: ignore[arg-type]
+    found = questions.ask(model(doubts), rows(0.75, 0.625, 0.25), rows(0.5, 0.9), 1.5, ABOUT)
     assert found.accepted.tolist() == [True, False, True]
     assert found.wrongly.tolist() == [False, True]
     assert found.sizes.tolist() == [1, 1, 1]

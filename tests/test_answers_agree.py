@@ -105,7 +105,6 @@ def check_agreement(model: esmcls.Model, rows: list[dict[str, object]], column: 
 @pytest.mark.parametrize("head", TERM_HEADS)
 def test_no_parent_is_less_probable_than_its_child_by_library(workspaces: dict[str, Path], head: str) -> None:
     model = by_library(fitted(workspaces["terms"], head))
-    assert model.terms is not None
-    child, parent = model.terms.edges.T
+    child, parent = model.task.hierarchy(model.classes).edges.T
     probabilities = model.predict_proba(list(QUERIES.values()))
     assert (probabilities[:, parent] >= probabilities[:, child]).all()

@@ -18,7 +18,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.files import sha256_file
-from esmcls.heads.registry import Head, list_heads, load_head
+from esmcls.heads.base import Head
+from esmcls.heads.registry import list_heads, load_head
 from esmcls.labels.labels import Labels
 from esmcls.models import model as classifier
 from esmcls.models.folder import load_model, read_manifest, save_model

@@ -57,8 +57,8 @@ def scores(rows: Tensor, queries: Tensor, metric: str) -> npt.NDArray[np.float64
 def test_no_row_scores_above_the_bound_of_its_group(
     monkeypatch: pytest.MonkeyPatch, kind: str, metric: str, large: int
 ) -> None:
-    monkeypatch.setattr(bounds, "LARGE", large)
-    monkeypatch.setattr(bounds, "BLOCK", 64)
+    monkeypatch.setattr(bounds, "LARGE_BASE", large)
+    monkeypatch.setattr(bounds, "MULTIPLIED_ROWS", 64)
     rows, queries = vectors(kind, 1001, 24, 0), torch.cat((vectors(kind, 40, 24, 1), torch.zeros(1, 24)))
     made_of = made(rows, metric)
     limits, exact = called(made_of, queries).T, scores(rows, queries, metric)

@@ -236,7 +236,7 @@ def test_debug_shows_where_an_error_came_from(home: Path, tmp_path: Path) -> Non
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> list[str]:
+    def broken(group: str) -> list[str]:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("esmcls.heads.registry.list_heads", broken)
@@ -245,7 +245,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted() -> list[str]:
+    def interrupted(group: str) -> list[str]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("esmcls.heads.registry.list_heads", interrupted)
@@ -256,7 +256,7 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_is_asked_to_end_cleans_up_and_exits_with_143(monkeypatch: pytest.MonkeyPatch) -> None:
     cleaned = []
 
-    def asked() -> list[str]:
+    def asked(group: str) -> list[str]:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)

@@ -21,12 +21,13 @@ from tiny import write_encoder, write_set
 
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.weights import load_state
-from esmcls.finetuning.model import FinetuneConfig
-from esmcls.finetuning.report import by_rank, over_seeds
-from esmcls.finetuning.start import Terms, choose_families
-from esmcls.finetuning.task import CENTRED, Finetuning
+from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+from esmcls.finetuning.report import over_seeds
+from esmcls.finetuning.rows import choose_families
+from esmcls.finetuning.task import CENTRED, Finetuning, peak_memory
 from esmcls.models.folder import load_model, read_manifest
-from esmcls.training.runlog import LogFile
+from esmcls.tasks.one_label.tuning import by_rank
+from esmcls.training.loop import LogFile
 from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import esmcls
 from esmcls_cli.options import TrainingBar
@@ -261,6 +262,22 @@ def test_what_is_kept_is_no_worse_as_it_is_saved_than_where_it_began(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_the_cache_that_it_begins_with_is_not_the_one_used_last_unless_it_was(fresh: Path) -> None:
+    """It may hold the rows of some families alone, so that `fit` could not go on with it."""
+    before = Workspace.open(fresh / "w").caches
+    finetune(fresh, "--families", "3", "--max-steps", "1", "--layers", "2")
+    after = Workspace.open(fresh / "w").caches
+    assert len(after) == len(before) + 1
+    assert after[-1] == before[-1]
+    done("fit", "--head", "knn", "-w", fresh / "w", "--device", "cpu")
+
+
+def test_what_memory_was_held_is_0_where_nothing_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peak_memory(torch.device("cpu")) > 1e6
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_memory(torch.device("cpu")) == 0
+
+
 @pytest.mark.parametrize("more", [(), ("--method", "lora", "--rank", "2", "--adapters-only")])
 def test_attention_over_residues_is_trained_saved_and_embeds(fresh: Path, more: tuple[str, ...]) -> None:
     finetune(fresh, "--pool", "attention", "--head-lr", "1e-2", *more)
@@ -292,8 +309,8 @@ def test_sets_and_rejection_can_be_asked_for(fresh: Path) -> None:
     finetune(fresh, "--max-steps", "2", "--calibration", "20%", "--hold-out-families", "34%")
     model = load_model(fresh / "w" / "models" / "finetuned")
     assert len(model.classes) == 4
-    assert model.confidence.rejection is not None
-    assert len(model.confidence.true_probabilities) > 3
+    assert model.findings.confidence.rejection is not None
+    assert len(model.findings.confidence.true_probabilities) > 3
 
 
 @pytest.mark.parametrize("kind", ["wandb", "tensorboard"])
@@ -326,6 +343,7 @@ def test_a_tracker_that_is_not_installed_is_named(fresh: Path, monkeypatch: pyte
         ("--method top-k --top-layers 3", "3 top layers asked of an encoder of which 2 are used"),
         ("--name ../x", "model name '../x': use letters, digits and . _ + -, beginning with a letter or digit"),
         ("--method lora --targets query", "unknown LoRA target 'query'; (known: "),
+        ("--loss bce", "--loss bce is not for one label a protein; choose from ce, focal, logit-adjusted"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(place: Path, words: str, message: str) -> None:
@@ -337,13 +355,13 @@ def test_what_cannot_be_is_said_in_one_line(place: Path, words: str, message: st
 def test_the_defaults_of_the_command_are_those_of_the_library() -> None:
     command = esmcls.get_command(click.Context(esmcls), "finetune")
     assert command is not None
-    known = vars(FinetuneConfig()) | vars(Terms())
+    known = vars(FinetuneConfig()) | vars(FinetuneInputs())
     names = known.keys() - {"targets", "shares", "layers"}
     given = {one.name: one.default for one in command.params if one.name in names}
     assert given.keys() == names - {"gamma", "tau", "beta"}
     unset = {name for name in given if not known[name]}  # what click says of these differs from version to version
     assert {name: given[name] for name in given.keys() - unset} == {name: known[name] for name in given.keys() - unset}
-    assert unset >= {"families", "max_steps", "lr", "warmup", "adapters_only", "checkpointing"}
+    assert unset >= {"loss", "families", "max_steps", "lr", "warmup", "adapters_only", "checkpointing"}
 
 
 def test_the_bar_shows_loss_accuracy_and_sequences_a_second() -> None:

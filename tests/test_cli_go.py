@@ -13,7 +13,7 @@ from command import done, run
 from families import write_families
 from ontologies import BINDING, CELL_GROWTH, GROWTH, ION, MEMBRANE, NUCLEUS, PARENTS, ZINC, write_cafa, write_obo
 
-from esmcls.heads.term_heads import GROUP
+from esmcls.heads.registry import TERM_GROUP
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_heads_for_terms_are_listed_apart(home: Path) -> None:
     assert not any(line.startswith("naive: ") for line in done("heads").out.splitlines())
     cards = {card["name"] for card in json.loads(done("heads", "--terms", "--json").out)}
     assert {"naive", "knn"} <= cards
-    assert GROUP == "esmcls.term_heads"
+    assert TERM_GROUP == "esmcls.term_heads"
 
 
 def test_info_says_of_a_model_that_its_classes_are_terms(home: Path) -> None:
@@ -156,22 +156,21 @@ def test_info_says_of_a_model_that_its_classes_are_terms(home: Path) -> None:
     ("words", "message"),
     [
         (
+            ("fit", "--head", "ensemble", "--of", "knn", "--of", "knn", "--set", "members", "knn"),
+            "--set of an ensemble: fitted models of terms are combined as they are; "
+            "esmcls fit --head ensemble without --of takes knobs",
+        ),
+        (
             ("fit", "--calibration", "10%"),
-            "--calibration is for one label a protein, but {w} holds {terms}; leave it out",
+            "--calibration is not for {w}, which {terms}: their thresholds are chosen on the validation part",
         ),
         (
             ("fit", "--hold-out-families", ".1"),
-            "--hold-out-families is for one label a protein, but {w} holds {terms}; leave it out",
+            "--hold-out-families is not for {w}, which {terms}: a protein has no one family to hold out",
         ),
-        (
-            ("fit", "--head", "ensemble", "--of", "knn", "--of", "naive"),
-            "--of is for one label a protein, but {w} holds {terms}; "
-            "an ensemble of terms fits its own: --head ensemble --set members A,B",
-        ),
-        (("finetune",), "finetune is for one label a protein, but {w} holds {terms}; run: esmcls fit"),
         (
             ("predict", "{fasta}", "--coverage", ".9"),
-            "model knn gives Gene Ontology terms: leave --coverage out, or name another with --model",
+            "--coverage is not for model knn, which {terms}: instead of sets they have thresholds",
         ),
         (
             ("predict", "{fasta}", "--format", "cafa", "--at-least", "2"),
@@ -184,7 +183,7 @@ def test_what_is_for_one_label_is_one_line_where_there_are_many(
     words: tuple[str, ...], message: str, home: Path
 ) -> None:
     ran = run(*(word.format(fasta=home / "test_sequences.fasta") for word in words), "-w", home / "w")
-    told = message.format(w=home / "w", terms="Gene Ontology terms, any number a protein")
+    told = message.format(w=home / "w", terms="gives Gene Ontology terms, any number a protein")
     assert (ran.code, ran.out, ran.err) == (2, "", f"esmcls: error: {told}\n")
 
 
@@ -195,6 +194,7 @@ def test_what_is_for_one_label_is_one_line_where_there_are_many(
         (("--aspect", "F"), "--aspect"),
         (("--min-score", ".1"), "--min-score"),
         (("--at-least", "2"), "--at-least"),
+        (("--at-least", "0"), "--at-least"),
     ],
 )
 def test_what_is_for_terms_is_one_line_where_there_is_one_label(
@@ -202,17 +202,18 @@ def test_what_is_for_terms_is_one_line_where_there_is_one_label(
 ) -> None:
     output = tmp_path / "out.tsv"
     ran = run("predict", home / "test_sequences.fasta", *words, "-w", home / "f", "-o", output)
-    told = f"model knn gives one label a protein: leave {option} out, or name another with --model"
+    told = f"{option} is not for model knn, which gives one label a protein"
     assert (ran.code, ran.out, ran.err) == (2, "", f"esmcls: error: {told}\n")
     assert not output.exists()
 
 
 def test_a_table_of_information_accretion_is_for_terms(home: Path) -> None:
     ran = run("evaluate", "--ia", home / "terms.tsv", "-w", home / "f")
-    assert (ran.code, ran.err) == (2, "esmcls: error: model knn gives one label a protein: leave --ia out\n")
+    assert (ran.code, ran.err) == (2, "esmcls: error: --ia is not for model knn, which gives one label a protein\n")
 
 
 def test_a_model_of_terms_has_no_test_part_in_a_workspace_of_families(home: Path) -> None:
     ran = run("evaluate", "--model", home / "w" / "models" / "knn", "-w", home / "f")
     assert ran.code == 1
-    assert ran.err == f"esmcls: error: {home / 'f'}: no test part with Gene Ontology terms; give INPUT and --labels\n"
+    told = f"{home / 'f'}: no test part to measure this model on; give INPUT and --labels"
+    assert ran.err == f"esmcls: error: {told}\n"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmcls.datasets.mmseqs import cluster_sequences
+from esmcls.datasets.clusters import cluster_sequences
 from esmcls.datasets.sampling import Drawn, Shortfall, clusters_of, draw_key, split_anew, stratify
-from esmcls.datasets.sampling_plan import Plan, Total, largest_remainder
+from esmcls.datasets.sampling_plan import SamplingPlan, Total, largest_remainder
 from esmcls.errors import DataError, EsmclsError, UsageError
 from esmcls.reading.readers import read_records
 from esmcls.reading.record_columns import Columns
@@ -63,9 +63,9 @@ def counts(rows: list[Row]) -> Counter[str | None]:
     ],
 )
 def test_a_plan_is_read_and_written(text: str, steps: tuple[tuple[int, int], ...]) -> None:
-    plan = Plan.parse(text)
+    plan = SamplingPlan.parse(text)
     assert plan.steps == steps
-    assert Plan.parse(str(plan)) == plan
+    assert SamplingPlan.parse(str(plan)) == plan
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ def test_a_plan_that_is_none_is_one_line_that_shows_the_form(word: str) -> None:
     form = "give FAMILIESxSEQUENCES, several with + between, such as 1000x200+4000x50"
     for text in (word, f"3x4+{word}"):
         with pytest.raises(UsageError) as caught:
-            Plan.parse(text)
+            SamplingPlan.parse(text)
         assert str(caught.value) == f"plan {text!r}: {word!r} is no step of one; {form}"
 
 
 def test_a_plan_takes_families_by_size_and_equal_ones_by_name() -> None:
-    wanted = Plan.parse("2x5+1x3").wanted({"b": 7, "a": 7, "small": 1, "c": 9, "d": 2})
+    wanted = SamplingPlan.parse("2x5+1x3").wanted({"b": 7, "a": 7, "small": 1, "c": 9, "d": 2})
     assert list(wanted.each.items()) == [("c", 5), ("a", 5), ("b", 3)]
     assert (wanted.sequences, wanted.families) == (13, 3)
 
 
 def test_a_plan_for_more_families_than_there_are_still_says_what_was_asked_for() -> None:
-    assert Plan.parse("1000x200+4000x50").wanted({"a": 1}) == ({"a": 200}, 400_000, 5000)
+    assert SamplingPlan.parse("1000x200+4000x50").wanted({"a": 1}) == ({"a": 200}, 400_000, 5000)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_total_below_the_floor_says_what_the_floor_takes() -> None:
 
 def test_a_plan_gives_exact_counts() -> None:
     source = columns(families({"a": 40, "b": 30, "c": 20, "d": 10, "e": 5}))
-    drawn = stratify(source, Plan.parse("2x25+2x8"))
+    drawn = stratify(source, SamplingPlan.parse("2x25+2x8"))
     assert counts(taken(source, drawn)) == {"a": 25, "b": 25, "c": 8, "d": 8}
     assert (drawn.drawn, drawn.there, drawn.shortfalls) == ((66, 4), (105, 5), [])
     assert drawn.warnings() == []
@@ -157,7 +157,7 @@ def test_a_plan_gives_exact_counts() -> None:
 
 def test_shortfalls_are_listed_and_told() -> None:
     source = columns(families({"a": 40, "b": 24, "c": 7, "d": 9}))
-    drawn = stratify(source, Plan.parse("2x25+4x8"))
+    drawn = stratify(source, SamplingPlan.parse("2x25+4x8"))
     assert drawn.shortfalls == [Shortfall("b", 25, 24), Shortfall("c", 8, 7)]
     assert drawn.warnings() == [
         "82 sequences of 6 families were asked for, 64 sequences of 4 families drawn",
@@ -169,7 +169,7 @@ def test_shortfalls_are_listed_and_told() -> None:
 
 
 def test_of_many_shortfalls_twenty_are_told_and_all_are_in_the_report() -> None:
-    drawn = stratify(columns(families({f"f{n:02}": 1 for n in range(23)})), Plan.parse("23x2"))
+    drawn = stratify(columns(families({f"f{n:02}": 1 for n in range(23)})), SamplingPlan.parse("23x2"))
     told = drawn.warnings()
     assert told[1] == "23 families with fewer sequences than asked for:"
     assert (len(told), told[-1]) == (23, "  and 3 more")
@@ -188,7 +188,7 @@ def test_the_order_of_the_input_leaves_no_trace(shuffler, seed):
     rows = families({"a": 12, "b": 9, "c": 5}, "train") + families({"d": 2}, "test")
     rows += [("z", rows[0][1], "a", "train"), ("0", rows[1][1], "a", "train"), ("b0", rows[0][1], "b", "train")]
     shuffled = shuffler.sample(rows, len(rows))
-    for allotment in (Plan.parse("1x7+1x4"), Total(11, 3)):
+    for allotment in (SamplingPlan.parse("1x7+1x4"), Total(11, 3)):
         sources = columns(rows), columns(shuffled)
         first, second = (stratify(source, allotment, seed=seed) for source in sources)
         assert taken(sources[0], first) == taken(sources[1], second)
@@ -199,21 +199,21 @@ def test_what_is_drawn_is_decided_by_the_hash_of_seed_and_sequence() -> None:
     # sha256 of "draw\0<seed>\0<sequence>", smallest first: kept for ever
     source = columns(families({"a": 30}))
     smallest = sorted(source.sequences, key=lambda sequence: hashlib.sha256(f"draw\0007\0{sequence}".encode()).digest())
-    drawn = {sequence for _, sequence, _, _ in taken(source, stratify(source, Plan.parse("1x10"), seed=7))}
+    drawn = {sequence for _, sequence, _, _ in taken(source, stratify(source, SamplingPlan.parse("1x10"), seed=7))}
     assert drawn == set(smallest[:10])
     assert draw_key(7, "MK").hex()[:16] == "bbc0c2718ad7dce7"
 
 
 def test_another_seed_draws_others_and_a_larger_draw_holds_the_smaller() -> None:
     source = columns(families({"a": 60}))
-    few, more = (set(stratify(source, Plan.parse(plan), seed=1).rows) for plan in ("1x20", "1x30"))
+    few, more = (set(stratify(source, SamplingPlan.parse(plan), seed=1).rows) for plan in ("1x20", "1x30"))
     assert few < more
-    assert few != set(stratify(source, Plan.parse("1x20"), seed=2).rows)
+    assert few != set(stratify(source, SamplingPlan.parse("1x20"), seed=2).rows)
 
 
 def test_no_place_in_the_input_is_drawn_more_often_than_another() -> None:
     source = columns(families({"a": 40}))
-    drawn = Counter(row for seed in range(400) for row in stratify(source, Plan.parse("1x10"), seed=seed).rows)
+    drawn = Counter(row for seed in range(400) for row in stratify(source, SamplingPlan.parse("1x10"), seed=seed).rows)
     assert len(drawn) == 40
     assert all(abs(count - 100) < 40 for count in drawn.values())  # binomial: standard deviation 8.7
 
@@ -229,7 +229,7 @@ def test_equal_sequences_of_a_family_count_once_under_the_id_that_sorts_first() 
         ("d", "MKC", "y", None),
     ]
     source = columns(rows)
-    drawn = stratify(source, Plan.parse("2x2"))
+    drawn = stratify(source, SamplingPlan.parse("2x2"))
     assert taken(source, drawn) == [("a", "MKA", "x", None), ("c", "MKA", "y", None), ("d", "MKC", "y", None)]
     assert (drawn.repeated, drawn.shortfalls) == (1, [Shortfall("x", 2, 1)])
     assert "1 record with sequence and family of another: counted once" in drawn.lines()
@@ -239,7 +239,7 @@ def test_a_given_split_is_respected_and_other_parts_go_through_unchanged() -> No
     rows = families({"a": 10, "b": 6}, "train") + [("free", "MWWW", "a", None)]
     others: list[Row] = [("v", "MVV", "a", "validation"), ("t1", "MTT", "b", "test"), ("t2", "MTT", "b", "test")]
     source = columns(others + rows)
-    drawn = stratify(source, Plan.parse("2x5"))
+    drawn = stratify(source, SamplingPlan.parse("2x5"))
     found = taken(source, drawn)
     assert counts([row for row in found if row[3] == "train"]) == {"a": 5, "b": 5}
     assert [row for row in found if row[3] != "train"] == others
@@ -250,7 +250,7 @@ def test_a_given_split_is_respected_and_other_parts_go_through_unchanged() -> No
 def test_what_stands_in_test_is_not_drawn_from_train_so_that_counts_hold_when_it_is_embedded() -> None:
     rows = families({"a": 6}, "train")
     leak: list[Row] = [("t", rows[2][1], "a", "test"), ("u", rows[4][1], "a", "validation")]
-    drawn = stratify(columns(rows + leak), Plan.parse("1x6"))
+    drawn = stratify(columns(rows + leak), SamplingPlan.parse("1x6"))
     assert (drawn.leaked, drawn.drawn, drawn.shortfalls) == (2, (4, 1), [Shortfall("a", 6, 4)])
     assert set(drawn.rows) == {0, 1, 3, 5, 6, 7}
     assert "2 records of train not drawn from: another part has an equal sequence" in drawn.lines()
@@ -260,7 +260,7 @@ def test_records_of_families_not_drawn_stay_and_are_told_or_are_left_out_on_requ
     rows = families({"a": 4, "b": 2}, "train")
     others: list[Row] = [("t", "MTT", "b", "test"), ("v", "MVV", "a", "validation")]
     source = columns(rows + others)
-    kept, left = (stratify(source, Plan.parse("1x4"), trained_only=only) for only in (False, True))
+    kept, left = (stratify(source, SamplingPlan.parse("1x4"), trained_only=only) for only in (False, True))
     assert [row for row in kept.rows if row > 5] == [7, 6]
     assert [row for row in left.rows if row > 5] == [7]
     assert (left.others, left.untrained, kept.untrained) == ({"validation": 1}, 0, 1)

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
-from esmcls.datasets.dataset import Dataset, Features, build
+from esmcls.datasets.dataset import Dataset, build
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, DataError, FolderError, UnknownNameError, UsageError
 from esmcls.reading.records import Protein, Record, Tally
@@ -199,6 +200,18 @@ def test_columns_of_different_lengths_are_refused():
 def test_an_unknown_part_is_refused():
     with pytest.raises(UnknownNameError, match="unknown part 'tests'; did you mean 'test'"):
         Dataset([], [], [], []).part("tests")
+
+
+def test_a_split_is_identified_by_which_sequence_is_where():
+    def split_digest(sequences, parts):
+        return Dataset(sequences, sequences, ["x"] * len(sequences), parts).split_digest()
+
+    digest = split_digest(["MA", "MC"], ["train", "test"])
+    assert digest == split_digest(["MC", "MA"], ["test", "train"])
+    assert digest != split_digest(["MA", "MC"], ["test", "train"])
+    assert digest != split_digest(["MA", "MC", "MC"], ["train", "test", "test"])
+    # sha256 of the sorted sha256 of "sequence\0part": of this format, kept for ever
+    assert digest == "47c8944241e0ba210a29d345061056e5273e0a61895a9b9b93ea7a22e79855d3"
 
 
 # features

@@ -15,7 +15,8 @@ from esmcls.demo import RANDOM, Demo, Options, run_demo, save_random_encoder
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import default_layers, load_state, save_state, state_digest
 from esmcls.errors import WorkspaceError
-from esmcls.workspace.intake import Sources, demo_set, take_in
+from esmcls.reading.inputs import Inputs
+from esmcls.workspace.intake import demo_set, take_in
 from esmcls.workspace.workspace import Workspace
 
 CONFIG = ModelConfig(layers=2, width=16, heads=2)
@@ -92,7 +93,7 @@ def test_a_workspace_with_another_dataset_is_left_alone(tmp_path: Path, tiny: Pa
     other = tmp_path / "other.csv"
     other.write_text("id,sequence,label,split\na,MAA,x,train\nb,MCC,y,test\n")
     workspace = Workspace.open(tmp_path / "w", create=True)
-    intake = take_in(Sources((other,)))
+    intake = take_in(Inputs((other,)))
     assert intake.report is not None
     workspace.set_dataset(intake.dataset, intake.report)  # type: ignore[arg-type]
     families = write_families(tmp_path / "families.csv")
@@ -152,6 +153,6 @@ def test_the_command_prints_the_table_and_what_to_do_next(
 
 
 def test_the_bundled_set_is_labelled_and_split() -> None:
-    intake = take_in(Sources((demo_set(),)))
+    intake = take_in(Inputs((demo_set(),)))
     assert intake.report is not None
     assert intake.report.kind == "given"

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w./-]+/[\w.-]+)\n")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(?:#[^)]*)?\)")
 MODULES = sorted(
     module.name
@@ -43,11 +44,18 @@ class Block:
     text: str
     line: int
 
+    @property
+    def file(self) -> str:
+        """The file that the block is to be, which a first line such as `# plugin/halves.py` names; or an empty text."""
+        named = FILE.match(self.text)
+        return named[1] if named else ""
+
 
 def blocks(page: str) -> list[Block]:
     """Return a page's fenced blocks.
 
-    The languages: `python` and `console` are executed; `sh` (installing) and `text` are not.
+    The languages: `python` and `console` are executed; `sh` (installing) and `text` are not. A block whose first line
+    names a file is written to that file instead.
     """
     return [Block(match[1], match[2], page.count("\n", 0, match.start(2)) + 1) for match in BLOCK.finditer(page)]
 
@@ -98,7 +106,10 @@ def test_every_block_of_a_page_does_what_the_page_says(page: Path, folder: Path)
     namespace: dict[str, Any] = {}
     for block in blocks(page.read_text(encoding="utf-8")):
         where = f"{page.name}, line {block.line}"
-        if block.language == "console":
+        if block.file:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "console":
             run_console(block.text, folder, where)
         elif block.language == "python":
             run_python(block.text, namespace, where)
@@ -140,6 +151,11 @@ def test_a_page_that_says_something_else_than_is_printed_is_found(tmp_path: Path
         run_console("$ exit 4\n", tmp_path, "here")
     with pytest.raises(AssertionError, match="Expected:"):
         run_python(">>> 1 + 1\n3\n", {}, "here")
+
+
+def test_a_block_that_names_a_file_is_that_file() -> None:
+    [block, other] = blocks("```python\n# plugin/mine.py\nONE = 1\n```\n\n```python\n# a/b is a path\nTWO = 2\n```\n")
+    assert (block.file, other.file) == ("plugin/mine.py", "")
 
 
 def test_a_command_may_go_over_several_lines() -> None:

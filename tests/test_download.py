@@ -143,7 +143,7 @@ def test_a_second_call_uses_the_file_and_asks_nobody(hub: Path, server: Behaviou
 def test_progress_tells_the_bytes_there_and_in_all(
     hub: Path, server: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_BLOCK", 40_000)
+    monkeypatch.setattr(download, "_BYTES_AT_ONCE", 40_000)
     told: list[tuple[int, int | None]] = []
     quick_fetch(progress=lambda done, total: told.append((done, total)))
     total = len(server.content)

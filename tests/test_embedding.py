@@ -12,11 +12,12 @@ import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
 import esmcls.cache.store as cache_module
-from esmcls.cache.embed import EmbedReport, Missing, embed, embed_into, plan_run
+from esmcls.cache.embed import embed, embed_into, plan_run
 from esmcls.cache.parallel import DeviceError, embed_on_devices
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.to_embed import EmbedReport, Missing
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, NonFiniteError, SequenceError, SequenceTooLargeError, UsageError
 

@@ -24,12 +24,13 @@ from esmcls.errors import EncoderMismatchError, ModelError, UsageError
 from esmcls.heads.ensemble.combining import FOLDS, RIDGE, Combination, Method, Slate, cross_validated
 from esmcls.heads.ensemble.ensemble import EnsembleConfig, EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked, Scale
-from esmcls.heads.registry import load_head, parse_settings, reads_vectors
+from esmcls.heads.registry import load_head, reads_vectors
+from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
-from esmcls.models import model as classifier
+from esmcls.models import model as model_module
 from esmcls.models.folder import load_model, read_manifest, save_model
 from esmcls.models.manifest import Manifest
-from esmcls.models.predict import features_for
+from esmcls.models.model import features_for
 from esmcls.types import Indices, Probabilities
 
 METHODS: tuple[Method, ...] = ("average", "stack")
@@ -238,26 +239,30 @@ def told(strength: float, seed: int, spec: Any = None) -> Features:
     return Features.from_arrays(table, SEQUENCES, spec=spec)
 
 
+ONE = EmbeddingSpec("one", "1" * 64, (6,), "balanced", "fp32", "float32", ("mean",), 3)
+TWO = replace(ONE, encoder="two", digest="2" * 64)
+
+
 def test_members_of_two_encoders_are_each_given_their_own_vectors() -> None:
-    x = replace(told(2, 1, "one"), others=(told(3, 2, "two"),))
-    members = [member(x, "first", "one"), member(x, "second", "two"), member(x, "third", "one", reads=False)]
+    x = replace(told(2, 1, ONE), others=(told(3, 2, TWO),))
+    members = [member(x, "first", ONE), member(x, "second", TWO), member(x, "third", ONE, reads=False)]
     head = EnsembleHead.of(members, THREE, EnsembleConfig(method="average", weights="0.5,0.5,0"))
     assert head.chosen.members == "first,second,third"
-    both = (x.of("one").vectors() + x.of("two").vectors()) / 2
+    both = (x.of(ONE).vectors() + x.of(TWO).vectors()) / 2
     np.testing.assert_allclose(head.predict_proba(x), both, atol=1e-6)
     np.testing.assert_allclose(head.predict_proba(x.take([3, 1])), both[[3, 1]], atol=1e-6)
     assert head.scores["accuracy"] == pytest.approx((both.argmax(1) == THREE.codes).mean())
-    assert head.specs == ("one", "two")
+    assert head.specs == (ONE, TWO)
     assert head.reads_vectors
-    swapped = replace(x.others[0], others=(x.of("one"),))
+    swapped = replace(x.others[0], others=(x.of(ONE),))
     np.testing.assert_array_equal(head.predict_proba(swapped), head.predict_proba(x))
 
 
 def test_an_encoder_without_vectors_is_named() -> None:
-    x = replace(told(2, 1, "one"), others=(told(3, 2, "two"),))
-    head = EnsembleHead.of([member(x, "first", "one"), member(x, "second", "two")], THREE)
+    x = replace(told(2, 1, ONE), others=(told(3, 2, TWO),))
+    head = EnsembleHead.of([member(x, "first", ONE), member(x, "second", TWO)], THREE)
     with pytest.raises(UsageError, match=r"^there are no vectors of encoder two .*, but of encoder one .*; embed with"):
-        head.predict_proba(told(2, 1, "one"))
+        head.predict_proba(told(2, 1, ONE))
 
 
 def test_an_ensemble_of_heads_that_read_no_vectors_reads_none() -> None:
@@ -269,8 +274,8 @@ def test_an_ensemble_of_heads_that_read_no_vectors_reads_none() -> None:
 
 
 def test_the_better_method_is_taken_and_its_scores_are_cross_validated() -> None:
-    x = replace(told(1.5, 1, "one"), others=(told(1.5, 2, "two"),))
-    members, logged = [member(x, "first", "one"), member(x, "second", "two")], list[dict[str, float]]()
+    x = replace(told(1.5, 1, ONE), others=(told(1.5, 2, TWO),))
+    members, logged = [member(x, "first", ONE), member(x, "second", TWO)], list[dict[str, float]]()
     head = EnsembleHead.of(members, THREE, seed=4, log=logged.append)
     best = max(logged, key=lambda one: one["macro_f1"])
     assert [one["stack"] for one in logged] == [0, 1]
@@ -439,7 +444,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return {"toy": TOY, "doubled": DOUBLED, "/elsewhere": DOUBLED, "/foreign": ToyEncoder(digest="72")}[name]
 
-    monkeypatch.setattr(classifier, "load_encoder", opener)
+    monkeypatch.setattr(model_module, "load_encoder", opener)
     return names
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from esmcls.datasets.dataset import Dataset, Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError
 from esmcls.tasks.one_label.evaluation import evaluate
 
@@ -30,9 +31,7 @@ class FakeHead:
 
 
 def model(classes, ranked, counts):
-    return SimpleNamespace(
-        head=FakeHead(tuple(classes), np.array(ranked)), manifest=SimpleNamespace(class_counts=counts)
-    )
+    return SimpleNamespace(head=FakeHead(tuple(classes), np.array(ranked)), class_counts=counts)
 
 
 def part(labels: list[str]) -> tuple[Dataset, Features]:

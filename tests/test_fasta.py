@@ -10,16 +10,16 @@ import pytest
 from esmcls.errors import DataError
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.readers import read_records
-from esmcls.reading.records import Entry
+from esmcls.reading.records import RawRecord
 
 
-def entries(text: str) -> list[Entry | DataError]:
+def entries(text: str) -> list[RawRecord | DataError]:
     return list(read_fasta(iter(text.splitlines(keepends=True)), "a.fasta"))
 
 
-def only(text: str) -> Entry:
+def only(text: str) -> RawRecord:
     [entry] = entries(text)
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, RawRecord)
     return entry
 
 

@@ -23,21 +23,24 @@ from esmcls.cache.features import Features
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import FolderError, MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.finetuning.model import FinetuneConfig, Tuned
+from esmcls.finetuning.config import FinetuneConfig
+from esmcls.finetuning.model import Tuned
 from esmcls.finetuning.packing import Packed, Proteins
 from esmcls.finetuning.task import Finetuning
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.labels.labels import Labels
+from esmcls.tasks.one_label.tuning import OneLabelStart, OneLabelSupervision
 from esmcls.training.loop import run
 from esmcls.training.optimizers import make_optimizer
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.schedule import Plan, learning_rate
+from esmcls.training.schedule import TrainingPlan, learning_rate
 
 SEQUENCES = sequences(60)
 NAMES = tuple(f"F{code}" for code in range(FAMILIES))
 CODES = np.array([row % FAMILIES if row < 40 else 0 for row in range(60)])  # F0 is the largest
 LABELS = Labels(NAMES, CODES)
-HELD = Proteins(sequences(12, seed=9), parse_long("full")), Labels(NAMES, np.arange(12) % FAMILIES)
+HELD = Proteins(sequences(12, seed=9), parse_long("full"))
+SUPERVISION = OneLabelSupervision(LABELS, Labels(NAMES, np.arange(12) % FAMILIES))
 LAYERS = (1, 2)
 PLAIN = FinetuneConfig(method="full", batch=16, tokens=10_000, dropout=0.0, lr=1e-3)
 
@@ -67,6 +70,7 @@ def frozen_head() -> LinearHead:
 
 
 HEAD = frozen_head()
+LAYER = OneLabelStart(HEAD, SUPERVISION.held).output
 SHARED = """
 import sys
 from pathlib import Path
@@ -88,18 +92,18 @@ if replicas.first:
     print(parts, all(torch.equal(value, resumed[name]) for name, value in whole.items()))
     torch.save(whole, folder / "whole.pt")
 """
-AVERAGED = Plan(6, 1e-3, validate_every=2, checkpoint_every=3, average=0.5)
+AVERAGED = TrainingPlan(6, 1e-3, validate_every=2, checkpoint_every=3, average=0.5)
 
 
 def tuned(config: FinetuneConfig = PLAIN) -> Tuned:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return Tuned(tiny_model(), HEAD, LAYERS, config, "fp32")
+        return Tuned(tiny_model(), LAYER, LAYERS, config, "fp32")
 
 
 def task(config: FinetuneConfig = PLAIN, held: Any = None, replicas: Replicas = ALONE) -> Finetuning:
     proteins = Proteins(SEQUENCES, parse_long("full"), crop=config.crop)
-    return Finetuning(tuned(config), proteins, LABELS, held, replicas)
+    return Finetuning(tuned(config), proteins, SUPERVISION, held, replicas)
 
 
 def gradients(found: Finetuning, step: int = 0) -> tuple[Tensor, dict[str, float]]:
@@ -175,7 +179,7 @@ def test_accumulated_pieces_have_the_gradients_of_the_whole_batch(change: dict[s
 def test_a_mean_of_the_pieces_means_would_not_have_passed() -> None:
     found = task(replace(PLAIN, tokens=90, class_weights="balanced"))
     rows, means = found.sampler.rows(0), []
-    weights = torch.from_numpy(found.weights)
+    weights = torch.from_numpy(found.cost.weights)
     for packed in found.proteins.packed(rows, 90):
         each = F.cross_entropy(found.model(packed), torch.from_numpy(CODES[packed.rows]), reduction="none")
         own = weights[packed.rows]
@@ -224,7 +228,7 @@ def test_frozen_parameters_are_unchanged_and_the_others_are_not(method: Any, tra
     config = replace(PLAIN, method=method, top_layers=1)
     found = task(config)
     before = numbers(found.model)
-    run(found, Plan(steps=3, lr=1e-2))
+    run(found, TrainingPlan(steps=3, lr=1e-2))
     after = numbers(found.model)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     expected = {name for name in before if name.startswith("out.") or any(part in name for part in trained.split("|"))}
@@ -234,7 +238,7 @@ def test_frozen_parameters_are_unchanged_and_the_others_are_not(method: Any, tra
 
 def test_layers_beyond_those_used_are_not_trained() -> None:
     head = LinearHead().fit(Features.from_arrays(np.random.default_rng(0).normal(size=(60, 16)).astype("f4")), LABELS)
-    model = Tuned(tiny_model(), head, (1,), PLAIN, "fp32")
+    model = Tuned(tiny_model(), OneLabelStart(head, SUPERVISION.held).output, (1,), PLAIN, "fp32")
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert not any("layers.1." in name or "emb_layer_norm_after" in name for name in trained)
     assert any("layers.0." in name for name in trained)
@@ -270,7 +274,7 @@ def test_a_step_that_overflows_does_not_move_what_is_subtracted() -> None:
 
 def test_what_all_vectors_have_in_common_changes_no_answer() -> None:
     def answers() -> Tensor:
-        return torch.cat([block.softmax(1) for _, block in found.blocks(HELD[0])])
+        return torch.cat([block.softmax(1) for _, block in found.blocks(HELD)])
 
     found = task(PLAIN, HELD)
     gradients(found)
@@ -295,7 +299,7 @@ def test_a_run_that_makes_it_worse_leaves_it_as_it_began() -> None:
             self.asked = getattr(self, "asked", 0) + 1
             return 1.0 / self.asked
 
-    found = Falling(tuned(), Proteins(SEQUENCES, parse_long("full")), LABELS, HELD)
+    found = Falling(tuned(), Proteins(SEQUENCES, parse_long("full")), SUPERVISION, HELD)
     before = numbers(found.model)
     history = run(found, replace(PLAIN, epochs=2).plan(4))
     after = numbers(found.model)
@@ -315,7 +319,7 @@ def test_training_learns_the_families_from_a_layer_of_zeros() -> None:
     found = task(replace(PLAIN, lr=1e-3), HELD)
     torch.nn.init.zeros_(found.model.out.weight)
     torch.nn.init.zeros_(found.model.out.bias)
-    history = run(found, Plan(steps=80, lr=5e-3, warmup=8, validate_every=40))
+    history = run(found, TrainingPlan(steps=80, lr=5e-3, warmup=8, validate_every=40))
     losses = [entry["loss"] for entry in history.entries]
     assert losses[0] == pytest.approx(np.log(FAMILIES), rel=1e-5)
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
@@ -423,7 +427,7 @@ def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None
         expected = {name: 0.75 * expected[name] + 0.25 * now[name] for name in now}
         seen.append(now)
 
-    run(found, Plan(steps=4, lr=1e-3, average=0.75), log=log)
+    run(found, TrainingPlan(steps=4, lr=1e-3, average=0.75), log=log)
     after = numbers(found.model)
     assert all(torch.allclose(after[name], expected[name], atol=1e-7) for name in after)
     assert not torch.allclose(after["out.weight"], seen[-1]["out.weight"], atol=1e-5)
@@ -483,7 +487,7 @@ def test_attention_is_refused_where_windows_overlap_and_where_it_was_not_trained
 
 def test_a_checkpoint_holds_what_is_trained_and_not_what_is_frozen(tmp_path: Path) -> None:
     config = replace(PLAIN, method="lora")
-    run(task(config), Plan(steps=1, lr=1e-3), checkpoint=tmp_path / "c", stop_after=1)
+    run(task(config), TrainingPlan(steps=1, lr=1e-3), checkpoint=tmp_path / "c", stop_after=1)
     names = torch.load(tmp_path / "c", weights_only=True)["model"].keys()
     parameters = {name for name in names if name in numbers(tuned(config))}
     assert parameters == {name for name in parameters if ".lora_" in name or name.startswith("out.")}
@@ -503,7 +507,7 @@ def test_a_state_that_lacks_a_trained_parameter_is_refused() -> None:
     [{"dropout": 0.2}, {"crop": 9}, {"mask": 0.2}, {"method": "top-k", "top_layers": 1}, {"class_weights": "sqrt"}],
 )
 def test_a_checkpoint_of_other_knobs_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    plan, first, other = Plan(steps=4, lr=1e-3), task(), task(replace(PLAIN, **change))
+    plan, first, other = TrainingPlan(steps=4, lr=1e-3), task(), task(replace(PLAIN, **change))
     run(first, plan, checkpoint=tmp_path / "c", stop_after=2, about=first.digest("base"))
     with pytest.raises(FolderError, match="a checkpoint of a run with other options or data"):
         run(other, plan, checkpoint=tmp_path / "c", resume=True, about=other.digest("base"))
@@ -517,12 +521,14 @@ def test_a_checkpoint_of_other_knobs_is_refused(tmp_path: Path, change: dict[str
 def test_bf16_begins_near_fp32_and_fp16_is_refused_on_a_cpu() -> None:
     exact, low = (
         task(),
-        Finetuning(Tuned(tiny_model(), HEAD, LAYERS, PLAIN, "bf16"), Proteins(SEQUENCES, parse_long("full")), LABELS),
+        Finetuning(
+            Tuned(tiny_model(), LAYER, LAYERS, PLAIN, "bf16"), Proteins(SEQUENCES, parse_long("full")), SUPERVISION
+        ),
     )
     assert gradients(low)[1]["loss"] == pytest.approx(gradients(exact)[1]["loss"], rel=0.05)
     assert not low.scaler.is_enabled()
     with pytest.raises(UsageError, match="precision 'int8' is not for training"):
-        Tuned(tiny_model(), HEAD, LAYERS, PLAIN, "int8")
+        Tuned(tiny_model(), LAYER, LAYERS, PLAIN, "int8")
 
 
 def test_states_of_8_bits_need_cuda_and_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,8 +567,8 @@ def test_a_gpu_begins_with_the_losses_of_the_cpu(precision: Any) -> None:
     losses = []
     for device, own in (("cpu", "fp32"), ("cuda", precision)):
         proteins = Proteins(SEQUENCES, parse_long("full"))
-        model = Tuned(tiny_model(), HEAD, LAYERS, config, own)
-        found = Finetuning(model, proteins, LABELS, HELD, Replicas(torch.device(device)))
-        history = run(found, Plan(steps=4, lr=1e-3, clip=1.0), scaler=found.scaler)
+        model = Tuned(tiny_model(), LAYER, LAYERS, config, own)
+        found = Finetuning(model, proteins, SUPERVISION, HELD, Replicas(torch.device(device)))
+        history = run(found, TrainingPlan(steps=4, lr=1e-3, clip=1.0), scaler=found.scaler)
         losses.append([entry["loss"] for entry in history.entries])
     assert losses[0] == pytest.approx(losses[1], rel=0.05)

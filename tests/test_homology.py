@@ -26,16 +26,17 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import EngineError, EngineMismatchError, MissingExtraError, UsageError
-from esmcls.heads.alignment import homology
+from esmcls.heads.alignment import finder, homology
 from esmcls.heads.alignment import search as homology_search
 from esmcls.heads.alignment.homology import HomologyConfig, HomologyHead
-from esmcls.heads.alignment.search import Found, Hits, Limits, MMseqs, open_engine, search
+from esmcls.heads.alignment.search import Hits, Hitting, Limits, MMseqs, open_engine, search
 from esmcls.heads.neighbours.votes import Tally
 from esmcls.labels.labels import Labels
 from esmcls.models.fit import fit_dataset
 from esmcls.models.folder import load_model, save_model
 from esmcls.models.predict import predict_stream
 from esmcls.reading.records import Protein
+from esmcls.tasks.one_label.task import OneLabel
 
 PROGRAM = shutil.which("mmseqs")
 FAMILIES = 4
@@ -340,7 +341,7 @@ class Scripted:
     version: str = "1"
     searches: list[tuple[list[str], list[str], Limits, int]] = field(default_factory=list)
 
-    def search(self, queries: Any, targets: Any, limits: Limits, threads: int) -> Found:
+    def search(self, queries: Any, targets: Any, limits: Limits, threads: int) -> Hitting:
         """Look hits up, the last target first."""
         self.searches.append((list(queries), list(targets), limits, threads))
         for (query, text), (row, target) in itertools.product(enumerate(queries), reversed([*enumerate(targets)])):
@@ -352,8 +353,8 @@ class Scripted:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Put a scripted engine where engines are found."""
     engine = Scripted({})
-    monkeypatch.setattr(homology, "open_engine", lambda name: engine)
-    monkeypatch.setattr(homology, "installed", lambda name: engine)
+    monkeypatch.setattr(finder, "open_engine", lambda name: engine)
+    monkeypatch.setattr(finder, "installed", lambda name: engine)
     return engine
 
 
@@ -449,7 +450,7 @@ def test_what_is_predicted_does_not_depend_on_how_rows_fall_into_blocks(
     scripted.script = {f"Q{n}": {"TA": float(n), "TD": 9.0} for n in range(20)}
     head, x = HomologyHead(HomologyConfig(k=3)).fit(TRAIN, LABELS), bare(f"Q{n}" for n in range(20))
     whole = head.predict_proba(x), *head.top_k(x, 2)
-    monkeypatch.setattr(homology, "BLOCK", 7)
+    monkeypatch.setattr(homology, "VOTED_ROWS", 7)
     for one, other in zip(whole, (head.predict_proba(x), *head.top_k(x, 2)), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -495,7 +496,7 @@ def test_a_model_without_any_engine_names_the_one_it_needs(
 ) -> None:
     head = HomologyHead().fit(TRAIN, LABELS)
     head.save(tmp_path)
-    monkeypatch.setattr(homology, "installed", lambda name: None)
+    monkeypatch.setattr(finder, "installed", lambda name: None)
     with pytest.raises(EngineMismatchError, match="of search engine mmseqs 1, but here is none"):
         HomologyHead.load(tmp_path, head.chosen, head.classes).predict_proba(bare(["Q"]))
 
@@ -516,12 +517,13 @@ def test_a_model_needs_no_encoder_and_tells_the_nearest_and_its_e_value(families
     encoder = load_encoder("composition")
     cache = EmbeddingCache.open(tmp_path / "cache", EmbeddingSpec.of(encoder))
     embed_into(cache, encoder, families.sequences)
-    head, manifest = fit_dataset(families, cache, "homology", {"evalue": "1e-3"})[:2]
+    fit = fit_dataset(OneLabel(), families, cache, "homology", {"evalue": "1e-3"})
+    manifest = fit.manifest
     assert (manifest.config["engine"], manifest.config["version"]) == ("phmmer", open_engine("phmmer").version)
     assert None not in manifest.config.values()
     assert manifest.validation == {"accuracy": 1, "macro_f1": 1, "n": 8}
     imported = replace(manifest, spec=replace(manifest.spec, encoder="imported"))
-    model = load_model(save_model(tmp_path / "m", head, imported))
+    model = load_model(save_model(tmp_path / "m", fit.head, imported))
     test = families.part("test")
     strange = Protein("strange", "".join(reversed(ancestors(7)[6])))
     proteins = [*map(Protein, test.ids, test.sequences), strange]
@@ -540,7 +542,7 @@ def test_sequences_are_saved_small_and_come_back_as_they_were(scripted: Scripted
     assert sorted(path.name for path in tmp_path.iterdir()) == ["homology.safetensors", "ids.json"]
     assert (tmp_path / "homology.safetensors").stat().st_size < 0.7 * sum(map(len, x.sequences))
     again = HomologyHead.load(tmp_path, head.chosen, head.classes)
-    assert again.targets == x.sequences
-    assert again.ids == list(map(str, range(50)))
+    assert again.finder.targets == x.sequences
+    assert again.finder.ids == list(map(str, range(50)))
     np.testing.assert_array_equal(again.codes, head.codes)
     np.testing.assert_array_equal(again.priors, head.priors)

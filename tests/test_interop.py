@@ -53,8 +53,8 @@ def cache(tmp_path: Path) -> EmbeddingCache:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every file take more than one block."""
-    monkeypatch.setattr(exporting, "BLOCK", 4)
-    monkeypatch.setattr(interop, "BLOCK", 2)
+    monkeypatch.setattr(exporting, "PROTEINS_AT_ONCE", 4)
+    monkeypatch.setattr(interop, "PROTEINS_AT_ONCE", 2)
 
 
 # out

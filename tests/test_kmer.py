@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from esmcls.encoders import kmer
 from esmcls.encoders.encoder import load_encoder
-from esmcls.encoders.kmer import GAPS, KmerEncoder, open_composition, open_kmer
+from esmcls.encoders.kmer import PAIR_GAPS, KmerEncoder, open_composition, open_kmer
 from esmcls.errors import UsageError
 from esmcls.reading.records import RESIDUES
 
@@ -44,7 +44,7 @@ def test_a_vector_is_what_plain_loops_count(sequences: list[str]) -> None:
     assert found.shape == (len(sequences), encoder.width)
     assert found.dtype == np.float32
     for sequence, vector in zip(sequences, found, strict=True):
-        np.testing.assert_allclose(vector, by_hand(sequence, GAPS), rtol=1e-6, atol=0)
+        np.testing.assert_allclose(vector, by_hand(sequence, PAIR_GAPS), rtol=1e-6, atol=0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -90,7 +90,7 @@ def test_every_residue_is_said_to_be_seen_in_one_input() -> None:
 
 
 def test_no_sequences_give_no_vectors() -> None:
-    assert vectors(open_kmer("kmer")).shape == (0, 25 + 400 * len(GAPS))
+    assert vectors(open_kmer("kmer")).shape == (0, 25 + 400 * len(PAIR_GAPS))
 
 
 def test_batches_cover_the_input_in_order_and_are_bounded() -> None:

@@ -14,6 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from esmcls.cache.features import Features
 from esmcls.heads import whitening
 from esmcls.heads.neighbours import knn, search
+from esmcls.heads.neighbours.finder import Finder
 from esmcls.heads.neighbours.int8_bounds import has_int8_units
 from esmcls.heads.neighbours.knn import KNNConfig, KNNHead
 from esmcls.heads.neighbours.search import Search
@@ -116,9 +117,8 @@ def test_whitening_finds_the_class_where_the_plain_cosine_does_not() -> None:
 def test_a_vote_is_the_sum_over_neighbours_of_exp_nearness_over_temperature() -> None:
     vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [-1, 0]], dtype=np.float32)
     head = fit(vectors, Labels.from_names("abba"), whiten=False, k=3, temperature=0.5, softness=0.5)
-    head.whitening = whitening.Whitening(torch.zeros(2), torch.eye(2))
-    head.search = Search.empty(2, "cosine")
-    head.search.add(torch.from_numpy(vectors))
+    bare = whitening.Whitening(torch.zeros(2), torch.eye(2))
+    head.finder = Finder.of(vectors, ["p", "q", "r", "s"], bare, "cosine", "auto")
     near = np.exp(np.array([1.0, 0.8, 0.6]) / 0.5)  # softness as temperature: a vote weighs what it counts
     expected = [near[0] / near.sum(), near[1:].sum() / near.sum()]
     got = head.predict_proba(Features.from_arrays(np.array([[2, 0]], dtype=np.float32)))
@@ -174,7 +174,7 @@ def test_distances_are_those_of_their_definition() -> None:
     query = clouds(1, seed=9)[0]
     for metric in ("cosine", "l2"):
         head = fit(vectors, labels, metric=metric, shrinkage=0.1, k=1)
-        a, b = (head.whitening(torch.from_numpy(rows)).numpy() for rows in (query, vectors))
+        a, b = (head.finder.whitening(torch.from_numpy(rows)).numpy() for rows in (query, vectors))
         cosines = (b @ a[0]) / np.linalg.norm(a) / np.linalg.norm(b, axis=1)
         expected = 1 - cosines.max() if metric == "cosine" else np.sqrt(np.square(b - a).mean(1)).min()
         assert head.nearest(Features.from_arrays(query))[0][0] == pytest.approx(expected, abs=1e-5)

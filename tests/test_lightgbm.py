@@ -20,8 +20,18 @@ from torch.nn import functional as F
 from esmcls.cache.features import Features
 from esmcls.heads import registry as heads
 from esmcls.heads.trees.boosting import Trees, weigh
-from esmcls.heads.trees.candidates import Recipe, Sources, assign_folds, choose, out_of_fold
-from esmcls.heads.trees.evidence import FEATURES, Candidates, Hits, Rows, ranked
+from esmcls.heads.trees.candidates import (
+    FEATURES,
+    Candidates,
+    CandidateSources,
+    LabelledRows,
+    Neighbours,
+    Recipe,
+    assign_folds,
+    choose_recipe,
+    out_of_fold,
+    ranked,
+)
 from esmcls.heads.trees.lightgbm import LightGBMConfig, LightGBMHead
 from esmcls.heads.trees.ranker import Groups, Ranker
 from esmcls.heads.trees.time_estimate import Size, Speed
@@ -31,20 +41,20 @@ Array = npt.NDArray[np.float32]
 RECIPE = Recipe(shrinkage=0.01, penalty=0.1)
 
 
-def clouds(n: int = 240, classes: int = 12, seed: int = 0, spread: float = 0.7) -> Rows:
+def clouds(n: int = 240, classes: int = 12, seed: int = 0, spread: float = 0.7) -> LabelledRows:
     """Rows around one centre a class, close enough that some are nearer to another."""
     codes = np.arange(n) % classes
     centres = np.random.default_rng(7).normal(size=(classes, 8))
     vectors = centres[codes] + spread * np.random.default_rng(seed).normal(size=(n, 8))
     names = tuple(f"c{code:02d}" for code in range(classes))
-    return Rows(vectors.astype(np.float32), Labels(names, codes), 100 + np.arange(n) % 7)
+    return LabelledRows(vectors.astype(np.float32), Labels(names, codes), 100 + np.arange(n) % 7)
 
 
-def features_of(rows: Rows) -> Features:
+def features_of(rows: LabelledRows) -> Features:
     return Features.from_arrays(rows.vectors, ["A" * length for length in rows.lengths.tolist()])
 
 
-def fit(rows: Rows, held: Rows | None = None, log: Any = None, **knobs: Any) -> LightGBMHead:
+def fit(rows: LabelledRows, held: LabelledRows | None = None, log: Any = None, **knobs: Any) -> LightGBMHead:
     config = LightGBMConfig(**{"direct_classes": 0, "most_rounds": 40, **knobs})
     validation = None if held is None else (features_of(held), held.labels)
     return LightGBMHead(config).fit(features_of(rows), rows.labels, validation, 0, log)
@@ -59,9 +69,6 @@ class RankerConfig(LightGBMConfig):
     most_rounds: int = 60
 
 
-RankerConfig.__doc__ = LightGBMConfig.__doc__
-
-
 class RankerHead(LightGBMHead):
     """Ranks candidates, however few classes there are."""
 
@@ -71,18 +78,24 @@ class RankerHead(LightGBMHead):
         super().__init__(config or RankerConfig(), device)
 
 
-@pytest.fixture(params=["ranker"])
-def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def case(monkeypatch: pytest.MonkeyPatch) -> protocol.Case:
     entry = EntryPoint(name="ranker", value="test_lightgbm:RankerHead", group=heads.GROUP)
     monkeypatch.setattr(heads, "entry_points", lambda group: [*entry_points(group=group), entry])
-    return str(request.param)
+    return protocol.Case(protocol.ONE_LABEL, "ranker")
+
+
+@pytest.fixture
+def one_label(case: protocol.Case) -> protocol.Case:
+    return case
 
 
 head = protocol.head
+how = protocol.how
 globals().update(
     (key, test)
     for key, test in vars(protocol).items()
-    if key.startswith("test_") and {"head", "name"} & set(inspect.signature(test).parameters) - {"settings"}
+    if key.startswith("test_") and {"head", "case", "one_label"} & set(inspect.signature(test).parameters)
 )
 
 
@@ -94,7 +107,7 @@ def column(found: Candidates, feature: str) -> Array:
 
 
 def test_a_candidate_is_told_by_its_hits_and_by_what_is_ahead_of_it() -> None:
-    hits = Hits(np.array([[0.9, 0.8, 0.6, 0.2]]), np.array([[5, 3, 5, 8]]))
+    hits = Neighbours(np.array([[0.9, 0.8, 0.6, 0.2]]), np.array([[5, 3, 5, 8]]))
     best, second, mean, votes = hits.of(np.array([[3, 4, 5]]))
     np.testing.assert_allclose(best, [[0.8, np.nan, 0.9]])
     np.testing.assert_allclose(second, [[np.nan, np.nan, 0.6]])
@@ -113,7 +126,7 @@ def test_a_lone_candidate_is_ahead_of_nothing() -> None:
 
 def test_both_sources_name_classes_and_every_feature_is_what_it_says() -> None:
     rows = clouds(48, spread=0.3)
-    sources = Sources.of(rows, Recipe(0.01, 0.1, each=2, neighbours=5))
+    sources = CandidateSources.of(rows, Recipe(0.01, 0.1, each=2, neighbours=5))
     [(_, found)] = sources.candidates(rows.vectors[:6], rows.lengths[:6])
     unit = F.normalize(sources.whitening(torch.from_numpy(rows.vectors)), dim=1).numpy()
     outputs = unit[:6] @ sources.weight.numpy().T + sources.bias.numpy()
@@ -139,7 +152,7 @@ def test_both_sources_name_classes_and_every_feature_is_what_it_says() -> None:
 
 def test_a_row_has_the_same_bits_alone_and_among_others() -> None:
     rows = clouds()
-    sources, queries = Sources.of(rows, RECIPE), clouds(70, seed=1)
+    sources, queries = CandidateSources.of(rows, RECIPE), clouds(70, seed=1)
     [(_, every)] = sources.candidates(queries.vectors, queries.lengths)
     for row in range(70):
         [(_, alone)] = sources.candidates(queries.vectors[row : row + 1], queries.lengths[row : row + 1])
@@ -153,9 +166,9 @@ def test_shrinkage_is_chosen_by_the_nearest_neighbour_and_the_penalty_by_the_reg
     noise = rng.normal(size=(220, 6)) * [0.1, 0.1, 4, 4, 4, 4]  # the classes differ in the columns that vary least
     codes = np.append(np.arange(200) % 10, [0] * 20)  # a penalty without end leaves how frequent they are
     noise[:, :2] += np.stack((np.cos(codes), np.sin(codes)), 1)
-    rows = Rows(noise.astype(np.float32), Labels(tuple("abcdefghij"), codes), np.zeros(220, dtype=np.int64))
+    rows = LabelledRows(noise.astype(np.float32), Labels(tuple("abcdefghij"), codes), np.zeros(220, dtype=np.int64))
     held, fitted = rows.take(np.arange(100)), rows.take(np.arange(100, 220))
-    assert choose(fitted, held, (1.0, 0.001), (1e6, 0.01)) == (0.001, 0.01)
+    assert choose_recipe(fitted, held, (1.0, 0.001), (1e6, 0.01)) == (0.001, 0.01)
 
 
 # out of fold
@@ -184,7 +197,7 @@ def test_out_of_fold_a_row_finds_neither_itself_nor_the_size_that_it_adds_to() -
 def test_out_of_fold_a_class_of_one_is_no_candidate() -> None:
     rows = clouds(61, classes=5)
     codes = np.append(rows.labels.codes[:60], 5)
-    lone = Rows(rows.vectors, Labels((*rows.labels.classes, "lone"), codes), rows.lengths)
+    lone = LabelledRows(rows.vectors, Labels((*rows.labels.classes, "lone"), codes), rows.lengths)
     named = {}
     for asked, found in out_of_fold(lone, RECIPE, folds=5, most=1000, seed=0):
         named.update(zip(asked.tolist(), found.codes.tolist(), strict=True))
@@ -229,10 +242,12 @@ def test_the_loss_is_the_cross_entropy_of_each_rows_candidates_and_its_slopes_ar
 
 
 def test_what_vectors_cannot_tell_apart_the_ranker_tells_by_length() -> None:
-    def twins(seed: int) -> Rows:
+    def twins(seed: int) -> LabelledRows:
         rows = clouds(400, classes=10, seed=seed, spread=0.2)
         codes = rows.labels.codes * 2 + np.arange(400) // 10 % 2  # each cloud is two classes, short and long
-        return Rows(rows.vectors, Labels(tuple(f"t{code:02d}" for code in range(20)), codes), 100 + 200 * (codes % 2))
+        return LabelledRows(
+            rows.vectors, Labels(tuple(f"t{code:02d}" for code in range(20)), codes), 100 + 200 * (codes % 2)
+        )
 
     rows, held = twins(0), twins(1)
     head = fit(rows, held)
@@ -246,7 +261,7 @@ def test_what_vectors_cannot_tell_apart_the_ranker_tells_by_length() -> None:
 
 
 def test_where_no_row_has_a_class_in_common_the_nearest_mean_is_the_best() -> None:
-    rows = Rows(np.eye(6, dtype=np.float32), Labels.from_names("abcdef"), np.zeros(6, dtype=np.int64))
+    rows = LabelledRows(np.eye(6, dtype=np.float32), Labels.from_names("abcdef"), np.zeros(6, dtype=np.int64))
     head = fit(rows)
     assert isinstance(head.model, Ranker)
     assert head.model.trees is None
@@ -332,7 +347,7 @@ def test_a_refit_keeps_choices_and_scores_and_takes_the_new_rows(direct: int) ->
 
 
 def test_a_fit_without_anything_to_choose_on_still_settles_every_knob() -> None:
-    rows = Rows(np.eye(6, dtype=np.float32), Labels.from_names("abcdef"), np.zeros(6, dtype=np.int64))
+    rows = LabelledRows(np.eye(6, dtype=np.float32), Labels.from_names("abcdef"), np.zeros(6, dtype=np.int64))
     for direct in (0, 100):
         chosen = fit(rows, direct_classes=direct).chosen
         assert all(getattr(chosen, field.name) is not None for field in fields(chosen))
@@ -343,7 +358,7 @@ def test_a_fit_without_anything_to_choose_on_still_settles_every_knob() -> None:
 
 def test_familiarity_is_the_cosine_of_the_nearest_row_or_the_log_of_the_largest_probability() -> None:
     rows = clouds(spread=0.3)
-    far = Rows(-3 * rows.vectors[:20], rows.labels.take(slice(20)), rows.lengths[:20])
+    far = LabelledRows(-3 * rows.vectors[:20], rows.labels.take(slice(20)), rows.lengths[:20])
     ranker, direct = fit(rows, rounds=5), fit(rows, rounds=5, direct_classes=100)
     np.testing.assert_allclose(ranker.familiarity(features_of(rows)), 1, atol=1e-6)
     assert ranker.familiarity(features_of(far)).max() < 0.99

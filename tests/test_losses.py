@@ -16,10 +16,10 @@ from torch import Tensor
 
 from esmcls.errors import UnknownNameError, UsageError
 from esmcls.training.losses import (
-    Balanced,
+    BalancedSampler,
     Loss,
     Sampler,
-    Shuffled,
+    ShuffledSampler,
     class_weights,
     cross_entropy,
     focal_loss,
@@ -229,19 +229,19 @@ MANY = np.random.default_rng(3).permutation(np.repeat(np.arange(5), SIZES))
 
 
 @pytest.mark.parametrize(
-    "sampler", [Shuffled(120, 16, seed=4), Balanced(MANY, 16, seed=4)], ids=["shuffled", "balanced"]
+    "sampler", [ShuffledSampler(120, 16, seed=4), BalancedSampler(MANY, 16, seed=4)], ids=["shuffled", "balanced"]
 )
 def test_the_rows_of_a_step_are_a_function_of_seed_and_step_alone(sampler: Sampler) -> None:
     in_order = [sampler.rows(step).tolist() for step in range(20)]
     assert [sampler.rows(step).tolist() for step in reversed(range(20))] == in_order[::-1]
     kind = type(sampler)
     for seed, same in ((4, True), (5, False)):
-        again = Shuffled(120, 16, seed) if kind is Shuffled else Balanced(MANY, 16, seed)
+        again = ShuffledSampler(120, 16, seed) if kind is ShuffledSampler else BalancedSampler(MANY, 16, seed)
         assert ([again.rows(step).tolist() for step in (11, 3)] == [in_order[11], in_order[3]]) is same
 
 
 def test_shuffled_rows_come_once_an_epoch_in_an_order_of_its_own() -> None:
-    shuffled = Shuffled(50, batch=8, seed=4)
+    shuffled = ShuffledSampler(50, batch=8, seed=4)
     assert shuffled.steps_an_epoch == 7
     epochs = [[row for step in range(7 * e, 7 * e + 7) for row in shuffled.rows(step).tolist()] for e in (0, 1)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
@@ -250,7 +250,7 @@ def test_shuffled_rows_come_once_an_epoch_in_an_order_of_its_own() -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 16, 500])
 def test_balanced_rows_come_from_every_class_equally_often(batch: int) -> None:
-    sampler = Balanced(MANY, batch, seed=0)
+    sampler = BalancedSampler(MANY, batch, seed=0)
     assert sampler.steps_an_epoch == -(-120 // batch)
     drawn = np.concatenate([sampler.rows(step) for step in range(40)])
     assert len(drawn) == 40 * batch
@@ -262,7 +262,7 @@ def test_balanced_rows_come_from_every_class_equally_often(batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [3, 16, 500])
 def test_each_member_of_a_class_comes_once_before_any_comes_again(batch: int) -> None:
-    sampler = Balanced(MANY, batch, seed=0)
+    sampler = BalancedSampler(MANY, batch, seed=0)
     drawn = np.concatenate([sampler.rows(step) for step in range(-(-500 // batch))])
     for code, size in enumerate(SIZES):
         own = drawn[MANY[drawn] == code]
@@ -271,6 +271,6 @@ def test_each_member_of_a_class_comes_once_before_any_comes_again(batch: int) ->
 
 
 def test_the_order_of_classes_is_another_in_each_round() -> None:
-    sampler = Balanced(np.arange(40), batch=40, seed=0)
+    sampler = BalancedSampler(np.arange(40), batch=40, seed=0)
     assert sampler.rows(0).tolist() != sampler.rows(1).tolist()
     assert sorted(sampler.rows(0)) == sorted(sampler.rows(1)) == list(range(40))

@@ -19,7 +19,6 @@ from esmcls.metrics.classification import (
     precision_recall_f1,
     summary,
     tier_accuracy,
-    top_k_accuracy,
 )
 
 # truth 0 0 0 1 1 2, predicted 0 0 1 1 2 2:            predicted 0  1  2
@@ -94,7 +93,7 @@ def test_a_row_of_an_unseen_class_is_wrong_a_false_prediction_and_part_of_the_we
 
 def test_an_unseen_class_is_wrong_even_where_a_prediction_is_minus_one():
     assert accuracy(np.array([-1]), np.array([-1])) == 0.0
-    assert top_k_accuracy(np.array([-1]), np.array([[0, -1]]), 2) == 0.0
+    assert summary(np.array([-1]), np.array([[0, -1]]), 1)(np.ones(1, np.int64))["top_3"] == 0.0
 
 
 def test_a_code_beyond_the_classes_is_refused():
@@ -102,18 +101,20 @@ def test_a_code_beyond_the_classes_is_refused():
         precision_recall_f1(np.array([0, 3]), np.array([0, 0]), 3)
 
 
-def test_top_k_looks_at_the_first_k_ranks():
-    truth, ranked = np.array([0, 1, 2, -1]), np.array([[0, 1, 2], [2, 1, 0], [0, 1, 2], [0, 1, 2]])
-    assert [top_k_accuracy(truth, ranked, k) for k in (1, 2, 3, 10)] == [0.25, 0.5, 0.75, 0.75]
+def test_top_k_looks_at_the_first_k_ranks_of_which_there_may_be_fewer():
+    truth = np.array([0, 1, 2, 3, -1])
+    ranked = np.array([[0, 1, 2, 3], [2, 1, 0, 3], [0, 1, 3, 2], [3, 0, 1, 2], [0, 1, 2, 3]])
+    scores = summary(truth, ranked, 4)(np.ones(5, np.int64))
+    assert [scores[name] for name in ("accuracy", "top_3", "top_5", "top_10")] == [0.4, 0.6, 0.8, 0.8]
 
 
 def test_top_k_is_that_of_scikit_learn():
     rng = np.random.default_rng(3)
     truth, scores = rng.integers(12, size=200), rng.random((200, 12))
-    ranked = np.argsort(-scores, axis=1)
+    found = summary(truth, np.argsort(-scores, axis=1), 12)(np.ones(200, np.int64))
     for k in (3, 5, 10):
         expected = oracle.top_k_accuracy_score(truth, scores, k=k, labels=range(12))
-        assert top_k_accuracy(truth, ranked, k) == pytest.approx(expected)
+        assert found[f"top_{k}"] == pytest.approx(expected)
 
 
 def test_no_rows_give_zero_and_no_warning():

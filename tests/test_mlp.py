@@ -348,7 +348,7 @@ def begun(folder: Path | None = None, stop: int | None = None, resume: bool = Fa
     head.classes = labels.classes
     bags = head._bags(x, 3)
     head._draw(bags, labels, 1)
-    task = head._task(bags, labels, 1)
+    task = head._descent(bags, labels, 1, None)
     task.measure = lambda: f1_of(head._logits(bags), labels)
     plan = replace(head.config.plan(task.sampler.steps_an_epoch, 1), validate_every=2, checkpoint_every=3)
     checkpoint = None if folder is None else folder / "c"

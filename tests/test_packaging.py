@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,8 +18,12 @@ import esmcls
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"esmcls": "esmcls", "cli": "esmcls_cli", "data": "esmcls_data"}
-LATE = ["click", "dnaio", "esm", "faiss", "polars", "sklearn", "tqdm", "xopen", "zstandard"]
+LATE = ["click", "faiss", "polars", "sklearn", "tqdm", "xopen", "zstandard"]
 """What a bare GPU image lacks."""
+REFERENCES = ["dnaio", "esm"]
+"""What tests alone compare with: other tools' readers and models."""
+
+MODULES = [module.name for module in pkgutil.walk_packages(esmcls.__path__, "esmcls.")]
 
 
 def read(name: str) -> str:
@@ -111,9 +116,9 @@ def test_every_registered_name_leads_to_something_callable(setup: configparser.C
         assert callable(EntryPoint(name, value, group).load())
 
 
-def import_without(names: list[str], modules: list[str]) -> subprocess.CompletedProcess[str]:
+def import_without(names: list[str], modules: list[str], then: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import sys\nsys.modules.update(dict.fromkeys({names!r}))\n"
-    code += "".join(f"import {module}\n" for module in modules)
+    code += "".join(f"import {module}\n" for module in modules) + then
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
@@ -121,6 +126,11 @@ def test_encoder_cache_and_training_import_on_an_image_with_torch_numpy_h5py_and
     encoding = ["encoders.encoder", "encoders.esm2", "encoders.inference", "encoders.weights"]
     modules = [*encoding, "cache.store", "cache.embed", "training.loop", "pretraining.run"]
     ran = import_without(LATE, [f"esmcls.{module}" for module in modules])
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_every_module_and_the_commands_do_without_the_tools_that_tests_compare_with() -> None:
+    ran = import_without(REFERENCES, [*MODULES, "esmcls_cli.main"], then="assert esmcls_cli.main.main(['--help']) == 0")
     assert ran.returncode == 0, ran.stderr
 
 

@@ -6,22 +6,23 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from compared import ACCURACIES, BASELINES, NAMES, a_comparison
+from compared import ACCURACIES, BASELINES, NAMES, a_comparison, read
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from esmcls.reporting.figure_style import shortened
+from esmcls.reporting.model_figures import OTHER, looks, save_figures
 from esmcls.tasks.one_label import figures as plots
 from esmcls.tasks.one_label.figures import (
     FIGURES,
-    OTHER,
     draw_confusions,
     draw_intervals,
     draw_lengths,
@@ -29,8 +30,6 @@ from esmcls.tasks.one_label.figures import (
     draw_reliability,
     draw_retained,
     draw_tiers,
-    looks,
-    save_figures,
 )
 
 MANY = [f"model {number}" for number in range(10)]
@@ -71,31 +70,31 @@ def drawn(figure: Figure | None) -> Figure:
 
 def test_a_model_has_one_look_in_all_figures_and_no_two_have_the_same() -> None:
     comparison = a_comparison()
-    seen = looks(comparison["rows"])
+    seen = looks(read(comparison).rows)
     assert len({look.color for name, look in seen.items() if name not in BASELINES}) == len(seen) - len(BASELINES)
     assert len(set(seen.values())) == len(seen)
     for draw in (draw_tiers, draw_lengths, draw_retained, draw_open_set):
-        lines = {one.get_label(): one.get_color() for one in drawn(draw(comparison)).axes[0].lines}
+        lines = {one.get_label(): one.get_color() for one in drawn(draw(read(comparison))).axes[0].lines}
         assert {name: lines[name] for name in seen} == {name: look.color for name, look in seen.items()}
 
 
 def test_baselines_are_grey_and_dashed_and_models_neither() -> None:
-    for name, look in looks(a_comparison()["rows"]).items():
+    for name, look in looks(read(a_comparison()).rows).items():
         assert look.color.startswith("0.") == (name in BASELINES)
         assert (look.dash != "-") == (name in BASELINES)
 
 
 def test_models_beyond_the_best_seven_are_thin_and_grey_and_one_entry_of_the_legend() -> None:
     comparison = a_comparison(MANY)
-    seen = looks(comparison["rows"])
+    seen = looks(read(comparison).rows)
     assert [name for name, look in seen.items() if look is OTHER] == MANY[7:]
     for draw in (draw_tiers, draw_retained):
-        assert legend(drawn(draw(comparison))) == [*MANY[:7], "3 others"]
-    assert legend(drawn(draw_open_set(a_comparison(MANY[:8]))))[-1] == "1 other"
+        assert legend(drawn(draw(read(comparison)))) == [*MANY[:7], "3 others"]
+    assert legend(drawn(draw_open_set(read(a_comparison(MANY[:8])))))[-1] == "1 other"
 
 
 def test_names_stand_in_the_legend_as_they_are_but_for_the_middle_of_long_ones() -> None:
-    assert legend(drawn(draw_tiers(a_comparison(ODD)))) == [*ODD[:2], shortened(ODD[2])]
+    assert legend(drawn(draw_tiers(read(a_comparison(ODD))))) == [*ODD[:2], shortened(ODD[2])]
     assert len(shortened(ODD[2])) == 30
 
 
@@ -104,7 +103,7 @@ def test_names_stand_in_the_legend_as_they_are_but_for_the_middle_of_long_ones()
 
 def test_the_intervals_are_those_of_the_accuracies_in_the_order_of_the_rows() -> None:
     comparison = a_comparison()
-    [axes] = draw_intervals(comparison).axes
+    [axes] = draw_intervals(read(comparison)).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == list(ACCURACIES)
     for place, row in enumerate(comparison["rows"][:6]):
         found = row["metrics"]["accuracy"]
@@ -116,7 +115,7 @@ def test_the_intervals_are_those_of_the_accuracies_in_the_order_of_the_rows() ->
 
 
 def test_a_baseline_far_below_the_models_stands_at_the_edge_with_its_number_beside() -> None:
-    [axes] = draw_intervals(a_comparison()).axes
+    [axes] = draw_intervals(read(a_comparison())).axes
     low, high = axes.get_xlim()
     assert (low, high) == (65, 85)  # of the models: 66.85 to 81.35 %
     assert line(axes, "majority") == ([low], [7])
@@ -128,7 +127,7 @@ def test_a_baseline_far_below_the_models_stands_at_the_edge_with_its_number_besi
 def test_accuracy_by_tier_and_length_is_that_of_the_rows_and_a_gap_where_it_is_not_known(draw: Any, key: str) -> None:
     comparison = a_comparison()
     comparison["rows"][0][key][1]["accuracy"] = None
-    [axes] = drawn(draw(comparison)).axes
+    [axes] = drawn(draw(read(comparison))).axes
     for row in comparison["rows"]:
         assert line(axes, row["name"])[1] == percents([place["accuracy"] for place in row[key]])
     names = [f"{place['name']}\nn = {place['n']:,}" for place in comparison["rows"][0][key]]
@@ -137,7 +136,7 @@ def test_accuracy_by_tier_and_length_is_that_of_the_rows_and_a_gap_where_it_is_n
 
 def test_equal_accuracies_stand_beside_one_another_at_their_tier() -> None:
     comparison = a_comparison()
-    [axes] = drawn(draw_tiers(comparison)).axes
+    [axes] = drawn(draw_tiers(read(comparison))).axes
     places = np.array([line(axes, name)[0] for name in ACCURACIES])  # (models, tiers)
     assert len({round(x, 6) for x in places[:, 0]}) == len(ACCURACIES)
     assert (np.abs(places - np.arange(4)) < 0.5).all()
@@ -145,7 +144,7 @@ def test_equal_accuracies_stand_beside_one_another_at_their_tier() -> None:
 
 
 def test_a_baseline_that_is_all_below_the_axis_is_not_drawn_and_the_legend_says_so() -> None:
-    figure = drawn(draw_lengths(a_comparison()))
+    figure = drawn(draw_lengths(read(a_comparison())))
     hidden = [one.get_label() for one in figure.axes[0].lines if not one.get_visible()]
     assert hidden == list(BASELINES)
     assert legend(figure)[-2:] == [f"{name} (below the axis)" for name in BASELINES]
@@ -167,13 +166,13 @@ def test_a_baseline_that_is_all_below_the_axis_is_not_drawn_and_the_legend_says_
 def test_the_scale_is_round_and_fits_the_models(
     models: list[float], baseline: list[float], limits: tuple[float, float]
 ) -> None:
-    rows = [{"baseline": False}, {"baseline": True}]
+    rows = [SimpleNamespace(baseline=False), SimpleNamespace(baseline=True)]
     assert plots._limits(rows, [np.array(models), np.array(baseline)]) == limits
 
 
 def test_accuracy_against_coverage_is_that_of_the_rows() -> None:
     comparison = a_comparison()
-    [axes] = drawn(draw_retained(comparison)).axes
+    [axes] = drawn(draw_retained(read(comparison))).axes
     for row in comparison["rows"]:
         x, y = line(axes, row["name"])
         assert x == percents(row["retained"]["coverage"])
@@ -186,7 +185,7 @@ def test_accuracy_against_coverage_is_that_of_the_rows() -> None:
 
 def test_a_point_of_reliability_stands_for_a_bin_and_its_area_for_the_share_of_the_proteins() -> None:
     comparison = a_comparison()
-    figure = drawn(draw_reliability(comparison))
+    figure = drawn(draw_reliability(read(comparison)))
     assert [axes.get_title() for axes in figure.axes] == list(ACCURACIES)
     for axes, row in zip(figure.axes, comparison["rows"], strict=True):
         found, [dots] = row["reliability"], points(axes)
@@ -201,7 +200,7 @@ def test_a_point_of_reliability_stands_for_a_bin_and_its_area_for_the_share_of_t
 
 @pytest.mark.parametrize(("models", "panels"), [(1, 1), (4, 4), (6, 6), (10, 7)])
 def test_each_model_that_is_told_apart_has_a_panel(models: int, panels: int) -> None:
-    figure = drawn(draw_reliability(a_comparison(MANY[:models])))
+    figure = drawn(draw_reliability(read(a_comparison(MANY[:models]))))
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == MANY[:panels]
 
 
@@ -212,7 +211,7 @@ def test_the_open_set_figure_has_the_curve_and_the_threshold_of_each_model_and_i
     comparison = a_comparison()
     comparison["rows"][2]["open_set"] = None
     rows = [row for row in comparison["rows"] if row["open_set"]]
-    figure = drawn(draw_open_set(comparison))
+    figure = drawn(draw_open_set(read(comparison)))
     [axes] = figure.axes
     for row, mark in zip(rows, points(axes), strict=True):
         found = row["open_set"]
@@ -226,7 +225,7 @@ def test_the_open_set_figure_has_the_curve_and_the_threshold_of_each_model_and_i
 
 def test_confusions_are_those_of_the_best_model_with_their_names() -> None:
     comparison = a_comparison() | {"family_names": NAMES}
-    [axes] = drawn(draw_confusions(comparison)).axes
+    [axes] = drawn(draw_confusions(read(comparison))).axes
     worst = comparison["rows"][0]["confusions"]
     assert [bar.get_width() for bar in axes.patches] == [one["n"] for one in worst]
     labels = [text.get_text() for text in axes.get_yticklabels()]
@@ -243,7 +242,7 @@ def test_what_there_is_nothing_of_has_no_figure() -> None:
         row["retained"]["accuracy"] = [None] * 101
         for place in row["tiers"] + row["lengths"]:
             place["accuracy"] = None
-    assert [name for name, draw in FIGURES.items() if draw(comparison)] == ["intervals"]
+    assert [name for name, draw in FIGURES.items() if draw(read(comparison))] == ["intervals"]
 
 
 # Files
@@ -253,7 +252,7 @@ def test_what_there_is_nothing_of_has_no_figure() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of the figures of models with odd names, the best of which confuses a family with an odd one."""
     made = tmp_path_factory.mktemp("figures")
-    assert save_figures(odd(), made) == list(FIGURES)
+    assert save_figures(read(odd()), made, FIGURES) == list(FIGURES)
     return made
 
 
@@ -267,7 +266,7 @@ def test_the_same_comparison_gives_the_same_bytes_whatever_the_users_matplotlib_
     tmp_path: Path, folder: Path
 ) -> None:
     with rc_context({"font.size": 30, "svg.hashsalt": None, "axes.facecolor": "red"}):
-        save_figures(odd(), tmp_path)
+        save_figures(read(odd()), tmp_path, FIGURES)
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
     for name in names:
@@ -281,16 +280,14 @@ def test_odd_names_are_drawn_as_they_are(folder: Path) -> None:
 
 
 def test_a_single_baseline_is_drawn_without_a_warning(tmp_path: Path) -> None:
-    assert save_figures(a_comparison(["majority"]), tmp_path) == list(FIGURES)
+    assert save_figures(read(a_comparison(["majority"])), tmp_path, FIGURES) == list(FIGURES)
 
 
-def test_figures_of_an_earlier_comparison_that_had_more_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plots, "FIGURES", {"intervals": draw_intervals, "open_set": draw_open_set})
+def test_figures_of_an_earlier_comparison_that_had_more_are_removed(tmp_path: Path) -> None:
+    some = {"intervals": draw_intervals, "open_set": draw_open_set}
     for name in ("open_set.svg", "open_set.png", "mine.svg"):
         (tmp_path / name).touch()
-    assert save_figures(a_comparison(["one"], open_set=False), tmp_path) == ["intervals"]
+    assert save_figures(read(a_comparison(["one"], open_set=False)), tmp_path, some) == ["intervals"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["intervals.png", "intervals.svg", "mine.svg"]
 
 
@@ -302,6 +299,6 @@ def test_letters_are_of_a_size_that_can_be_read_in_print(folder: Path) -> None:
 
 
 def test_matplotlib_is_loaded_by_drawing_alone() -> None:
-    code = "import sys, esmcls.reporting.report\n"
+    code = "import sys, esmcls.tasks.one_label.report, esmcls.tasks.go_terms.report\n"
     code += "print([name for name in ('matplotlib', 'jinja2', 'torch') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -15,9 +15,12 @@ import pytest
 
 from esmcls.cache.features import Features
 from esmcls.errors import SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.models.predict import COLUMNS, Prediction, predict_stream, write_predictions
+from esmcls.models.predict import predict_stream
 from esmcls.reading.records import Protein
 from esmcls.tasks.one_label.confidence import Confidence, Rejection
+from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.one_label.prediction import COLUMNS, Prediction, write_predictions
+from esmcls.tasks.one_label.task import OneLabel
 from esmcls.types import Indices, Probabilities
 
 CLASSES = ("alanine", "cysteine", "other")
@@ -25,6 +28,8 @@ CLASSES = ("alanine", "cysteine", "other")
 
 class Counting:
     """A head whose answer can be told by eye: the share of A, of C and of the rest in a sequence."""
+
+    classes = CLASSES
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Rank the shares."""
@@ -44,21 +49,13 @@ class Near(Counting):
 class Toy:
     """A model over `Counting`, which remembers what it embedded and finds sequences beyond `limit` too large."""
 
-    classes = CLASSES
+    name, task, classes = "toy", OneLabel(), CLASSES
 
     def __init__(self, head: Any = None, limit: int = 1000) -> None:
         self.head, self.limit = head or Counting(), limit
         self.embedded: list[list[str]] = []
         self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
-        self.confidence = Confidence()
-
-    def ranked(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Answer as the head does."""
-        return self.head.top_k(x, k)  # type: ignore[no-any-return]
-
-    def probabilities(self, x: Features) -> Probabilities:
-        """Answer as the head does."""
-        return self.head.predict_proba(x)  # type: ignore[no-any-return]
+        self.findings = LabelFindings()
 
     def features(self, sequences: Sequence[str]) -> Features:
         """Return the shares of A, C and other residues."""
@@ -216,7 +213,7 @@ class Doubtful(Counting):
 
 def doubtful(confidence: Confidence) -> Toy:
     model = Toy(Doubtful())
-    model.confidence = confidence
+    model.findings = LabelFindings(confidence=confidence)
     return model
 
 

@@ -20,7 +20,7 @@ from esmcls.pretraining.corpus import Corpus
 from esmcls.pretraining.run import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
 from esmcls.training.loop import run
 from esmcls.training.processes import start_replicas
-from esmcls.training.schedule import Plan
+from esmcls.training.schedule import TrainingPlan
 
 CONFIG = PretrainConfig(
     layers=2, width=16, heads=2, teacher_layers=(1, 2), steps=6, tokens=128, warmup=2, shortest=8, longest=32,
@@ -80,7 +80,7 @@ def test_training_lowers_the_errors(
     corpus: Corpus, teacher: ESM2, weights: dict[str, float], parts: tuple[str, ...]
 ) -> None:
     task = Pretraining(dataclasses.replace(CONFIG, **weights, queue=8), corpus, teacher)
-    history = run(task, Plan(steps=150, lr=5e-3, warmup=5))
+    history = run(task, TrainingPlan(steps=150, lr=5e-3, warmup=5))
     for part in parts:
         values = [entry[part] for entry in history.entries]
         assert np.mean(values[-15:]) < 0.97 * np.mean(values[:8])
@@ -104,7 +104,7 @@ def test_the_student_sees_masks_and_the_teacher_never(corpus: Corpus, teacher: E
 
 def test_the_teacher_stays_as_it_is(corpus: Corpus, teacher: ESM2) -> None:
     before = state_digest(teacher.state_dict())
-    run(Pretraining(CONFIG, corpus, teacher), Plan(steps=2, lr=1e-2))
+    run(Pretraining(CONFIG, corpus, teacher), TrainingPlan(steps=2, lr=1e-2))
     assert state_digest(teacher.state_dict()) == before
 
 
@@ -226,7 +226,7 @@ def test_measuring_the_speed_leaves_the_task_as_it_was(corpus: Corpus, teacher: 
     measured, fresh = Pretraining(config, corpus, teacher), Pretraining(config, corpus, teacher)
     assert measured_steps(measured, minutes=0.1) >= 1
     for task in (measured, fresh):
-        run(task, Plan(steps=2, lr=1e-3))
+        run(task, TrainingPlan(steps=2, lr=1e-3))
     states = (task.model.state_dict() for task in (measured, fresh))
     assert all(torch.equal(one, other) for one, other in zip(*(state.values() for state in states), strict=True))
 
@@ -269,5 +269,7 @@ def test_a_gpu_begins_with_the_losses_of_the_cpu(corpus: Corpus, teacher: ESM2) 
     losses = []
     for device in ("cpu", "cuda"):
         task = Pretraining(config, corpus, copy.deepcopy(teacher), replicas=start_replicas([device]))
-        losses.append([entry["loss"] for entry in run(task, Plan(steps=3, lr=1e-3), replicas=task.replicas).entries])
+        losses.append(
+            [entry["loss"] for entry in run(task, TrainingPlan(steps=3, lr=1e-3), replicas=task.replicas).entries]
+        )
     assert losses[0] == pytest.approx(losses[1], rel=0.05)

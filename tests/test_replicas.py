@@ -20,10 +20,9 @@ from esmcls.encoders.weights import load_state, save_state
 from esmcls.errors import UsageError
 from esmcls.pretraining.corpus import Corpus
 from esmcls.pretraining.run import PretrainConfig, Pretraining
-from esmcls.training.loop import run
+from esmcls.training.loop import Entry, run
 from esmcls.training.processes import ALONE, Replicas, start_replicas
-from esmcls.training.runlog import Entry
-from esmcls.training.schedule import Plan
+from esmcls.training.schedule import TrainingPlan
 
 EXCHANGE = """
 import json, torch
@@ -88,7 +87,7 @@ def test_two_processes_train_as_one_with_the_batches_of_both(tmp_path: Path) -> 
     config = PretrainConfig(**size, teacher_layers=(1, 2), mlm_weight=0.5)
     corpus = Corpus(sequences, tokens=128, shortest=8, longest=32)
     reference = OneAfterTheOther(config, corpus, teacher)
-    history = run(reference, Plan(4, config.lr, config.warmup, clip=1.0))
+    history = run(reference, TrainingPlan(4, config.lr, config.warmup, clip=1.0))
     logged = [json.loads(line) for line in (tmp_path / "own.log.jsonl").read_text().splitlines()]
     assert [entry["loss"] for entry in logged] == pytest.approx([e["loss"] for e in history.entries], rel=1e-4)
     assert [entry["tokens"] for entry in logged] == [2 * entry["tokens"] for entry in history.entries]

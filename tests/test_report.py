@@ -11,13 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import compared
 import pytest
 from compared import ACCURACIES, NAMES, a_comparison, a_timing
 
-from esmcls.reporting import report
-from esmcls.reporting.phrases import summary
-from esmcls.reporting.report import lines, page, tables, write_report
+from esmcls.reporting import report as frame
+from esmcls.tasks.one_label import report
 from esmcls.tasks.one_label.figures import FIGURES
+from esmcls.tasks.one_label.results import OneLabelReport
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 EVIL = "<script>alert('&amp;')</script> & \"x\""
@@ -85,7 +86,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "save_figures", lambda comparison, folder: [])
+    monkeypatch.setattr(frame, "save_figures", lambda report, folder, figures: [])
+
+
+def write_report(folder: Path, comparison: dict[str, Any], timing: dict[str, Any]) -> Path:
+    return report.write_one_label_report(folder, compared.read(comparison), compared.read_timing(timing))
+
+
+def page(comparison: dict[str, Any], timing: dict[str, Any], figures: dict[str, str]) -> str:
+    return report.page(compared.read(comparison), compared.read_timing(timing), figures)
+
+
+def lines(comparison: dict[str, Any], timing: dict[str, Any]) -> list[str]:
+    return report.lines(compared.read(comparison), compared.read_timing(timing))
+
+
+def tables(comparison: dict[str, Any], timing: dict[str, Any]) -> dict[str, Any]:
+    return report.tables(compared.read(comparison), compared.read_timing(timing))
+
+
+def summary(comparison: dict[str, Any]) -> list[str]:
+    return report.summary(compared.read(comparison))
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -103,11 +124,11 @@ def everything(folder: Path) -> dict[str, bytes]:
 def test_timing_changes_its_own_files_and_the_last_section_of_the_page_and_not_a_byte_more(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy(comparison: dict[str, Any], to: Path) -> list[str]:  # which knows no timing; see test_plots.py
+    def copy(comparison: OneLabelReport, to: Path, figures: Any) -> list[str]:  # it knows no timing; see test_plots.py
         shutil.copytree(folder / "figures", to, dirs_exist_ok=True)
         return list(FIGURES)
 
-    monkeypatch.setattr(report, "save_figures", copy)
+    monkeypatch.setattr(frame, "save_figures", copy)
     write_report(tmp_path, full(), a_timing(full(), factor=3))
     first, second = everything(folder), everything(tmp_path)
     assert first.keys() == second.keys()
@@ -306,6 +327,7 @@ def test_a_difference_that_chance_may_give_is_called_none() -> None:
     comparison["best"] = "mlp"
     comparison["rows"][1]["versus_best"] = {
         "difference": {"value": -0.009, "low": -0.02, "high": 0.003},
+        "p": 0.1212,
         "p_holm": 0.1212,
     }
     told = summary(comparison)

@@ -19,7 +19,6 @@ from esmcls.datasets.split import (
     check_fractions,
     drop_leaks,
     part_counts,
-    split_digest,
     stratified,
 )
 from esmcls.errors import DataError, UsageError
@@ -191,15 +190,6 @@ def test_rows_without_a_part_beside_given_ones_are_train():
 def test_a_given_split_without_train_is_refused():
     with pytest.raises(UsageError, match=r"every record is test and validation .* give training records too"):
         apply_given(["test", "validation"])
-
-
-def test_a_split_is_identified_by_which_sequence_is_where():
-    digest = split_digest(["MA", "MC"], ["train", "test"])
-    assert digest == split_digest(["MC", "MA"], ["test", "train"])
-    assert digest != split_digest(["MA", "MC"], ["test", "train"])
-    assert digest != split_digest(["MA", "MC", "MC"], ["train", "test", "test"])
-    # sha256 of the sorted sha256 of "sequence\0part": of this format, kept for ever
-    assert digest == "47c8944241e0ba210a29d345061056e5273e0a61895a9b9b93ea7a22e79855d3"
 
 
 def test_the_report_tells_each_fact_once():

@@ -19,7 +19,7 @@ from scipy.special import zeta
 from esmcls.datasets import statistics_page as overview
 from esmcls.datasets.power_law import PowerLaw, fit_power_law
 from esmcls.datasets.statistics import Statistics, describe_records, gini, size_tiers
-from esmcls.datasets.statistics_page import draw_rank_size, page, write_overview
+from esmcls.datasets.statistics_page import draw_rank_size, overview_page, write_overview
 from esmcls.errors import DataError, UnknownNameError
 from esmcls.metrics.classification import tier_accuracy
 from esmcls.reading.records import Protein, Record
@@ -246,7 +246,7 @@ def test_without_families_there_is_no_figure(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(written)
     assert [path.name for path in written] == ["stats.json", "stats.html"]
     assert "<svg" not in written[1].read_text()
-    assert "power law" not in page([], "x")
+    assert "power law" not in overview_page([], "x")
 
 
 def test_the_figure_has_logarithmic_axes_the_families_and_the_law(found: Statistics) -> None:
@@ -276,6 +276,6 @@ def test_odd_sizes_are_drawn_without_a_warning(tmp_path: Path, sizes: list[int])
 
 def test_counting_loads_neither_torch_nor_matplotlib() -> None:
     code = "import sys, esmcls.datasets.statistics_page, esmcls.datasets.sampling\n"
-    code += "import esmcls.datasets.mmseqs, esmcls.reading.readers\n"
+    code += "import esmcls.datasets.clusters, esmcls.reading.readers\n"
     code += "print([name for name in ('torch', 'h5py', 'matplotlib', 'scipy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

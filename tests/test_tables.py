@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from esmcls.errors import DataError
-from esmcls.reading.records import Entry
-from esmcls.reading.tables import LabelTable, Layout, read_table, table_layout
+from esmcls.reading.records import RawRecord
+from esmcls.reading.tables import LabelTable, TableLayout, read_table, table_layout
 
 TWICE = "records are joined by id, so give each its own"
 
 
-def entries(text: str) -> list[Entry | DataError]:
+def entries(text: str) -> list[RawRecord | DataError]:
     lines = text.splitlines(keepends=True)
     layout = table_layout(lines[0])
     assert layout is not None
@@ -25,18 +25,18 @@ def entries(text: str) -> list[Entry | DataError]:
     [
         (
             "family_id,sequence_name,family_accession,aligned_sequence,sequence",
-            Layout(",", 5, sequence=4, label=2, id=1, part=None),
+            TableLayout(",", 5, sequence=4, label=2, id=1, part=None),
         ),
-        ("sequence_name,family_accession,sequence", Layout(",", 3, sequence=2, label=1, id=0, part=None)),
-        ("sequence\tlabel\tid\tsplit", Layout("\t", 4, sequence=0, label=1, id=2, part=3)),
-        ("Entry\tProtein names, alternative\tSequence", Layout("\t", 3, sequence=2, label=None, id=0, part=None)),
-        ('"id", "sequence", "set"\n', Layout(",", 3, sequence=1, label=None, id=0, part=2)),
-        ("part;sequence", Layout(";", 2, sequence=1, label=None, id=None, part=0)),
-        ("label,family_accession,sequence", Layout(",", 3, sequence=2, label=0, id=None, part=None)),
-        ("sequence\n", Layout("\t", 1, sequence=0, label=None, id=None, part=None)),
+        ("sequence_name,family_accession,sequence", TableLayout(",", 3, sequence=2, label=1, id=0, part=None)),
+        ("sequence\tlabel\tid\tsplit", TableLayout("\t", 4, sequence=0, label=1, id=2, part=3)),
+        ("Entry\tProtein names, alternative\tSequence", TableLayout("\t", 3, sequence=2, label=None, id=0, part=None)),
+        ('"id", "sequence", "set"\n', TableLayout(",", 3, sequence=1, label=None, id=0, part=2)),
+        ("part;sequence", TableLayout(";", 2, sequence=1, label=None, id=None, part=0)),
+        ("label,family_accession,sequence", TableLayout(",", 3, sequence=2, label=0, id=None, part=None)),
+        ("sequence\n", TableLayout("\t", 1, sequence=0, label=None, id=None, part=None)),
     ],
 )
-def test_columns_are_found_by_name_in_any_order(header: str, layout: Layout) -> None:
+def test_columns_are_found_by_name_in_any_order(header: str, layout: TableLayout) -> None:
     assert table_layout(header) == layout
 
 
@@ -52,18 +52,18 @@ def test_a_needed_column_named_twice_is_an_error() -> None:
 
 def test_rows_give_id_label_part_and_sequence() -> None:
     [first, second] = entries("id,split,label,sequence\nx|1,dev, PF1.2 ,MKT \ny,,PF2.1,AYI\n")
-    assert first == Entry("x|1", "PF1.2", "validation", 2, ("MKT",), (2,))
-    assert second == Entry("y", "PF2.1", None, 3, ("AYI",), (3,))
+    assert first == RawRecord("x|1", "PF1.2", "validation", 2, ("MKT",), (2,))
+    assert second == RawRecord("y", "PF2.1", None, 3, ("AYI",), (3,))
 
 
 def test_without_an_id_column_the_id_is_the_number_of_the_row() -> None:
     found = entries("label,sequence\nPF1,MKT\n\nPF2,AYI\n")
-    assert [(entry.id, entry.line) for entry in found if isinstance(entry, Entry)] == [("1", 2), ("2", 4)]
+    assert [(entry.id, entry.line) for entry in found if isinstance(entry, RawRecord)] == [("1", 2), ("2", 4)]
 
 
 def test_a_cell_over_two_lines_does_not_shift_line_numbers() -> None:
     found = entries('sequence,id,note\nMKT,a,"two\nlines"\nAYI,b,"say ""x"", y"\n')
-    assert [(entry.id, entry.line) for entry in found if isinstance(entry, Entry)] == [("a", 2), ("b", 4)]
+    assert [(entry.id, entry.line) for entry in found if isinstance(entry, RawRecord)] == [("a", 2), ("b", 4)]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_cell_over_two_lines_does_not_shift_line_numbers() -> None:
 def test_a_crooked_row_gives_its_error_and_reading_goes_on(row: str, message: str) -> None:
     [_, error, last] = entries(f"id,label,sequence,part\na,PF1,MKT,train\n{row}\nb,PF1,MKT,test\n")
     assert str(error) == message
-    assert isinstance(last, Entry)
+    assert isinstance(last, RawRecord)
     assert (last.id, last.line) == ("b", 4)
 
 
@@ -155,5 +155,7 @@ def test_an_id_in_two_label_tables_is_an_error_naming_both(tmp_path: Path) -> No
 
 def test_labels_without_a_record_are_counted(tmp_path: Path) -> None:
     table = label_table(tmp_path, "a\tx\nb\ty\nc\ty\n")
-    assert table.join(Entry("b", None, None, 1, ("M",), (2,)), "a.fasta") == Entry("b", "y", None, 1, ("M",), (2,))
+    assert table.join(RawRecord("b", None, None, 1, ("M",), (2,)), "a.fasta") == RawRecord(
+        "b", "y", None, 1, ("M",), (2,)
+    )
     assert table.unused() == 2

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from test_term_metrics import in_blocks, random_case
 
-from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Counts, count
 from esmcls.metrics.cafa_curves import draw, peaks, resample
-from esmcls.tasks.go_terms.comparison import compare_terms, naive_scores
-from esmcls.tasks.one_label.comparison import holm
+from esmcls.metrics.paired import holm
+from esmcls.tasks.go_terms.comparison import compare_terms
 
 MEASURES = ["fmax", "wfmax", "smin"]
 
@@ -113,15 +112,3 @@ def test_models_that_answered_for_other_proteins_are_refused() -> None:
         compare_terms(one, [one.take(np.arange(len(one))[::-1])])
     with pytest.raises(ValueError, match=r"^the models answered for other proteins or terms$"):
         compare_terms(one, [one.take(np.arange(10))])
-
-
-def test_the_naive_baseline_gives_every_protein_the_share_of_training_proteins() -> None:
-    train = LabelSets.from_names([["a"], ["a", "b"], ["a"], []])
-    scores = naive_scores(train.counts(), len(train))
-    assert scores.tolist() == [0.75, 0.25]
-    assert scores.dtype == np.float32
-    rows = np.broadcast_to(scores, (2, 2))
-    # at up to .25 the first has 1 of 2, the second 2 of 2: precision 3/4, recall 1, F 6/7
-    counts = count(LabelSets.from_names([["a"], ["a", "b"]]), [(slice(0, 2), rows)])
-    assert peaks(counts, 0)["fmax"] == (pytest.approx(6 / 7), 0.01)
-    assert naive_scores(np.zeros(2, np.int64), 0).tolist() == [0.0, 0.0]

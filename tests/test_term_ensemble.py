@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, TermMember
+from esmcls.heads.ensemble.members import TermMember
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead
 from esmcls.heads.ensemble.term_mixing import Mix, Pairs
 from esmcls.heads.neighbours.term_knn import TermKNNConfig, TermKNNHead
 from esmcls.heads.term_naive import NaiveHead
@@ -160,7 +161,7 @@ def test_fitted_heads_are_combined_as_they_are() -> None:
 
 def test_members_of_other_classes_are_refused() -> None:
     truth = LabelSets.from_names([["c"]])
-    with pytest.raises(UsageError, match="member one was fitted on 4 classes, not the 1 of the labels"):
+    with pytest.raises(UsageError, match="member one was fitted on 4 classes, not the 1 of the validation labels"):
         TermEnsembleHead.of([TermMember("one", "knn", Fixed())], truth, lambda: [])
     with pytest.raises(UsageError, match="no members"):
         TermEnsembleHead.of([], truth, lambda: [])

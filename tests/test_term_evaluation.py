@@ -13,8 +13,8 @@ from esmcls.errors import UsageError
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import count, mean_fmax
 from esmcls.metrics.cafa_curves import peaks
+from esmcls.metrics.classification import LENGTHS
 from esmcls.tasks.go_terms.evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
-from esmcls.tasks.one_label.comparison import LENGTHS
 
 
 def small(**options: object) -> TermEvaluation:

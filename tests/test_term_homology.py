@@ -11,7 +11,7 @@ from relatives import ancestors, relatives
 
 from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, UsageError
-from esmcls.heads import term_common as common
+from esmcls.heads import blocks
 from esmcls.heads.alignment import term_homology as homology
 from esmcls.heads.alignment.search import Hits
 from esmcls.heads.alignment.term_homology import TermHomologyConfig, TermHomologyHead
@@ -29,8 +29,8 @@ def bare(sequences: list[str]) -> Features:
 
 def carried(rows: list[list[int]], bits: list[list[float]], **knobs: Any) -> Any:
     hits = Hits(np.array(rows), np.zeros(np.shape(rows)), np.array(bits))
-    blocks = homology._carried(Known(LABELS), TermHomologyConfig(**knobs), hits)
-    return np.concatenate([block for _, block in blocks])
+    carried_blocks = homology._carried(Known(LABELS), TermHomologyConfig(**knobs), hits)
+    return np.concatenate([block for _, block in carried_blocks])
 
 
 def test_a_term_has_the_share_of_bits_of_the_hits_that_have_it() -> None:
@@ -71,7 +71,7 @@ def test_a_relative_is_a_hit_with_an_evalue_of_a_thousandth_or_less(monkeypatch:
 
 
 def test_all_blocks_are_of_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common, "ROWS", 2)
+    monkeypatch.setattr(blocks, "TERM_ROWS", 2)
     kinds = [0, 1, 2] * 4
     labels = LabelSets.from_names([["abc"[kind]] for kind in kinds])
     head = TermHomologyHead().refit(bare(relatives(kinds, 1)), labels)

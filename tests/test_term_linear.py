@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.layers import trained
-from esmcls.heads.layers.term_descent import Grouping, calibrate
+from esmcls.heads.layers.descent import Grouping, calibrate
+from esmcls.heads.layers.ridge import TermRidge
 from esmcls.heads.layers.term_linear import TermLinearConfig, TermLinearHead
-from esmcls.heads.layers.term_ridge import TermRidge
 from esmcls.labels.labels import LabelSets
 from esmcls.training.term_losses import binary_cross_entropy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,22 @@ from matplotlib.figure import Figure
 from test_plots import drawn, legend, line, percents, points
 from test_term_metrics import in_blocks, random_case
 
+from esmcls.reporting.model_figures import looks, save_figures
+from esmcls.reporting.results import ComparisonSettings
 from esmcls.tasks.go_terms.evaluation import BUCKETS, evaluate_terms
 from esmcls.tasks.go_terms.figures import (
     FIGURES,
     draw_buckets,
     draw_precision_recall,
     draw_term_lengths,
-    save_term_figures,
 )
-from esmcls.tasks.one_label.figures import looks
+from esmcls.tasks.go_terms.results import AspectScores, TermData, TermNumbers, TermReport, TermRow
 
 NAMES = ["ensemble", "_mlp $x$", "naive"]
 TITLES = ["cellular component", "molecular function", "biological process"]
 
 
-def a_comparison(names: list[str] = NAMES) -> dict[str, Any]:
+def a_comparison(names: list[str] = NAMES) -> TermReport:
     """Return models that were evaluated on the same proteins, the last a baseline."""
     labels, scores, ia = random_case(1, 80)
     random, rows = np.random.default_rng(0), []
@@ -34,8 +36,30 @@ def a_comparison(names: list[str] = NAMES) -> dict[str, Any]:
     for name in names:
         noisy = (scores + random.normal(0, 0.05, scores.shape).astype(np.float32)).clip(0, 1)
         found = evaluate_terms(labels, in_blocks(noisy), train, ia, folds=5, lengths=lengths)
-        rows.append({"name": name, "baseline": name == "naive"} | found.to_json())
-    return {"rows": rows}
+        rows.append(a_row(name, found.aspects))
+    return TermReport(
+        dataset=TermData(records={"test": 80}, split_digest="", seed=0, terms=TermNumbers(0, 0, 0)),
+        settings=ComparisonSettings(heads=[], encoders=[], knobs={}),
+        best=names[0],
+        chosen=None,
+        rows=rows,
+        not_run=[],
+    )
+
+
+def a_row(name: str, aspects: dict[str, AspectScores]) -> TermRow:
+    return TermRow(
+        name=name,
+        head=name,
+        encoder="",
+        baseline=name == "naive",
+        validation=None,
+        megabytes=0.0,
+        mean_fmax=0.0,
+        aspects=aspects,
+        versus_best=None,
+        versus_homology=None,
+    )
 
 
 def titles(figure: Figure) -> list[str]:
@@ -47,14 +71,12 @@ def test_precision_and_recall_are_drawn_in_a_panel_for_each_aspect_with_a_mark_a
     figure = drawn(draw_precision_recall(comparison))
     assert titles(figure) == TITLES
     for axes, aspect in zip(figure.axes, "CFP", strict=True):
-        for row, mark in zip(comparison["rows"], points(axes), strict=True):
-            found = row["aspects"][aspect]
-            x, y = line(axes, row["name"])
-            assert (x, y) == (percents(found["recall"]), percents(found["precision"]))
+        for row, mark in zip(comparison.rows, points(axes), strict=True):
+            found = row.aspects[aspect]
+            x, y = line(axes, row.name)
+            assert (x, y) == (percents(found.recall), percents(found.precision))
             [[recall, precision]] = np.asarray(mark.get_offsets()).tolist()
-            assert 2 * recall * precision / (recall + precision) == pytest.approx(
-                100 * found["metrics"]["fmax"]["value"]
-            )
+            assert 2 * recall * precision / (recall + precision) == pytest.approx(100 * found.metrics["fmax"].value)
     assert legend(figure) == NAMES
 
 
@@ -75,20 +97,22 @@ def test_fmax_is_drawn_by_bucket_and_by_length_with_how_many_below(draw: Any, ke
     figure = drawn(draw(comparison))
     assert titles(figure) == TITLES
     for axes, aspect in zip(figure.axes, "CFP", strict=True):
-        for row in comparison["rows"]:
-            x, y = line(axes, row["name"])
-            found = row["aspects"][aspect][key]
-            assert y == percents([one["fmax"] for one in found])
+        for row in comparison.rows:
+            x, y = line(axes, row.name)
+            found = getattr(row.aspects[aspect], key)
+            assert y == percents([one.fmax for one in found])
             assert x == pytest.approx(range(len(found)), abs=0.2)
+        places = getattr(comparison.rows[0].aspects[aspect], key)
         ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-        assert ticks == [f"{one['name']}\n{one[number]:,}" for one in comparison["rows"][0]["aspects"][aspect][key]]
+        assert ticks == [f"{place.name}\n{getattr(place, number):,}" for place in places]
     assert legend(figure) == NAMES
 
 
 def test_a_bucket_without_terms_is_a_gap() -> None:
     comparison = a_comparison()
-    for row in comparison["rows"]:
-        row["aspects"]["C"]["buckets"][2] |= {"terms": 0, "fmax": None}
+    for row in comparison.rows:
+        buckets = row.aspects["C"].buckets
+        buckets[2] = replace(buckets[2], terms=0, fmax=None)
     _, y = line(drawn(draw_buckets(comparison)).axes[0], "ensemble")
     assert math.isnan(y[2])
     assert len(y) == len(BUCKETS)
@@ -98,14 +122,14 @@ def test_models_look_as_in_the_other_figures_and_those_beyond_seven_share_an_ent
     comparison = a_comparison([f"model {number}" for number in range(9)])
     figure = drawn(draw_precision_recall(comparison))
     colors = {one.get_label(): one.get_color() for one in figure.axes[1].lines}
-    for name, look in looks(comparison["rows"]).items():
+    for name, look in looks(comparison.rows).items():
         assert colors[name] == look.color
     assert legend(figure) == [*(f"model {number}" for number in range(7)), "2 others"]
 
 
 def test_a_model_without_an_aspect_is_left_out_of_its_panel_alone() -> None:
     comparison = a_comparison()
-    del comparison["rows"][0]["aspects"]["F"]
+    del comparison.rows[0].aspects["F"]
     for draw in FIGURES.values():
         figure = drawn(draw(comparison))
         assert len(figure.axes) == 3
@@ -114,12 +138,12 @@ def test_a_model_without_an_aspect_is_left_out_of_its_panel_alone() -> None:
 
 def test_what_there_is_nothing_of_has_no_figure() -> None:
     comparison = a_comparison()
-    for row in comparison["rows"]:
-        for aspect in row["aspects"].values():
-            aspect["lengths"] = []
+    for row in comparison.rows:
+        for scores in row.aspects.values():
+            scores.lengths.clear()
     assert draw_term_lengths(comparison) is None
-    for row in comparison["rows"]:
-        row["aspects"] = {}
+    for row in comparison.rows:
+        row.aspects.clear()
     assert draw_precision_recall(comparison) is None
     assert draw_buckets(comparison) is None
 
@@ -128,7 +152,7 @@ def test_files_are_written_whole_in_two_formats_and_are_the_same_bytes_twice(tmp
     comparison, folders = a_comparison(NAMES[:2]), [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-        assert save_term_figures(comparison, folder) == list(FIGURES)
+        assert save_figures(comparison, folder, FIGURES) == list(FIGURES)
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
     assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,21 +14,20 @@ import pytest
 from ontologies import BINDING, CELL_GROWTH, GROWTH, ION, MEMBRANE, NUCLEUS, ZINC, tiny_ontology
 
 from esmcls.cache.features import Features
-from esmcls.errors import SequenceTooLargeError, UsageError
+from esmcls.errors import SequenceTooLargeError
 from esmcls.labels.ontology import Ontology
+from esmcls.models.predict import stream_rows, write_answers
 from esmcls.reading.records import Protein
-from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.reporting.rows import Written
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.prediction import (
     COLUMNS,
     MOST,
     TermPrediction,
-    Wanted,
-    answer_terms,
-    predict_terms,
-    write_cafa,
     write_terms,
 )
-from esmcls.tasks.go_terms.thresholds import Thresholds
+from esmcls.tasks.go_terms.task import GoTerms
+from esmcls.tasks.go_terms.thresholds import TermFindings, Thresholds
 from esmcls.types import Probabilities
 
 CLASSES = tuple(sorted([BINDING, ION, ZINC, MEMBRANE, NUCLEUS, GROWTH, CELL_GROWTH]))
@@ -70,10 +68,14 @@ class Drawn:
 class Toy:
     """A model of terms that remembers what it embedded and finds sequences beyond `limit` too large."""
 
-    def __init__(self, head: Any, terms: Terms, threshold: float = 0.5, limit: int = 10_000) -> None:
-        self.head, self.terms, self.classes, self.limit = head, terms, terms.classes, limit
-        self.thresholds = Thresholds(np.full(len(terms.classes), threshold, np.float32), {})
-        self.folder, self.embedded = Path("toy"), list[list[str]]()
+    name = "toy"
+
+    def __init__(self, head: Any, terms: TermHierarchy, threshold: float = 0.5, limit: int = 10_000) -> None:
+        self.head, self.classes, self.limit = head, terms.classes, limit
+        self.task = GoTerms(terms.ontology)
+        thresholds = Thresholds(np.full(len(terms.classes), threshold, np.float32), {})
+        self.findings = TermFindings(terms.ontology, thresholds)
+        self.embedded = list[list[str]]()
         self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
 
     def features(self, sequences: list[str]) -> Features:
@@ -93,7 +95,7 @@ SAID = {
 
 
 def toy(head: type[Told] = Told, **options: Any) -> Any:
-    return Toy(head(CLASSES, SAID), Terms(tiny_ontology(), CLASSES), **options)
+    return Toy(head(CLASSES, SAID), TermHierarchy(tiny_ontology(), CLASSES), **options)
 
 
 def proteins(*sequences: str) -> Iterator[Protein]:
@@ -101,23 +103,28 @@ def proteins(*sequences: str) -> Iterator[Protein]:
         yield Protein(f"p{number}", sequence)
 
 
-def cafa(model: Any, *sequences: str, block: int = 512, **wanted: Any) -> list[list[str]]:
+def submission(model: Any, stream: Iterator[Protein], **wanted: Any) -> tuple[Written, list[list[str]]]:
+    """Return what is said of a submission, and its lines."""
     handle = io.StringIO()
-    answers = answer_terms(model, proteins(*sequences), Wanted.cafa(**wanted), block=block)
-    write_cafa(answers, model.classes, handle)
-    return [line.split("\t") for line in handle.getvalue().splitlines()]
+    written = write_answers(model, stream, handle, "cafa", **wanted)
+    return written, [line.split("\t") for line in handle.getvalue().splitlines()]
+
+
+def cafa(model: Any, *sequences: str, **wanted: Any) -> list[list[str]]:
+    return submission(model, proteins(*sequences), **wanted)[1]
 
 
 def table(model: Any, *sequences: str, block: int = 512, **wanted: Any) -> list[TermPrediction]:
-    return list(predict_terms(model, proteins(*sequences), Wanted(**wanted), block=block))
+    rows: Any = stream_rows(model, proteins(*sequences), block=block, **wanted)
+    return list(rows)
 
 
-def random_terms(n: int, seed: int = 0) -> Terms:
+def random_terms(n: int, seed: int = 0) -> TermHierarchy:
     """Return a random ontology of one aspect, each term with one to three parents, all of it classes but the root."""
     rng = np.random.default_rng(seed)
     names = tuple(f"GO:{number:07}" for number in range(n))
     parents = [tuple(sorted({int(one) for one in rng.integers(number, size=3)})) for number in range(1, n)]
-    return Terms(Ontology(names, names, "P" * n, ((), *parents)), names[1:])
+    return TermHierarchy(Ontology(names, names, "P" * n, ((), *parents)), names[1:])
 
 
 def test_a_submission_holds_three_significant_digits_the_most_probable_first_and_parents_before_children() -> None:
@@ -137,7 +144,7 @@ def test_a_submission_begins_at_the_least_score_and_keeps_to_aspects() -> None:
         ["p1", NUCLEUS, "0.0099"],
     ]
     assert cafa(toy(), "AA", min_score=0.5, aspects="CP") == []
-    assert [row[1] for row in cafa(toy(), "AA", aspects="FC", most=2)] == [BINDING, ION]
+    assert [row[1] for row in cafa(toy(), "AA", aspects="FC", k=2)] == [BINDING, ION]
 
 
 def test_a_submission_has_at_most_1500_terms_a_protein_and_with_each_its_parents() -> None:
@@ -177,7 +184,7 @@ def test_what_a_head_says_is_not_changed_under_it() -> None:
         def predict_proba(self, x: Features) -> Probabilities:
             return self.kept
 
-    table(Toy(Kept(CLASSES, {}), Terms(tiny_ontology(), CLASSES)), "AA")
+    table(Toy(Kept(CLASSES, {}), TermHierarchy(tiny_ontology(), CLASSES)), "AA")
     assert np.count_nonzero(Kept.kept) == 1
 
 
@@ -227,7 +234,7 @@ def test_proteins_are_read_a_block_at_a_time_and_written_before_the_next() -> No
             read.append(1)
             yield Protein(f"p{len(read)}", "AA")
 
-    rows = predict_terms(toy(), endless(), block=4)
+    rows = stream_rows(toy(), endless(), block=4)
     assert [next(rows).id for _ in range(8)][-1] == "p2"
     assert len(read) == 4
 
@@ -262,21 +269,12 @@ def test_a_record_without_a_term_is_no_record_left_out() -> None:
 
 
 def test_ids_of_uniprot_headers_are_accessions_in_a_submission_since_cafa_joins_by_them() -> None:
-    handle = io.StringIO()
     stream = [Protein("sp|P69905|HBA_HUMAN", "DD"), Protein("T96060000001", "DD")]
-    answers = answer_terms(toy(), iter(stream), Wanted.cafa(min_score=0.001))
-    written = write_cafa(answers, CLASSES, handle)
-    assert [line.split("\t")[0] for line in handle.getvalue().splitlines()] == ["P69905", "T96060000001"]
+    written, lines = submission(toy(), iter(stream), min_score=0.001)
+    assert [line[0] for line in lines] == ["P69905", "T96060000001"]
     assert written.records == 2
 
 
 def test_a_submission_leaves_out_what_does_not_fit_into_memory_and_says_so() -> None:
-    handle = io.StringIO()
-    written = write_cafa(answer_terms(toy(limit=8), proteins("W" * 9, "DD")), CLASSES, handle)
+    written, _ = submission(toy(limit=8), proteins("W" * 9, "DD"))
     assert (written.records, written.left_out) == (2, ["p0"])
-
-
-def test_a_model_of_one_label_has_no_terms() -> None:
-    model: Any = SimpleNamespace(terms=None, folder=Path("families"))
-    with pytest.raises(UsageError, match="model families gives one label a protein, no Gene Ontology terms"):
-        answer_terms(model, proteins("AA"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,30 @@ import pytest
 from test_report import COST, EVIL, Outline
 from test_term_metrics import in_blocks, random_case
 
-from esmcls.evaluation.term_contest import versus
+from esmcls.reporting.results import Timing
+from esmcls.tasks.go_terms import report
 from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.comparison import compare_terms
 from esmcls.tasks.go_terms.evaluation import evaluate_terms
-from esmcls.tasks.go_terms.report import lines, page, summary, tables, write_term_report
+from esmcls.tasks.go_terms.results import TermReport
 
 NAMES = ("ensemble", "homology", EVIL, "naive")
+
+
+def versus(answers: dict[str, TermAnswers], reference: str) -> dict[str, Any]:
+    """Return how far each other model is from one, as plain values; nothing where that was not run."""
+    if reference not in answers:
+        return {}
+    others = [name for name in answers if name != reference]
+    counts = [answers[name].counts for name in others]
+    differences = compare_terms(answers[reference].counts, counts, folds=20)
+    return {
+        name: {
+            aspect: {measure: asdict(difference) for measure, difference in measures.items()}
+            for aspect, measures in aspects.items()
+        }
+        for name, aspects in zip(others, differences, strict=True)
+    }
 
 
 def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str, Any]:
@@ -30,8 +49,8 @@ def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str
         noise = random.normal(0, 0.02 + 0.2 * place, scores.shape)
         said = (0.7 * scores + 0.3 * labels.dense() + noise).clip(0, 1).astype(np.float32)
         one = evaluate_terms(labels, in_blocks(said), train, bits if ia else None, folds=5, lengths=lengths)
-        found[name] = TermAnswers(one.counts, one.to_json(), (None, 0.1), {})
-    against = {key: versus(found, name, names, 0, 20) for key, name in (("best", names[0]), ("homology", "homology"))}
+        found[name] = TermAnswers(one.counts, one.to_json(), (None, 0.1), {}, lengths)
+    against = {key: versus(found, name) for key, name in (("best", names[0]), ("homology", "homology"))}
     return {
         "format": 1,
         "dataset": {
@@ -68,6 +87,26 @@ def a_timing(comparison: dict[str, Any], seconds: float = 7.71) -> dict[str, Any
         "format": 1,
         "rows": [{"name": name, "fit_seconds": seconds, "proteins_per_second": 1200} for name in names],
     }
+
+
+def write_term_report(folder: Path, comparison: dict[str, Any], timing: dict[str, Any]) -> Path:
+    return report.write_term_report(folder, TermReport.from_json(comparison), Timing.from_json(timing))
+
+
+def page(comparison: dict[str, Any], timing: dict[str, Any], figures: dict[str, str]) -> str:
+    return report.page(TermReport.from_json(comparison), Timing.from_json(timing), figures)
+
+
+def lines(comparison: dict[str, Any], timing: dict[str, Any]) -> list[str]:
+    return report.lines(TermReport.from_json(comparison), Timing.from_json(timing))
+
+
+def tables(comparison: dict[str, Any], timing: dict[str, Any]) -> dict[str, Any]:
+    return report.tables(TermReport.from_json(comparison), Timing.from_json(timing))
+
+
+def summary(comparison: dict[str, Any]) -> list[str]:
+    return report.summary(TermReport.from_json(comparison))
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +211,5 @@ def test_what_is_not_known_is_a_dash() -> None:
     assert tables(found, timing)["differences.tsv"] == []
     assert "homology" not in " ".join(summary(found))
     assert lines(found, timing)[1].split()[-3:] == ["–", "–", "1.5"]
+    weighted = "</span></td><td>–</td><td>–</td>"  # Fmax and Smin, after the Fmax that is known
+    assert page(found, timing, {}).count(weighted) == 3

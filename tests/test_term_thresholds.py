@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
-from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.thresholds import GRID, Counts, Thresholds
 from esmcls.types import Probabilities
 
@@ -22,7 +22,7 @@ TREE = Ontology(
     ((), (0,), (1,), (), (3,)),
 )
 """GO:0 contains GO:1, that GO:2; GO:3 contains GO:4."""
-TERMS = Terms(TREE, ("GO:1", "GO:2", "GO:4"))
+TERMS = TermHierarchy(TREE, ("GO:1", "GO:2", "GO:4"))
 
 
 def drawn(n: int = 300, seed: int = 0) -> tuple[LabelSets, Probabilities]:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
-from esmcls.training.loop import planned_steps, run
-from esmcls.training.runlog import LogFile
-from esmcls.training.schedule import Plan, learning_rate
+from esmcls.training.loop import LogFile, planned_steps, run
+from esmcls.training.schedule import TrainingPlan, learning_rate
 
 
 class Regression:
@@ -42,7 +41,7 @@ def parameters(task: Regression) -> Tensor:
     return torch.cat([value.detach().flatten().clone() for value in task.model.parameters()])
 
 
-PLAN = Plan(steps=12, lr=0.01, warmup=3, checkpoint_every=4, seed=5)
+PLAN = TrainingPlan(steps=12, lr=0.01, warmup=3, checkpoint_every=4, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -55,32 +54,32 @@ PLAN = Plan(steps=12, lr=0.01, warmup=3, checkpoint_every=4, seed=5)
 )
 def test_the_rate_rises_to_the_peak_and_falls_as_the_schedule_says(schedule: str, expected: list[float]) -> None:
     steps = 7 if schedule == "linear" else 6
-    plan = Plan(steps=steps, lr=1.0, warmup=2, schedule=schedule)  # type: ignore[arg-type]
+    plan = TrainingPlan(steps=steps, lr=1.0, warmup=2, schedule=schedule)  # type: ignore[arg-type]
     assert [learning_rate(plan, step) for step in range(6)] == pytest.approx(expected)
 
 
 def test_on_a_plateau_the_rate_falls_by_a_factor_after_each_of_its_falls() -> None:
-    plan = Plan(steps=100, lr=1.0, warmup=2, schedule="plateau", factor=0.1, falls=(4,))
+    plan = TrainingPlan(steps=100, lr=1.0, warmup=2, schedule="plateau", factor=0.1, falls=(4,))
     rates = [learning_rate(plan, step, falls=[6]) for step in range(8)]
     assert rates == pytest.approx([0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    floored = Plan(steps=100, lr=2.0, schedule="plateau", factor=0.0, falls=(4,), floor=0.1)
+    floored = TrainingPlan(steps=100, lr=2.0, schedule="plateau", factor=0.0, falls=(4,), floor=0.1)
     assert learning_rate(floored, 50) == pytest.approx(0.2)
 
 
 def test_the_floor_is_a_share_of_the_peak() -> None:
-    plan = Plan(steps=1000, lr=2.0, schedule="cosine", floor=0.1)
+    plan = TrainingPlan(steps=1000, lr=2.0, schedule="cosine", floor=0.1)
     assert learning_rate(plan, 999) == pytest.approx(0.2, abs=1e-4)
 
 
 def test_a_parameter_group_may_scale_the_rate() -> None:
     task = Regression()
     task.optimizers[0].param_groups[0]["lr_scale"] = 0.5
-    run(task, Plan(steps=1, lr=0.01))
+    run(task, TrainingPlan(steps=1, lr=0.01))
     assert task.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.005)
 
 
 def test_training_lowers_the_loss() -> None:
-    history = run(Regression(), Plan(steps=300, lr=0.02))
+    history = run(Regression(), TrainingPlan(steps=300, lr=0.02))
     losses = [entry["loss"] for entry in history.entries]
     assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
 
@@ -122,14 +121,14 @@ def test_an_interrupt_between_checkpoints_resumes_from_the_last_one_to_the_same_
 
 def test_the_best_validated_state_is_kept_and_patience_ends_the_run() -> None:
     task = Regression(scores=[0.1, 0.9, 0.3, 0.4, 0.5])
-    history = run(task, Plan(steps=100, lr=0.01, validate_every=2, patience=2))
+    history = run(task, TrainingPlan(steps=100, lr=0.01, validate_every=2, patience=2))
     assert (history.best_step, history.best_score, history.steps_done) == (4, 0.9, 8)
     assert torch.equal(parameters(task), task.weights_seen[1])
 
 
 def test_resume_keeps_the_best_state_and_the_patience_spent(tmp_path: Path) -> None:
     scores = [0.1, 0.9, 0.3, 0.4, 0.5, 0.6]
-    plan = Plan(steps=20, lr=0.01, validate_every=2, patience=3)
+    plan = TrainingPlan(steps=20, lr=0.01, validate_every=2, patience=3)
     whole, broken, resumed = Regression(scores), Regression(scores), Regression(scores[3:])
     expected = run(whole, plan)
     run(broken, plan, checkpoint=tmp_path / "c", stop_after=6)
@@ -140,7 +139,7 @@ def test_resume_keeps_the_best_state_and_the_patience_spent(tmp_path: Path) -> N
 
 def test_the_gradient_norm_is_clipped() -> None:
     task = Regression()
-    run(task, Plan(steps=1, lr=0.0, clip=1e-3))
+    run(task, TrainingPlan(steps=1, lr=0.0, clip=1e-3))
     norm = torch.stack([value.grad.norm() for value in task.model.parameters() if value.grad is not None]).norm()
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
@@ -148,7 +147,7 @@ def test_the_gradient_norm_is_clipped() -> None:
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
     run(Regression(), PLAN, checkpoint=tmp_path / "c", stop_after=2)
     with pytest.raises(FolderError, match="c: a checkpoint of another plan; give the same options as before"):
-        run(Regression(), Plan(steps=13, lr=0.01), checkpoint=tmp_path / "c", resume=True)
+        run(Regression(), TrainingPlan(steps=13, lr=0.01), checkpoint=tmp_path / "c", resume=True)
 
 
 def test_a_run_past_its_warmup_can_be_made_longer_though_warmup_is_a_share_of_its_steps(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_a_checkpoint_knows_how_many_steps_were_planned(tmp_path: Path) -> None:
 
 # the plateau schedule
 
-PLATEAU = Plan(steps=20, lr=0.01, schedule="plateau", plateau=2, factor=0.5, validate_every=2)
+PLATEAU = TrainingPlan(steps=20, lr=0.01, schedule="plateau", plateau=2, factor=0.5, validate_every=2)
 SCORES = [0.1, 0.5, 0.4, 0.3, 0.2, 0.5, 0.6, 0.1, 0.1, 0.1]
 """At steps 2, 4, …: the best of steps 4 and 14 are missed twice at 8, 12 and 18."""
 
@@ -249,7 +248,7 @@ def test_a_checkpoint_from_before_the_plateau_schedule_is_resumed(tmp_path: Path
 
 def test_a_run_that_only_gets_worse_is_left_as_it_began_where_that_was_validated() -> None:
     task = Regression(scores=[0.9, 0.5, 0.4])
-    history = run(task, Plan(steps=4, lr=0.01, validate_every=2, validate_first=True))
+    history = run(task, TrainingPlan(steps=4, lr=0.01, validate_every=2, validate_first=True))
     assert (history.best_step, history.best_score) == (0, 0.9)
     assert torch.equal(parameters(task), task.weights_seen[0])
 
@@ -265,7 +264,7 @@ def test_asked_to_end_it_leaves_a_checkpoint_that_resumes_to_the_same_bits(tmp_p
 
 
 def test_asked_to_end_after_the_last_step_it_has_ended() -> None:
-    assert run(Regression(), Plan(steps=1, lr=0.01), stop=lambda: True).steps_done == 1
+    assert run(Regression(), TrainingPlan(steps=1, lr=0.01), stop=lambda: True).steps_done == 1
 
 
 class Overflowing(Regression):
@@ -277,7 +276,7 @@ class Overflowing(Regression):
 
 
 def test_scaled_losses_take_the_steps_of_plain_ones() -> None:
-    plain, scaled, plan = Regression(), Regression(), Plan(steps=6, lr=0.01, clip=0.5)
+    plain, scaled, plan = Regression(), Regression(), TrainingPlan(steps=6, lr=0.01, clip=0.5)
     run(plain, plan)
     run(scaled, plan, scaler=GradScaler("cpu", init_scale=2.0**10))
     assert torch.allclose(parameters(plain), parameters(scaled), atol=1e-6)
@@ -285,7 +284,7 @@ def test_scaled_losses_take_the_steps_of_plain_ones() -> None:
 
 @pytest.mark.parametrize("stop", [2, 3, 5])
 def test_a_step_that_overflows_is_skipped_and_the_lower_scale_is_resumed(tmp_path: Path, stop: int) -> None:
-    plan = Plan(steps=6, lr=0.01, clip=0.5, checkpoint_every=1)
+    plan = TrainingPlan(steps=6, lr=0.01, clip=0.5, checkpoint_every=1)
     whole, broken, resumed = Overflowing(), Overflowing(), Overflowing()
     scalers = [GradScaler("cpu", init_scale=2.0**10) for _ in range(3)]
     run(whole, plan, scaler=scalers[0])

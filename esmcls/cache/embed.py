@@ -19,7 +19,7 @@ import numpy as np
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
-from esmcls.cache.to_embed import EmbedReport, Item, Missing, Progress, Shard, Teller, plan_batches
+from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
 from esmcls.encoders.windows import parse_long, positions_of
 from esmcls.errors import CacheError, SequenceTooLargeError
@@ -27,9 +27,9 @@ from esmcls.reading.records import clean_sequence
 from esmcls.types import Residues
 
 __all__ = [
+    "EmbedProgress",
     "EmbedReport",
     "Missing",
-    "Progress",
     "RunPlan",
     "Shard",
     "embed",
@@ -43,7 +43,7 @@ SAMPLE_SEQUENCES: Final = 48
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run would do.
+    """The work that a run would have to do.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def embed_into(
     encoder: Encoder,
     sequences: Iterable[str],
     *,
-    progress: Progress | None = None,
+    progress: EmbedProgress | None = None,
     shard: Shard = (1, 1),
 ) -> EmbedReport:
     """Embed what the cache does not hold yet.
@@ -104,24 +104,26 @@ def embed_items(
     encoder: Encoder,
     items: Iterable[Item],
     report: EmbedReport,
-    progress: Progress | None = None,
+    progress: EmbedProgress | None = None,
 ) -> EmbedReport:
     """Embed items that are distinct and missing, and complete the report; see `embed_into`."""
     if difference := cache.spec.difference(EmbeddingSpec.of(encoder, cache.spec.dtype, cache.spec.poolings)):
         raise CacheError(cache.folder, f"this cache is of another spec ({difference})", "choose another folder for it")
-    started, keep = time.monotonic(), "".join(cache.spec.ragged)
+    started = time.monotonic()
+    keep = "".join(cache.spec.ragged)
 
     def append(batch: tuple[list[str], Embedded]) -> None:
         cache.append(*batch)
 
-    batches, tell = prefetch(plan_batches(encoder, items)), Teller(progress, report)
+    batches = prefetch(plan_batches(encoder, items))
+    tell = Teller(progress, report)
     try:
         with BackgroundWriter(append) as writer:
             for batch in batches:
-                kept, embedded = _encode(encoder, batch, cache.spec, keep, report)
+                fitting, embedded = _encode(encoder, batch, cache.spec, keep, report)
                 if embedded is not None:
-                    writer.put(([sequence for _, sequence in kept], embedded))
-                    _count(report, kept, embedded)
+                    writer.put(([sequence for _, sequence in fitting], embedded))
+                    _count(report, fitting, embedded)
                 tell(sum(len(sequence) for _, sequence in batch), len(batch))
         tell(0, 0)
     finally:
@@ -164,7 +166,8 @@ def plan_run(
     seed : int
         Of the sample.
     """
-    missing, chance = Missing(cache, sequences, shard), random.Random(seed)
+    missing = Missing(cache, sequences, shard)
+    chance = random.Random(seed)
     sample: list[str] = []
     count = residues = vectors = 0
     for count, (_, sequence) in enumerate(missing, start=1):
@@ -174,8 +177,8 @@ def plan_run(
             sample.append(sequence)
         elif (place := chance.randrange(count)) < SAMPLE_SEQUENCES:  # a reservoir: every one with the same chance
             sample[place] = sequence
-    one = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
-    nbytes = count * (48 + one * len(cache.spec.pooled)) + one * vectors  # 48: key, length, inputs
+    vector_bytes = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
+    nbytes = count * (48 + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors  # 48: key, length, inputs
     rate = _measure(encoder, sample, cache.spec) if sample else 0.0
     return RunPlan(missing.report.distinct, missing.report.cached, count, residues, nbytes, rate * residues)
 

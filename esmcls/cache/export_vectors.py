@@ -8,33 +8,25 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UnknownNameError
 from esmcls.files import atomic_path
+from esmcls.reading.records import NamedSequences
 from esmcls.types import Vectors
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
 
-BLOCK: Final = 4096
+PROTEINS_AT_ONCE: Final = 4096
 """Proteins that are held in memory at a time."""
 
 
-class Proteins(Protocol):
-    """Ids and sequences in one order, such as a `Dataset`."""
-
-    @property
-    def ids(self) -> Sequence[str]: ...
-    @property
-    def sequences(self) -> Sequence[str]: ...
-
-
 def export_embeddings(
-    cache: EmbeddingCache, proteins: Proteins, path: str | Path, *, format: str, pooling: str = "mean"
+    cache: EmbeddingCache, proteins: NamedSequences, path: str | Path, *, format: str, pooling: str = "mean"
 ) -> int:
     """Write the vectors of proteins to one file, whole or not at all.
 
@@ -42,7 +34,7 @@ def export_embeddings(
     ----------
     cache : EmbeddingCache
         Holds every sequence.
-    proteins : Proteins
+    proteins : NamedSequences
         Ids and sequences, (n,); ids may occur more than once.
     path : str or Path
     format : {"npz", "h5", "parquet"}
@@ -73,24 +65,24 @@ _Read = Callable[[Sequence[str]], Vectors]
 
 
 def _blocks(sequences: Sequence[str], read: _Read) -> Iterator[tuple[int, Vectors]]:
-    for start in range(0, len(sequences), BLOCK):
-        yield start, read(sequences[start : start + BLOCK])
+    for start in range(0, len(sequences), PROTEINS_AT_ONCE):
+        yield start, read(sequences[start : start + PROTEINS_AT_ONCE])
 
 
-def _write_npz(path: Path, proteins: Proteins, read: _Read, spec: EmbeddingSpec) -> None:
+def _write_npz(path: Path, proteins: NamedSequences, read: _Read, spec: EmbeddingSpec) -> None:
     lengths = np.array([len(sequence) for sequence in proteins.sequences], dtype=np.int64)
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in (("ids", np.array(proteins.ids, dtype=np.str_)), ("lengths", lengths)):
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
-                np.lib.format.write_array(out, array, allow_pickle=False)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(spec.dtype)), "fortran_order": False}
-        with archive.open("vectors.npy", "w", force_zip64=True) as out:
-            np.lib.format.write_array_header_1_0(out, header | {"shape": (len(proteins.ids), spec.width)})
+        with archive.open("vectors.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(proteins.ids), spec.width)})
             for _, vectors in _blocks(proteins.sequences, read):
-                out.write(np.ascontiguousarray(vectors).tobytes())
+                file.write(np.ascontiguousarray(vectors).tobytes())
 
 
-def _write_h5(path: Path, proteins: Proteins, read: _Read, spec: EmbeddingSpec) -> None:
+def _write_h5(path: Path, proteins: NamedSequences, read: _Read, spec: EmbeddingSpec) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -100,7 +92,7 @@ def _write_h5(path: Path, proteins: Proteins, read: _Read, spec: EmbeddingSpec) 
                 file.create_dataset(str(number), data=vector).attrs["original_id"] = proteins.ids[number]
 
 
-def _write_parquet(path: Path, proteins: Proteins, read: _Read, spec: EmbeddingSpec) -> None:
+def _write_parquet(path: Path, proteins: NamedSequences, read: _Read, spec: EmbeddingSpec) -> None:
     import polars as pl
 
     vectors = np.empty((len(proteins.ids), spec.width), dtype=np.float32)
@@ -111,7 +103,7 @@ def _write_parquet(path: Path, proteins: Proteins, read: _Read, spec: EmbeddingS
     pl.DataFrame(columns, schema={"id": pl.String, "length": pl.Int64}).with_columns(column).write_parquet(path)
 
 
-FORMATS: Final[dict[str, Callable[[Path, Proteins, _Read, EmbeddingSpec], None]]] = {
+FORMATS: Final[dict[str, Callable[[Path, NamedSequences, _Read, EmbeddingSpec], None]]] = {
     "npz": _write_npz,
     "h5": _write_h5,
     "parquet": _write_parquet,

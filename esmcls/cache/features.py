@@ -1,48 +1,37 @@
-"""What a head sees of proteins: their vectors, from arrays in memory or from the cache, row by row as asked for."""
+"""Proteins as heads take them: vectors from arrays in memory or from the cache, row by row as asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import CacheError, UnknownNameError, UsageError
-from esmcls.types import Indices, Vectors
-
-Rows: TypeAlias = Sequence[int] | slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
-"""Row numbers in any order, a slice, or a mask."""
+from esmcls.reading.records import NamedSequences
+from esmcls.types import Indices, RowSelection, Vectors
 
 
 class Store(Protocol):
     """Vectors of distinct sequences, each table row one."""
 
     width: int
-    spec: Any
+    spec: EmbeddingSpec | None
 
     def vectors(self, pooling: str) -> Vectors: ...
     def chunks(self) -> Sequence[Vectors]: ...
 
 
 class Cache(Protocol):
-    """What features need of an `EmbeddingCache`."""
+    """The reading side of an `EmbeddingCache`."""
 
     @property
-    def spec(self) -> Any: ...
+    def spec(self) -> EmbeddingSpec: ...
     def missing(self, sequences: Sequence[str]) -> list[int]: ...
     def read(self, sequences: Sequence[str], pooling: str) -> Vectors: ...
     def read_chunks(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
-
-
-class Labelled(Protocol):
-    """Anything with ids and sequences, as a `Dataset`."""
-
-    @property
-    def ids(self) -> list[str]: ...
-    @property
-    def sequences(self) -> list[str]: ...
 
 
 @dataclass(eq=False)
@@ -77,7 +66,7 @@ class Features:
         sequences: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
         chunks: Sequence[Vectors] | None = None,
-        spec: Any = None,
+        spec: EmbeddingSpec | None = None,
     ) -> Features:
         """Hold vectors in memory.
 
@@ -90,7 +79,7 @@ class Features:
         chunks : sequence of float arrays, (inputs, width), optional
             The vector of each encoder input of a protein.
         spec : EmbeddingSpec, optional
-            What made the vectors.
+            Of the vectors.
 
         Raises
         ------
@@ -113,7 +102,7 @@ class Features:
         return cls(names, texts, _Arrays(tables, chunks, spec), np.arange(n))
 
     @classmethod
-    def from_cache(cls, cache: Cache, dataset: Labelled) -> Features:
+    def from_cache(cls, cache: Cache, dataset: NamedSequences) -> Features:
         """Take the vectors of a data set from the cache, each distinct sequence read once and when first asked for.
 
         Raises
@@ -126,8 +115,8 @@ class Features:
         distinct = list(place)
         missing = len(cache.missing(distinct))
         if missing:
-            found = f"{missing:,} of {len(distinct):,} sequences are not embedded"
-            raise CacheError(getattr(cache, "folder", "cache"), found, "run: esmcls embed")
+            problem = f"{missing:,} of {len(distinct):,} sequences are not embedded"
+            raise CacheError(getattr(cache, "folder", "cache"), problem, "run: esmcls embed")
         rows = np.array(places, dtype=np.int64)
         return cls(dataset.ids, dataset.sequences, _Cached(cache, distinct), rows)
 
@@ -141,7 +130,7 @@ class Features:
         return self.store.width
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> EmbeddingSpec | None:
         """The `EmbeddingSpec` of the vectors; None where they came alone."""
         return self.store.spec
 
@@ -174,15 +163,16 @@ class Features:
         ragged = self.store.chunks()
         return [ragged[place] for place in self.places.tolist()]
 
-    def take(self, rows: Rows) -> Features:
+    def take(self, rows: RowSelection) -> Features:
         """Return the proteins at `rows`: numbers, a slice or a mask."""
         chosen = np.arange(len(self))[rows].tolist() if len(self) else []
-        ids, sequences = [self.ids[row] for row in chosen], [self.sequences[row] for row in chosen]
+        ids = [self.ids[row] for row in chosen]
+        sequences = [self.sequences[row] for row in chosen]
         others = tuple(other.take(chosen) for other in self.others)
         return Features(ids, sequences, self.store, self.places[chosen], others)
 
-    def of(self, spec: Any) -> Features:
-        """Return the same proteins with the vectors of a spec; these themselves for None, or if nothing is told of any.
+    def of(self, spec: EmbeddingSpec | None) -> Features:
+        """Return the same proteins with the vectors of a spec; these themselves for None, or if no spec is known.
 
         Raises
         ------
@@ -191,10 +181,12 @@ class Features:
 
         Examples
         --------
-        >>> wide = Features.from_arrays(np.ones((2, 5), dtype=np.float32), spec="wide")
-        >>> both = replace(Features.from_arrays(np.ones((2, 3), dtype=np.float32), spec="narrow"), others=(wide,))
-        >>> both.of("narrow").width, both.of("wide").width, both.take([0]).of("wide").vectors().shape
-        (3, 5, (1, 5))
+        >>> one = EmbeddingSpec("esm2", "c0ffee", (6,), "balanced", "fp32", "float32", ("mean",), 3)
+        >>> two = replace(one, layers=(5, 6), width=6)
+        >>> wide = Features.from_arrays(np.ones((2, 6), dtype=np.float32), spec=two)
+        >>> both = replace(Features.from_arrays(np.ones((2, 3), dtype=np.float32), spec=one), others=(wide,))
+        >>> both.of(one).width, both.of(two).width, both.take([0]).of(two).vectors().shape
+        (3, 6, (1, 6))
         """
         views = (replace(self, others=()), *self.others)
         if spec is None or (len(views) == 1 and self.spec is None):
@@ -206,19 +198,18 @@ class Features:
         raise UsageError(f"there are no vectors of {_named(spec)}, but of {there}; embed with that encoder, too")
 
 
-def _named(spec: Any) -> str:
-    """Return what tells a spec from others in an error."""
+def _named(spec: EmbeddingSpec | None) -> str:
+    """Return the facts that tell a spec from others in an error."""
     if spec is None:
         return "an encoder that is not told"
-    layers = ",".join(map(str, getattr(spec, "layers", ())))
-    return f"encoder {getattr(spec, 'encoder', spec)} (digest {getattr(spec, 'digest', '')[:12]}, layers {layers})"
+    return f"encoder {spec.encoder} (digest {spec.digest[:12]}, layers {','.join(map(str, spec.layers))})"
 
 
 @dataclass(eq=False)
 class _Arrays:
     tables: dict[str, Vectors]
     ragged: Sequence[Vectors] | None
-    spec: Any
+    spec: EmbeddingSpec | None
 
     def __post_init__(self) -> None:
         widths = {table.shape[1] for table in self.tables.values()}
@@ -239,15 +230,16 @@ class _Arrays:
 
 class _Cached:
     def __init__(self, cache: Cache, distinct: list[str]) -> None:
-        self.cache, self.distinct = cache, distinct
-        self.spec = cache.spec
-        self.width = int(cache.spec.width)
+        self.cache = cache
+        self.distinct = distinct
+        self.spec: EmbeddingSpec | None = cache.spec
+        self.width = cache.spec.width
         self.tables: dict[str, Vectors] = {}
         self.ragged: Sequence[Vectors] | None = None
 
     def vectors(self, pooling: str) -> Vectors:
-        if pooling not in self.spec.pooled:
-            raise UnknownNameError("pooling", pooling, self.spec.pooled)
+        if pooling not in self.cache.spec.pooled:
+            raise UnknownNameError("pooling", pooling, self.cache.spec.pooled)
         if pooling not in self.tables:
             self.tables[pooling] = self.cache.read(self.distinct, pooling)
         return self.tables[pooling]

@@ -27,7 +27,7 @@ from esmcls.types import Vectors
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
 
-BLOCK: Final = 4096
+PROTEINS_AT_ONCE: Final = 4096
 """Proteins that are held in memory at a time."""
 IMPORTED: Final = "imported"
 _FAIR_ESM: Final = {"mean": "mean_representations", "cls": "bos_representations"}
@@ -44,7 +44,7 @@ class Imported(NamedTuple):
 
 @dataclass
 class ImportReport:
-    """What became of an import.
+    """Counts of an import, and the ids that it could not join.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def read_vectors(path: str | Path, *, pooling: str = "mean", layers: Sequence[in
     path : str or Path
         An `.npz`, an `.h5`/`.hdf5`, or the folder that fair-esm's `extract.py` wrote.
     pooling : {"mean", "cls", "max"}
-        What is made of residue vectors (`cls` only from fair-esm's `bos`); a stored vector is taken as it is.
+        Made of residue vectors (`cls` only from fair-esm's `bos`); a stored vector is taken as it is.
     layers : sequence of int, optional
         Of fair-esm's files: the layers put side by side; default all that are there, ascending.
 
@@ -78,14 +78,14 @@ def read_vectors(path: str | Path, *, pooling: str = "mean", layers: Sequence[in
     """
     path = Path(path)
     if path.is_dir():
-        found = _read_fair_esm(path, pooling, layers)
+        vectors = _read_fair_esm(path, pooling, layers)
     elif path.suffix == ".npz":
-        found = _read_npz(path, pooling)
+        vectors = _read_npz(path, pooling)
     elif path.suffix in (".h5", ".hdf5"):
-        found = _read_h5(path, pooling)
+        vectors = _read_h5(path, pooling)
     else:
         raise DataError(path, "no embedding file that is known", "give an .npz, an .h5 or a folder of .pt files")
-    return _checked(found)
+    return _checked(vectors)
 
 
 def imported_spec(
@@ -125,12 +125,14 @@ def import_embeddings(cache: EmbeddingCache, vectors: Iterable[Imported], record
         If an id stands twice among the records or among the vectors; the message names both places.
     """
     by_id = _by_id(records)
-    report, seen = ImportReport(), dict[str, str]()
+    report = ImportReport()
+    seen: dict[str, str] = {}
     for block in _batches(_joined(vectors, by_id, seen, report)):
-        sequences = [by_id[found.id].protein.sequence for found in block]
-        stacked = np.stack([found.vector for found in block]).astype(np.float32)
-        ones, lengths = np.ones(len(block), dtype=np.int64), np.array([len(s) for s in sequences], dtype=np.int64)
-        cache.append(sequences, Embedded({cache.spec.pooled[0]: stacked}, ones, lengths))
+        sequences = [by_id[imported.id].protein.sequence for imported in block]
+        stacked = np.stack([imported.vector for imported in block]).astype(np.float32)
+        inputs = np.ones(len(block), dtype=np.int64)
+        lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+        cache.append(sequences, Embedded({cache.spec.pooled[0]: stacked}, inputs, lengths))
         report.imported += len(block)
     cache.flush()
     report.without_vector = [id for id in by_id if id not in seen]
@@ -142,35 +144,38 @@ def _by_id(records: Iterable[Record]) -> dict[str, Record]:
     for record in records:
         before = by_id.setdefault(record.protein.id, record)
         if before is not record:
-            found = f"the id stands here and at {before.path}:{before.line}"
+            problem = f"the id stands here and at {before.path}:{before.line}"
             fix = "vectors are joined by id: keep one of the two"
-            raise DataError(record.path, found, fix, line=record.line, record=record.protein.id)
+            raise DataError(record.path, problem, fix, line=record.line, record=record.protein.id)
     return by_id
 
 
 def _joined(
     vectors: Iterable[Imported], by_id: dict[str, Record], seen: dict[str, str], report: ImportReport
 ) -> Iterator[Imported]:
-    for found in vectors:
-        id = found.id if found.id in by_id else found.id.split(maxsplit=1)[0] if found.id.strip() else found.id
+    """Yield the vectors whose id a record has, under that id; note the others, and where each id was seen."""
+    for imported in vectors:
+        id = imported.id
+        if id not in by_id and id.strip():
+            id = id.split(maxsplit=1)[0]
         if id in seen:
             fix = "vectors are joined by id: keep one of the two"
-            raise DataError(found.place, f"the id stands here and at {seen[id]}", fix, record=id)
-        seen[id] = found.place
+            raise DataError(imported.place, f"the id stands here and at {seen[id]}", fix, record=id)
+        seen[id] = imported.place
         if id in by_id:
-            yield found._replace(id=id)
+            yield imported._replace(id=id)
         else:
-            report.without_sequence.append(found.id)
+            report.without_sequence.append(imported.id)
 
 
-def _batches(found: Iterator[Imported]) -> Iterator[list[Imported]]:
-    while block := list(islice(found, BLOCK)):
+def _batches(vectors: Iterator[Imported]) -> Iterator[list[Imported]]:
+    while block := list(islice(vectors, PROTEINS_AT_ONCE)):
         yield block
 
 
-def _checked(found: Iterator[Imported]) -> Iterator[Imported]:
+def _checked(vectors: Iterator[Imported]) -> Iterator[Imported]:
     width = None
-    for item in found:
+    for item in vectors:
         width = width or len(item.vector)
         if len(item.vector) != width:
             problem = f"a vector of width {len(item.vector)} after ones of {width}"
@@ -212,7 +217,8 @@ def _read_h5(path: Path, pooling: str) -> Iterator[Imported]:
     try:
         with h5py.File(path, "r") as file:
             for key in sorted(file, key=lambda key: (len(key), key)):  # running numbers in their order
-                place, dataset = f"{path}:/{key}", file[key]
+                place = f"{path}:/{key}"
+                dataset = file[key]
                 if not isinstance(dataset, h5py.Dataset):
                     raise DataError(place, "a group instead of a protein's dataset", "give a flat file")
                 raw = dataset.attrs.get("original_id", key)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.segments import BLOCK, Column, Segment
+from esmcls.cache.segments import BLOCK_BYTES, Column, Segment
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.types import Indices, Vectors
 
@@ -37,17 +37,17 @@ class KeyIndex:
         """Return the row of each key, -1 where there is none."""
         wanted = _prefixes(keys)
         place = np.searchsorted(self.prefixes, wanted)
-        found = np.full(len(keys), -1, dtype=np.int64)
-        open_ = np.arange(len(keys))
-        while len(open_):  # more than once only where a prefix is shared
-            open_ = open_[place[open_] < len(self.prefixes)]
-            open_ = open_[self.prefixes[place[open_]] == wanted[open_]]
-            rows = self.order[place[open_]]
-            same = (self.keys[rows] == keys[open_]).all(axis=1)
-            found[open_[same]] = rows[same]
-            open_ = open_[~same]
-            place[open_] += 1
-        return found
+        rows = np.full(len(keys), -1, dtype=np.int64)
+        left = np.arange(len(keys))
+        while len(left):  # more than once only where a prefix is shared
+            left = left[place[left] < len(self.prefixes)]
+            left = left[self.prefixes[place[left]] == wanted[left]]
+            candidates = self.order[place[left]]
+            same = (self.keys[candidates] == keys[left]).all(axis=1)
+            rows[left[same]] = candidates[same]
+            left = left[~same]
+            place[left] += 1
+        return rows
 
     def first_rows(self) -> Indices:
         """Return the rows that are the first of their key, ascending."""
@@ -72,30 +72,30 @@ def read_rows(segments: Sequence[Segment], name: str, rows: Indices) -> npt.NDAr
     rows : int64 array, (n,)
     """
     first = segments[0].file[name]
-    out = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+    values = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
     if bool((np.diff(rows) > 0).all()):
-        for segment, part, place in _split(segments, rows):
-            segment.read_into(name, part, out[place])
-        return out
+        for segment, part, place in _by_segment(segments, rows):
+            segment.read_into(name, part, values[place])
+        return values
     order = np.argsort(rows, kind="stable")
-    step = max(1, BLOCK // max(1, out[:1].nbytes))
+    step = max(1, BLOCK_BYTES // max(1, values[:1].nbytes))
     for start in range(0, len(rows), step):  # in blocks, so that there is no second copy of it all
         places = order[start : start + step]
         distinct, back = np.unique(rows[places], return_inverse=True)
-        out[places] = read_rows(segments, name, distinct)[back]
-    return out
+        values[places] = read_rows(segments, name, distinct)[back]
+    return values
 
 
 def read_ragged(segments: Sequence[Segment], name: str, rows: Indices) -> list[Vectors]:
     """Read the vectors of each of some rows, in any order, of a ragged column."""
     distinct, back = np.unique(rows, return_inverse=True)
-    read = [vectors for segment, part, _ in _split(segments, distinct) for vectors in segment.ragged(name, part)]
+    read = [vectors for segment, part, _ in _by_segment(segments, distinct) for vectors in segment.ragged(name, part)]
     return [read[place] for place in back.tolist()]
 
 
 def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> dict[str, Column]:
     """Return columns that hold ascending rows of segments laid end to end; they are read while they are written."""
-    parts = [(segment, part) for segment, part, _ in _split(segments, rows)]
+    parts = [(segment, part) for segment, part, _ in _by_segment(segments, rows)]
     columns = {}
     for name in ("key", "length", "inputs", *spec.pooled):
         dataset = segments[0].file[name]
@@ -109,7 +109,7 @@ def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> d
     return columns
 
 
-def _split(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Segment, Indices, slice]]:
+def _by_segment(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Segment, Indices, slice]]:
     """Part ascending rows over segments laid end to end; yield each segment, its own rows and their place."""
     bounds = np.cumsum([0, *map(len, segments)])
     places = np.searchsorted(rows, bounds)
@@ -119,10 +119,10 @@ def _split(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Segment
 
 
 def _blocks(parts: Sequence[tuple[Segment, Indices]], name: str) -> Iterator[npt.NDArray[Any]]:
-    """Read a column of parts of segments, at most `BLOCK` bytes at once."""
+    """Read a column of parts of segments, at most `BLOCK_BYTES` bytes at once."""
     for segment, rows in parts:
         dataset = segment.file[name]
-        step = max(1, BLOCK // (dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
+        step = max(1, BLOCK_BYTES // (dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
         for start in range(0, len(rows), step):
             yield segment.read_into(name, rows[start : start + step])
 

@@ -17,8 +17,8 @@ from esmcls.cache.embed import embed_into, embed_items
 from esmcls.cache.prefetch import prefetch
 from esmcls.cache.spec import EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
-from esmcls.cache.to_embed import EmbedReport, Item, Missing, Progress, Shard, Teller
-from esmcls.encoders.encoder import load_encoder
+from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller
+from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import EsmclsError
 
 PARCEL: Final = 64
@@ -29,9 +29,10 @@ WAIT_SECONDS: Final = 0.2
 class DeviceError(EsmclsError):
     """A process of one device that failed."""
 
-    def __init__(self, device: str, what: str) -> None:
-        self.device, self.what = device, what
-        super().__init__(f"device {device}: {what}")
+    def __init__(self, device: str, problem: str) -> None:
+        self.device = device
+        self.problem = problem
+        super().__init__(f"device {device}: {problem}")
 
 
 def embed_on_devices(
@@ -40,7 +41,7 @@ def embed_on_devices(
     sequences: Iterable[str],
     devices: Sequence[str],
     *,
-    progress: Progress | None = None,
+    progress: EmbedProgress | None = None,
     shard: Shard = (1, 1),
 ) -> EmbedReport:
     """Embed what the cache does not hold yet, on one or more devices; see `embed_into`.
@@ -66,7 +67,8 @@ def embed_on_devices(
     """
     if len(devices) == 1:
         return embed_into(cache, _load(encoder, cache.spec, devices[0]), sequences, progress=progress, shard=shard)
-    started, items = time.monotonic(), Missing(cache, sequences, shard)
+    started = time.monotonic()
+    items = Missing(cache, sequences, shard)
     with _Team(cache, encoder, devices, items.report, progress) as team:
         missing = prefetch(items, depth=2 * PARCEL * len(devices))
         with contextlib.closing(missing):
@@ -78,12 +80,12 @@ def embed_on_devices(
     return items.report
 
 
-def _load(name: str, spec: EmbeddingSpec, device: str) -> Any:
+def _load(name: str, spec: EmbeddingSpec, device: str) -> Encoder:
     return load_encoder(name, layers=spec.layers or None, long=spec.long, precision=spec.precision, device=device)
 
 
 class _Team:
-    """The processes, what is on its way to each, and what comes back."""
+    """The processes, the parcels on their way to each, and the results that come back."""
 
     def __init__(
         self,
@@ -91,12 +93,15 @@ class _Team:
         encoder: str,
         devices: Sequence[str],
         report: EmbedReport,
-        progress: Progress | None,
+        progress: EmbedProgress | None,
     ) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would share the state of CUDA and HDF5
-        self.devices, self.report, self.tell = devices, report, Teller(progress, report)
+        self.devices = devices
+        self.report = report
+        self.tell = Teller(progress, report)
         self.tasks = [context.Queue(4) for _ in devices]
-        self.results, self.stop = context.Queue(), context.Event()
+        self.results = context.Queue()
+        self.stop = context.Event()
         self.parcels: list[list[Item]] = [[] for _ in devices]
         self.working = set(range(len(devices)))
         self.processes: list[BaseProcess] = [
@@ -164,14 +169,14 @@ class _Team:
         for number in self.working:
             code = self.processes[number].exitcode
             if code is not None and self.results.empty():
-                what = f"its process ended with code {code}; run again, what is sealed stays"
-                raise DeviceError(self.devices[number], what)
+                problem = f"its process ended with code {code}; run again, what is sealed stays"
+                raise DeviceError(self.devices[number], problem)
 
 
 def _work(
     number: int, device: str, encoder: str, folder: Path, spec: EmbeddingSpec, tasks: Any, results: Any, stop: Any
 ) -> None:
-    """Embed what comes until an empty parcel; runs in a process of its own."""
+    """Embed the parcels that come, up to an empty one; runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process tells us
 
     def tell(residues: int, sequences: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Pending:
-    """What will be the next segment.
+    """The rows of the next segment.
 
     Parameters
     ----------
@@ -49,7 +49,8 @@ class Pending:
         NonFiniteError, WidthMismatchError, UsageError
             See `EmbeddingCache.append`.
         """
-        chosen, width = [sequences[row] for row in rows], self.spec.width
+        chosen = [sequences[row] for row in rows]
+        width = self.spec.width
         batch: dict[str, npt.NDArray[Any]] = {"key": keys_of(chosen)}
         batch["length"] = np.array([len(sequence) for sequence in chosen], dtype=np.int64)
         if {len(sequences)} != {len(embedded.inputs), *(len(embedded.pooled[name]) for name in self.spec.pooled)}:
@@ -79,10 +80,12 @@ class Pending:
         if not len(bad):
             return stored
         if np.isfinite(vectors[bad[0]]).all():
-            what, fix = f"a number of its vector does not fit into {self.spec.dtype}", "embed with --dtype float32"
+            problem = f"a number of its vector does not fit into {self.spec.dtype}"
+            fix = "embed with --dtype float32"
         else:
-            what, fix = "the encoder gave a vector that is not finite", "try --precision fp32, or check the weights"
-        raise NonFiniteError(sequences[bad[0]], what, fix)
+            problem = "the encoder gave a vector that is not finite"
+            fix = "try --precision fp32, or check the weights"
+        raise NonFiniteError(sequences[bad[0]], problem, fix)
 
     def columns(self) -> dict[str, Column]:
         """Return the columns of the segment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class BackgroundWriter(Generic[T]):
     [1, 2]
     """
 
-    def __init__(self, write: Callable[[T], Any], depth: int = 4) -> None:
+    def __init__(self, write: Callable[[T], object], depth: int = 4) -> None:
         self.write = write
         self.error: BaseException | None = None
         self.waiting: queue.Queue[list[T]] = queue.Queue(depth)

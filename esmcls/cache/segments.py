@@ -23,7 +23,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from esmcls.errors import CacheError
 from esmcls.files import atomic_path
 from esmcls.types import Indices, Vectors
 
-BLOCK: Final = 16 << 20
+BLOCK_BYTES: Final = 16 << 20
 """Bytes that are read or written at once."""
 GAP: Final = 64 << 10
 """Bytes that are rather read and thrown away than skipped."""
@@ -135,7 +134,8 @@ def write_segment(path: Path, spec: EmbeddingSpec, columns: Mapping[str, Column]
 def _write_column(file: h5py.File, name: str, column: Column, steady: SteadyFile) -> None:
     """Write one column and the digest of its content."""
     dataset = file.create_dataset(name, column.shape, column.dtype)
-    digest, row = _new_digest(column.shape, column.dtype), 0
+    digest = _new_digest(column.shape, column.dtype)
+    row = 0
     for block in column.blocks:
         if steady.error is not None:
             return
@@ -168,15 +168,16 @@ class Segment:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
+        self.path = path
+        self.name = path.name
         path.stat()  # a file that has gone is not a broken one
         try:
             self.file = h5py.File(path, "r", locking=False)  # sealed: nobody writes, and network disks may not lock
         except FileNotFoundError:
             raise
         except OSError as error:
-            what = "truncated" if "truncated" in str(error) else "no HDF5 file, or a damaged one"
-            raise CacheError(path, f"this segment is {what}", AGAIN) from error
+            problem = "truncated" if "truncated" in str(error) else "no HDF5 file, or a damaged one"
+            raise CacheError(path, f"this segment is {problem}", AGAIN) from error
         try:
             self._read_head()
         except BaseException:
@@ -188,8 +189,8 @@ class Segment:
         if not {"format", "spec", "replaces"} <= attrs.keys() or not isinstance(attrs["format"], np.integer):
             raise CacheError(self.path, "this is no segment of an esmcls cache", "move it out of this folder")
         if attrs["format"] > FORMAT:
-            found = f"this segment is of format {attrs['format']}; this esmcls reads up to {FORMAT}"
-            raise CacheError(self.path, found, "update esmcls")
+            problem = f"this segment is of format {attrs['format']}; this esmcls reads up to {FORMAT}"
+            raise CacheError(self.path, problem, "update esmcls")
         try:
             self.spec = EmbeddingSpec.from_json(json.loads(attrs["spec"]))
             self.replaces = frozenset(json.loads(attrs["replaces"]))
@@ -238,8 +239,9 @@ class Segment:
         dataset = self.file[name]
         out = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype) if out is None else out
         row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
-        for part in _runs(rows, max(1, GAP // row_bytes), max(1, BLOCK // row_bytes)):
-            start, stop = int(rows[part.start]), int(rows[part.stop - 1]) + 1
+        for part in _runs(rows, max(1, GAP // row_bytes), max(1, BLOCK_BYTES // row_bytes)):
+            start = int(rows[part.start])
+            stop = int(rows[part.stop - 1]) + 1
             target = out[part]
             try:
                 if stop - start == len(target) and target.flags.c_contiguous:
@@ -249,16 +251,6 @@ class Segment:
             except OSError as error:
                 raise CacheError(self.path, f"column {name} cannot be read ({error})", AGAIN) from error
         return out
-
-    @cached_property
-    def lengths(self) -> Indices:
-        """Residues of each sequence."""
-        return self.column("length")
-
-    @cached_property
-    def inputs(self) -> Indices:
-        """Encoder inputs each sequence was cut into."""
-        return self.column("inputs")
 
     def offsets(self, name: str) -> Indices:
         """Where the vectors of each sequence begin in a ragged column, (n + 1,)."""
@@ -289,7 +281,7 @@ class Segment:
         """Return the digest of a column's content."""
         dataset = self.file[name]
         digest = _new_digest(dataset.shape, dataset.dtype)
-        step = max(1, BLOCK // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
+        step = max(1, BLOCK_BYTES // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
         for start in range(0, len(dataset), step):
             rows = np.arange(start, min(start + step, len(dataset)), dtype=np.int64)
             digest.update(self.read_into(name, rows).data)

@@ -1,4 +1,4 @@
-"""What decides an embedding besides the sequence, and the key that a sequence is stored under."""
+"""The spec of an embedding, all that decides it besides the sequence, and the key that a sequence is stored under."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 """Version of the cache's files that is written; every version up to it is read."""
 POOLED: Final = ("mean", "cls", "max", "attention")
-"""What may be stored as one vector a sequence."""
+"""Poolings that may be stored: one vector a sequence."""
 RAGGED: Final = ("chunk", "residue")
-"""What may be stored as several vectors a sequence: one an encoder input, or one a residue seen."""
-DTYPES: Final = ("float16", "float32")
+"""Poolings that may be stored: several vectors a sequence, one an encoder input, or one a residue seen."""
+STORED_DTYPES: Final = ("float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class EmbeddingSpec:
     long : str
         Strategy for long sequences, as `str()` of it gives it.
     precision : str
-        What the encoder computed in.
+        The precision of the arithmetic.
     dtype : {"float16", "float32"}
-        What is stored.
+        Of stored vectors.
     poolings : tuple of str
-        What is stored of a sequence: one or more of "mean", "cls", "max", "attention", and one of "chunk", "residue" or
+        Stored of a sequence: one or more of "mean", "cls", "max", "attention", and one of "chunk", "residue" or
         neither.
     width : int
         Numbers in one vector: layers times the encoder's width.
@@ -76,8 +76,8 @@ class EmbeddingSpec:
                 f"poolings {', '.join(self.poolings) or 'none'}: choose some of {', '.join(POOLED)}, "
                 f"and at most one of {', '.join(RAGGED)}"
             )
-        if self.dtype not in DTYPES:
-            raise UsageError(f"dtype {self.dtype!r} cannot be stored; choose one of {', '.join(DTYPES)}")
+        if self.dtype not in STORED_DTYPES:
+            raise UsageError(f"dtype {self.dtype!r} cannot be stored; choose one of {', '.join(STORED_DTYPES)}")
 
     @classmethod
     def of(cls, encoder: Encoder, dtype: str = "float16", poolings: Sequence[str] = ("mean",)) -> EmbeddingSpec:
@@ -142,7 +142,7 @@ class EmbeddingSpec:
         return ", ".join(f"{name} {a} against {b}" for name, a, b in pairs if a != b and name != "encoder")
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """Return the one JSON text of a value: sorted keys, no blanks."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 

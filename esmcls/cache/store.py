@@ -12,25 +12,30 @@ stored the first row in the order of the names wins.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from esmcls.cache.index import KeyIndex, all_keys, gather
+from esmcls.cache.index import KeyIndex, all_keys, gather, read_ragged, read_rows
 from esmcls.cache.pending import Pending
-from esmcls.cache.sealed import InMemory, SealedCache, VerifyReport, read_spec, told
 from esmcls.cache.segments import Column, Segment, new_name, write_segment
 from esmcls.cache.spec import EmbeddingSpec, keys_of, sequence_key
-from esmcls.errors import CacheError
-from esmcls.files import write_json
+from esmcls.errors import CacheError, UsageError
+from esmcls.files import read_json, write_json
+from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
-    from esmcls.encoders.encoder import Embedded
+    from esmcls.encoders.encoder import Embedded, Encoder
 
 __all__ = ["EmbeddingCache", "EmbeddingSpec", "VerifyReport", "sequence_key"]
+
+InMemory: TypeAlias = Literal["auto"] | bool
 
 SEAL_BYTES: Final = 64 << 20
 SEAL_SECONDS: Final = 30.0
@@ -39,7 +44,28 @@ STALE_SECONDS: Final = 3600.0
 """Age of a temporary file that is nobody's any more: a living writer is at its file for seconds."""
 
 
-class EmbeddingCache(SealedCache):
+@dataclass
+class VerifyReport:
+    """Counts of what `verify` found to be in order.
+
+    Parameters
+    ----------
+    segments, rows, nbytes : int
+        Read, and of the digest they were stored with.
+    checked : int
+        Sequences that were embedded again.
+    worst : float
+        Largest relative difference (L2 norm) of one of these from what is stored.
+    """
+
+    segments: int
+    rows: int
+    nbytes: int
+    checked: int = 0
+    worst: float = 0.0
+
+
+class EmbeddingCache:
     """Embeddings on disk, by sequence; made by `open`, used as a context manager or closed.
 
     Examples
@@ -55,8 +81,16 @@ class EmbeddingCache(SealedCache):
     """
 
     def __init__(self, folder: Path, spec: EmbeddingSpec, in_memory: InMemory = "auto") -> None:
-        self._pending, self._swept = Pending(spec), False
-        super().__init__(folder, spec, in_memory)
+        self.folder = folder
+        self.spec = spec
+        self.in_memory = in_memory
+        self._pending = Pending(spec)
+        self._swept = False
+        self._segments: tuple[Segment, ...] = ()
+        self._index: KeyIndex | None = None
+        self._held: dict[str, Vectors] = {}
+        self._rows_read: dict[str, int] = {}
+        self.refresh()
 
     @classmethod
     def open(
@@ -69,7 +103,7 @@ class EmbeddingCache(SealedCache):
         folder : str or Path
             The folder of this one spec.
         spec : EmbeddingSpec, optional
-            What the cache must hold; with it, a folder that is not there is made.
+            Of the cache; with it, a folder that is not there is made.
         in_memory : "auto" or bool
             Whether vectors are held in memory: "auto" once as many rows have been read as there are, if they fit into
             a quarter of the memory that is free.
@@ -80,11 +114,11 @@ class EmbeddingCache(SealedCache):
             If it cannot be read, is of another spec or of a newer format.
         """
         path = Path(folder)
-        with told(path, "cannot be opened"):
+        with _as_cache_error(path, "cannot be opened"):
             if spec is not None and not (path / "spec.json").exists():
                 path.mkdir(parents=True, exist_ok=True)
                 write_json(path / "spec.json", spec.to_json())
-            stored = read_spec(path / "spec.json")
+            stored = _read_spec(path / "spec.json")
             if spec is not None and spec != stored:
                 fix = "choose another folder for it"
                 raise CacheError(path, f"this cache is of another spec ({stored.difference(spec)})", fix)
@@ -105,11 +139,51 @@ class EmbeddingCache(SealedCache):
                 segment.close()
             self._segments = ()
 
+    def refresh(self) -> None:
+        """See the segments that others have sealed since."""
+        known = {segment.name: segment for segment in self._segments}
+        while True:
+            try:
+                listed = [known.get(name) or Segment(self.folder / name) for name in self._names()]
+                break
+            except FileNotFoundError:  # compacted by another process since the folder was listed
+                continue
+        replaced = {name for segment in listed for name in segment.replaces}
+        for segment in listed:
+            if segment.spec != self.spec:
+                problem = f"this segment is of another spec ({self.spec.difference(segment.spec)})"
+                raise CacheError(segment.path, problem, "move it out of this folder")
+        self._set_segments([segment for segment in listed if segment.name not in replaced])
+
+    def _names(self) -> list[str]:
+        """List the segments, sorted; until two lists agree, since a list is no snapshot while others rename."""
+        names: list[str] | None = None
+        while True:
+            before = names
+            names = sorted(path.name for path in self.folder.glob("*.h5") if path.name[0] != ".")
+            if names == before:
+                return names
+
+    def _set_segments(self, segments: Iterable[Segment]) -> None:
+        self._segments = tuple(sorted(segments, key=lambda segment: segment.name))
+        self._index = None
+        self._held.clear()
+
+    @property
+    def segments(self) -> int:
+        """Number of sealed segments."""
+        return len(self._segments)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sealed segments."""
+        return sum(segment.nbytes for segment in self._segments)
+
     def __len__(self) -> int:
         """Count the distinct sequences, those not yet sealed with them."""
         return len(self._keys().first_rows()) + len(self._pending)
 
-    # writing
+    # finding and reading
 
     def missing(self, sequences: Sequence[str]) -> list[int]:
         """Return the positions of the sequences that are not there, of equal ones the first, in input order."""
@@ -120,6 +194,91 @@ class EmbeddingCache(SealedCache):
             first.setdefault(keys[position].tobytes(), position)
         return [position for key, position in first.items() if key not in self._pending.keys]
 
+    def _keys(self) -> KeyIndex:
+        """Return the index over all sealed rows, made when it is first asked for."""
+        index = self._index
+        if index is None:
+            index = self._index = KeyIndex(all_keys(self._segments))
+        return index
+
+    def rows(self, sequences: Sequence[str]) -> Indices:
+        """Return the row of each sequence over all segments laid end to end.
+
+        Raises
+        ------
+        CacheError
+            If a sequence is not there.
+        """
+        self.flush()
+        rows = self._keys().find(keys_of(sequences))
+        absent = int((rows < 0).sum())
+        if absent:
+            raise CacheError(self.folder, f"{absent} of {len(rows)} sequences are not embedded", "run embed on them")
+        return rows
+
+    def read(self, sequences: Sequence[str], pooling: str = "mean") -> Vectors:
+        """Return the vectors of sequences, (n, width), in the dtype they are stored in.
+
+        Raises
+        ------
+        CacheError
+            If a sequence or the pooling is not there.
+        """
+        if pooling not in self.spec.pooled:
+            stored = ", ".join(self.spec.poolings)
+            raise CacheError(
+                self.folder, f"no {pooling} vectors are stored, but {stored}", f"embed with --pool {pooling}"
+            )
+        rows = self.rows(sequences)
+        held = self._hold(pooling, len(rows))
+        return held[rows] if held is not None else self._read(pooling, rows)
+
+    def _hold(self, pooling: str, count: int) -> Vectors | None:
+        """Return all vectors if they are, or are now worth to be, held in memory."""
+        read = self._rows_read.get(pooling, 0)
+        self._rows_read[pooling] = read + count
+        total = sum(map(len, self._segments))
+        if pooling not in self._held and total and self._may_hold(total, read):
+            self._held[pooling] = self._read(pooling, np.arange(total, dtype=np.int64))
+        return self._held.get(pooling)
+
+    def _may_hold(self, total: int, read: int) -> bool:
+        if self.in_memory != "auto":
+            return self.in_memory
+        return read >= total and total * self.spec.width * np.dtype(self.spec.dtype).itemsize <= _free_memory() / 4
+
+    def _read(self, pooling: str, rows: Indices) -> Vectors:
+        if not len(rows):
+            return np.empty((0, self.spec.width), dtype=self.spec.dtype)
+        return read_rows(self._segments, pooling, rows)
+
+    def read_chunks(self, sequences: Sequence[str]) -> list[Vectors]:
+        """Return a vector for each encoder input of each sequence: n arrays (inputs, width).
+
+        Raises
+        ------
+        CacheError
+            If a sequence is not there, or chunks are not stored.
+        """
+        return self._read_ragged("chunk", sequences)
+
+    def read_residues(self, sequences: Sequence[str]) -> list[Vectors]:
+        """Return a vector for each residue seen of each sequence: n arrays (residues seen, width).
+
+        Raises
+        ------
+        CacheError
+            If a sequence is not there, or residues are not stored.
+        """
+        return self._read_ragged("residue", sequences)
+
+    def _read_ragged(self, name: str, sequences: Sequence[str]) -> list[Vectors]:
+        if name not in self.spec.ragged:
+            raise CacheError(self.folder, f"no {name} vectors are stored", f"embed with --{name}s")
+        return read_ragged(self._segments, name, self.rows(sequences))
+
+    # writing
+
     def append(self, sequences: Sequence[str], embedded: Embedded) -> None:
         """Add a batch; it is sealed with later ones after 64 MiB or 30 s, or by `flush`.
 
@@ -128,7 +287,7 @@ class EmbeddingCache(SealedCache):
         sequences : sequence of str, (n,)
             Those that are there already are passed over.
         embedded : Embedded
-            What the encoder gave for them, with all that the spec stores.
+            Their vectors from the encoder, all that the spec stores among them.
 
         Raises
         ------
@@ -151,7 +310,8 @@ class EmbeddingCache(SealedCache):
         CacheError
             If it cannot be written.
         """
-        pending, self._pending = self._pending, Pending(self.spec)
+        pending = self._pending
+        self._pending = Pending(self.spec)
         if len(pending):
             self._set_segments([*self._segments, self._write(pending.columns())])
         if len(self._segments) > MOST_SEGMENTS:
@@ -165,7 +325,7 @@ class EmbeddingCache(SealedCache):
         self._sweep()
         names = {segment.name for segment in replaced}
         left = {name for segment in replaced for name in segment.replaces if (self.folder / name).exists()}
-        with told(self.folder, "a segment cannot be written"):
+        with _as_cache_error(self.folder, "a segment cannot be written"):
             write_segment(path, self.spec, columns, sorted(names | left))  # left-overs stay hidden
             return Segment(path)
 
@@ -237,9 +397,70 @@ class EmbeddingCache(SealedCache):
         self._set_segments([merged, *(segment for segment in self._segments if segment not in run)])
         for segment in run:
             segment.close()
-        with told(self.folder, "replaced segments cannot be deleted"):
+        with _as_cache_error(self.folder, "replaced segments cannot be deleted"):
             for name in merged.replaces:
                 (self.folder / name).unlink(missing_ok=True)
+
+    # verifying
+
+    def verify(
+        self,
+        encoder: Encoder | None = None,
+        sequences: Sequence[str] = (),
+        sample: int = 32,
+        tolerance: float | None = None,
+    ) -> VerifyReport:
+        """Read every byte and compare it with its digest; embed a sample again and compare the vectors.
+
+        Parameters
+        ----------
+        encoder : Encoder, optional
+            Of the cache's spec.
+        sequences : sequence of str, optional
+            To take the sample from, evenly; those that are not there are passed over.
+        sample : int
+            How many are embedded again.
+        tolerance : float, optional
+            Largest relative difference (L2) that is allowed; default 1e-3 for fp32 (float16 rounds by up to 5e-4),
+            else 0.03, which is a cosine of 0.9996.
+
+        Raises
+        ------
+        CacheError
+            If something differs: which file or sequence, and what to do.
+        """
+        self.flush()
+        self.refresh()
+        for segment in self._segments:
+            segment.check()
+        report = VerifyReport(len(self._segments), len(self._keys().first_rows()), self.nbytes)
+        rows = self._keys().find(keys_of(sequences)).tolist()
+        there = [sequence for sequence, row in zip(sequences, rows, strict=True) if row >= 0]
+        chosen = there[:: max(1, len(there) // max(1, sample))][:sample]
+        if encoder is None or not chosen:
+            return report
+        limit = tolerance if tolerance is not None else 1e-3 if self.spec.precision == "fp32" else 0.03
+        report.checked = len(chosen)
+        report.worst = self._embed_again(encoder, chosen, limit)
+        return report
+
+    def _embed_again(self, encoder: Encoder, sequences: Sequence[str], limit: float) -> float:
+        """Return the largest relative difference between stored and new vectors."""
+        if difference := self.spec.difference(EmbeddingSpec.of(encoder, self.spec.dtype, self.spec.poolings)):
+            raise CacheError(
+                self.folder, f"the encoder is not of this cache's spec ({difference})", "give that encoder"
+            )
+        worst = 0.0
+        for sequence in sequences:
+            new = encoder.encode([sequence], self.spec.pooled, "").pooled
+            for pooling in self.spec.pooled:
+                stored = self.read([sequence], pooling)[0].astype(np.float64)
+                off = float(np.linalg.norm(stored - new[pooling][0]) / max(float(np.linalg.norm(stored)), 1e-12))
+                if not off <= limit:
+                    problem = f"the {pooling} vector of {sequence[:20]}… is off by {off:.2g} when embedded again"
+                    raise CacheError(self.folder, problem, "delete this folder and run embed again")
+                worst = max(worst, off)
+        return worst
 
 
 def _open_existing(folder: str | Path, spec: EmbeddingSpec) -> EmbeddingCache:
@@ -247,3 +468,34 @@ def _open_existing(folder: str | Path, spec: EmbeddingSpec) -> EmbeddingCache:
     if not (Path(folder) / "spec.json").is_file():
         raise CacheError(folder, "this is no cache of embeddings (no spec.json)", "give the folder of one spec's cache")
     return EmbeddingCache.open(folder, spec)
+
+
+def _read_spec(path: Path) -> EmbeddingSpec:
+    """Read spec.json, or say what is wrong with it."""
+    try:
+        return EmbeddingSpec.from_json(read_json(path))
+    except FileNotFoundError as error:
+        raise CacheError(path.parent, "this is no cache of embeddings (no spec.json)", "run embed first") from error
+    except (ValueError, UsageError) as error:
+        fix = "update esmcls" if "newer" in str(error) else "delete it and run embed again; what is cached stays"
+        raise CacheError(path, f"this spec cannot be read ({error})", fix) from error
+
+
+@contextlib.contextmanager
+def _as_cache_error(folder: Path, what: str) -> Iterator[None]:
+    """Turn an error of the file system into one line that names the folder and what to do."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "make room on the disk" if full else "choose a folder that can be written to, or repair this one"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CacheError(folder, f"{what} ({reason})", f"{fix}, then run again: what is sealed stays") from error
+
+
+def _free_memory() -> float:
+    """Return the bytes of memory that are free, or 4 GiB where the system does not say."""
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return float(4 << 30)

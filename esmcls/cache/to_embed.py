@@ -1,4 +1,4 @@
-"""What of an input is still to be embedded: each missing sequence once, in input order, in batches; what was met."""
+"""The part of an input that is still to be embedded: each missing sequence once, in input order, in batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import UsageError
 
-Progress: TypeAlias = Callable[[int, int], None]
+EmbedProgress: TypeAlias = Callable[[int, int], None]
 """Told the residues and sequences that are done since it was last called, those that were there already included."""
 Shard: TypeAlias = "tuple[int, int]"
 """(i, n): the i-th of n parts, 1-based. Parts go by key, so that equal sequences are in one part."""
@@ -25,7 +25,7 @@ BLOCK_SEQUENCES: Final = 256
 
 @dataclass
 class EmbedReport:
-    """What a run did.
+    """Counts of a run, for the user to be told.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class EmbedReport:
         >>> EmbedReport(read=5, distinct=4, cached=1, embedded=3, residues=2400, cut=1, unseen=78).lines()
         ['5 sequences, 4 distinct: 3 embedded, 1 were cached', '1 sequence was cut, 78 residues were not seen']
         """
-        done = f"{self.embedded:,} embedded, {self.cached:,} were cached"
-        lines = [f"{self.read:,} sequence{_s(self.read)}, {self.distinct:,} distinct: {done}"]
+        outcome = f"{self.embedded:,} embedded, {self.cached:,} were cached"
+        lines = [f"{self.read:,} sequence{_s(self.read)}, {self.distinct:,} distinct: {outcome}"]
         if self.cut:
             were = "was" if self.cut == 1 else "were"
             lines.append(f"{self.cut:,} sequence{_s(self.cut)} {were} cut, {self.unseen:,} residues were not seen")
@@ -82,16 +82,19 @@ class EmbedReport:
 
 
 class Teller:
-    """Tells a progress callback what is done, and what was passed over meanwhile."""
+    """Tells a progress callback how much is done, with what was passed over meanwhile."""
 
-    def __init__(self, progress: Progress | None, report: EmbedReport) -> None:
-        self.progress, self.report, self.told = progress, report, (0, 0)
+    def __init__(self, progress: EmbedProgress | None, report: EmbedReport) -> None:
+        self.progress = progress
+        self.report = report
+        self.passed_before = (0, 0)
 
     def __call__(self, residues: int, sequences: int) -> None:
-        """Tell of what was done since the last call."""
+        """Tell of the residues and sequences that were done since the last call."""
         passed = self.report.passed
-        residues, sequences = residues + passed[0] - self.told[0], sequences + passed[1] - self.told[1]
-        self.told = passed
+        residues += passed[0] - self.passed_before[0]
+        sequences += passed[1] - self.passed_before[1]
+        self.passed_before = passed
         if self.progress is not None and sequences:
             self.progress(residues, sequences)
 
@@ -113,7 +116,8 @@ class Missing:
     """
 
     def __init__(self, cache: EmbeddingCache, sequences: Iterable[str], shard: Shard = (1, 1)) -> None:
-        self.cache, self.sequences = cache, sequences
+        self.cache = cache
+        self.sequences = sequences
         self.part, self.parts = shard
         if not 1 <= self.part <= self.parts:
             raise UsageError(
@@ -130,8 +134,9 @@ class Missing:
             self.report.read += len(block)
             self.report.distinct += len(new)
             self.report.cached += len(new) - len(absent)
-            passed = len(block) - len(absent), sum(len(item[1]) for item in block) - sum(len(new[i][1]) for i in absent)
-            self.report.passed = self.report.passed[0] + passed[1], self.report.passed[1] + passed[0]
+            residues = sum(len(item[1]) for item in block) - sum(len(new[position][1]) for position in absent)
+            sequences = len(block) - len(absent)
+            self.report.passed = (self.report.passed[0] + residues, self.report.passed[1] + sequences)
             yield from (new[position] for position in absent)
 
     def _is_new(self, sequence: str) -> bool:

@@ -1,1 +1,1 @@
-"""Labelled sequences, their split, what they are like, and smaller sets drawn from them."""
+"""Labelled sequences, their split, their statistics, and smaller sets drawn from them."""

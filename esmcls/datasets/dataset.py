@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from esmcls.cache.features import Features
 from esmcls.datasets import split
 from esmcls.datasets.clusters import read_clusters
-from esmcls.datasets.split import FRACTIONS, Kind, SplitReport
+from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path
 from esmcls.labels.ontology import Ontology
@@ -75,11 +76,21 @@ class Dataset:
         A label stands in the row of its sequence, and vectors are found by sequence: so no order has to be kept
         anywhere, and a label that moved to another sequence is another digest.
         """
-        return split.content_digest(zip(self.sequences, self.labels, strict=True))
+        return content_digest(zip(self.sequences, self.labels, strict=True))
 
     def split_digest(self) -> str:
         """Return the sha256 of which sequences stand in which part, whatever the order."""
-        return split.split_digest(self.sequences, self.parts)
+        return content_digest(zip(self.sequences, self.parts, strict=True))
+
+    def facts(self) -> dict[str, object]:
+        """Return what a workspace remembers: records, distinct sequences, classes, records of each part, digest."""
+        return {
+            "records": len(self),
+            "sequences": len(set(self.sequences)),
+            "classes": len(set(self.labels)),
+            "parts": split.part_counts(self.parts),
+            "digest": self.digest(),
+        }
 
     def save(self, path: str | Path) -> None:
         """Write a Parquet file of the columns id, sequence, label, part, whole or not at all."""
@@ -110,6 +121,19 @@ class Dataset:
         return cls(*(table[name].to_list() for name in COLUMNS))
 
 
+def content_digest(rows: Iterable[Sequence[str]]) -> str:
+    """Return a hexadecimal sha256 of rows of texts, whatever their order.
+
+    Examples
+    --------
+    >>> content_digest([("a", "b"), ("c", "d")]) == content_digest([("c", "d"), ("a", "b")])
+    True
+    """
+    # digests are sorted instead of rows, so that memory holds 32 bytes a row; \0 stands in no text
+    keys = sorted(hashlib.sha256("\0".join(row).encode()).digest() for row in rows)
+    return hashlib.sha256(b"".join(keys)).hexdigest()
+
+
 class Built(NamedTuple):
     """A data set and how its split came about."""
 
@@ -120,7 +144,7 @@ class Built(NamedTuple):
 def build(
     records: Iterable[Record],
     *,
-    kind: Kind | None = None,
+    kind: SplitKind | None = None,
     fractions: Sequence[float] = FRACTIONS,
     clusters: str | Path | None = None,
     seed: int = 0,
@@ -163,31 +187,36 @@ def build(
     UsageError
         If the fractions are no shares of 1, or no record is train.
     """
-    columns = _Columns()
-    for record in records:
-        columns.add(record, joined=clusters is not None)
-    if not columns.ids:
-        raise DataError("input", "no records", "give at least one labelled sequence")
+    columns = _LabelledColumns.of(records, joined=clusters is not None)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
-    given = bool(set(columns.parts) - ({None} if clusters is None else {None, "train"}))
-    drawn: Kind = "random" if ontology is not None else "stratified"
-    chosen: Kind = kind or ("given" if given else "cluster" if clusters is not None else drawn)
-    report = SplitReport(chosen, seed, split.check_fractions(fractions), terms=ontology is not None)
-    names, sequences, labels = columns.ids, columns.sequences, columns.labels
-    if chosen == "given":
-        built = _given(columns, report, clusters)
-    elif chosen == "cluster":
-        if clusters is None:
-            raise DataError("input", "no table of clusters", "give one for a split by cluster")
-        built = Dataset(names, sequences, labels, _draw(columns, fractions, report, clusters))
-    else:
-        built = Dataset(names, sequences, labels, _draw(columns, fractions, report))
-    report.ambiguous = len(split.labels_of(built.sequences, built.labels)[1])
-    trained = {label for label, part in zip(built.labels, built.parts, strict=True) if part == "train"}
+    kind = kind or _usual_kind(columns.parts, clusters is not None, ontology is not None)
+    report = SplitReport(kind, seed, split.check_fractions(fractions), terms=ontology is not None)
+    dataset = _with_parts(columns, report, fractions, clusters)
+    report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
+    trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
     classes = set if ontology is None else partial(_terms, ontology)
-    report.untrained = len(classes(built.labels) - classes(trained))
-    return Built(built, report)
+    report.untrained = len(classes(dataset.labels) - classes(trained))
+    return Built(dataset, report)
+
+
+def _usual_kind(parts: Sequence[str | None], has_clusters: bool, has_terms: bool) -> SplitKind:
+    """Return the kind of split where none is asked for; see `build`."""
+    if set(parts) - ({None, "train"} if has_clusters else {None}):
+        return "given"
+    return "cluster" if has_clusters else "random" if has_terms else "stratified"
+
+
+def _with_parts(
+    columns: _LabelledColumns, report: SplitReport, fractions: Sequence[float], clusters: str | Path | None
+) -> Dataset:
+    """Make the data set with the split of the report's kind."""
+    if report.kind == "given":
+        return _given(columns, report, clusters)
+    if report.kind == "cluster" and clusters is None:
+        raise DataError("input", "no table of clusters", "give one for a split by cluster")
+    parts = _draw(columns, fractions, report, clusters if report.kind == "cluster" else None)
+    return Dataset(columns.ids, columns.sequences, columns.labels, parts)
 
 
 def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
@@ -197,20 +226,19 @@ def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
 
 
 def _draw(
-    rows: Dataset | _Columns, shares: Sequence[float], report: SplitReport, clusters: str | Path | None = None
+    rows: Dataset | _LabelledColumns, shares: Sequence[float], report: SplitReport, clusters: str | Path | None = None
 ) -> list[str]:
     """Draw the part of each row: of whole clusters, where there is a table of them."""
-    sequences, labels = rows.sequences, rows.labels
     if clusters is not None:
-        table = read_clusters(clusters, rows.ids)
-        return split.by_cluster(sequences, [table[name] for name in rows.ids], shares, report.seed)
+        cluster_of = read_clusters(clusters, rows.ids)
+        return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
     if report.kind == "random" or report.terms:
-        return split.at_random(sequences, shares, report.seed)
-    return split.stratified(sequences, labels, shares, report.seed)
+        return split.at_random(rows.sequences, shares, report.seed)
+    return split.stratified(rows.sequences, rows.labels, shares, report.seed)
 
 
 @dataclass
-class _Columns:
+class _LabelledColumns:
     """Records as they come in, in columns; equal label texts share their memory."""
 
     ids: list[str] = field(default_factory=list)
@@ -220,6 +248,16 @@ class _Columns:
     known: dict[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, records: Iterable[Record], joined: bool) -> _LabelledColumns:
+        """Read records; where they are `joined` by id, each id must be of one sequence."""
+        columns = cls()
+        for record in records:
+            columns.add(record, joined)
+        if not columns.ids:
+            raise DataError("input", "no records", "give at least one labelled sequence")
+        return columns
+
     def add(self, record: Record, joined: bool) -> None:
         protein, label = record.protein, record.label
         if label is None:
@@ -228,32 +266,33 @@ class _Columns:
         if joined:
             sequence, path, line = self.seen.setdefault(protein.id, (protein.sequence, record.path, record.line))
             if sequence != protein.sequence:
-                found = f"this id is that of another sequence too ({path}:{line})"
+                problem = f"this id is that of another sequence too ({path}:{line})"
                 fix = "give each an id of its own, since clusters are joined by id"
-                raise DataError(record.path, found, fix, line=record.line, record=protein.id)
+                raise DataError(record.path, problem, fix, line=record.line, record=protein.id)
         self.ids.append(protein.id)
         self.sequences.append(protein.sequence)
         self.labels.append(self.known.setdefault(label, label))
         self.parts.append(record.part)
 
 
-def _given(columns: _Columns, report: SplitReport, clusters: str | Path | None = None) -> Dataset:
+def _given(columns: _LabelledColumns, report: SplitReport, clusters: str | Path | None = None) -> Dataset:
+    """Complete a given split: without leaks between parts, and with a validation part."""
     report.assigned = sum(part is None for part in columns.parts)
     parts = split.apply_given(columns.parts)
     leaks = split.drop_leaks(columns.sequences, parts)
     report.leaks = [(columns.ids[leak.row], leak.part, leak.kept_in) for leak in leaks]
     left = {leak.row for leak in leaks}
     whole = Dataset(columns.ids, columns.sequences, columns.labels, parts)
-    kept = whole.take([row for row in range(len(whole)) if row not in left]) if left else whole
-    if "train" not in kept.parts:
+    without_leaks = whole.take([row for row in range(len(whole)) if row not in left]) if left else whole
+    if "train" not in without_leaks.parts:
         raise DataError("input", "every train sequence stands in test or validation too", "give other training records")
-    if "validation" in kept.parts:
-        return kept
-    train = [row for row, part in enumerate(kept.parts) if part == "train"]
-    chosen = kept.take(train)
-    drawn = _draw(chosen, (1 - split.VALIDATION, split.VALIDATION, 0.0), report, clusters)
-    final = list(kept.parts)
+    if "validation" in without_leaks.parts:
+        return without_leaks
+    train = [row for row, part in enumerate(without_leaks.parts) if part == "train"]
+    shares = (1 - split.VALIDATION, split.VALIDATION, 0.0)
+    drawn = _draw(without_leaks.take(train), shares, report, clusters)
+    complete = list(without_leaks.parts)
     for row, part in zip(train, drawn, strict=True):
-        final[row] = part
+        complete[row] = part
     report.drawn_validation = drawn.count("validation")
-    return Dataset(kept.ids, kept.sequences, kept.labels, final)
+    return replace(without_leaks, parts=complete)

@@ -23,7 +23,7 @@ from esmcls.errors import UsageError
 
 @dataclass(frozen=True)
 class Shares:
-    """How much to set aside, and for what.
+    """The shares of a data set to set aside, by purpose.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class SetAside:
 def set_aside(dataset: Dataset, shares: Shares = NOTHING, seed: int = 0) -> SetAside:
     """Take families and calibration rows out of a data set.
 
-    What is drawn depends on seed, names and sequences alone, not on the order of rows. Every family that is kept keeps
+    The draw depends on seed, names and sequences alone, not on the order of rows. Every family that is kept keeps
     a training sequence; equal sequences stay together.
 
     Parameters
@@ -83,19 +83,25 @@ def set_aside(dataset: Dataset, shares: Shares = NOTHING, seed: int = 0) -> SetA
     known = [row for row, label in enumerate(dataset.labels) if label not in unknown]
     apart = _calibration(dataset.take(known).part("train"), shares.calibration, seed)
     trained = set(dataset.take(known).sequences)
+    calibration = {row for row in known if dataset.parts[row] == "train" and dataset.sequences[row] in apart}
     return SetAside(
-        dataset.take([r for r in known if dataset.parts[r] != "train" or dataset.sequences[r] not in apart]),
-        dataset.take([r for r in known if dataset.parts[r] == "train" and dataset.sequences[r] in apart]),
-        _of(dataset, strangers, {"train", "validation"}, trained),
-        _of(dataset, checks, {"train", "validation"}, trained),
-        _of(dataset, checks, {"test"}, trained),
+        dataset.take([row for row in known if row not in calibration]),
+        dataset.take([row for row in known if row in calibration]),
+        _rows_of(dataset, strangers, {"train", "validation"}, trained),
+        _rows_of(dataset, checks, {"train", "validation"}, trained),
+        _rows_of(dataset, checks, {"test"}, trained),
     )
 
 
-def _of(dataset: Dataset, families: Collection[str], parts: Collection[str], trained: Collection[str]) -> Dataset:
+def _rows_of(dataset: Dataset, families: Collection[str], parts: Collection[str], trained: Collection[str]) -> Dataset:
     """Return the rows of some families in some parts; a sequence that a kept family has too is no stranger."""
-    rows = zip(dataset.labels, dataset.parts, dataset.sequences, strict=True)
-    return dataset.take([n for n, (a, b, c) in enumerate(rows) if a in families and b in parts and c not in trained])
+    rows = enumerate(zip(dataset.labels, dataset.parts, dataset.sequences, strict=True))
+    chosen = [
+        row
+        for row, (family, part, sequence) in rows
+        if family in families and part in parts and sequence not in trained
+    ]
+    return dataset.take(chosen)
 
 
 def _families(dataset: Dataset, share: float, seed: int) -> tuple[set[str], set[str]]:
@@ -118,7 +124,8 @@ def _calibration(train: Dataset, share: float, seed: int) -> set[str]:
     families = defaultdict[str, set[str]](set)
     for sequence, label in zip(train.sequences, train.labels, strict=True):
         families[sequence].add(label)
-    left, drawn = Counter(label for labels in families.values() for label in labels), set[str]()
+    left = Counter(label for labels in families.values() for label in labels)
+    drawn: set[str] = set()
     for sequence in _shuffled(families, seed):
         if len(drawn) >= round(share * len(families)):
             break

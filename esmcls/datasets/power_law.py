@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from esmcls.types import Indices
+from esmcls.types import Floats, Indices
 
-LEAST: Final = 50
+LEAST_FAMILIES: Final = 50
 """Families that an estimate needs: the paper's rule of thumb for reliable ones."""
 STEEPEST: Final = 20.0
 """Sizes that would need a larger exponent are all but equal, and no power law."""
 _FLATTEST: Final = 1.001  # at 1 the distribution has no sum
 _STEP: Final = 1e-3  # of the second derivative
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def fit_power_law(sizes: Indices, x_min: int | None = None) -> PowerLaw | None:
     Returns
     -------
     PowerLaw or None
-        None where fewer than `LEAST` families are left, or these are all but equal in size.
+        None where fewer than `LEAST_FAMILIES` families are left, or these are all but equal in size.
 
     Examples
     --------
@@ -96,7 +93,7 @@ def _fit(values: Indices, counts: Indices, x_min: int) -> PowerLaw | None:
     from scipy.optimize import minimize_scalar
 
     families = int(counts.sum())
-    if families < LEAST or len(values) < 2:
+    if families < LEAST_FAMILIES or len(values) < 2:
         return None
     mean_log = float(counts @ np.log(values)) / families
     # the log-likelihood a family, with the sign turned: convex in the exponent
@@ -124,7 +121,7 @@ def _distance(values: Indices, counts: Indices, x_min: int, exponent: float) -> 
     """Return the Kolmogorov-Smirnov distance, over all whole numbers and not those found alone."""
     from scipy.special import zeta
 
-    found = np.cumsum(counts) / counts.sum()
+    actual = np.cumsum(counts) / counts.sum()
     at = 1 - zeta(exponent, values + 1) / zeta(exponent, x_min)
     before = 1 - zeta(exponent, values) / zeta(exponent, x_min)  # of the number below each
-    return float(max(np.abs(found - at).max(), np.abs(found[:-1] - before[1:]).max(), before[0]))
+    return float(max(np.abs(actual - at).max(), np.abs(actual[:-1] - before[1:]).max(), before[0]))

@@ -1,6 +1,6 @@
 """A set chosen from a larger one: so many sequences of each family, or other parts, whatever the order of the input.
 
-columns ──▶ what may be drawn: train, each sequence of a family once ──▶ how many of each family ──▶ which, by hash
+columns ──▶ pool: train, each sequence of a family once ──▶ how many of each family ──▶ which, by hash
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from esmcls.datasets.clusters import read_clusters
-from esmcls.datasets.sampling_plan import Allotment, Wanted
+from esmcls.datasets.sampling_plan import Allotment, Quotas
 from esmcls.datasets.split import (
     FRACTIONS,
     SplitReport,
@@ -43,7 +43,7 @@ class Shortfall(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn.
+    """Rows that were drawn, and counts for the user to be told.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Drawn:
         Records of the source that were drawn or went through; sorted by part, family, id and sequence.
     parts : list of str or None, (n,)
         The part of each record of the source; None for all where no split is given.
-    wanted : Wanted
+    wanted : Quotas
     there : (int, int)
         Sequences that could be drawn, and their families.
     drawn : (int, int)
@@ -68,7 +68,7 @@ class Drawn:
 
     rows: list[int]
     parts: Sequence[str | None]
-    wanted: Wanted
+    wanted: Quotas
     there: tuple[int, int]
     drawn: tuple[int, int]
     shortfalls: list[Shortfall]
@@ -79,29 +79,31 @@ class Drawn:
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
-        told = [f"drawn from {_of(*self.there)}"]
+        lines = [f"drawn from {_in_families(*self.there)}"]
         if self.repeated:
-            told.append(f"{_count(self.repeated, 'record')} with sequence and family of another: counted once")
+            lines.append(f"{_count(self.repeated, 'record')} with sequence and family of another: counted once")
         if self.leaked:
-            told.append(f"{_count(self.leaked, 'record')} of train not drawn from: another part has an equal sequence")
-        told += [f"{part}: {_count(count, 'record')} went through unchanged" for part, count in self.others.items()]
-        return told
+            lines.append(f"{_count(self.leaked, 'record')} of train not drawn from: another part has an equal sequence")
+        lines += [f"{part}: {_count(count, 'record')} went through unchanged" for part, count in self.others.items()]
+        return lines
 
     def warnings(self) -> list[str]:
-        """Return what is not as it was asked for, one line each."""
-        told = []
+        """Return one line for each fact that is not as it was asked for."""
+        warnings = []
         if self.drawn[0] < self.wanted.sequences:
-            told.append(f"{_of(self.wanted.sequences, self.wanted.families)} were asked for, {_of(*self.drawn)} drawn")
+            asked = _in_families(self.wanted.sequences, self.wanted.families)
+            warnings.append(f"{asked} were asked for, {_in_families(*self.drawn)} drawn")
         if self.shortfalls:
-            told.append(f"{_count(len(self.shortfalls), 'family', 'families')} with fewer sequences than asked for:")
-            told += [f"  {family}: {there:,} of {wanted:,}" for family, wanted, there in self.shortfalls[:SHOWN]]
-            told += [f"  and {len(self.shortfalls) - SHOWN:,} more"] if len(self.shortfalls) > SHOWN else []
+            families = _count(len(self.shortfalls), "family", "families")
+            warnings.append(f"{families} with fewer sequences than asked for:")
+            warnings += [f"  {family}: {there:,} of {wanted:,}" for family, wanted, there in self.shortfalls[:SHOWN]]
+            warnings += [f"  and {len(self.shortfalls) - SHOWN:,} more"] if len(self.shortfalls) > SHOWN else []
         if self.untrained:
             of = f"{_count(self.untrained, 'record')} of families that were not drawn from"
-            told.append(f"validation and test hold {of}; --trained-only leaves them out")
-        return told
+            warnings.append(f"validation and test hold {of}; --trained-only leaves them out")
+        return warnings
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the counts and all shortfalls, as plain values for JSON."""
         pairs = {"wanted": self.wanted[1:], "there": self.there, "drawn": self.drawn}
         return {
@@ -118,12 +120,12 @@ def _count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _of(sequences: int, families: int) -> str:
+def _in_families(sequences: int, families: int) -> str:
     return f"{_count(sequences, 'sequence')} of {_count(families, 'family', 'families')}"
 
 
 def draw_key(seed: int, sequence: str) -> bytes:
-    """Return what the sequences of a family are drawn by, the smallest first: sha256 of "draw", seed and sequence.
+    """Return the key by which sequences of a family are drawn, the smallest first: sha256 of "draw", seed and sequence.
 
     It depends on nothing else. So neither the order of the input nor ids nor other families matter, and what is drawn
     of a family is part of every larger draw with the same seed.
@@ -143,7 +145,7 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
     source : Columns
         Each record with a label.
     allotment : Allotment
-        Such as `Plan` or `Total`.
+        Such as `SamplingPlan` or `Total`.
     seed : int
     trained_only : bool
         Leave out the records of validation and test whose family is not drawn from.
@@ -172,10 +174,10 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
     families = {labels[row] for row in rows}
     others = [row for row, part in enumerate(parts) if part not in (None, PARTS[0])]
     untrained = {row for row in others if labels[row] not in families}
-    kept = [row for row in others if not (trained_only and row in untrained)]
-    counts = Counter(parts[row] or "" for row in kept)
+    passed = [row for row in others if not (trained_only and row in untrained)]
+    counts = Counter(parts[row] or "" for row in passed)
     return Drawn(
-        rows=_sorted(source, parts, rows + kept),
+        rows=_sorted(source, parts, rows + passed),
         parts=parts,
         wanted=wanted,
         there=(sum(map(len, pool.values())), len(pool)),
@@ -234,8 +236,8 @@ def clusters_of(source: Columns, table: str | Path) -> list[str]:
         if first.setdefault(name, sequence) != sequence:
             fix = "give each an id of its own, since clusters are joined by id"
             raise DataError(table, "two sequences of the input have this id", fix, record=name)
-    found = read_clusters(table, first)
-    return [found[name] for name in source.ids]
+    cluster_of = read_clusters(table, first)
+    return [cluster_of[name] for name in source.ids]
 
 
 def split_anew(

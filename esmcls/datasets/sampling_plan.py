@@ -1,4 +1,4 @@
-"""How many sequences of each family: by a plan for the largest ones, or in proportion to their sizes."""
+"""The number of sequences to draw of each family: by a plan for the largest ones, or in proportion to their sizes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Sizes: TypeAlias = Mapping[str, int]
 """Family -> sequences of it that may be drawn."""
 
 
-class Wanted(NamedTuple):
-    """How many sequences of each family that any are wanted of, the largest first; how many in all, of how many."""
+class Quotas(NamedTuple):
+    """Sequences wanted of each family, the largest first, none of 0; and of all together, of so many families."""
 
     each: dict[str, int]
     sequences: int
@@ -28,12 +28,12 @@ class Wanted(NamedTuple):
 class Allotment(Protocol):
     """A way to say how many of each family; `str()` of it goes into the report."""
 
-    def wanted(self, sizes: Sizes) -> Wanted:
+    def wanted(self, sizes: Sizes) -> Quotas:
         """Return what is wanted of families of these sizes."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """So many sequences of each of the largest families, so many of each of the next ones, and so on.
 
     Parameters
@@ -44,7 +44,7 @@ class Plan:
     steps: tuple[tuple[int, int], ...]
 
     @classmethod
-    def parse(cls, text: str) -> Plan:
+    def parse(cls, text: str) -> SamplingPlan:
         """Read a plan.
 
         Raises
@@ -54,7 +54,7 @@ class Plan:
 
         Examples
         --------
-        >>> Plan.parse("1000x200+4000x50").steps
+        >>> SamplingPlan.parse("1000x200+4000x50").steps
         ((1000, 200), (4000, 50))
         """
         steps = []
@@ -70,18 +70,22 @@ class Plan:
         """Return the plan as it is parsed."""
         return "+".join(f"{families}x{sequences}" for families, sequences in self.steps)
 
-    def wanted(self, sizes: Sizes) -> Wanted:
+    def wanted(self, sizes: Sizes) -> Quotas:
         """Return what is wanted of families of these sizes; a family may have fewer, and there may be fewer families.
 
         Examples
         --------
-        >>> Plan.parse("1x3+2x2").wanted({"a": 5, "b": 1, "c": 9, "d": 1})
-        Wanted(each={'c': 3, 'a': 2, 'b': 2}, sequences=7, families=3)
+        >>> SamplingPlan.parse("1x3+2x2").wanted({"a": 5, "b": 1, "c": 9, "d": 1})
+        Quotas(each={'c': 3, 'a': 2, 'b': 2}, sequences=7, families=3)
         """
         each = (count for families, count in self.steps for _ in range(families))
         sequences = sum(families * count for families, count in self.steps)
         families = sum(families for families, _ in self.steps)
-        return Wanted(dict(zip(by_size(sizes), each, strict=False)), sequences, families)
+        return Quotas(dict(zip(by_size(sizes), each, strict=False)), sequences, families)
+
+
+Plan = SamplingPlan
+"""As it was called up to 0.1.0."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Total:
         """Return number and floor."""
         return f"{self.sequences}" + (f", at least {self.at_least} of each family" if self.at_least else "")
 
-    def wanted(self, sizes: Sizes) -> Wanted:
+    def wanted(self, sizes: Sizes) -> Quotas:
         """Return what is wanted of families of these sizes, never more than a family has.
 
         Raises
@@ -122,7 +126,7 @@ class Total:
             raise UsageError(f"a total of {self.sequences:,} is too small: {of}; ask for that many or more")
         each = _above(floors, sizes, min(self.sequences, sum(sizes.values())))
         chosen = {family: each[family] for family in by_size(sizes) if each[family]}
-        return Wanted(chosen, self.sequences, len(chosen))
+        return Quotas(chosen, self.sequences, len(chosen))
 
 
 def _above(floors: Sizes, sizes: Sizes, total: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -17,7 +17,7 @@ from esmcls.reading.records import PARTS
 
 Fractions: TypeAlias = tuple[float, float, float]
 """Shares of train, validation and test; they add up to 1."""
-Kind: TypeAlias = Literal["given", "stratified", "random", "cluster"]
+SplitKind: TypeAlias = Literal["given", "stratified", "random", "cluster"]
 
 FRACTIONS: Final[Fractions] = (0.8, 0.1, 0.1)
 VALIDATION: Final = 0.1
@@ -36,7 +36,7 @@ class Leak(NamedTuple):
 
 @dataclass
 class SplitReport:
-    """How a split came about and what was met on the way.
+    """The kind of a split, and counts of what was met while it was made.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class SplitReport:
         Whether classes are terms, many a protein.
     """
 
-    kind: Kind
+    kind: SplitKind
     seed: int = 0
     fractions: Fractions = FRACTIONS
     leaks: list[tuple[str, str, str]] = field(default_factory=list)
@@ -67,28 +67,39 @@ class SplitReport:
     untrained: int = 0
     terms: bool = False
 
+    def facts(self) -> dict[str, object]:
+        """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""
+        return {
+            "kind": self.kind,
+            "seed": self.seed,
+            "fractions": None if self.kind == "given" else list(self.fractions),
+            "drawn_validation": self.kind != "given" or self.drawn_validation > 0,
+        }
+
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
-        told = []
+        lines = []
         if self.kind != "given":
             train, validation, test = (f"{100 * share:g} %" for share in self.fractions)
-            told.append(f"{self.kind} split: {train} train, {validation} validation, {test} test (seed {self.seed})")
+            lines.append(f"{self.kind} split: {train} train, {validation} validation, {test} test (seed {self.seed})")
         if self.assigned:
-            told.append(f"{_count(self.assigned, 'record')} without a part beside others with one: taken as train")
+            lines.append(f"{_count(self.assigned, 'record')} without a part beside others with one: taken as train")
         if self.drawn_validation:
-            told.append(f"no validation part given: {self.drawn_validation:,} of train drawn for it (seed {self.seed})")
+            lines.append(
+                f"no validation part given: {self.drawn_validation:,} of train drawn for it (seed {self.seed})"
+            )
         if self.leaks:
-            told.append(f"{_count(len(self.leaks), 'record')} left out because another part holds an equal sequence:")
-            told.extend(f"  {name}: left {part}, stays in {kept}" for name, part, kept in self.leaks[:_SHOWN])
-            told.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
+            lines.append(f"{_count(len(self.leaks), 'record')} left out because another part holds an equal sequence:")
+            lines.extend(f"  {name}: left {part}, stays in {winner}" for name, part, winner in self.leaks[:_SHOWN])
+            lines.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
         if self.ambiguous:
             label = "set of terms" if self.terms else "label"
-            told.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
+            lines.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
         if self.untrained and self.terms:
-            told.append(f"warning: {_count(self.untrained, 'term')} without a training protein; never predicted")
+            lines.append(f"warning: {_count(self.untrained, 'term')} without a training protein; never predicted")
         elif self.untrained:
-            told.append(f"warning: {_count(self.untrained, 'class', 'es')} without a training member; always wrong")
-        return told
+            lines.append(f"warning: {_count(self.untrained, 'class', 'es')} without a training member; always wrong")
+        return lines
 
 
 def _count(number: int, noun: str, plural: str = "s") -> str:
@@ -104,8 +115,10 @@ def check_fractions(fractions: Sequence[float]) -> Fractions:
         If they are not three shares that add up to 1 with some train.
     """
     if len(fractions) != 3 or min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        given = ", ".join(f"{share:g}" for share in fractions)
-        raise UsageError(f"split fractions {given}: give train, validation and test that add up to 1, as 0.8, 0.1, 0.1")
+        shares = ", ".join(f"{share:g}" for share in fractions)
+        raise UsageError(
+            f"split fractions {shares}: give train, validation and test that add up to 1, as 0.8, 0.1, 0.1"
+        )
     return fractions[0], fractions[1], fractions[2]
 
 
@@ -147,8 +160,8 @@ def stratified(
             classes[name].append(sequence)
     part = dict.fromkeys(ambiguous, "train")
     carry = [0.0, 0.0, 0.0]
-    for name in sorted(classes, key=lambda name: _draw(seed, name)):
-        members = sorted(classes[name], key=lambda sequence: _draw(seed, sequence))
+    for name in sorted(classes, key=lambda name: _draw_key(seed, name)):
+        members = sorted(classes[name], key=lambda sequence: _draw_key(seed, sequence))
         counts = _apportion(len(members), shares, carry)
         drawn = (chosen for chosen, count in zip(PARTS, counts, strict=True) for _ in range(count))
         part.update(zip(members, drawn, strict=True))
@@ -176,7 +189,7 @@ def at_random(sequences: Sequence[str], fractions: Sequence[float] = FRACTIONS, 
     ['train', 'train', 'test', 'train']
     """
     train, validation, _ = check_fractions(fractions)
-    drawn = sorted(set(sequences), key=lambda sequence: _draw(seed, sequence))
+    drawn = sorted(set(sequences), key=lambda sequence: _draw_key(seed, sequence))
     ends = max(1, round(len(drawn) * train)), round(len(drawn) * (train + validation))
     part = {sequence: PARTS[bisect_right(ends, place)] for place, sequence in enumerate(drawn)}
     return [part[sequence] for sequence in sequences]
@@ -208,7 +221,9 @@ def folds_of(sequences: Sequence[str], labels: Sequence[str], folds: int, seed: 
     if not 2 <= folds <= len(first):
         raise UsageError(f"--folds {folds}: give 2 or more, and no more than there are sequences ({len(first):,})")
     members = Counter(first.values())
-    drawn = sorted((label, _draw(seed, sequence), sequence) for sequence, label in first.items() if members[label] > 1)
+    drawn = sorted(
+        (label, _draw_key(seed, sequence), sequence) for sequence, label in first.items() if members[label] > 1
+    )
     fold = {sequence: place % folds for place, (_, _, sequence) in enumerate(drawn)}
     return [fold.get(sequence) for sequence in sequences]
 
@@ -226,7 +241,7 @@ def labels_of(sequences: Sequence[str], labels: Sequence[str]) -> tuple[dict[str
     return first, {sequence for sequence, label in pairs if first.setdefault(sequence, label) != label}
 
 
-def _draw(seed: int, text: str) -> bytes:
+def _draw_key(seed: int, text: str) -> bytes:
     """Return a random-like key that depends on the seed and the content alone."""
     return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
 
@@ -278,11 +293,12 @@ def by_cluster(
     True
     """
     shares = check_fractions(fractions)
-    group = _joined(sequences, clusters)
+    group = _representatives(sequences, clusters)
     sizes = Counter(group[cluster] for cluster in clusters)
     keys: dict[str, bytes] = {}
     for sequence, cluster in zip(sequences, clusters, strict=True):
-        root, key = group[cluster], _draw(seed, sequence)
+        root = group[cluster]
+        key = _draw_key(seed, sequence)
         keys[root] = min(keys.get(root, key), key)
     filled = [0, 0, 0]
     part = {}
@@ -294,7 +310,7 @@ def by_cluster(
     return [part[group[cluster]] for cluster in clusters]
 
 
-def _joined(sequences: Sequence[str], clusters: Sequence[str]) -> dict[str, str]:
+def _representatives(sequences: Sequence[str], clusters: Sequence[str]) -> dict[str, str]:
     """Return a representative of each cluster, the same for clusters that share a sequence (union-find)."""
     parent = {cluster: cluster for cluster in clusters}
 
@@ -323,11 +339,11 @@ def apply_given(parts: Sequence[str | None]) -> list[str]:
     >>> apply_given(["test", None])
     ['test', 'train']
     """
-    given = [part or "train" for part in parts]
-    if "train" not in given:
-        named = " and ".join(sorted(set(given)))
+    complete = [part or "train" for part in parts]
+    if "train" not in complete:
+        named = " and ".join(sorted(set(complete)))
         raise UsageError(f"every record is {named} (by its file's name, or as marked); give training records too")
-    return given
+    return complete
 
 
 def drop_leaks(sequences: Sequence[str], parts: Sequence[str]) -> list[Leak]:
@@ -343,24 +359,6 @@ def drop_leaks(sequences: Sequence[str], parts: Sequence[str]) -> list[Leak]:
         winner[sequence] = max(winner.get(sequence, part), part, key=_RANK.__getitem__)
     pairs = enumerate(zip(sequences, parts, strict=True))
     return [Leak(row, part, winner[sequence]) for row, (sequence, part) in pairs if part != winner[sequence]]
-
-
-def content_digest(rows: Iterable[Sequence[str]]) -> str:
-    """Return a hexadecimal sha256 of rows of texts, whatever their order.
-
-    Examples
-    --------
-    >>> content_digest([("a", "b"), ("c", "d")]) == content_digest([("c", "d"), ("a", "b")])
-    True
-    """
-    # digests are sorted instead of rows, so that memory holds 32 bytes a row; \0 stands in no text
-    keys = sorted(hashlib.sha256("\0".join(row).encode()).digest() for row in rows)
-    return hashlib.sha256(b"".join(keys)).hexdigest()
-
-
-def split_digest(sequences: Sequence[str], parts: Sequence[str]) -> str:
-    """Return what identifies a split: the sha256 of which sequences stand in which part, whatever the order and ids."""
-    return content_digest(zip(sequences, parts, strict=True))
 
 
 def part_counts(parts: Sequence[str]) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""What a set of sequences is like: how many, how long, and how unequal the families are in size.
+"""Statistics of a set of sequences: how many, how long, and how unequal the families are in size.
 
 records ──▶ Census: 16 bytes of key, length, family and part of each, in flat arrays ──▶ Statistics
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from esmcls.cache.spec import sequence_key
 from esmcls.datasets.power_law import PowerLaw, fit_power_law
@@ -18,6 +19,7 @@ from esmcls.encoders.windows import CONTEXT
 from esmcls.errors import DataError, UnknownNameError
 from esmcls.metrics.classification import TIERS
 from esmcls.reading.records import PARTS, Record
+from esmcls.reporting.phrases import NONE, percent_of
 from esmcls.types import Indices
 
 PERCENTILES: Final = {
@@ -27,6 +29,7 @@ PERCENTILES: Final = {
 _KEY: Final = 16  # bytes of a sequence's key: two of 100 million have the same with p < 1e-22
 _NO_FAMILY: Final = 0xFFFFFFFF
 _NO_PART: Final = 255
+_Codes: TypeAlias = npt.NDArray[np.uint32]
 
 Section = list[tuple[str, ...]]
 """A table of texts: the header and its rows."""
@@ -79,7 +82,7 @@ def size_tiers(sizes: Indices) -> list[SizeTier]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a set of sequences is like.
+    """Counts, lengths and family sizes of a set of sequences.
 
     Parameters
     ----------
@@ -116,7 +119,7 @@ class Statistics:
         """Families with at least one record."""
         return len(self.sizes)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return all of it but the size of each family, as plain values for JSON."""
         names = ("sequences", "distinct", "residues", "families", "unlabelled", "ambiguous")
         return {
@@ -152,22 +155,22 @@ class Statistics:
     def _beyond(self) -> Section:
         return [
             (f"beyond {self.limit:,} residues", "number", "percent"),
-            ("sequences", f"{self.cut:,}", _percent(self.cut, self.sequences)),
-            ("residues", f"{self.unseen:,}", _percent(self.unseen, self.residues)),
+            ("sequences", f"{self.cut:,}", percent_of(self.cut, self.sequences)),
+            ("residues", f"{self.unseen:,}", percent_of(self.unseen, self.residues)),
         ]
 
     def _tiers(self) -> Section:
         total = int(self.sizes.sum())
         rows = [
-            (tier.name, f"{tier.families:,}", _percent(tier.families, self.families))
-            + (f"{tier.sequences:,}", _percent(tier.sequences, total))
+            (tier.name, f"{tier.families:,}", percent_of(tier.families, self.families))
+            + (f"{tier.sequences:,}", percent_of(tier.sequences, total))
             for tier in size_tiers(self.sizes)
         ]
         return [("family size", "families", "percent", "sequences", "percent"), *rows]
 
     def _inequality(self) -> Section:
         law = self.power_law
-        shown = ("–", "–", "–") if law is None else law.texts()
+        shown = (NONE, NONE, NONE) if law is None else law.texts()
         return [
             ("family sizes", "value"),
             ("largest", f"{self.sizes[0]:,}"),
@@ -175,10 +178,6 @@ class Statistics:
             ("Gini coefficient", f"{gini(self.sizes):.3f}"),
             *zip(("power-law exponent", "  of sizes from x_min", "  Kolmogorov-Smirnov distance"), shown, strict=True),
         ]
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f}" if whole else "–"
 
 
 def describe_records(
@@ -222,7 +221,10 @@ class Census:
     """Records as they come in, in flat arrays."""
 
     def __init__(self) -> None:
-        self.keys, self.lengths, self.families, self.parts = bytearray(), array("I"), array("I"), bytearray()
+        self.keys = bytearray()
+        self.lengths = array("I")
+        self.families = array("I")
+        self.parts = bytearray()
         self.codes: dict[str, int] = {}
 
     def add(self, record: Record) -> None:
@@ -236,9 +238,9 @@ class Census:
     def statistics(self, limit: int, part: str | None, x_min: int | None) -> Statistics:
         """Return the statistics of all records, or of those of a part; see `describe_records`."""
         parts = np.frombuffer(self.parts, np.uint8)
-        given = bool((parts != _NO_PART).any())
+        has_split = bool((parts != _NO_PART).any())
         parts = np.where(parts == _NO_PART, 0, parts)  # train, where any record has a part
-        if part is not None and not (given and (parts == PARTS.index(part)).any()):
+        if part is not None and not (has_split and (parts == PARTS.index(part)).any()):
             raise DataError("input", f"no record of the part {part}", "give records with a split, or leave --part out")
         here = parts == PARTS.index(part) if part is not None else np.ones(len(parts), np.bool_)
         lengths = np.frombuffer(self.lengths, np.uint32)[here].astype(np.int64)
@@ -256,32 +258,33 @@ class Census:
             sizes=sizes,
             unlabelled=int((codes == _NO_FAMILY).sum()),
             ambiguous=_ambiguous(keys, codes),
-            parts=_parts(parts[here], codes) if given else {},
+            parts=_parts(parts[here], codes) if has_split else {},
             power_law=fit_power_law(sizes, x_min),
         )
 
 
 def _percentiles(lengths: Indices) -> dict[str, int]:
-    found = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
-    return dict(zip(PERCENTILES, map(int, found), strict=True))
+    values = np.percentile(lengths, list(PERCENTILES.values()), method="inverted_cdf")
+    return dict(zip(PERCENTILES, map(int, values), strict=True))
 
 
-def _sizes(codes: Any) -> Indices:
+def _sizes(codes: _Codes) -> Indices:
     """Return the records of each family that has any, the largest first."""
     _, sizes = np.unique(codes[codes != _NO_FAMILY], return_counts=True)
     return np.sort(sizes.astype(np.int64))[::-1]
 
 
-def _ambiguous(keys: Any, codes: Any) -> int:
+def _ambiguous(keys: Indices, codes: _Codes) -> int:
     """Return how many keys, (n,), stand beside more than one family, (n,)."""
     labelled = codes != _NO_FAMILY
     pairs = np.unique(keys[labelled].astype(np.uint64) << np.uint64(32) | codes[labelled].astype(np.uint64))
     return int((np.unique(pairs >> np.uint64(32), return_counts=True)[1] > 1).sum())
 
 
-def _parts(parts: Any, codes: Any) -> dict[str, tuple[int, int]]:
-    found = {}
+def _parts(parts: npt.NDArray[np.uint8], codes: _Codes) -> dict[str, tuple[int, int]]:
+    """Return the records and families of each part that has any."""
+    counts = {}
     for number, part in enumerate(PARTS):
         here = parts == number
-        found[part] = int(here.sum()), len(_sizes(codes[here]))
-    return {part: counts for part, counts in found.items() if counts[0]}
+        counts[part] = (int(here.sum()), len(_sizes(codes[here])))
+    return {part: pair for part, pair in counts.items() if pair[0]}

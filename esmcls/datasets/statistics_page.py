@@ -51,12 +51,12 @@ def write_overview(statistics: Statistics, folder: Path, title: str) -> list[Pat
     statistics : Statistics
     folder : Path
     title : str
-        What was read, for the head of the page.
+        For the head of the page.
 
     Returns
     -------
     list of Path
-        What was written, each whole or not at all.
+        The files, each written whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [JSON, PAGE]
@@ -67,11 +67,11 @@ def write_overview(statistics: Statistics, folder: Path, title: str) -> list[Pat
         figure = (folder / FIGURE).read_text(encoding="utf-8")
         names.append(FIGURE)
     with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(page(statistics.sections(), title, figure), encoding="utf-8")
+        temporary.write_text(overview_page(statistics.sections(), title, figure), encoding="utf-8")
     return [folder / name for name in names]
 
 
-def page(sections: Sequence[Section], title: str, figure: str = "") -> str:
+def overview_page(sections: Sequence[Section], title: str, figure: str = "") -> str:
     """Return tables and a figure as one page of HTML that asks for nothing else.
 
     Parameters

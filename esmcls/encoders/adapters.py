@@ -21,7 +21,7 @@ from torch import Tensor
 
 from esmcls.encoders.download import CHECKPOINTS, fetch
 from esmcls.encoders.model import ESM2, ModelConfig
-from esmcls.encoders.weights import ATTENTION, State, find_weights, load_state, state_digest
+from esmcls.encoders.weights import ATTENTION_WEIGHT, State, find_weights, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_path
 
@@ -68,7 +68,7 @@ class LoRA:
 
     @property
     def scale(self) -> float:
-        """What B A is multiplied by."""
+        """The factor of B A."""
         return self.alpha / self.rank
 
 
@@ -100,8 +100,8 @@ def attach(model: ESM2, lora: LoRA, layers: int) -> None:
 
 def adapters_of(model: ESM2) -> State:
     """Return the A and B of each adapted layer, by its canonical name and `.A` or `.B`."""
-    found = ((_PART.match(name), value) for name, value in model.state_dict().items())
-    return {f"{match[1]}.{match[2]}": value.detach().cpu().clone() for match, value in found if match}
+    matches = ((_PART.match(name), value) for name, value in model.state_dict().items())
+    return {f"{match[1]}.{match[2]}": value.detach().cpu().clone() for match, value in matches if match}
 
 
 def base_of(model: ESM2) -> State:
@@ -110,14 +110,14 @@ def base_of(model: ESM2) -> State:
     return {_BASE.sub(r".\1", name): value.detach().cpu() for name, value in state.items() if ".lora_" not in name}
 
 
-def merge(state: Mapping[str, Tensor], adapters: Mapping[str, Tensor], lora: LoRA) -> State:
+def merge_adapters(state: Mapping[str, Tensor], adapters: Mapping[str, Tensor], lora: LoRA) -> State:
     """Add adapters to the matrices of a canonical state, in fp32.
 
     Examples
     --------
     >>> import torch
     >>> adapters = {"fc1.A": torch.tensor([[1.0, 2.0]]), "fc1.B": torch.tensor([[3.0]])}
-    >>> merge({"fc1.weight": torch.tensor([[1.0, 1.0]])}, adapters, LoRA(rank=1, alpha=2))
+    >>> merge_adapters({"fc1.weight": torch.tensor([[1.0, 1.0]])}, adapters, LoRA(rank=1, alpha=2))
     {'fc1.weight': tensor([[ 7., 13.]])}
     """
     merged = dict(state)
@@ -136,7 +136,7 @@ def save_adapters(path: str | Path, adapters: Mapping[str, Tensor], lora: LoRA, 
 
 
 def adapted_digest(base: Base, adapters: Mapping[str, Tensor], lora: LoRA) -> str:
-    """Return what stands for an adapted encoder: sha256 of its base, its adapters and their scale.
+    """Return the digest of an adapted encoder: sha256 of its base, its adapters and their scale.
 
     Not the merged state's: sums may be rounded in another way on another machine.
     """
@@ -144,7 +144,7 @@ def adapted_digest(base: Base, adapters: Mapping[str, Tensor], lora: LoRA) -> st
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class EncoderWeights:
     """An encoder's weights, ready to be opened.
 
     Parameters
@@ -175,17 +175,18 @@ def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, St
     """
     try:
         lora = LoRA(**{**header["lora"], "targets": tuple(header["lora"]["targets"])})
-        base, adapters = Base(**header["base"]), load_file(path)
+        base = Base(**header["base"])
+        adapters = load_file(path)
     except (KeyError, TypeError, SafetensorError) as error:
         raise WeightsError(str(path), f"no adapters ({type(error).__name__})", "copy the model folder anew") from None
-    found = fetch(base.name) if base.name in CHECKPOINTS else find_weights(base.name)
-    config, state = load_state(found)
+    place = fetch(base.name) if base.name in CHECKPOINTS else find_weights(base.name)
+    config, state = load_state(place)
     digest = state_digest(state)
     if digest != base.digest:
         problem = f"adapters of an encoder of digest {base.digest[:12]}, but {base.name} has {digest[:12]}"
         raise WeightsError(str(path), problem, "put the encoder they were trained on in its place")
-    attention = {name: adapters[name] for name in adapters if name == ATTENTION}
-    return config, merge(state, adapters, lora) | attention, adapted_digest(base, adapters, lora)
+    attention = {name: adapters[name] for name in adapters if name == ATTENTION_WEIGHT}
+    return config, merge_adapters(state, adapters, lora) | attention, adapted_digest(base, adapters, lora)
 
 
 def adapters_header(path: Path) -> dict[str, Any]:

@@ -20,8 +20,6 @@ PAD: Final = 1
 EOS: Final = 2
 UNK: Final = 3
 MASK: Final = 32
-CANONICAL: Final = slice(4, 24)
-"""Tokens of the 20 standard amino acids."""
 
 
 def _byte_table() -> npt.NDArray[np.uint8]:

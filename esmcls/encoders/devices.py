@@ -1,9 +1,10 @@
-"""What a device can do: which precisions, how much memory, and how to keep torch from shortcuts."""
+"""The abilities of a device: its precisions, its memory, and how to keep torch from shortcuts."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -60,9 +61,9 @@ def keep_freed_memory() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is a lack of memory; torch has a class for CUDA's alone."""
-    told = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in told for words in ("out of memory", "can't allocate", "not enough memory")
+        words in message for words in ("out of memory", "can't allocate", "not enough memory")
     )
 
 
@@ -72,6 +73,8 @@ def free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo", encoding="ascii") as lines:
         return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    if sys.platform == "win32":
+        return sys.maxsize  # it does not say; what is too much raises an error of its own
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

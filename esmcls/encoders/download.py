@@ -14,7 +14,6 @@ Facebook publishes no digests of these files, so there is none to compare a firs
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import os
 import time
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from esmcls.errors import UnknownNameError, WeightsError
+from esmcls.errors import PlatformError, UnknownNameError, WeightsError
 from esmcls.files import atomic_path, fsync_file, fsync_folder, sha256_file
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
 ADDRESS: Final = "https://dl.fbaipublicfiles.com/fair-esm/models/"
 """Source: fair-esm 2.0.0, `esm/pretrained.py`."""
 ADDRESS_VARIABLE: Final = "ESMCLS_WEIGHTS_URL"
-_BLOCK: Final = 1 << 18
+_BYTES_AT_ONCE: Final = 1 << 18
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may succeed."""
 
-Progress = Callable[[int, "int | None"], None]
+FetchProgress = Callable[[int, "int | None"], None]
 """Called with the bytes there are and the bytes there will be (None if the server does not say)."""
 
 
@@ -66,7 +65,9 @@ class Checkpoint:
     def parameters(self) -> int:
         """Parameters of the encoder, without language-model and contact heads."""
         width = self.width
-        attention, feed_forward, norms = 4 * (width + 1) * width, (8 * width + 5) * width, 4 * width
+        attention = 4 * (width + 1) * width
+        feed_forward = (8 * width + 5) * width
+        norms = 4 * width
         return 33 * width + self.layers * (attention + feed_forward + norms) + 2 * width
 
 
@@ -87,7 +88,7 @@ def fetch(
     name: str,
     *,
     base_url: str | None = None,
-    progress: Progress | None = None,
+    progress: FetchProgress | None = None,
     timeout: float = 60.0,
     retries: int = 5,
     pause: float = 1.0,
@@ -120,6 +121,8 @@ def fetch(
         If there is no such checkpoint.
     WeightsError
         If it cannot be fetched whole, or what came (or lay there) is not this checkpoint. Nothing takes its place.
+    PlatformError
+        If it must be fetched on Windows.
     """
     if name not in CHECKPOINTS:
         raise UnknownNameError("encoder", name, CHECKPOINTS)
@@ -148,16 +151,16 @@ def check_architecture(name: str, config: ModelConfig, where: str | Path) -> Non
     name : str
         An ESM-2 name; one that is not in `CHECKPOINTS` has no expected shape.
     config : ModelConfig
-        What `weights.load_state` found.
+        From `weights.load_state`.
     where : str or Path
         The file, for the message.
     """
     expected = CHECKPOINTS.get(name)
     if expected is None:
         return
-    wanted, found = ((c.layers, c.width, c.heads) for c in (expected, config))
-    if wanted != found:
-        shapes = "{} layers x {}, {} heads, instead of {} layers x {}, {} heads".format(*found, *wanted)
+    published, actual = ((shape.layers, shape.width, shape.heads) for shape in (expected, config))
+    if published != actual:
+        shapes = "{} layers x {}, {} heads, instead of {} layers x {}, {} heads".format(*actual, *published)
         raise WeightsError(name, f"{where} holds a model of {shapes}", "remove the file and fetch it again")
 
 
@@ -166,10 +169,11 @@ def check_recorded_digest(path: Path) -> None:
     record = _sibling(path, ".sha256")
     if path.is_dir() or not record.exists():
         return
-    expected, actual = record.read_text(encoding="ascii").split()[0], sha256_file(path)
+    expected = record.read_text(encoding="ascii").split()[0]
+    actual = sha256_file(path)
     if expected != actual:
-        found = f"{path} has sha256 {actual[:12]}…, but {expected[:12]}… was fetched"
-        raise WeightsError(path.stem, found, f"remove it and {record.name}, then fetch it again")
+        problem = f"{path} has sha256 {actual[:12]}…, but {expected[:12]}… was fetched"
+        raise WeightsError(path.stem, problem, f"remove it and {record.name}, then fetch it again")
 
 
 class _Broken(Exception):
@@ -180,19 +184,24 @@ class _Fetch:
     """One checkpoint on its way into torch hub's cache."""
 
     def __init__(
-        self, checkpoint: Checkpoint, url: str, places: list[Path], progress: Progress | None, timeout: float
+        self, checkpoint: Checkpoint, url: str, places: list[Path], progress: FetchProgress | None, timeout: float
     ) -> None:
-        self.checkpoint, self.url, self.places, self.timeout = checkpoint, url, places, timeout
-        self.progress: Progress = progress or (lambda done, total: None)
+        self.checkpoint = checkpoint
+        self.url = url
+        self.places = places
+        self.timeout = timeout
+        self.progress: FetchProgress = progress or (lambda there, total: None)
         self.target = places[-1]
-        self.part, self.version = _sibling(self.target, ".part"), _sibling(self.target, ".part.version")
+        self.part = _sibling(self.target, ".part")
+        self.version = _sibling(self.target, ".part.version")
 
     def run(self, retries: int, pause: float) -> None:
         """Fetch until the file is whole; what came stays for the next time when it does not get there."""
         if self.target.exists():  # another process fetched it while this one waited for the lock
             self.part.unlink(missing_ok=True)
             return
-        best, failures = self.size(), 0
+        best = self.size()
+        failures = 0
         while True:
             try:
                 self.attempt()
@@ -233,22 +242,22 @@ class _Fetch:
         if start not in (0, self.size()):
             raise _Broken(f"it sends from byte {start} on instead of {self.size()}")
         self.remember_version(response)
-        with open(self.part, "r+b") as out:
-            out.truncate(start)  # a server that ignores `Range` sends the whole file: begin again
-            out.seek(start)
-            done = start
-            self.progress(done, total)
-            while block := response.read1(_BLOCK):
-                self.write(out, block)
-                done += len(block)
-                self.progress(done, total)
-        if total is not None and done != total:
-            raise _Broken(f"it ends after {done:,} of {total:,} bytes")
+        with open(self.part, "r+b") as part:
+            part.truncate(start)  # a server that ignores `Range` sends the whole file: begin again
+            part.seek(start)
+            there = start
+            self.progress(there, total)
+            while block := response.read1(_BYTES_AT_ONCE):
+                self.write(part, block)
+                there += len(block)
+                self.progress(there, total)
+        if total is not None and there != total:
+            raise _Broken(f"it ends after {there:,} of {total:,} bytes")
 
-    def write(self, out: IO[bytes], block: bytes) -> None:
+    def write(self, part: IO[bytes], block: bytes) -> None:
         try:
-            out.write(block)
-            out.flush()
+            part.write(block)
+            part.flush()
         except OSError as error:  # a full disk: trying again does not help
             raise self.error(f"{self.part} cannot be written ({error.strerror})", "make room there") from None
 
@@ -287,14 +296,19 @@ class _Fetch:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Let one process at a time fetch this file; the others wait and then find it there."""
+        try:
+            import fcntl
+        except ImportError:
+            fix = f"put {self.checkpoint.file} into a folder and set ESMCLS_WEIGHTS to it"
+            raise PlatformError("fetching weights", "fcntl", fix) from None
         self.target.parent.mkdir(parents=True, exist_ok=True)
         with open(self.part, "ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def error(self, found: str, fix: str = "") -> WeightsError:
+    def error(self, problem: str, fix: str = "") -> WeightsError:
         fix = fix or f"put {self.checkpoint.file} into a folder and set ESMCLS_WEIGHTS to it, or try again to resume"
-        return WeightsError(self.checkpoint.name, found, fix, self.places)
+        return WeightsError(self.checkpoint.name, problem, fix, self.places)
 
 
 def _sibling(path: Path, ending: str) -> Path:

@@ -1,4 +1,4 @@
-"""What an encoder is: strings in, one float32 vector a sequence and pooling out; and how one is found by its name.
+"""The contract of an encoder: strings in, one float32 vector a sequence and pooling out; and finding one by its name.
 
 Encoders are plugins of the entry-point group `esmcls.encoders`; the built-in ones use the same lines. A plugin is a
 function `open(name, *, layers, long, precision, device) -> Encoder`.
@@ -13,19 +13,19 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
+from esmcls.encoders import BUNDLED
 from esmcls.encoders.download import CHECKPOINTS
 from esmcls.errors import PluginError, UnknownNameError, UsageError
 from esmcls.types import Indices, Vectors
 
 GROUP: Final = "esmcls.encoders"
-BUNDLED: Final = "bundled"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
 KEEPS: Final = ("", "chunk", "residue")
 
 
 @dataclass
 class Embedded:
-    """What an encoder returns for n sequences, in their order.
+    """Vectors of n sequences, in their order.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was opened as."""
+        """The name it was opened by."""
 
     @property
     def digest(self) -> str:
@@ -103,7 +103,7 @@ Opener: TypeAlias = Callable[..., Encoder]
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What is known of an encoder without opening it.
+    """Facts of an encoder that are known without opening it.
 
     Parameters
     ----------
@@ -151,7 +151,8 @@ class BatchPlan:
             if count and filled + size > self.budget:
                 yield count
                 count = filled = 0
-            count, filled = count + 1, filled + size
+            count = count + 1
+            filled = filled + size
         if count:
             yield count
 

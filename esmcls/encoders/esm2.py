@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.encoders.adapters import FILE, Weights, adapters_header, read_adapted
+from esmcls.encoders import BUNDLED
+from esmcls.encoders.adapters import FILE, EncoderWeights, adapters_header, read_adapted
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
 from esmcls.encoders.devices import choose_precision, exact_products, free_memory, is_out_of_memory
 from esmcls.encoders.download import CHECKPOINTS, check_architecture, fetch
-from esmcls.encoders.encoder import BUNDLED, KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
+from esmcls.encoders.encoder import KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
 from esmcls.encoders.inference import PackedESM2
 from esmcls.encoders.model import ModelConfig
-from esmcls.encoders.pooling import attend, pool, pool_joined
-from esmcls.encoders.weights import ATTENTION, OWN, default_layers, find_weights, load_state, state_digest
+from esmcls.encoders.weights import ATTENTION_WEIGHT, OWN, default_layers, find_weights, load_state, state_digest
 from esmcls.encoders.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.types import Residues, Vectors
@@ -48,7 +48,7 @@ class ESM2Encoder:
     Parameters
     ----------
     name : str
-        What it was opened as.
+        The one it was opened by.
     config : ModelConfig
     state : mapping of str to tensor
         Canonical, as `weights.load_state` returns it.
@@ -59,7 +59,7 @@ class ESM2Encoder:
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
     device : str
     digest : str, optional
-        What stands for the weights; default the digest of the state.
+        Of the weights; default that of the state.
 
     Raises
     ------
@@ -79,7 +79,8 @@ class ESM2Encoder:
         device: str = "cpu",
         digest: str | None = None,
     ) -> None:
-        self.name, self.digest = name, digest or state_digest(state)
+        self.name = name
+        self.digest = digest or state_digest(state)
         self.device = torch.device(resolve_device(device))
         self.layers = check_layers(name, layers or (config.layers,), config)
         self.width = config.width * len(self.layers)
@@ -90,10 +91,10 @@ class ESM2Encoder:
         self.stream_tokens = STREAM_TOKENS[self.device.type]
 
     def _attention(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Return what scores a residue, (width,), where the encoder was fine-tuned to pool by attention."""
-        if ATTENTION not in state or state[ATTENTION].numel() != self.width:
+        """Return the weights of a residue's score, (width,), where the encoder was fine-tuned to pool by attention."""
+        if ATTENTION_WEIGHT not in state or state[ATTENTION_WEIGHT].numel() != self.width:
             return None  # trained on other layers: it has no such pooling with these
-        return state[ATTENTION].float().flatten().to(self.device)
+        return state[ATTENTION_WEIGHT].float().flatten().to(self.device)
 
     @property
     def long(self) -> str:
@@ -166,7 +167,7 @@ class ESM2Encoder:
                 if count == 1:
                     index = stream[0].sequence
                     raise SequenceTooLargeError(index, len(sequences[index])) from None
-                self.stream_tokens = min(self.stream_tokens, sum(len(one.tokens) for one in stream)) // 2
+                self.stream_tokens = min(self.stream_tokens, sum(len(part.tokens) for part in stream)) // 2
             else:
                 start += count
 
@@ -178,29 +179,29 @@ class ESM2Encoder:
 
     def _run_stream(self, stream: Sequence[_Input], poolings: Iterable[str]) -> None:
         """Run one stream, pooling each layer as soon as it is there."""
-        tokens = torch.from_numpy(np.concatenate([one.tokens for one in stream]))
-        lengths = [len(one.tokens) for one in stream]
+        tokens = torch.from_numpy(np.concatenate([part.tokens for part in stream]))
+        lengths = [len(part.tokens) for part in stream]
         pooled: dict[str, list[Tensor]] = {pooling: [] for pooling in poolings}  # a layer: (inputs, width)
         attended: list[Tensor] = []  # a layer: (tokens, width)
         residues: list[list[Residues]] = [[] for _ in stream]
         with exact_products():
             for _, state in self.model.states(tokens, lengths, self.layers):
                 parts = torch.split(state, lengths)
-                for pooling, found in pooled.items():
+                for pooling, layers in pooled.items():
                     if pooling == "attention":
                         attended.append(state.clone())  # a residue's score is of all its layers
                     else:
-                        found.append(torch.stack([pool(part, pooling) for part in parts]))
-                for one, part, vectors in zip(stream, parts, residues, strict=True):
-                    if one.whole:
+                        layers.append(torch.stack([pool(part, pooling) for part in parts]))
+                for encoder_input, part, vectors in zip(stream, parts, residues, strict=True):
+                    if encoder_input.whole:
                         vectors.append(part[1:-1].cpu().numpy().copy())  # a view of what the next layer overwrites
             if attended:
                 parts = torch.split(torch.cat(attended, dim=1), lengths)
-                pooled["attention"] = [torch.stack([attend(part[1:-1], self.attention) for part in parts])]
-        on_host = {pooling: torch.cat(found, dim=1).cpu().numpy() for pooling, found in pooled.items()}
-        for place, one in enumerate(stream):
-            one.pooled = {pooling: vectors[place] for pooling, vectors in on_host.items()}
-            one.residues = np.concatenate(residues[place], axis=1) if one.whole else None
+                pooled["attention"] = [torch.stack([pool_by_attention(part[1:-1], self.attention) for part in parts])]
+        on_host = {pooling: torch.cat(layers, dim=1).cpu().numpy() for pooling, layers in pooled.items()}
+        for place, encoder_input in enumerate(stream):
+            encoder_input.pooled = {pooling: vectors[place] for pooling, vectors in on_host.items()}
+            encoder_input.residues = np.concatenate(residues[place], axis=1) if encoder_input.whole else None
 
     def _join(
         self, inputs: Sequence[_Input], cuts: Sequence[Sequence[Cut]], poolings: Sequence[str], keep: str
@@ -213,14 +214,16 @@ class ESM2Encoder:
         residues: list[Vectors] = []
         rest = iter(inputs)
         for row, cut in enumerate(cuts):
-            mine = [next(rest) for _ in cut]
-            whole = [one.residues for one in mine if one.residues is not None]
+            of_sequence = [next(rest) for _ in cut]
+            whole = [part.residues for part in of_sequence if part.residues is not None]
             vectors = self.strategy.join(whole, cut)[0] if whole else None
             seen[row] = cut_length(cut[0]) if vectors is None else len(vectors)
             for pooling in poolings:
-                pooled[pooling][row] = pool_joined([one.pooled for one in mine], vectors, pooling, self.attention)
+                pooled[pooling][row] = pool_joined(
+                    [part.pooled for part in of_sequence], vectors, pooling, self.attention
+                )
             if keep == "chunk":
-                chunks.append(np.stack([one.pooled["mean"] for one in mine]))
+                chunks.append(np.stack([part.pooled["mean"] for part in of_sequence]))
             if keep == "residue" and vectors is not None:
                 residues.append(vectors)
         counts = np.array([len(cut) for cut in cuts], dtype=np.int64)
@@ -252,12 +255,20 @@ def open_esm2(
         If an option does not fit the model or the device.
     """
     name = BUNDLED if name == "esm2" else name
-    found = read_weights(name)
-    options: dict[str, Any] = {"layers": tuple(layers or found.layers), "long": long, "precision": precision}
-    return ESM2Encoder(name, found.config, found.state, **options, device=device, digest=found.digest)
+    weights = read_weights(name)
+    return ESM2Encoder(
+        name,
+        weights.config,
+        weights.state,
+        layers=tuple(layers or weights.layers),
+        long=long,
+        precision=precision,
+        device=device,
+        digest=weights.digest,
+    )
 
 
-def read_weights(name: str) -> Weights:
+def read_weights(name: str) -> EncoderWeights:
     """Read the weights that `open_esm2` opens; a folder may hold adapters and name their encoder.
 
     Raises
@@ -269,10 +280,10 @@ def read_weights(name: str) -> Weights:
     if (path / FILE).is_file() and not (path / OWN).is_file():
         header = adapters_header(path / FILE)
         config, state, digest = read_adapted(path / FILE, header)
-        return Weights(config, state, digest, path, tuple(header.get("layers", ())))
+        return EncoderWeights(config, state, digest, path, tuple(header.get("layers", ())))
     config, state = load_state(path)
     check_architecture(name, config, path)
-    return Weights(config, state, state_digest(state), path, default_layers(path))
+    return EncoderWeights(config, state, state_digest(state), path, default_layers(path))
 
 
 def check_layers(name: str, layers: Sequence[int], config: ModelConfig) -> tuple[int, ...]:
@@ -321,3 +332,37 @@ def with_ends(sequence: str) -> npt.NDArray[np.uint8]:
     [0, 20, 15, 2]
     """
     return np.concatenate([[BOS], tokenize(sequence), [EOS]]).astype(np.uint8)
+
+
+def pool(vectors: Tensor, pooling: str) -> Tensor:
+    """Pool one input with its BOS and EOS, (tokens, width) to (width,)."""
+    if pooling == "cls":
+        return vectors[0].clone()
+    return vectors[1:-1].mean(0) if pooling == "mean" else vectors[1:-1].amax(0)
+
+
+def pool_by_attention(vectors: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean of residues weighed by the softmax of their scores, (residues, width) to (width,).
+
+    Examples
+    --------
+    >>> pool_by_attention(torch.tensor([[0.0, 1.0], [4.0, 3.0]]), torch.zeros(2))
+    tensor([2., 2.])
+    """
+    assert weight is not None
+    return (vectors @ weight).softmax(0) @ vectors
+
+
+def pool_joined(
+    inputs: Sequence[Mapping[str, Vectors]], vectors: Residues | None, pooling: str, attention: Tensor | None = None
+) -> Vectors:
+    """Pool a sequence of one or several pooled inputs; `vectors` is (residues seen, width) where there are several."""
+    if len(inputs) == 1 or vectors is None:
+        return inputs[0][pooling]
+    if pooling == "cls":
+        cls: Vectors = np.mean([pooled["cls"] for pooled in inputs], axis=0)
+        return cls
+    if pooling == "attention" and attention is not None:
+        return np.asarray(pool_by_attention(torch.from_numpy(vectors), attention.cpu()).numpy(), dtype=np.float32)
+    joined: Vectors = vectors.mean(axis=0, dtype=np.float64) if pooling == "mean" else vectors.max(axis=0)
+    return joined

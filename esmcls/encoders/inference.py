@@ -1,6 +1,6 @@
 """ESM-2 made fast: a derived copy of a canonical state that runs packed streams and cannot be trained.
 
-What differs from `model.py`, and why: query, key and value are one product, with the softmax scale folded into the
+It differs from `model.py`, and why: query, key and value are one product, with the softmax scale folded into the
 query's rows (Vaswani et al. 2017, eq. 1); the rows of query and key are reordered so that the two halves that a
 rotary position turns lie side by side, which makes the turn one complex product; token dropout's constant lies in the
 embedding table; the products are prepared for the processor once. The residual stream and LayerNorm stay fp32 at
@@ -25,11 +25,11 @@ from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
 Product: TypeAlias = Callable[[Tensor], Tensor]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
-"""What flows between the matrix products; `int8` is int8 within a product and bf16 between two."""
+"""The dtype that flows between the matrix products; `int8` is int8 within a product and bf16 between two."""
 SCORES_IN_CACHE: Final = 1 << 17
 """Attention scores computed at once on a CPU: 512 KiB in fp32, half of a common level-2 cache."""
 
-ROWS: Final = 64
+ROW_MULTIPLE: Final = 64
 """The rows of a product on a CPU are padded to a multiple of this."""
 
 
@@ -55,7 +55,9 @@ class PackedESM2:
     ) -> None:
         check_precision(precision, device)
         keep_freed_memory()
-        self.config, self.precision, self.device = config, precision, device
+        self.config = config
+        self.precision = precision
+        self.device = device
         self.dtype = DTYPES[precision]
         scale = 1 - TRAINED_MASK_SHARE if config.token_dropout else 1.0
         self.embedding = (state["embed_tokens.weight"] * scale).to(device)  # (33, width)
@@ -112,7 +114,8 @@ class Layer:
         self, config: ModelConfig, state: Mapping[str, Tensor], prefix: str, precision: Precision, device: torch.device
     ) -> None:
         def product(name: str, **options: bool) -> Product:
-            weight, bias = state[f"{prefix}{name}.weight"], state[f"{prefix}{name}.bias"]
+            weight = state[f"{prefix}{name}.weight"]
+            bias = state[f"{prefix}{name}.bias"]
             return prepare(weight, bias, precision, device, **options)
 
         self.dtype = DTYPES[precision]
@@ -120,7 +123,8 @@ class Layer:
         self.query_key_value = prepare(*fused_query_key_value(config, state, prefix), precision, device)
         self.out = product("self_attn.out_proj")
         self.final_norm = Norm(state, f"{prefix}final_layer_norm", device)
-        self.widen, self.narrow = product("fc1", gelu=True), product("fc2")
+        self.widen = product("fc1", gelu=True)
+        self.narrow = product("fc2")
 
     def __call__(self, x: Tensor, stream: Stream) -> Tensor:
         """Return the fp32 stream after this layer, (total, width)."""
@@ -134,7 +138,8 @@ class Norm:
     """LayerNorm in fp32, eps as fair-esm's."""
 
     def __init__(self, state: Mapping[str, Tensor], name: str, device: torch.device) -> None:
-        self.weight, self.bias = state[f"{name}.weight"].to(device), state[f"{name}.bias"].to(device)
+        self.weight = state[f"{name}.weight"].to(device)
+        self.bias = state[f"{name}.bias"].to(device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise (total, width)."""
@@ -155,7 +160,8 @@ class Stream:
 
     def __init__(self, lengths: Sequence[int], config: ModelConfig, turns: Turns, device: torch.device) -> None:
         self.lengths = list(lengths)
-        self.heads, self.head_width = config.heads, config.width // config.heads
+        self.heads = config.heads
+        self.head_width = config.width // config.heads
         self.flash = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         table = turns.up_to(max(self.lengths, default=0))
         self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
@@ -163,7 +169,8 @@ class Stream:
 
     def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (total, 3 width) into query, key and value, (total, heads, head width), and turn the first two."""
-        total, width = len(mixed), self.heads * self.head_width
+        total = len(mixed)
+        width = self.heads * self.head_width
         both = mixed[:, : 2 * width].float().view(total, 2 * self.heads, self.head_width // 2, 2)  # 2: a complex number
         turned = torch.view_as_real(torch.view_as_complex(both) * self.turns).flatten(2)
         if mixed.device.type != "cpu":  # a CPU takes the scores from fp32: bf16 would round what softmax makes large
@@ -176,19 +183,19 @@ class Stream:
         if self.flash and query.dtype != torch.float32:
             return self.attend_at_once(query, key, value)
         attend = attend_in_cache if query.dtype != value.dtype else attend_exactly
-        out = torch.empty(value.shape, dtype=value.dtype, device=value.device)
-        parts = (torch.split(tensor, self.lengths) for tensor in (query, key, value, out))
+        mixed = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        parts = (torch.split(tensor, self.lengths) for tensor in (query, key, value, mixed))
         for sequence in zip(*parts, strict=True):
             attend(*(tensor.transpose(0, 1) for tensor in sequence))  # (heads, length, head width)
-        return out.flatten(1)
+        return mixed.flatten(1)
 
     def attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend within all sequences in one call (CUDA, flash attention)."""
         from torch.nn.attention.varlen import varlen_attn
 
         longest = max(self.lengths)
-        out = varlen_attn(query, key, value, self.offsets, self.offsets, longest, longest, scale=1.0)
-        return out.flatten(1)  # type: ignore[union-attr]
+        mixed = varlen_attn(query, key, value, self.offsets, self.offsets, longest, longest, scale=1.0)
+        return mixed.flatten(1)  # type: ignore[union-attr]
 
 
 class Turns:
@@ -231,7 +238,8 @@ def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], pref
     pairs = torch.arange(2 * half).view(2, half).T.flatten()  # 0, half, 1, half + 1, ...
     order = (torch.arange(config.heads)[:, None] * 2 * half + pairs).flatten()
     scale = 1 / math.sqrt(2 * half)
-    weights, biases = [], []
+    weights = []
+    biases = []
     for letter, factor, rows in (("q", scale, order), ("k", 1.0, order), ("v", 1.0, slice(None))):
         weights.append(state[f"{prefix}self_attn.{letter}_proj.weight"][rows] * factor)
         biases.append(state[f"{prefix}self_attn.{letter}_proj.bias"][rows] * factor)
@@ -242,7 +250,8 @@ def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.de
     """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
     if precision == "int8":
         return in_few_shapes(_int8_product(weight.to(device), bias.to(device), gelu))
-    weight, bias = weight.to(device, DTYPES[precision]), bias.to(device, DTYPES[precision])
+    weight = weight.to(device, DTYPES[precision])
+    bias = bias.to(device, DTYPES[precision])
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         product = _onednn_product(weight, bias, gelu)
         return product if precision == "fp32" else in_few_shapes(product)  # in fp32 it gains nothing
@@ -254,7 +263,7 @@ def in_few_shapes(product: Product) -> Product:
 
     It compiles a kernel for each number of rows, which on processors with AMX takes longer than most products.
     """
-    return lambda x: product(F.pad(x, (0, 0, 0, -len(x) % ROWS)))[: len(x)]
+    return lambda x: product(F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)))[: len(x)]
 
 
 def _onednn_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
@@ -275,7 +284,7 @@ def _int8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
     def product(x: Tensor) -> Tensor:
         token = (x.abs().amax(dim=1, keepdim=True).float() / 127).clamp_(min=1e-12)  # (total, 1)
         whole = torch._int_mm((x / token).round_().to(torch.int8), across)
-        out = torch.addcmul(bias, whole * channel, token).to(x.dtype)
-        return F.gelu(out) if gelu else out
+        y = torch.addcmul(bias, whole * channel, token).to(x.dtype)
+        return F.gelu(y) if gelu else y
 
     return product

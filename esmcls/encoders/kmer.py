@@ -28,11 +28,11 @@ VERSION: Final = 1
 """Raised whenever the vectors change; part of the digest."""
 STANDARD: Final = 20
 """The first so many of `RESIDUES` are the standard ones, of which pairs are counted."""
-GAPS: Final = (0, 1, 2, 3)
+PAIR_GAPS: Final = (0, 1, 2, 3)
 """Of `kmer`. The last pairs each residue with that one turn of a helix further."""
 BATCH_RESIDUES: Final = 1 << 18
 LEAST_RESIDUES: Final = 128
-"""What a short sequence counts for in a batch, so that no batch has more than 2,048 rows."""
+"""Residues that a shorter sequence counts for in a batch, so that no batch has more than 2,048 rows."""
 
 
 def _code_table() -> npt.NDArray[np.uint8]:
@@ -51,7 +51,7 @@ class KmerEncoder:
     Parameters
     ----------
     name : str
-        What the cache's spec calls it.
+        Its name in the cache's spec.
     gaps : tuple of int
         Residues between the two of a pair, one block of 400 numbers each.
 
@@ -121,7 +121,7 @@ def open_kmer(
     UsageError
         If layers or a precision other than fp32 are asked for.
     """
-    return KmerEncoder(name, _checked(name, GAPS, layers, precision))
+    return KmerEncoder(name, _checked(name, PAIR_GAPS, layers, precision))
 
 
 def open_composition(
@@ -145,7 +145,9 @@ def _counts(text: str, lengths: npt.NDArray[np.int64], gaps: Sequence[int]) -> n
     rows = np.repeat(np.arange(len(lengths)), lengths)
     blocks = [_shares(rows, codes, codes < len(RESIDUES), len(lengths), len(RESIDUES))]
     for gap in gaps:
-        first, second, row = codes[: -1 - gap], codes[1 + gap :], rows[: -1 - gap]
+        first = codes[: -1 - gap]
+        second = codes[1 + gap :]
+        row = rows[: -1 - gap]
         counted = (row == rows[1 + gap :]) & (first < STANDARD) & (second < STANDARD)
         pairs = first.astype(np.int64) * STANDARD + second
         blocks.append(_shares(row, pairs, counted, len(lengths), STANDARD**2))

@@ -79,7 +79,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.head_width = heads, width // heads
+        self.heads = heads
+        self.head_width = width // heads
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
@@ -162,7 +163,8 @@ class ESM2(nn.Module):
         ValueError
             If a layer is negative or beyond the model's last.
         """
-        wanted, last = set(layers), self.config.layers
+        wanted = set(layers)
+        last = self.config.layers
         if not wanted <= set(range(last + 1)):
             raise ValueError(f"layers {sorted(wanted)} asked of a model whose layers are 0 to {last}")
         states = self.hidden_states(tokens, offsets, max(wanted, default=0))
@@ -212,9 +214,9 @@ def attend_at_once(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
     """Attend within all sequences in one call (CUDA, flash attention); (total, heads, head width) in and out."""
     from torch.nn.attention.varlen import varlen_attn
 
-    out = varlen_attn(q, k, v, spans.offsets, spans.offsets, spans.longest, spans.longest)
-    assert isinstance(out, Tensor)
-    return out
+    mixed = varlen_attn(q, k, v, spans.offsets, spans.offsets, spans.longest, spans.longest)
+    assert isinstance(mixed, Tensor)
+    return mixed
 
 
 def equal_length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:

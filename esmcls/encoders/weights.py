@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from esmcls.encoders import BUNDLED
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
@@ -29,12 +30,11 @@ from esmcls.files import atomic_path, read_json
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
-BUNDLED = "bundled"
 OWN = "encoder.safetensors"
-"""What our file is called in a folder."""
+"""The name of our file in a folder."""
 WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
 
-ATTENTION = "attention.weight"
+ATTENTION_WEIGHT = "attention.weight"
 """(1, width of all layers side by side), of an encoder that was fine-tuned to pool its residues by attention."""
 
 _LEFT_OUT = re.compile(
@@ -52,7 +52,7 @@ _HUGGING_FACE = (
         r"^(?:esm\.)?encoder\.layer\.(\d+|\*)\.",
         r"layers.\1.",
     ),  # transformers 5 writes one "*" for what all layers share
-    (r"\.attention\.self\.(query|key|value)\.", lambda found: f".self_attn.{found[1][0]}_proj."),
+    (r"\.attention\.self\.(query|key|value)\.", lambda match: f".self_attn.{match[1][0]}_proj."),
     (r"\.attention\.self\.rotary_embeddings\.", ".self_attn.rot_emb."),
     (r"\.attention\.output\.dense\.", ".self_attn.out_proj."),
     (r"\.attention\.LayerNorm\.", ".self_attn_layer_norm."),
@@ -158,9 +158,9 @@ def bundled_path() -> Path:
 
 def hub_places(name: str) -> list[Path]:
     """Return where an ESM-2 checkpoint is looked for, in order."""
-    own = os.environ.get(WEIGHTS_VARIABLE)
-    stems = [Path(own) / f"{name}.pt", Path(own) / f"{name}.safetensors", Path(own) / name] if own else []
-    return [*stems, Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"]
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    named = [Path(folder) / f"{name}.pt", Path(folder) / f"{name}.safetensors", Path(folder) / name] if folder else []
+    return [*named, Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"]
 
 
 def _looks_like_path(name: str) -> bool:
@@ -204,8 +204,8 @@ def _hugging_face_config(path: Path) -> ModelConfig:
                 str(path), "a LayerNorm before the first layer, which ESM-2 has not", "give an ESM-2 folder"
             )
         if raw.get("layer_norm_eps", 1e-5) != 1e-5:
-            found = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
-            raise WeightsError(str(path), found, "give an ESM-2 folder")
+            problem = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
+            raise WeightsError(str(path), problem, "give an ESM-2 folder")
         layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
         return ModelConfig(layers, width, heads, token_dropout=bool(raw.get("token_dropout", True)))
     except (KeyError, TypeError, ValueError) as error:
@@ -262,7 +262,8 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of a canonical state, without building the model."""
-    width, wide = config.width, 4 * config.width
+    width = config.width
+    wide = 4 * config.width
     products = {f"self_attn.{letter}_proj": (width, width) for letter in ("k", "v", "q", "out")}
     products |= {"fc1": (wide, width), "fc2": (width, wide)}
     layer: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in products.items()}
@@ -275,23 +276,25 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {f"layers.{n}.{name}": shape for n in range(config.layers) for name, shape in layer.items()}
 
 
-def _checked(path: Path, config: ModelConfig, state: Mapping[str, Any]) -> State:
+def _checked(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> State:
+    """Return the encoder's tensors in fp32, having compared their names, shapes and frequencies with the layout."""
     expected = state_shapes(config)
-    found = {name: tensor for name, tensor in state.items() if not _LEFT_OUT.search(name)}
-    if not any(name.endswith(_FREQUENCIES) for name in found):
+    tensors = {name: tensor for name, tensor in state.items() if not _LEFT_OUT.search(name)}
+    if not any(name.endswith(_FREQUENCIES) for name in tensors):
         exact = rotary_frequencies(config.width // config.heads)
-        found |= {name: exact for name in expected if name.endswith(_FREQUENCIES)}
-    if ATTENTION in found:
-        sides = max(1, math.prod(found[ATTENTION].shape) // config.width)
-        expected[ATTENTION] = (1, sides * config.width)
-    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    wrong = sorted(name for name in expected.keys() & found.keys() if tuple(found[name].shape) != expected[name])
+        tensors |= {name: exact for name in expected if name.endswith(_FREQUENCIES)}
+    if ATTENTION_WEIGHT in tensors:
+        sides = max(1, math.prod(tensors[ATTENTION_WEIGHT].shape) // config.width)
+        expected[ATTENTION_WEIGHT] = (1, sides * config.width)
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & tensors.keys() if tuple(tensors[name].shape) != expected[name])
     first = f"layers.0.self_attn.{_FREQUENCIES}"
-    stored = [name for name in found if name.endswith(_FREQUENCIES)]
-    other = [name for name in stored if not (missing or wrong) and (found[name] != found[first]).any()]
+    stored = [name for name in tensors if name.endswith(_FREQUENCIES)]
+    other = [name for name in stored if not (missing or wrong) and (tensors[name] != tensors[first]).any()]
     problems = {"parameters missing": missing, "unknown parameters": unknown, "other shapes": wrong}
     for problem, names in (problems | {"rotary frequencies unlike the first layer's": other}).items():
         if names:
-            found_names = f"{problem}: {', '.join(names[:3])} ({len(names)} in all)"
-            raise WeightsError(str(path), found_names, "give an ESM-2 file")
-    return {name: found[name].float().clone() for name in sorted(expected)}
+            examples = f"{problem}: {', '.join(names[:3])} ({len(names)} in all)"
+            raise WeightsError(str(path), examples, "give an ESM-2 file")
+    return {name: tensors[name].float().clone() for name in sorted(expected)}

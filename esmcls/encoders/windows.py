@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import ClassVar, Final, Protocol, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 
@@ -32,18 +32,11 @@ Cut: TypeAlias = "tuple[slice, ...]"
 """One encoder input: the slices of the sequence, in residues, 0-based, end excluded, that are glued together."""
 
 
-class LongSequence(Protocol):
-    """A strategy for sequences beyond the context; `str()` of it is canonical and goes into the embedding spec."""
-
-    def cut(self, length: int) -> list[Cut]:
-        """Return the inputs for a sequence of `length` residues."""
-
-    def join(self, parts: Sequence[Residues], cuts: Sequence[Cut]) -> tuple[Residues, Positions]:
-        """Return the vectors of the residues seen, each once, and their 0-based positions."""
-
-
 class Strategy(ABC):
-    """What all strategies share; a frozen dataclass whose first field is the longest input, in residues."""
+    """Cuts what is longer than `longest` and joins the vectors again; `str()` of it goes into the embedding spec.
+
+    Each is a frozen dataclass whose first field is the longest input, in residues.
+    """
 
     name: ClassVar[str]
 
@@ -86,7 +79,7 @@ class Strategy(ABC):
         ----------
         parts : sequence of float32 arrays, (residues of the input, width)
         cuts : sequence of tuples of slices
-            What `cut` returned.
+            From `cut`.
 
         Returns
         -------
@@ -251,15 +244,15 @@ def parse_long(text: str, **options: int | None) -> Strategy:
     if name not in STRATEGIES:
         raise UnknownNameError("long-sequence strategy", name, STRATEGIES)
     known = [field.name for field in fields(STRATEGIES[name])]  # type: ignore[arg-type]
-    given = {option: number for option, number in options.items() if number is not None}
-    if "limit" in known and "window" in given:
-        given["limit"] = given.pop("window")
-    if len(numbers) > len(known) or not all(number.isdecimal() for number in numbers) or not given.keys() <= set(known):
+    named = {option: number for option, number in options.items() if number is not None}
+    if "limit" in known and "window" in named:
+        named["limit"] = named.pop("window")
+    if len(numbers) > len(known) or not all(number.isdecimal() for number in numbers) or not named.keys() <= set(known):
         raise UsageError(
             f"long-sequence strategy {name!r} takes {' and '.join(known) or 'no numbers'}; got {text!r}"
-            + "".join(f", {option}={number}" for option, number in sorted(given.items()))
+            + "".join(f", {option}={number}" for option, number in sorted(named.items()))
         )
-    chosen = {**dict(zip(known, map(int, numbers), strict=False)), **given}
+    chosen = {**dict(zip(known, map(int, numbers), strict=False)), **named}
     if "window" in chosen:
         chosen.setdefault("stride", max(1, chosen["window"] // 2))
     return STRATEGIES[name](**chosen)

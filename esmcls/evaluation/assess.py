@@ -1,54 +1,28 @@
-"""A model of a workspace measured on its test part or on labelled sequences of the user's, and the report of it."""
+"""A model measured on a workspace's test part or on labelled sequences of the user's, and the report of it."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares, set_aside
+from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import DataError, WorkspaceError
 from esmcls.files import write_json
-from esmcls.metrics.calibration import auroc
-from esmcls.models.model import Model
-from esmcls.models.predict import features_for
+from esmcls.models.model import Model, features_for
+from esmcls.models.predict import as_model
+from esmcls.reading.readers import read_records
 from esmcls.reading.records import Record
-from esmcls.tasks.one_label.confidence import known_score
-from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
-from esmcls.workspace.workspace import Workspace
+from esmcls.tasks.kinds import task_of
+from esmcls.tasks.task import AnyTask, Exam, Measured
+from esmcls.workspace.workspace import STATE, Workspace
 
 METRICS: Final = "metrics.json"
-
-
-@dataclass(frozen=True)
-class Strangers:
-    """Test proteins of known families, and of families that were held out and did not set the threshold.
-
-    Parameters
-    ----------
-    known, unknown : int
-        Proteins.
-    accepted, false_accepted : float
-        Shares of them that the model accepts as of a known family.
-    auroc : float
-        How often one of the former is more familiar than one of the latter.
-    """
-
-    known: int
-    unknown: int
-    accepted: float
-    false_accepted: float
-    auroc: float
-
-    def lines(self) -> list[str]:
-        """Say it for people."""
-        return [
-            f"{self.unknown:,} proteins of families held out: {100 * self.false_accepted:.1f} % accepted as known",
-            f"{self.known:,} proteins of known families: {100 * self.accepted:.1f} % accepted; AUROC {self.auroc:.3f}",
-        ]
+NOBODY: Final = Dataset([], [], [], [])
 
 
 @dataclass(frozen=True)
@@ -57,23 +31,29 @@ class Assessment:
 
     Parameters
     ----------
-    evaluation : Evaluation
+    evaluation : Measured
+        `Evaluation` or `TermEvaluation`, by the kind of task.
     file : Path or None
         The metrics as JSON; None where there is no workspace to write them in.
     same_split : bool
         Whether the model was fitted on the split whose test part was taken; if not, it may know some of it.
-    strangers : Strangers or None
-        What became of test proteins of the families that were held out, where any were; they count in nothing else.
+    beside : tuple of Measured
+        What became of test proteins of families that were held out, where any were (they count in nothing else), or
+        what weighs terms.
     """
 
-    evaluation: Evaluation
+    evaluation: Measured
     file: Path | None
     same_split: bool
-    strangers: Strangers | None = None
+    beside: tuple[Measured, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return a table for people, one line each."""
-        return self.evaluation.lines() + ([] if self.strangers is None else ["", *self.strangers.lines()])
+        """Return tables for people, one line each."""
+        return self.evaluation.lines() + [line for one in self.beside for line in ("", *one.lines())]
+
+    def _repr_html_(self) -> str:
+        """Return the tables for notebooks."""
+        return f"<pre>{html.escape(chr(10).join(self.lines()))}</pre>"
 
 
 def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
@@ -99,17 +79,26 @@ def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
 
 
 def assess(
-    model: Model, workspace: Workspace | None, given: Dataset | None = None, *, source: str = "", seed: int = 0
+    model: Model,
+    workspace: Workspace | None,
+    given: Dataset | None = None,
+    *,
+    ia: str | Path | None = None,
+    source: str = "",
+    seed: int = 0,
 ) -> Assessment:
     """Measure a model and write the metrics into the workspace.
 
     Parameters
     ----------
     model : Model
+        Of any kind of task.
     workspace : Workspace or None
         Needed where `given` is None.
     given : Dataset, optional
         Labelled sequences to measure on; default the workspace's test part.
+    ia : str or Path, optional
+        Terms: table of information accretion; default it is counted on the workspace's train part.
     source : str
         A word for `given`: reports/evaluate/<model>/<source>/ holds its metrics, the test part's lie one folder up.
     seed : int
@@ -118,19 +107,41 @@ def assess(
     Raises
     ------
     WorkspaceError
-        If the workspace has no dataset or its split no test part.
+        If the workspace has no dataset of the model's kind, or its split no test part.
+    UsageError
+        If an option is not for the model's kind of task, or no protein has a label.
     """
-    part, same, apart = given, True, None
-    if part is None:
-        if workspace is None:
-            raise WorkspaceError(model.folder, "no workspace to take a test part from", "give INPUT and --labels")
-        apart, same = _apart(model, workspace), model.manifest.split_digest == workspace.split_digest
-        part = test_part(workspace, apart.kept)
-    features = features_for(model, part, workspace)
-    evaluation = evaluate(model, part, features, seed=seed)
-    strangers = None if apart is None or not len(apart.unseen) else _strangers(model, features, apart.unseen, workspace)
-    body = evaluation.to_json() | ({} if strangers is None else {"strangers": asdict(strangers)})
-    return Assessment(evaluation, write_metrics(model, workspace, source, body), same, strangers)
+    model.task.refuse({"--ia": ia}, f"model {model.name}")
+    known = _workspace_of_kind(model, workspace)
+    task = model.task if known is None or given is not None else _task_of_part(model, known)
+    unseen, same_split = NOBODY, True
+    if given is None:
+        if known is None:
+            place = model.folder if workspace is None else workspace.folder
+            raise WorkspaceError(place, "no test part to measure this model on", "give INPUT and --labels")
+        apart = set_aside(known.dataset, Shares(model.manifest.setup.get("families", 0.0)), model.manifest.seed)
+        given, unseen = test_part(known, apart.kept), apart.unseen
+        same_split = model.manifest.split_digest == known.split_digest
+    features = partial(features_for, model, workspace=workspace)
+    train = None if known is None else known.dataset.part("train")
+    found = task.assess(model, Exam(given, features(given), train, unseen, features, seed, ia))
+    body = found.evaluation.to_json()
+    for beside in found.beside:
+        body |= beside.to_json()
+    return Assessment(found.evaluation, write_metrics(model, workspace, source, body), same_split, found.beside)
+
+
+def _workspace_of_kind(model: Model, workspace: Workspace | None) -> Workspace | None:
+    """Return the workspace if it has a data set of the model's kind of task."""
+    if workspace is None or not workspace.has_dataset:
+        return None
+    return workspace if task_of(workspace).many == model.task.many else None
+
+
+def _task_of_part(model: Model, workspace: Workspace) -> AnyTask:
+    """Return who makes labels of the workspace's rows: its own task, if that knows all classes of the model."""
+    own = task_of(workspace)
+    return own if own.knows(model.classes) else model.task
 
 
 def test_part(workspace: Workspace, dataset: Dataset) -> Dataset:
@@ -145,23 +156,6 @@ def test_part(workspace: Workspace, dataset: Dataset) -> Dataset:
     if not len(part):
         raise WorkspaceError(workspace.folder, "its split has no test part", "give INPUT and --labels")
     return part
-
-
-def _apart(model: Model, workspace: Workspace) -> SetAside:
-    """Set aside again what was set aside when the model was fitted."""
-    setup = model.manifest.setup
-    return set_aside(workspace.dataset, Shares(setup.get("families", 0.0)), model.manifest.seed)
-
-
-def _strangers(model: Model, known: Features, unseen: Dataset, workspace: Workspace | None) -> Strangers | None:
-    """Measure rejection on the test part."""
-    rejection = model.confidence.rejection
-    if rejection is None:
-        return None
-    parts = known, features_for(model, unseen, workspace)
-    near, far = (known_score(model.head, x, rejection.score) for x in parts)
-    accepted, false = (float((scores > rejection.threshold).mean()) for scores in (near, far))
-    return Strangers(len(near), len(far), accepted, false, auroc(near, far))
 
 
 def write_metrics(model: Model, workspace: Workspace | None, source: str, body: dict[str, Any]) -> Path | None:
@@ -184,3 +178,62 @@ def source_name(inputs: Sequence[str | Path]) -> str:
     ('unknown.fasta.gz', 'stdin')
     """
     return "stdin" if str(inputs[0]) == "-" else Path(inputs[0]).resolve().name
+
+
+def evaluate(
+    model: Model | Workspace | str | Path,
+    inputs: Dataset | str | Path | Sequence[str | Path] | None = None,
+    *,
+    workspace: Workspace | None = None,
+    labels: str | Path | None = None,
+    ia: str | Path | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Assessment:
+    """Measure a model of whatever kind of task: on its workspace's test part, or on labelled sequences.
+
+    Parameters
+    ----------
+    model : Model, Workspace, str or Path
+        A workspace stands for its best model; a path is a model folder or a workspace.
+    inputs : Dataset, or file or files, optional
+        Labelled sequences, as `esmcls embed` takes them; default the test part.
+    workspace : Workspace, optional
+        Whose test part and caches; default that in whose models/ the model lies, if it does.
+    labels : str or Path, optional
+        Table of the labels of `inputs`.
+    ia : str or Path, optional
+        Terms: table of information accretion.
+    device : str
+        Where a model is loaded that is named by a path.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Assessment
+        Printed by `lines`; its `evaluation.metrics`, or of terms `evaluation.aspects`, hold the numbers.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no test part of the model's kind of task.
+    UsageError
+        If an option is not for the model's kind of task, or no protein has a label.
+    """
+    if isinstance(model, Workspace) and workspace is None:
+        workspace = model
+    model = as_model(model, device)
+    workspace = home_of(model) if workspace is None else workspace
+    if inputs is None or isinstance(inputs, Dataset):
+        return assess(model, workspace, inputs, ia=ia, source="" if inputs is None else "dataset", seed=seed)
+    files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
+    given = labelled(records, str(files[0]))
+    return assess(model, workspace, given, ia=ia, source=source_name(files), seed=seed)
+
+
+def home_of(model: Model) -> Workspace | None:
+    """Return the workspace in whose models/ a model lies; None where it lies elsewhere."""
+    folder = model.folder.resolve().parent.parent
+    return Workspace.open(folder) if (folder / STATE).is_file() else None

@@ -6,35 +6,32 @@ models/<model>/                                  the models; those of folds lie 
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.evaluation.keeping import digest_of, keep, model_digest
-from esmcls.evaluation.plan import Plan, Say, Terms, ensembles_of
-from esmcls.heads.registry import load_head, reads_vectors
+from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of
+from esmcls.files import sha256_file
+from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
-from esmcls.models.combine import ENSEMBLE, combine, features_of
+from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model
-from esmcls.models.manifest import Manifest, versions
-from esmcls.models.model import Model
-from esmcls.models.predict import features_for
-from esmcls.tasks.one_label.answers import Answers, Questions
-from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.models.manifest import MANIFEST, Manifest, versions
+from esmcls.models.model import Model, features_for
+from esmcls.tasks.fitted import explanation_of
+from esmcls.tasks.task import Answers, AnyTask, Questions
 from esmcls.workspace.workspace import CacheEntry, Workspace
-
-MAJORITY: Final = "majority"
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ class Arena:
     """Where the models of one comparison are fitted and asked."""
 
     workspace: Workspace
-    terms: Terms
+    task: AnyTask
+    plan: ComparisonPlan
     device: str
     say: Say
     classes: tuple[str, ...]
@@ -51,26 +49,28 @@ class Arena:
 
     @property
     def folder(self) -> Path:
+        """Where the comparison lies."""
         return self.workspace.reports / "compare"
 
     def round(
-        self, fold: int | None, dataset: Dataset, plans: Sequence[Plan], not_run: list[dict[str, str]]
+        self, fold: int | None, dataset: Dataset, plans: Sequence[PlannedModel], not_run: list[dict[str, str]]
     ) -> dict[str, Answers]:
         """Fit and ask all models on one split; a head that cannot be fitted is told in `not_run`."""
         models = self.workspace.folder / "models" if fold is None else self.folder / "folds" / str(fold)
-        apart = set_aside(dataset, self.terms.shares, self.terms.seed)
-        questions = Questions(apart.kept.part("test"), apart.unseen, self.classes, self.terms.coverage)
-        bout = Bout(self, dataset, models, questions, "" if fold is None else f".{fold}")
-        found = dict[str, Answers]()
+        apart = set_aside(dataset, self.plan.shares, self.plan.seed)
+        train = apart.kept.part("train")
+        questions = self.task.questions(apart, train, self.classes, self.plan.setting)
+        bout = Bout(self, dataset, models, questions, "" if fold is None else f".{fold}", not_run)
         for plan in plans:
-            bout.add(found, not_run, plan.name, partial(bout.fit, plan), plan.head, (plan,))
-        for name in self.terms.models:
-            bout.enter(found, not_run, name)
-        for name, members in ensembles_of([plan for plan in plans if plan.name in found], self.terms):
-            bout.add(found, not_run, name, partial(bout.combine, members), ENSEMBLE, members)
-        if self.terms.baselines:
-            found[MAJORITY] = questions.majority(Counter(apart.kept.part("train").labels))
-        return found
+            bout.add(plan.name, partial(bout.fit, plan), plan.head, (plan,))
+        for name in self.plan.models:
+            bout.enter(name)
+        fitted = [plan for plan in plans if plan.name in bout.answers]
+        for name, members in ensembles_of(fitted, self.plan):
+            bout.add(name, partial(bout.combine, members), ENSEMBLE, members)
+        if self.plan.baselines:
+            bout.answers.update(questions.without_model(train))
+        return bout.answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,128 +80,122 @@ class Bout:
     arena: Arena
     dataset: Dataset
     models: Path
-    questions: Questions
+    questions: Questions[Any, Any, Any]
     suffix: str
+    not_run: list[dict[str, str]]
+    answers: dict[str, Answers] = field(default_factory=dict)
     searched: dict[str, Model] = field(default_factory=dict)
     """Models of this run that search sequences: what was found for the test proteins is kept in them."""
 
-    def add(
-        self,
-        found: dict[str, Answers],
-        not_run: list[dict[str, str]],
-        name: str,
-        fit: Callable[[], Fit],
-        head: str,
-        members: Sequence[Plan],
-    ) -> None:
+    def add(self, name: str, fit: Callable[[], Fit[Any, Any]], head: str, members: Sequence[PlannedModel]) -> None:
         """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
-        key = self._key(head, members, name)
-        self._add(found, not_run, name, partial(self._asked, fit, name, [plan.cache for plan in members]), key)
+        caches = [plan.cache for plan in members]
+        self._add(name, partial(self._asked, fit, name, caches), self._key(head, members, name))
 
-    def enter(self, found: dict[str, Answers], not_run: list[dict[str, str]], name: str) -> None:
+    def enter(self, name: str) -> None:
         """Ask a model that was fitted already, such as a fine-tuned one."""
         arena = self.arena
         folder = arena.workspace.find_model(name)
-        if folder.name in found:
+        if folder.name in self.answers:
             raise UsageError(f"two models named {folder.name}; leave it out of --models, or its head out of --heads")
         model = load_model(folder, arena.device)
         reason = ""
-        if model.manifest.split_digest != self._data[1]:
+        if model.manifest.many != arena.task.many:
+            reason = f"is a model of another kind of task: {model.task.name}"
+        elif model.manifest.split_digest != self._data[1]:
             reason = "fitted on another split, so it may know the test part; fit it again"
-        elif model.manifest.setup.get("families", 0.0) != arena.terms.shares.families:
+        elif model.manifest.setup.get("families", 0.0) != arena.plan.shares.families:
             reason = "fitted with another share of families held out; fit it again"
         if reason:
-            not_run.append({"name": name, "reason": reason})
+            self.not_run.append({"name": name, "reason": reason})
             return
         arena.entered[folder.name] = model.manifest
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
-        self._add(found, not_run, folder.name, partial(self._entered, model), key, folder)
+        self._add(folder.name, partial(self._entered, model), key, folder)
 
-    def _add(
-        self,
-        found: dict[str, Answers],
-        not_run: list[dict[str, str]],
-        name: str,
-        ask: Callable[[], Answers],
-        key: str,
-        folder: Path | None = None,
-    ) -> None:
+    def _add(self, name: str, ask: Callable[[], Answers], key: str, folder: Path | None = None) -> None:
         path = self.arena.folder / "answers" / f"{name}{self.suffix}.safetensors"
-        doing = "asking" if name in self.arena.entered else "fitting"
         try:
-            answers = keep(path, key, folder or self.models / name, Answers.load, ask, self.arena.say, doing)
+            answers = self._kept(path, key, folder or self.models / name, ask)
         except EsmclsError as error:
-            not_run.append({"name": name, "reason": str(error)})
+            self.not_run.append({"name": name, "reason": str(error)})
             return
-        self.arena.say(f"{name}{self.suffix}: accuracy {100 * answers.right.mean():.2f} %")
-        found[name] = answers
+        self.arena.say(f"{name}{self.suffix}: {answers.headline}")
+        self.answers[name] = answers
+
+    def _kept(self, path: Path, key: str, folder: Path, ask: Callable[[], Answers]) -> Answers:
+        """Return what an earlier run kept of a model, if its folder is still what it was then; else ask and keep it."""
+        kept: Answers | None = self.arena.task.load_answers(path, key)
+        if kept is not None and kept.about["model"] == model_digest(folder):
+            self.arena.say(f"{path.stem}: kept from an earlier run")
+            return kept
+        self.arena.say(f"{path.stem}: {'asking' if folder.name in self.arena.entered else 'fitting'}")
+        answers = ask()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        answers.save(path, key)
+        return answers
 
     @cached_property
     def _data(self) -> list[str]:
         return [self.dataset.digest(), self.dataset.split_digest()]
 
-    def _key(self, head: str, members: Sequence[Plan] = (), name: str = "") -> str:
+    def _key(self, head: str, members: Sequence[PlannedModel] = (), name: str = "") -> str:
         """Return what identifies a model: data, split, encoders, head, knobs, versions; of an ensemble, its members."""
-        terms, config = self.arena.terms, load_head(head).Config
+        plan, head_class = self.arena.plan, self.arena.task.head_class(head)
         facts = {
             "name": name,
-            "specs": [plan.cache.spec.to_json() for plan in members],
-            "members": {plan.name: model_digest(self.models / plan.name) for plan in members if plan.name != name},
-            "data": self._data,
-            "defaults": asdict(config()),
-            "terms": {name: value for name, value in asdict(terms).items() if name != "longs"}  # its spec tells
-            | {"heads": (), "encoders": (), "models": (), "baselines": True},
+            "specs": [member.cache.spec.to_json() for member in members],
+            "members": {
+                member.name: model_digest(self.models / member.name) for member in members if member.name != name
+            },
+            "data": self._data + self.arena.task.identity(),
+            "defaults": asdict(head_class.Config()),
+            "settings": plan.settings.get(head, {}),
+            "setting": asdict(replace(plan.setting, draws=None)),  # draws are of the rows, not of the answers
+            "refit": [plan.refit, plan.folds],
             "versions": versions(),
         }
         return digest_of(facts)
 
-    def _asked(self, fit: Callable[[], Fit], name: str, caches: Sequence[CacheEntry]) -> Answers:
+    def _asked(self, fit: Callable[[], Fit[Any, Any]], name: str, caches: Sequence[CacheEntry]) -> Answers:
         began = time.perf_counter()
         fitted = fit()
         seconds = time.perf_counter() - began
         folder = fitted.save(self.models / name)
-        if explanation := getattr(fitted.head, "explanation", ""):
+        if explanation := explanation_of(fitted.head):
             self.arena.say(f"{name}: {explanation}")
-        model = Model(folder, fitted.manifest, fitted.head, self.arena.device)
+        model = Model(folder, fitted.manifest, fitted.head, fitted.task, self.arena.device)
         if not reads_vectors(fitted.head):
             self.searched[name] = model
-        return self._ask(model, fitted.confidence, seconds, lambda part: self._features(caches, part))
+        return self._ask(model, seconds, lambda part: features_of([entry.folder for entry in caches], part))
 
     def _entered(self, model: Model) -> Answers:
-        return self._ask(
-            model, model.confidence, math.nan, lambda part: features_for(model, part, self.arena.workspace)
-        )
+        return self._ask(model, None, lambda part: features_for(model, part, self.arena.workspace))
 
-    def _ask(
-        self, model: Model, confidence: Confidence | None, seconds: float, features: Callable[[Dataset], Features]
-    ) -> Answers:
-        one = model.manifest
+    def _ask(self, model: Model, seconds: float | None, features: Callable[[Dataset], Features]) -> Answers:
+        files = (path for path in model.folder.rglob("*") if path.is_file())
         about = {
-            "counts": dict(zip(one.classes, one.class_counts, strict=True)),
-            "fit_seconds": seconds,
             "model": model_digest(model.folder),
-            "validation": {key: one.validation.get(key, 0.0) for key in ("accuracy", "macro_f1")},
-            "megabytes": round(sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file()) / 1e6, 1),
+            "validation": model.manifest.validation,
+            "megabytes": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         }
         x, unseen = features(self.questions.known), features(self.questions.unseen)
-        return self.questions.ask(model.head, x, unseen, confidence or Confidence(), about)
+        answers: Answers = self.questions.ask(model, x, unseen, seconds, about)
+        return answers
 
-    def _features(self, caches: Sequence[CacheEntry], part: Dataset) -> Features:
-        return features_of([entry.folder for entry in caches], part)
-
-    def fit(self, plan: Plan) -> Fit:
+    def fit(self, plan: PlannedModel) -> Fit[Any, Any]:
         """Fit one head."""
-        terms = self.arena.terms
-        again = self.arena.workspace.drawn_validation if terms.refit is None else terms.refit
+        arena = self.arena
         return fit_dataset(
+            arena.task,
             self.dataset,
             EmbeddingCache.open(plan.cache.folder),
             plan.head,
-            terms.settings.get(plan.head),
-            seed=terms.seed,
-            device=self.arena.device,
-            shares=terms.shares,
-            refit=again or bool(terms.folds),
+            arena.plan.settings.get(plan.head),
+            seed=arena.plan.seed,
+            device=arena.device,
+            shares=arena.plan.shares,
+            refit=arena.plan.refits(arena.task, arena.workspace),
             log=partial(self._tell, plan.name),
         )
 
@@ -210,15 +204,34 @@ class Bout:
         if "estimated_seconds" in entry:
             self.arena.say(f"{name}: about {in_words(entry['estimated_seconds'])}")
 
-    def combine(self, members: Sequence[Plan]) -> Fit:
+    def combine(self, members: Sequence[PlannedModel]) -> Fit[Any, Any]:
         """Combine fitted models."""
-        terms = self.arena.terms
-        folders = {one.name: self.models / one.name for one in members}
-        models = [self.searched.get(name) or load_model(place, self.arena.device) for name, place in folders.items()]
-        caches = [plan.cache for plan in members]
+        arena = self.arena
+        folders = {member.name: self.models / member.name for member in members}
+        models = [self.searched.get(name) or load_model(folder, arena.device) for name, folder in folders.items()]
+        caches = [plan.cache.folder for plan in members]
         return combine(
+            arena.task,
             models,
             self.dataset,
-            lambda part: self._features(caches, part),
-            terms.settings.get(ENSEMBLE),
+            lambda part: features_of(caches, part),
+            arena.plan.settings.get(ENSEMBLE),
+            device=arena.device,
         )
+
+
+def features_of(folders: Sequence[Path], part: Dataset) -> Features:
+    """Return the vectors of rows from several caches: those of the first, with the others beside."""
+    views = [Features.from_cache(EmbeddingCache.open(folder), part) for folder in dict.fromkeys(folders)]
+    return replace(views[0], others=tuple(views[1:]))
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """Return what identifies facts: plain values."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def model_digest(folder: Path) -> str | None:
+    """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
+    path = folder / MANIFEST
+    return sha256_file(path) if path.is_file() else None

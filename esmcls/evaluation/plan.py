@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
@@ -12,19 +12,18 @@ from esmcls.datasets.held_out import NOTHING, Shares
 from esmcls.datasets.split import folds_of, stratified
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads.registry import GROUP, list_heads, load_head, reads_vectors
+from esmcls.heads.registry import list_heads, reads_vectors
 from esmcls.models.combine import ENSEMBLE
-from esmcls.workspace.embed_in_workspace import Progress, Recipe, embed_in_workspace
+from esmcls.tasks.task import AnyTask, Setting
+from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import CacheEntry, Workspace
-
-BASELINE: Final = "kmer"
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Terms:
+class ComparisonPlan:
     """What is compared, and how.
 
     Parameters
@@ -48,8 +47,10 @@ class Terms:
     refit : bool, optional
         As in `fit_head`.
     baselines : bool
-        Whether `kmer` and the majority class stand beside.
+        Whether what is only there to be beaten stands beside: `kmer` and the majority class; of terms `naive`.
     seed : int
+    draws : int, optional
+        Of the paired bootstrap of terms.
     """
 
     heads: tuple[str, ...] = ()
@@ -63,66 +64,92 @@ class Terms:
     refit: bool | None = None
     baselines: bool = True
     seed: int = 0
+    draws: int | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """How it measures."""
+        return Setting(self.shares, self.coverage, self.seed, self.draws)
+
+    def refits(self, task: AnyTask, workspace: Workspace) -> bool:
+        """Return whether validation rows are fitted on in the end, which some kinds of task never do here."""
+        if not task.refits_in_comparisons:
+            return False
+        return bool(self.folds) or (workspace.drawn_validation if self.refit is None else self.refit)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One model to be: a head on the vectors of a cache."""
+class PlannedModel:
+    """One model to be: a head on the vectors of a cache.
+
+    Parameters
+    ----------
+    reads_vectors : bool
+        Whether the head does; one that reads sequences needs no encoder.
+    """
 
     name: str
     head: str
     cache: CacheEntry
+    reads_vectors: bool = True
     baseline: bool = False
-    group: str = GROUP
 
     @property
     def encoder(self) -> str:
         """The encoder's name; none for a head that reads sequences."""
-        return self.cache.spec.short_name if reads_vectors(load_head(self.head, self.group)) else ""
+        return self.cache.spec.short_name if self.reads_vectors else ""
 
 
 def find_caches(
-    workspace: Workspace, terms: Terms, device: str, say: Say, progress: Progress | None
+    workspace: Workspace, plan: ComparisonPlan, baseline: str | None, device: str, say: Say, progress: Progress | None
 ) -> tuple[list[CacheEntry], CacheEntry | None]:
-    """Return the cache of each encoder and the baseline's, unless it is one of them; what is missing is embedded."""
-    names, found = terms.encoders or (workspace.latest_cache().spec.encoder,), list[CacheEntry]()
-    longs: list[str | None] = [str(parse_long(text)) for text in terms.longs] or [None]
+    """Return the cache of each encoder and of the baseline, unless it is one of them; what is missing is embedded."""
+    names = plan.encoders or (workspace.latest_cache().spec.encoder,)
+    longs: list[str | None] = [str(parse_long(text)) for text in plan.longs] or [None]
     wanted = [(name, long) for name in names for long in longs]
-    more: list[tuple[str, str | None]] = [(BASELINE, None)] if terms.baselines and BASELINE not in names else []
-    for name, long in (*wanted, *more):
+    beside: list[tuple[str, str | None]] = []
+    if plan.baselines and baseline is not None and baseline not in names:
+        beside.append((baseline, None))
+    entries = []
+    for name, long in (*wanted, *beside):
         known = workspace.caches_of(name)
-        entry = next((one for one in reversed(known) if long in (None, one.spec.long)), None)
+        entry = next((cache for cache in reversed(known) if long in (None, cache.spec.long)), None)
         if entry is None or EmbeddingCache.open(entry.folder).missing(workspace.dataset.sequences):
             say(f"embedding with {name}" + (f", {long}" if long and len(longs) > 1 else ""))
             like = known[-1].spec if known else None
-            recipe = Recipe(name) if like is None else Recipe(like.encoder, like.layers, like.long)
+            recipe = EmbeddingRecipe(name) if like is None else EmbeddingRecipe(like.encoder, like.layers, like.long)
             recipe = recipe if long is None else replace(recipe, long=long)
             embed_in_workspace(workspace, Intake(workspace.dataset), recipe, device=device, progress=progress)
             entry = workspace.caches[-1]
-        found.append(entry)
-    workspace.cache_for(found[0].spec)  # a baseline is not to become what `fit` takes by default
-    return found[: len(wanted)], found[-1] if more else None
+        entries.append(entry)
+    workspace.cache_for(entries[0].spec)  # a baseline is not to become what `fit` takes by default
+    return entries[: len(wanted)], entries[-1] if beside else None
 
 
 def plan_models(
-    terms: Terms, caches: Sequence[CacheEntry], baseline: CacheEntry | None, group: str = GROUP
-) -> tuple[list[Plan], list[dict[str, str]]]:
-    """Say which models there are to be; heads of a group that cannot be loaded are told with the reason."""
-    plans, not_run, alone = list[Plan](), list[dict[str, str]](), set[str]()
+    plan: ComparisonPlan, task: AnyTask, caches: Sequence[CacheEntry], baseline: CacheEntry | None
+) -> tuple[list[PlannedModel], list[dict[str, str]]]:
+    """Say which models there are to be; heads that cannot be loaded are told with the reason."""
+    beside = task.beside() if plan.baselines else ()
+    heads = dict.fromkeys((*(plan.heads or list_heads(task.group)), *beside))
+    models = list[PlannedModel]()
+    not_run = list[dict[str, str]]()
+    planned = set[str]()
     for number, entry in enumerate(caches):
-        for head in [name for name in terms.heads or list_heads(group) if name != ENSEMBLE]:
+        for head in [name for name in heads if name != ENSEMBLE]:
             name = head if not number else f"{head}-{_told_apart(entry, caches)}"
             try:
-                if reads_vectors(load_head(head, group)) or head not in alone:
-                    plans.append(Plan(name, head, entry, group=group))
-                alone.add(head)
+                vectors = reads_vectors(task.head_class(head))
+                if vectors or head not in planned:
+                    models.append(PlannedModel(name, head, entry, vectors, head in task.baseline_heads))
+                planned.add(head)
             except UsageError:
                 raise  # a name that nothing has is a slip of the user's, not a head that cannot run here
             except EsmclsError as error:
                 not_run.append({"name": name, "reason": str(error)})
     if baseline is not None:
-        plans.append(Plan(f"linear-{BASELINE}", "linear", baseline, True))
-    return plans, not_run
+        models.append(PlannedModel(f"linear-{baseline.spec.short_name}", "linear", baseline, baseline=True))
+    return models, not_run
 
 
 def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:
@@ -133,31 +160,31 @@ def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:
     return "-".join([*parts, *([own.long.replace(":", "-")] if several else [])])
 
 
-def variants(dataset: Dataset, terms: Terms) -> Iterator[tuple[int | None, Dataset]]:
+def variants(dataset: Dataset, plan: ComparisonPlan, task: AnyTask) -> Iterator[tuple[int | None, Dataset]]:
     """Give the data set, or one for each fold: that fold as its test part, a tenth of the others as validation."""
-    if not terms.folds:
+    if not plan.folds:
         yield None, dataset
         return
     rows = [row for row, part in enumerate(dataset.parts) if part != "test"]
     whole = dataset.take(rows)
-    fold = folds_of(whole.sequences, whole.labels, terms.folds, terms.seed)
-    for number in range(terms.folds):
-        rest = [row for row, one in enumerate(fold) if one != number]
+    fold_of = folds_of(whole.sequences, task.strata(whole), plan.folds, plan.seed)
+    for number in range(plan.folds):
+        rest = [row for row, fold in enumerate(fold_of) if fold != number]
         train = whole.take(rest)
-        drawn = stratified(train.sequences, train.labels, (0.9, 0.1, 0.0), terms.seed)
+        drawn = stratified(train.sequences, task.strata(train), (0.9, 0.1, 0.0), plan.seed)
         parts = ["test"] * len(whole)
         for row, part in zip(rest, drawn, strict=True):
             parts[row] = part
         yield number, replace(whole, parts=parts)
 
 
-def ensembles_of(plans: Sequence[Plan], terms: Terms, group: str = GROUP) -> Iterator[tuple[str, list[Plan]]]:
+def ensembles_of(models: Sequence[PlannedModel], plan: ComparisonPlan) -> Iterator[tuple[str, list[PlannedModel]]]:
     """Give the ensemble of all models, and where some read no vectors, that of the others; baselines are in none."""
-    members = [plan for plan in plans if not plan.baseline]
-    vectors = [plan for plan in members if reads_vectors(load_head(plan.head, group))]
-    if terms.heads and ENSEMBLE not in terms.heads:
+    if plan.heads and ENSEMBLE not in plan.heads:
         return
+    members = [model for model in models if not model.baseline]
+    on_vectors = [model for model in members if model.reads_vectors]
     if len(members) > 1:
         yield ENSEMBLE, members
-    if 1 < len(vectors) < len(members):
-        yield f"{ENSEMBLE}-embeddings", vectors
+    if 1 < len(on_vectors) < len(members):
+        yield f"{ENSEMBLE}-embeddings", on_vectors

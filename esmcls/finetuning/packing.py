@@ -20,7 +20,7 @@ from torch import Tensor
 from esmcls.encoders.alphabet import BOS, EOS, MASK
 from esmcls.encoders.encoder import BatchPlan
 from esmcls.encoders.esm2 import with_ends
-from esmcls.encoders.windows import Cut, Strategy, Window, glue, positions_of
+from esmcls.encoders.windows import Cut, Strategy, Window, cut_length, glue, positions_of
 from esmcls.errors import UnknownNameError, UsageError
 from esmcls.types import Indices
 
@@ -133,13 +133,19 @@ class Proteins:
             Where a row's crop lies, from 0, the first place, to below 1; None for no crops.
         """
         cuts = [self._cuts(int(row), None if places is None else places[i]) for i, row in enumerate(rows)]
-        sizes = [sum(part.stop - part.start for cut in one for part in cut) + 2 * len(one) for one in cuts]
+        sizes = [_tokens(cut) for cut in cuts]
         order = sorted(range(len(rows)), key=sizes.__getitem__)  # stable
         start = 0
         for count in BatchPlan(budget).counts(sizes[place] for place in order):
             chosen = order[start : start + count]
             yield self._stream(rows[chosen], [cuts[place] for place in chosen])
             start += count
+
+    def by_size(self, rows: Indices) -> Indices:
+        """Return rows in the order that `packed` gives them without crops, whatever the budget: the shortest first."""
+        sizes = np.array([_tokens(self._cuts(row, None)) for row in rows.tolist()], dtype=np.int64)
+        ordered: Indices = rows[np.argsort(sizes, kind="stable")]
+        return ordered
 
     def _cuts(self, row: int, place: float | None) -> list[Cut]:
         length = len(self.sequences[row])
@@ -170,3 +176,8 @@ class Proteins:
         for one, place in zip(out, places, strict=True):
             one[1:-1] = 1 if times is None else 1 / times[place]
         return out
+
+
+def _tokens(cuts: Sequence[Cut]) -> int:
+    """Return the tokens of a protein's inputs, their ends among them."""
+    return sum(map(cut_length, cuts)) + 2 * len(cuts)

@@ -1,9 +1,9 @@
-"""Fine-tuning in a workspace: training, a model folder that holds the tuned encoder, its report.
+"""Fine-tuning in a workspace, step by step, from its rows to a model folder and a report.
 
-    Start ──▶ Finetuning ──▶ models/<name>/ ──▶ the test part, read once ──▶ report
+    rows ──▶ encoder ──▶ head on frozen vectors ──▶ training ──▶ models/<name>/ ──▶ the test part, read once
 
 reports/finetune/<name>/
-    log.jsonl, curves.svg     a line a step; see `esmcls.training.runlog`, `esmcls.training.log_figure`
+    log.jsonl, curves.svg     a line a step; see `esmcls.training.loop`, `esmcls.training.log_figure`
     run.checkpoint            all that `resume` needs; gone when the run is done
     report.json, timing.json  see `esmcls.finetuning.report`
 """
@@ -11,40 +11,32 @@ reports/finetune/<name>/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import torch
-
-from esmcls.cache.spec import EmbeddingSpec
-from esmcls.datasets.dataset import Dataset
-from esmcls.encoders.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
-from esmcls.encoders.download import CHECKPOINTS
-from esmcls.encoders.encoder import BUNDLED
-from esmcls.encoders.esm2 import ESM2Encoder
-from esmcls.encoders.weights import OWN, save_state
-from esmcls.errors import UsageError
-from esmcls.finetuning.model import FinetuneConfig, Tuned, settings_of
-from esmcls.finetuning.report import Pace, TuningReport, report_on
-from esmcls.finetuning.start import Say, Start, Terms
-from esmcls.heads.layers.linear import LinearHead
-from esmcls.labels.labels import Labels
-from esmcls.models.fit import known_scores, measure_doubts
-from esmcls.models.folder import load_model, save_model
+from esmcls.encoders.windows import parse_long
+from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+from esmcls.finetuning.encoder import read_encoder
+from esmcls.finetuning.keep import keep_model
+from esmcls.finetuning.kind import objective_of, settled
+from esmcls.finetuning.model import Tuned
+from esmcls.finetuning.packing import Proteins
+from esmcls.finetuning.report import Pace, write_report
+from esmcls.finetuning.rows import choose_rows
+from esmcls.finetuning.start import Begun, fit_start
+from esmcls.finetuning.task import Finetuning
+from esmcls.models.folder import load_model
 from esmcls.models.manifest import Manifest
-from esmcls.models.model import Model
-from esmcls.models.predict import features_for
-from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.tasks.objective import TestReport
 from esmcls.training.log_figure import draw_curves, read_log
-from esmcls.training.loop import History, Log, run
+from esmcls.training.loop import Entry, History, Log, LogFile, run
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.runlog import Entry, LogFile
 from esmcls.workspace.workspace import Workspace
 
 NAME: Final = "finetuned"
+CHECKPOINT: Final = "run.checkpoint"
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,25 +46,26 @@ class Finetuned:
     folder: Path
     manifest: Manifest
     history: History
-    report: TuningReport | None
+    report: TestReport | None
 
     def lines(self) -> list[str]:
         """Return the result for people, one line each."""
-        one, reached = self.manifest, ", ".join(f"{k} {v:,.4g}" for k, v in self.manifest.validation.items())
+        reached = ", ".join(f"{name} {value:,.4g}" for name, value in self.manifest.validation.items())
         steps = f"{self.history.steps_done:,} steps, best after {self.history.best_step:,}"
-        told = [f"{self.folder}: {len(one.classes):,} classes, {one.n_train:,} sequences, {steps}"]
+        size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
+        lines = [f"{self.folder}: {size}, {steps}"]
         if not self.history.best_step and self.history.entries:
-            told.append(
+            lines.append(
                 "nothing was better than its start, the frozen encoder: that is what was kept; try another --lr"
             )
-        told.append(f"on validation: {reached or 'nothing'}")
-        return told + ([] if self.report is None else ["", *self.report.lines()])
+        lines.append(f"on validation: {reached or 'nothing'}")
+        return lines + ([] if self.report is None else ["", "on the test part:", *self.report.lines()])
 
 
 def finetune(
     workspace: Workspace,
-    config: FinetuneConfig,
-    terms: Terms,
+    config: FinetuneConfig | None = None,
+    inputs: FinetuneInputs | None = None,
     *,
     name: str = NAME,
     replicas: Replicas = ALONE,
@@ -84,26 +77,23 @@ def finetune(
 ) -> Finetuned | None:
     """Fine-tune an encoder on a workspace's dataset and save it with its head as models/<name>/.
 
-    Epoch and temperature are chosen on the validation part; the test part is read once, when the model is saved.
+    Epoch and calibration are chosen on the validation part; the test part is read once, when the model is saved.
 
     Parameters
     ----------
     workspace : Workspace
-        With a dataset.
-    config : FinetuneConfig
-    terms : Terms
+        With a dataset, of one label a protein or of Gene Ontology terms.
+    config, inputs : FinetuneConfig, FinetuneInputs, optional
     name : str
         Of the model.
     replicas : Replicas
         This process among those that train together.
     resume : bool
         Go on from the checkpoint, where there is one.
-    planned : callable, optional
-        Told the number of steps before the first.
+    planned, say : callable
+        Told the number of steps before the first, and lines about what was met on the way.
     log : callable, optional
-        Called with each step's entry: loss, accuracy, learning rate, tokens, sequences, memory (GB), score.
-    say : callable
-        Told what was met on the way.
+        Called with each step's entry: loss, accuracy (of one label), rate, tokens, sequences, memory (GB), score.
     stop : callable, optional
         Asked after each step whether to end with a checkpoint.
 
@@ -117,125 +107,104 @@ def finetune(
     WorkspaceError
         If there is nothing to train on.
     UsageError
-        If the options do not fit together or the device.
+        If the options do not fit together, the device or the kind of task.
     TerminatedError
         If `stop` said yes.
     """
     model_folder, folder = workspace.model_folder(name), workspace.reports / "finetune" / name
     folder.mkdir(parents=True, exist_ok=True)
-    start = Start.of(workspace, config, terms, replicas, say)
-    head, labels, known = start.head()
-    if replicas.first and head.scores:
-        say(f"the output layer begins with macro F1 {head.scores['macro_f1']:.4f} on validation, the encoder frozen")
-    task = start.task(head, labels, known)
-    if task.capped:
-        say(f"the cap lowered the weights of {task.capped:,} of {labels.n_classes:,} classes")
-    plan = config.plan(task.sampler.steps_an_epoch)
-    if planned is not None and replicas.first:
-        planned(plan.steps)
-    pace, kept = Pace(), LogFile(folder / "log.jsonl")
+    tell = say if replicas.first else _tell_nobody
+    begun = begin(workspace, config or FinetuneConfig(), inputs or FinetuneInputs(), replicas, tell)
+    task = make_task(begun, replicas, tell)
+    history, pace = train(task, begun, folder, resume=resume, planned=planned, log=log, stop=stop)
+    network = whole_network(task, begun)
+    if network is None:
+        return None
+    pace.end(replicas.device)
+    anchors = begun.rows.train.take(task.anchors.tolist())
+    manifest = keep_model(begun, network, history, anchors, model_folder)
+    draw_curves({name: read_log(folder / "log.jsonl")}, folder / "curves.svg")
+    model = load_model(model_folder, begun.encoder.device)
+    report = write_report(begun.objective, model, begun.rows.test, workspace, pace, folder)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Finetuned(model_folder, manifest, history, report)
 
-    def told(entry: Entry) -> None:
-        for one in (kept, pace, log):
-            if one is not None:
-                one(entry)
+
+def _tell_nobody(line: str) -> None:
+    """Say nothing: the first process does."""
+
+
+def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, replicas: Replicas, say: Say) -> Begun:
+    """Choose the rows, read the encoder, and fit the head that the output layer begins as."""
+    objective = objective_of(workspace)
+    config = settled(objective, config, inputs)
+    rows = choose_rows(workspace, objective, inputs, config.seed)
+    for line in rows.lines:
+        say(line)
+    encoder = read_encoder(inputs, replicas.device)
+    supervision = objective.supervise(rows.train, rows.held)
+    head = fit_start(workspace.folder / "cache", encoder, rows, supervision, config, replicas)
+    if objective.chosen_by in head.scores:
+        reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"
+        say(f"the output layer begins with {reached} on validation, the encoder frozen")
+    return Begun(workspace, objective, config, inputs, rows, encoder, supervision, head)
+
+
+def make_task(begun: Begun, replicas: Replicas, say: Say) -> Finetuning:
+    """Return the training of a run, for the loop."""
+    strategy, config, rows = parse_long(begun.inputs.long), begun.config, begun.rows
+    proteins = Proteins(rows.train.sequences, strategy, config.pooling, config.crop)
+    held = Proteins(rows.held.sequences, strategy, config.pooling) if len(rows.held) else None
+    task = Finetuning(begun.network(), proteins, begun.supervision, held, replicas)
+    if task.cost.capped:
+        say(f"the cap lowered the weights of {task.cost.capped:,} of {len(begun.supervision.classes):,} classes")
+    return task
+
+
+def train(
+    task: Finetuning,
+    begun: Begun,
+    folder: Path,
+    *,
+    resume: bool,
+    planned: Callable[[int], None] | None,
+    log: Log | None,
+    stop: Callable[[], bool] | None,
+) -> tuple[History, Pace]:
+    """Run the loop; leave log and checkpoint in a folder, and return what happened and how fast."""
+    plan = begun.config.plan(task.sampler.steps_an_epoch)
+    if planned is not None and task.replicas.first:
+        planned(plan.steps)
+    pace = Pace()
+    logs: list[Log] = [LogFile(folder / "log.jsonl"), pace]
+    if log is not None:
+        logs.append(log)
+
+    def write(entry: Entry) -> None:
+        for tell in logs:
+            tell(entry)
 
     history = run(
         task,
         plan,
-        checkpoint=folder / "run.checkpoint",
+        checkpoint=folder / CHECKPOINT,
         resume=resume,
-        log=told,
-        replicas=replicas,
-        about=task.digest(start.weights.digest),
+        log=write,
+        replicas=task.replicas,
+        about=task.digest(begun.encoder.weights.digest),
         scaler=task.scaler,
         stop=stop,
     )
-    trained = replicas.whole(task.model.state_dict())
-    if not replicas.first:
+    return history, pace
+
+
+def whole_network(task: Finetuning, begun: Begun) -> Tuned | None:
+    """Return what was trained, put together from all processes; None in all but the first."""
+    state = task.replicas.whole(task.model.state_dict())
+    if not task.replicas.first:
         return None
-    pace.end(replicas.device)
-    tuned = task.model
-    if replicas.sharded:
-        tuned = start.tuned(head)
-        tuned.load_state_dict(trained)
-    anchors = start.train.take(task.anchors.tolist())
-    manifest = _keep(start, tuned, head, labels, known, history, model_folder, anchors)
-    draw_curves({name: read_log(kept.path)}, folder / "curves.svg")
-    model = load_model(model_folder, start.device)
-    report = report_on(model, start.apart.kept.part("test"), workspace, pace, folder, seed=config.seed)
-    (folder / "run.checkpoint").unlink(missing_ok=True)
-    return Finetuned(model_folder, manifest, history, report)
-
-
-def _keep(
-    start: Start,
-    model: Tuned,
-    head: LinearHead,
-    labels: Labels,
-    known: Labels,
-    history: History,
-    folder: Path,
-    anchors: Dataset,
-) -> Manifest:
-    """Write the model folder, its head centred on what its own encoder makes of the anchors; return its manifest."""
-    encoder, write = _encoder_of(start, model, str(folder))
-    manifest = _manifest(start, head, labels, history, encoder)
-    features = partial(features_for, Model(folder, manifest, head, start.device, encoder), workspace=start.workspace)
-    out, held, mean = model.out, None, head.scaling.mean
-    if model.moved:
-        mean = torch.from_numpy(features(anchors).vectors(start.config.pooling).astype(np.float64).mean(0)).float()
-    validation = (features(start.held), known) if len(start.held) else None
-    tuned = head.continued(out.weight.detach(), out.bias.detach(), mean, validation, start.config.pooling)
-    if history.best_step and tuned.scores and tuned.scores["macro_f1"] < head.scores.get("macro_f1", 0.0):
-        history.best_step = 0  # as it is saved, merged and rounded, it is no better than its start
-        return _keep(start, start.tuned(head), head, labels, known, history, folder, anchors)
-    if validation is not None:
-        held = Held.of(tuned, *validation)
-        manifest = replace(manifest, validation={**tuned.scores, "n": len(known)})
-    manifest = replace(manifest, config=asdict(tuned.chosen))
-    doubts = measure_doubts(tuned, start.apart, start.terms.shares, features, known_scores(held))
-    save_model(folder, tuned, manifest, confidence=doubts, held=held, encoder=write)
-    return manifest
-
-
-def _encoder_of(start: Start, model: Tuned, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
-    """Open the tuned encoder; return it with what writes it, or its adapters, into a folder."""
-    weights, layers = start.weights, start.layers
-    state = model.encoder_state()
-    if not start.terms.adapters_only:
-        return start.encoder(name, state), lambda to: save_state(to / OWN, weights.config, state, layers=layers)
-    if (weights.path / FILE).is_file():
-        raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
-    given, lora, adapters = start.terms.encoder, model.config.lora, adapters_of(model.encoder) | model.attention_state()
-    base = Base(given if given in (BUNDLED, *CHECKPOINTS) else str(weights.path.resolve()), weights.digest)
-    encoder = start.encoder(name, state, adapted_digest(base, adapters, lora))
-    return encoder, lambda to: save_adapters(to / FILE, adapters, lora, base, layers=list(layers))
-
-
-def _manifest(start: Start, head: LinearHead, labels: Labels, history: History, encoder: ESM2Encoder) -> Manifest:
-    """Return the manifest, but for what validation says."""
-    data = start.workspace.dataset
-    about = settings_of(start.config) | {"precision": start.precision, "steps": history.steps_done}
-    about |= {"best_step": history.best_step, "encoder_digest": start.weights.digest, "start_scores": head.scores}
-    about |= told_of(start.terms)
-    return Manifest(
-        head="linear",
-        config=asdict(head.chosen),
-        classes=labels.classes,
-        class_counts=tuple(labels.counts().tolist()),
-        spec=EmbeddingSpec.of(encoder, poolings=(start.config.pooling,)),
-        pooling=start.config.pooling,
-        dataset_digest=data.digest(),
-        split_digest=data.split_digest(),
-        seed=start.config.seed,
-        validation={},
-        n_train=len(labels),
-        setup=asdict(start.terms.shares) | {"refit": False, "finetuned": about},
-    )
-
-
-def told_of(terms: Terms) -> dict[str, Any]:
-    """Return what a manifest tells of the terms, beside what it has of its own."""
-    told = {name: getattr(terms, name) for name in ("encoder", "long", "families", "stratify", "adapters_only")}
-    return told | {"layers": None if terms.layers is None else list(terms.layers)}
+    if not task.replicas.sharded:
+        return task.model
+    network = begun.network()
+    network.load_state_dict(state)
+    return network

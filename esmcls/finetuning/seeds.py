@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,16 +11,15 @@ from typing import Any
 from esmcls.encoders.devices import choose_precision
 from esmcls.encoders.esm2 import read_weights
 from esmcls.files import read_json, write_json
-from esmcls.finetuning.model import FinetuneConfig, settings_of
+from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
+from esmcls.finetuning.kind import objective_of, settled
 from esmcls.finetuning.report import seeds_report
-from esmcls.finetuning.run import NAME, Finetuned, finetune, told_of
-from esmcls.finetuning.start import Terms
+from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
 from esmcls.metrics.classification import Interval
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST
-from esmcls.training.loop import Log
+from esmcls.training.loop import Entry, Log
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.runlog import Entry
 from esmcls.training.tracking import open_tracker
 from esmcls.workspace.workspace import Workspace
 
@@ -44,18 +43,22 @@ class Spread:
     seeds: int
     metrics: dict[str, Interval]
     file: Path
+    percent: bool = True
 
     def lines(self) -> list[str]:
         """Return the table for people, one line each."""
-        shown = [(name, 100 * one.value, 100 * one.low, 100 * one.high) for name, one in self.metrics.items()]
-        told = [f"{self.seeds} seeds, mean and 95 % interval of the mean, in percent ({self.file}):"]
-        return told + [f"{name:20}  {value:7.2f}  {low:.2f} – {high:.2f}" for name, value, low, high in shown]
+        unit, factor, digits = (", in percent", 100, 2) if self.percent else ("", 1, 3)
+        table = [f"{self.seeds} seeds, mean and 95 % interval of the mean{unit} ({self.file}):"]
+        for name, metric in self.metrics.items():
+            value, low, high = (f"{factor * part:.{digits}f}" for part in (metric.value, metric.low, metric.high))
+            table.append(f"{name:20}  {value:>7}  {low} – {high}")
+        return table
 
 
 def finetune_seeds(
     workspace: Workspace,
     config: FinetuneConfig,
-    terms: Terms,
+    inputs: FinetuneInputs,
     name: str = NAME,
     seeds: int = 1,
     *,
@@ -67,7 +70,7 @@ def finetune_seeds(
 
     Parameters
     ----------
-    workspace, config, terms, log
+    workspace, config, inputs, log
         As in `finetune`.
     name : str
         Of the model; with several seeds those of the models are <name>-<seed>.
@@ -84,48 +87,53 @@ def finetune_seeds(
     Spread
         Where there are several seeds and a test part: written to reports/finetune/<name>/seeds.json, too.
     """
+    objective, replicas = objective_of(workspace), options.get("replicas", ALONE)
+    config = settled(objective, config, inputs)
     reports: list[dict[str, Interval]] = []
     for seed in range(config.seed, config.seed + seeds):
-        one = name if seeds == 1 else f"{name}-{seed}"
-        own = replace(config, seed=seed)
-        replicas = options.get("replicas", ALONE)
-        done = find_finished(workspace, own, terms, one, replicas) if options.get("resume") and seeds > 1 else None
-        if done is not None:
-            reports.append(done.metrics)
-            if replicas.first:
-                yield done
-            continue
-        with tracked(track, workspace, one, own, options.get("replicas", ALONE), log) as told:
-            found = finetune(workspace, own, terms, name=one, log=told, **options)
-        if found is not None:
-            yield found
-            reports += [] if found.report is None else [found.report.evaluation.metrics]
-    if len(reports) > 1 and options.get("replicas", ALONE).first:
+        model_name = name if seeds == 1 else f"{name}-{seed}"
+        seeded = replace(config, seed=seed)
+        if options.get("resume") and seeds > 1:
+            finished = find_finished(workspace, seeded, inputs, model_name, replicas)
+            if finished is not None:
+                reports.append(finished.metrics)
+                if replicas.first:
+                    yield finished
+                continue
+        with tracked(track, workspace, model_name, seeded, replicas, log) as tell:
+            tuned = finetune(workspace, seeded, inputs, name=model_name, log=tell, **options)
+        if tuned is not None:
+            yield tuned
+            reports += [] if tuned.report is None else [objective.metrics_of(tuned.report.to_json())]
+    if len(reports) > 1 and replicas.first:
         folder = workspace.reports / "finetune" / name
         folder.mkdir(exist_ok=True)
-        spread = Spread(seeds, seeds_report(reports), folder / "seeds.json")
-        write_json(spread.file, {"seeds": seeds, "metrics": {key: asdict(v) for key, v in spread.metrics.items()}})
+        spread = Spread(seeds, seeds_report(objective, reports), folder / "seeds.json", objective.percent)
+        metrics = {metric: asdict(interval) for metric, interval in spread.metrics.items()}
+        write_json(spread.file, {"seeds": seeds, "metrics": metrics})
         yield spread
 
 
 def find_finished(
-    workspace: Workspace, config: FinetuneConfig, terms: Terms, name: str, replicas: Replicas = ALONE
+    workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, name: str, replicas: Replicas = ALONE
 ) -> Finished | None:
-    """Return what a run left, if it is done and was of these options, these weights, this dataset and this split."""
+    """Return what a run left, if it is done and was of these settled options, weights, dataset and split."""
     folder, reports = workspace.model_folder(name), workspace.reports / "finetune" / name
-    if not (folder / MANIFEST).is_file() or (reports / "run.checkpoint").exists():
+    if not (folder / MANIFEST).is_file() or (reports / CHECKPOINT).exists():
         return None
-    manifest, told = read_manifest(folder), reports / "report.json"
-    about = manifest.setup | manifest.setup.get("finetuned", {})
-    asked = asdict(terms.shares) | settings_of(config) | told_of(terms)
-    asked |= {"precision": choose_precision(terms.precision, replicas.device)}
-    asked |= {"encoder_digest": read_weights(terms.encoder).digest}
-    same = all(about.get(knob) == value for knob, value in asked.items())
+    objective, manifest, report = objective_of(workspace), read_manifest(folder), reports / "report.json"
+    shares, settings = asdict(inputs.shares), settings_of(config) | inputs_of(inputs)
+    settings |= {"precision": choose_precision(inputs.precision, replicas.device)}
+    settings |= {"encoder_digest": read_weights(inputs.encoder).digest}
+    same = _holds(manifest.setup, shares) and _holds(manifest.setup.get("finetuned", {}), settings)
     here = (workspace.dataset.digest(), workspace.dataset.split_digest())
-    if not same or (manifest.dataset_digest, manifest.split_digest) != here or not told.is_file():
+    if not same or (manifest.dataset_digest, manifest.split_digest) != here or not report.is_file():
         return None
-    metrics = read_json(told).get("metrics", {})
-    return Finished(folder, {metric: Interval(**value) for metric, value in metrics.items()})
+    return Finished(folder, objective.metrics_of(read_json(report)))
+
+
+def _holds(about: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(about.get(name) == value for name, value in wanted.items())
 
 
 @contextmanager
@@ -138,12 +146,12 @@ def tracked(
         return
     tracker = open_tracker(track, workspace.reports / "finetune" / name, name, settings_of(config))
 
-    def told(entry: Entry) -> None:
+    def tell(entry: Entry) -> None:
         tracker(entry)
         if log is not None:
             log(entry)
 
     try:
-        yield told
+        yield tell
     finally:
         tracker.close()

@@ -4,16 +4,16 @@
 
 The loss of a step is the weighted mean over all its rows: each piece's weighted sum over the step's total weight. Every
 process draws the whole step and takes its share, so that the total is known to all, and their number changes no step.
+What a row's loss is, and what validation measures, is the kind of task's: see `esmcls.tasks.objective.Supervision`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import resource
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import torch
@@ -26,13 +26,11 @@ from esmcls.encoders.weights import state_digest
 from esmcls.errors import SequenceTooLargeError, UsageError
 from esmcls.finetuning.model import Tuned
 from esmcls.finetuning.packing import Floats, Packed, Proteins
-from esmcls.heads.blocks import Blocks, f1_of
-from esmcls.labels.labels import Labels
-from esmcls.training.loop import Backward
-from esmcls.training.losses import Balanced, Sampler, Shuffled, class_weights, make_loss
+from esmcls.heads.blocks import LogitBlocks
+from esmcls.tasks.objective import Supervision
+from esmcls.training.loop import Backward, Entry
 from esmcls.training.optimizers import make_optimizer, parameter_groups
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.runlog import Entry
 from esmcls.types import Indices
 
 TOKENS: Final = {"cpu": 1 << 12, "cuda": 1 << 15, "mps": 1 << 12}
@@ -48,10 +46,12 @@ class Finetuning:
     Parameters
     ----------
     model : Tuned
-    proteins, labels : Proteins, Labels
+    proteins : Proteins
         To train on.
-    held : (Proteins, Labels), optional
-        To validate on; a code of -1 stands for a class that is not trained.
+    supervision : Supervision
+        Of `proteins` and `held`.
+    held : Proteins, optional
+        To validate on.
     replicas : Replicas
     """
 
@@ -59,12 +59,13 @@ class Finetuning:
         self,
         model: Tuned,
         proteins: Proteins,
-        labels: Labels,
-        held: tuple[Proteins, Labels] | None = None,
+        supervision: Supervision,
+        held: Proteins | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
-        config, device, counts = model.config, replicas.device, labels.counts()
-        self.config, self.proteins, self.labels, self.held, self.replicas = config, proteins, labels, held, replicas
+        config, device = model.config, replicas.device
+        self.config, self.replicas = config, replicas
+        self.proteins, self.supervision, self.held = proteins, supervision, held
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
         if replicas.sharded and (model.precision == "fp16" or config.optimizer != "adamw"):
@@ -73,14 +74,8 @@ class Finetuning:
             )
         replicas.place(model, model.encoder.layers)
         self.model = model
-        weights = class_weights(counts, config.class_weights, beta=config.beta, cap=config.weight_cap)
-        self.weights, self.capped = weights.values[labels.codes].astype(np.float64), weights.capped
-        self.cost = make_loss(
-            config.loss, counts, weights.values, gamma=config.gamma, tau=config.tau, device=str(device)
-        )
-        self.sampler: Sampler = Shuffled(len(labels), config.batch, config.seed)
-        if config.sampling == "balanced":
-            self.sampler = Balanced(labels.codes, config.batch, config.seed)
+        self.cost = supervision.loss(config, str(device))
+        self.sampler = supervision.sampler(config)
         steps = min(self.sampler.steps_an_epoch, -(-CENTRED // config.batch))
         self.anchors = np.concatenate([self.sampler.rows(step) for step in range(steps)])[:CENTRED]
         scale = config.head_lr / config.peak
@@ -100,10 +95,10 @@ class Finetuning:
         rows = self.sampler.rows(step)
         places = np.random.default_rng([self.config.seed, step, _CROPS]).random(len(rows)) if self.config.crop else None
         mine = slice(self.replicas.rank, None, self.replicas.count)
-        scale = self.replicas.count / self.weights[rows].sum()
+        scale = self.replicas.count / self.cost.total(rows)
         while True:
             try:
-                found = self._run(step, rows[mine], None if places is None else places[mine], scale, backward)
+                entry = self._run(step, rows[mine], None if places is None else places[mine], scale, backward)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -114,23 +109,27 @@ class Finetuning:
                         "where processes share a model, give less: --tokens"
                     ) from None
             self._halve()
-        right = found.pop("right") / len(rows)
-        return found | {"accuracy": right, "memory": peak_memory(self.replicas.device) / 1e9}
+        means = {name: entry.pop(name) / len(rows) for name in self.cost.logs}
+        return entry | means | {"memory": peak_memory(self.replicas.device) / 1e9}
 
     def _run(self, step: int, rows: Indices, places: Floats | None, scale: float, backward: Backward) -> Entry:
         count, device = self.replicas.count, self.replicas.device
-        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
-        tokens, vectors = 0, torch.zeros(len(self.model.mean) + 1, device=device)  # their sums, and how many they are
+        loss = torch.zeros((), device=device)
+        logged = {name: torch.zeros((), device=device) for name in self.cost.logs}
+        tokens = 0
+        vectors = torch.zeros(len(self.model.mean) + 1, device=device)  # their sums, and how many they are
         for number, (packed, share) in enumerate(self._pieces(rows, places)):
             self.piece = packed
             self._seed(step, number)
-            codes = torch.from_numpy(self.labels.codes[packed.rows]).to(device)
             logits = self.model(packed.masked(self.config.mask, self._random(step, number, _MASKS)).to(device))
-            part = self.cost(logits, codes) * (share * len(codes) * scale)  # the mean is over rows: their weighted sum
+            # the mean is over rows: their weighted sum
+            part = self.cost.mean(logits, packed.rows) * (share * len(packed.rows) * scale)
             backward(part)
-            loss, right = loss + part.detach(), right + share * (logits.argmax(1) == codes).sum()
+            loss = loss + part.detach()
+            for name, value in self.cost.logged(logits, packed.rows).items():
+                logged[name] = logged[name] + share * value
             tokens += share * len(packed.tokens)
-            vectors += share * F.pad(self.model.pooled.sum(0), (0, 1), value=len(codes))
+            vectors += share * F.pad(self.model.pooled.sum(0), (0, 1), value=len(packed.rows))
         if count > 1:  # a process without rows has gradients, too
             for value in self.model.parameters():
                 if value.requires_grad and value.grad is None:
@@ -138,8 +137,9 @@ class Finetuning:
         vectors = self.replicas.gather(vectors[None]).sum(0)
         self.model.follow(vectors[:-1], float(vectors[-1]))
         # the loop logs the mean over the processes: these are its sums
-        totals = {"right": float(right), "tokens": float(tokens), "sequences": float(len(rows))}
-        return {"loss": loss.item(), **{name: count * value for name, value in totals.items()}}
+        sums = {"tokens": float(tokens), "sequences": float(len(rows))}
+        sums |= {name: float(value) for name, value in logged.items()}
+        return {"loss": loss.item(), **{name: count * value for name, value in sums.items()}}
 
     def _pieces(self, rows: Indices, places: Floats | None) -> Iterator[tuple[Packed, int]]:
         """Give this process's pieces, each counting once; where they share a model, as many as the others run."""
@@ -174,11 +174,12 @@ class Finetuning:
         self.model.budget.fill_(min(int(self.model.budget), len(self.piece.tokens)) // 2)
 
     def validate(self) -> float | None:
-        """Return macro F1 on the held rows; of equals, the one with less cross-entropy is a trifle higher."""
+        """Return the score on the held rows; of equals, the one with less loss is a trifle higher."""
         if self.held is None:
             return None
         self.recentre()
-        return f1_of(self.blocks(self.held[0]), self.held[1])
+        order = self.held.by_size(np.arange(len(self.held)))
+        return self.supervision.score(order, self._in_order(self.held, order))
 
     def recentre(self) -> None:
         """Subtract from now on what the vectors of some training proteins, whole and unmasked, have in common."""
@@ -189,28 +190,38 @@ class Finetuning:
             sums += self.model.pooled.sum(0)
         self.model.mean.copy_(sums / len(self.anchors))
 
-    def blocks(self, proteins: Proteins, rows: Indices | None = None) -> Blocks:
+    def blocks(self, proteins: Proteins, rows: Indices | None = None) -> Iterator[tuple[Indices, Tensor]]:
         """Give row numbers and their logits (rows, classes), of all proteins or of some."""
-        return cast("Blocks", self._blocks(proteins, np.arange(len(proteins)) if rows is None else rows))
-
-    def _blocks(self, proteins: Proteins, rows: Indices) -> Iterator[tuple[Indices, Tensor]]:
-        for packed in proteins.packed(rows, int(self.model.budget)):
+        chosen = np.arange(len(proteins)) if rows is None else rows
+        for packed in proteins.packed(chosen, int(self.model.budget)):
             with torch.no_grad():
                 yield packed.rows, self.model(packed.to(self.replicas.device))
+
+    def _in_order(self, proteins: Proteins, rows: Indices) -> LogitBlocks:
+        """Give slices of `rows` and their logits, where these are ordered by size as they are packed."""
+        start = 0
+        for some, logits in self.blocks(proteins, rows):
+            yield slice(start, start + len(some)), logits
+            start += len(some)
 
     def digest(self, encoder: str) -> str:
         """Return a digest of all that decides the run but its plan: knobs, rows, and where it starts."""
         steps = {"epochs", "max_steps", "checkpoint_every"}
-        knobs = {one.name: getattr(self.config, one.name) for one in fields(self.config) if one.name not in steps}
-        found = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())
-        for sequence, code in zip(self.proteins.sequences, self.labels.codes.tolist(), strict=True):
-            found.update(f"{sequence} {code}\n".encode())
-        return f"{found.hexdigest()} {state_digest(self.replicas.whole(self.model.state_dict()))}"
+        names = [field.name for field in fields(self.config) if field.name not in steps]
+        knobs = {name: getattr(self.config, name) for name in names}
+        digest = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())
+        for sequence, mark in zip(self.proteins.sequences, self.supervision.marks, strict=True):
+            digest.update(f"{sequence} {mark}\n".encode())
+        return f"{digest.hexdigest()} {state_digest(self.replicas.whole(self.model.state_dict()))}"
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were held at once: on a GPU by tensors, else by this process."""
+    """Return the most bytes that were held at once: on a GPU by tensors, else by this process; else 0."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else 1024 * used

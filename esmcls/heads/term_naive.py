@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from esmcls.cache.features import Features
+from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.blocks import TermBlocks, row_slices, score_terms
 from esmcls.heads.neighbours.term_votes import Known
-from esmcls.heads.registry import Log
-from esmcls.heads.term_base import BaseTermHead, Validation
-from esmcls.heads.term_common import Blocks, check_sets, row_slices, score
 from esmcls.labels.labels import LabelSets
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -45,18 +42,22 @@ class NaiveHead(BaseTermHead):
 
     Config: ClassVar[type[NaiveConfig]] = NaiveConfig
     reads_vectors: ClassVar[bool] = False
+    config: NaiveConfig
+    chosen: NaiveConfig
+    shares: npt.NDArray[np.float32]
+    """Of each class among the training rows, (classes,)."""
 
-    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
-        self.refit(x, labels, seed, log)
-        self.scores = score(validation[1], self.blocks(validation[0]))
+    def _fit(
+        self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
+    ) -> None:
+        self._refit(x, labels, seed, log)
+        self.scores = score_terms(validation[1], self.blocks(validation[0]))
 
-    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
+    def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Count the terms of all rows."""
-        check_sets(x, labels)
-        self.classes, self.groups, self.shares = labels.classes, labels.groups, Known(labels).shares
-        return self
+        self.shares = Known(labels).shares
 
-    def blocks(self, x: Features) -> Blocks:
+    def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities."""
         for rows in row_slices(len(x), len(self.classes)):
             yield rows, np.tile(self.shares, (rows.stop - rows.start, 1))
@@ -65,11 +66,5 @@ class NaiveHead(BaseTermHead):
         """Write `naive.safetensors` (shares float32)."""
         save_file({"shares": self.shares}, folder / "naive.safetensors")
 
-    @classmethod
-    def load(
-        cls, folder: Path, config: NaiveConfig, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
-    ) -> Self:
-        """Read what `save` wrote."""
-        head = cls._of(config, classes, groups)
-        head.shares = load_file(folder / "naive.safetensors")["shares"]
-        return head
+    def _restore(self, folder: Path) -> None:
+        self.shares = load_file(folder / "naive.safetensors")["shares"]

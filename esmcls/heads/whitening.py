@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from esmcls.types import Indices, Vectors
 
-BLOCK = 8192
+WIDENED_ROWS = 8192
 """Rows that are converted to float32 at a time."""
 SHRINKAGES = (0.001, 0.01, 0.1)
-"""What is chosen from on validation."""
+"""The values that are tried on validation."""
 FLOOR = 1e-6
 """Smallest eigenvalue, as a share of the mean one: a constant column must not be blown up."""
 
 
-def row_blocks(vectors: Vectors, device: str = "cpu", size: int = BLOCK) -> Iterator[tuple[slice, Tensor]]:
+def row_blocks(vectors: Vectors, device: str = "cpu", size: int = WIDENED_ROWS) -> Iterator[tuple[slice, Tensor]]:
     """Give slices of rows and the rows as float32 on the device; fp16 is never widened as a whole."""
     for start in range(0, len(vectors), size):
         rows = slice(start, min(start + size, len(vectors)))
@@ -82,7 +82,8 @@ class WithinClass:
         mean = (centres * counts[:, None]).sum(0) / max(1, len(vectors))
         freedom = int((counts - 1).clamp(min=0).sum())
         if not freedom:
-            centres, freedom = mean.expand(n_classes, -1), len(vectors) - 1
+            centres = mean.expand(n_classes, -1)
+            freedom = len(vectors) - 1
         scatter = _scatter(vectors, codes, centres.float(), device)
         values, axes = torch.linalg.eigh(scatter / freedom if freedom else torch.eye(len(mean), dtype=torch.float64))
         return cls(mean.float(), values.clamp(min=0), axes)

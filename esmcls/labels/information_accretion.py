@@ -7,16 +7,15 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from esmcls.errors import DataError
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ROOTS, Ontology
 from esmcls.text_files import open_lines
-from esmcls.types import Indices
+from esmcls.types import Floats, Indices
 
 
-def information_accretion(labels: LabelSets, ontology: Ontology) -> npt.NDArray[np.float64]:
+def information_accretion(labels: LabelSets, ontology: Ontology) -> Floats:
     """Return how many bits each term adds to what its parents say: -log2 P(term | all its parents).
 
     P is the share, of the proteins with all direct parents of a term, of those that have the term, too (Clark and
@@ -41,36 +40,36 @@ def information_accretion(labels: LabelSets, ontology: Ontology) -> npt.NDArray[
         If a term that contains one that a protein has is not among the classes.
     """
     owners = np.repeat(np.arange(len(labels)), labels.sizes())
-    members = _split(owners, labels.codes, labels.n_classes)
+    members = _records_of_classes(owners, labels.codes, labels.n_classes)
     places = np.array([ontology.place[term] for term in labels.classes], np.int64)
     by_place = dict(zip(places.tolist(), members, strict=True))
     letters = np.array(list(ontology.aspects))[places] if len(places) else np.zeros(0, "U1")
     for letter, root in ROOTS.items():
         if root in ontology.place:
             by_place[ontology.place[root]] = np.unique(owners[letters[labels.codes] == letter])
-    found = np.zeros(labels.n_classes)
-    for number, (place, own) in enumerate(zip(places.tolist(), members, strict=True)):
-        parents = ontology.parents[place] if len(own) else ()
+    bits = np.zeros(labels.n_classes)
+    for number, (place, owners_of_term) in enumerate(zip(places.tolist(), members, strict=True)):
+        parents = ontology.parents[place] if len(owners_of_term) else ()
         if not by_place.keys() >= set(parents):
             raise ValueError(f"{labels.classes[number]} without a term that contains it; propagate the labels first")
         if parents:
             above = sorted((by_place[parent] for parent in parents), key=len)
-            found[number] = np.log2(len(reduce(_common, above)) / len(own))
-    return found
+            bits[number] = np.log2(len(reduce(_common, above)) / len(owners_of_term))
+    return bits
 
 
-def _split(owners: Indices, codes: Indices, classes: int) -> list[Indices]:
+def _records_of_classes(owners: Indices, codes: Indices, classes: int) -> list[Indices]:
     """Return the records of each class, ascending."""
     ordered = owners[np.argsort(codes, kind="stable")]
     ends = np.cumsum(np.bincount(codes, minlength=classes))
     return [ordered[start:end] for start, end in zip([0, *ends.tolist()], ends.tolist(), strict=False)]
 
 
-def _common(one: Indices, other: Indices) -> Indices:
-    return np.intersect1d(one, other, assume_unique=True)
+def _common(first: Indices, second: Indices) -> Indices:
+    return np.intersect1d(first, second, assume_unique=True)
 
 
-def read_ia(path: str | Path, classes: Sequence[str]) -> npt.NDArray[np.float64]:
+def read_ia(path: str | Path, classes: Sequence[str]) -> Floats:
     """Read CAFA's table of information accretion, `term<TAB>bits` without a header.
 
     Returns
@@ -82,20 +81,20 @@ def read_ia(path: str | Path, classes: Sequence[str]) -> npt.NDArray[np.float64]
     DataError
         If a line is not such, a term stands twice with two values, or a class is not in the table.
     """
-    found = dict[str, float]()
+    bits: dict[str, float] = {}
     with open_lines(str(path)) as lines:
         for line, text in enumerate(lines, 1):
             if not text.strip():
                 continue
             term, value = _term_and_bits(text, path, line)
-            if found.setdefault(term, value) != value:
-                raise DataError(path, f"{value:g} for {term}, but {found[term]:g} before", "keep one", line=line)
-    missing = [term for term in classes if term not in found]
+            if bits.setdefault(term, value) != value:
+                raise DataError(path, f"{value:g} for {term}, but {bits[term]:g} before", "keep one", line=line)
+    missing = [term for term in classes if term not in bits]
     if missing:
-        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         fix = "give a table of the same ontology, or none: then it is computed from the training terms"
-        raise DataError(path, f"no value for {len(missing):,} of {len(classes):,} terms ({some})", fix)
-    return np.array([found[term] for term in classes], np.float64)
+        raise DataError(path, f"no value for {len(missing):,} of {len(classes):,} terms ({shown})", fix)
+    return np.array([bits[term] for term in classes], np.float64)
 
 
 def _term_and_bits(text: str, path: str | Path, line: int) -> tuple[str, float]:

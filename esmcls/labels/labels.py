@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.types import Indices
-
-_Rows: TypeAlias = Sequence[int] | slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+from esmcls.types import Indices, RowSelection
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ class Labels:
         """Return how many records each class has: int64 array, (classes,)."""
         return np.bincount(self.codes[self.codes >= 0], minlength=self.n_classes).astype(np.int64)
 
-    def take(self, rows: _Rows) -> Labels:
+    def take(self, rows: RowSelection) -> Labels:
         """Return the labels of some records: row numbers, a slice or a mask; the classes stay."""
         return Labels(self.classes, self.codes[rows])
 
@@ -105,7 +102,7 @@ class LabelSets:
     codes : int64 array, (total,)
         Places in `classes`, ascending in each record and each once.
     groups : tuple of str, (classes,)
-        What is measured apart: of GO terms the aspect of each, C, F or P; empty where there is none.
+        To be measured apart: of GO terms the aspect of each, C, F or P; empty where there is none.
 
     Raises
     ------
@@ -129,7 +126,8 @@ class LabelSets:
             raise ValueError("a class stands twice among the classes")
         if self.groups and len(self.groups) != len(self.classes):
             raise ValueError(f"{len(self.groups)} groups for {len(self.classes)} classes")
-        offsets, codes = (np.asarray(part, dtype=np.int64) for part in (self.offsets, self.codes))
+        offsets = np.asarray(self.offsets, dtype=np.int64)
+        codes = np.asarray(self.codes, dtype=np.int64)
         if not len(offsets) or offsets[0] or offsets[-1] != len(codes) or (np.diff(offsets) < 0).any():
             raise ValueError(f"offsets that do not cut {len(codes)} codes into rows")
         if codes.size and not (codes.min() >= 0 and codes.max() < len(self.classes)):
@@ -156,10 +154,12 @@ class LabelSets:
         groups : sequence of str, optional
             Of the classes given.
         """
-        sets = [set(one) for one in names]
+        sets = [set(record) for record in names]
         known = tuple(sorted(set().union(*sets)) if classes is None else classes)
         place = {name: code for code, name in enumerate(known)}
-        return cls.from_codes(known, [sorted(place[name] for name in one if name in place) for one in sets], groups)
+        return cls.from_codes(
+            known, [sorted(place[name] for name in record if name in place) for record in sets], groups
+        )
 
     @classmethod
     def from_codes(cls, classes: Sequence[str], rows: Sequence[Sequence[int]], groups: Sequence[str] = ()) -> LabelSets:
@@ -180,7 +180,7 @@ class LabelSets:
         """Return how many records each class has: int64 array, (classes,)."""
         return np.bincount(self.codes, minlength=self.n_classes).astype(np.int64)
 
-    def take(self, rows: _Rows) -> LabelSets:
+    def take(self, rows: RowSelection) -> LabelSets:
         """Return the labels of some records: row numbers, a slice or a mask; the classes stay."""
         chosen = np.arange(len(self))[rows]
         sizes = self.sizes()[chosen]
@@ -188,12 +188,12 @@ class LabelSets:
         places = np.repeat(self.offsets[chosen] - offsets[:-1], sizes) + np.arange(offsets[-1])
         return LabelSets(self.classes, offsets, self.codes[places], self.groups)
 
-    def dense(self, rows: _Rows = slice(None)) -> npt.NDArray[np.bool_]:
+    def dense(self, rows: RowSelection = slice(None)) -> npt.NDArray[np.bool_]:
         """Return which classes some records have, bool (rows, classes): for blocks of rows, never for a whole set."""
-        some = self.take(rows)
-        out = np.zeros((len(some), self.n_classes), dtype=bool)
-        out[np.repeat(np.arange(len(some)), some.sizes()), some.codes] = True
-        return out
+        chosen = self.take(rows)
+        has_class = np.zeros((len(chosen), self.n_classes), dtype=bool)
+        has_class[np.repeat(np.arange(len(chosen)), chosen.sizes()), chosen.codes] = True
+        return has_class
 
     def names(self) -> list[tuple[str, ...]]:
         """Return the class names of each record."""

@@ -32,7 +32,7 @@ ROOTS: Final = {"C": "GO:0005575", "F": "GO:0003674", "P": "GO:0008150"}
 CONTAINED: Final = ("is_a", "part_of")
 """Relations by which what has a term has the other, too, where both are of one aspect."""
 FORMAT: Final = 1
-_BLOCK: Final = 4096  # proteins at a time
+_PROTEINS_AT_ONCE: Final = 4096  # proteins at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,35 +79,36 @@ class Ontology:
     @cached_property
     def place(self) -> dict[str, int]:
         """Place of each term, and of each other id of it, in `terms`."""
-        found = {term: number for number, term in enumerate(self.terms)}
-        return found | {other: found[term] for other, term in self.others.items()}
+        places = {term: number for number, term in enumerate(self.terms)}
+        return places | {other: places[term] for other, term in self.others.items()}
 
     @cached_property
     def order(self) -> tuple[int, ...]:
         """Places of the terms, each after all its parents."""
-        done, out = [0] * len(self.terms), list[int]()  # 1: begun, 2: done
+        state = [0] * len(self.terms)  # 1: begun, 2: done
+        ordered: list[int] = []
         for start in range(len(self.terms)):
             stack = [start]
             while stack:
-                one = stack[-1]
-                if done[one] == 0:
-                    done[one] = 1
-                    if any(done[parent] == 1 for parent in self.parents[one]):
-                        raise ValueError(f"term {self.terms[one]} contains itself")
-                    stack += [parent for parent in self.parents[one] if not done[parent]]
+                place = stack[-1]
+                if state[place] == 0:
+                    state[place] = 1
+                    if any(state[parent] == 1 for parent in self.parents[place]):
+                        raise ValueError(f"term {self.terms[place]} contains itself")
+                    stack += [parent for parent in self.parents[place] if not state[parent]]
                 else:
                     stack.pop()
-                    out += [one] if done[one] == 1 else []
-                    done[one] = 2
-        return tuple(out)
+                    ordered += [place] if state[place] == 1 else []
+                    state[place] = 2
+        return tuple(ordered)
 
     @cached_property
     def ancestors(self) -> tuple[Indices, ...]:
         """Places of all terms that contain each term, itself among them, ascending."""
-        found: list[Indices] = [np.zeros(0, np.int64)] * len(self.terms)
-        for one in self.order:
-            found[one] = np.unique(np.concatenate([[one], *(found[parent] for parent in self.parents[one])]))
-        return tuple(found)
+        above: list[Indices] = [np.zeros(0, np.int64)] * len(self.terms)
+        for place in self.order:
+            above[place] = np.unique(np.concatenate([[place], *(above[parent] for parent in self.parents[place])]))
+        return tuple(above)
 
     @cached_property
     def roots(self) -> frozenset[str]:
@@ -125,7 +126,7 @@ class Ontology:
         return self._coded(terms, propagate=True)
 
     def term_sets(self, terms: Iterable[Iterable[str]], propagate: bool = True) -> LabelSets:
-        """Return what is learned and measured: the terms of proteins without roots, with all that contain them.
+        """Return the labels that are learned and measured: terms without roots, with all that contain them.
 
         Parameters
         ----------
@@ -137,24 +138,27 @@ class Ontology:
         return self._coded(terms, propagate, without=[self.place[root] for root in self.roots])
 
     def _coded(self, terms: Iterable[Iterable[str]], propagate: bool, without: Sequence[int] = ()) -> LabelSets:
-        rows = [[self.place[term] for term in one if term in self.place] for one in terms]
-        found = [self._pairs(rows, first, propagate) for first in range(0, len(rows), _BLOCK)]
-        owners, places = np.divmod(np.concatenate([np.zeros(0, np.int64), *found]), max(1, len(self)))
+        rows = [[self.place[term] for term in protein if term in self.place] for protein in terms]
+        pairs = [self._pairs(rows, first, propagate) for first in range(0, len(rows), _PROTEINS_AT_ONCE)]
+        owners, places = np.divmod(np.concatenate([np.zeros(0, np.int64), *pairs]), max(1, len(self)))
         used = np.bincount(places, minlength=len(self)) > 0
         used[list(without)] = False
-        kept, code = used[places], np.cumsum(used) - 1
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(owners[kept], minlength=len(rows)))])
-        classes, groups = ([of[place] for place in np.flatnonzero(used)] for of in (self.terms, self.aspects))
-        return LabelSets(tuple(classes), offsets, code[places[kept]], tuple(groups))
+        counted = used[places]
+        code = np.cumsum(used) - 1
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owners[counted], minlength=len(rows)))])
+        classes = tuple(self.terms[place] for place in np.flatnonzero(used))
+        groups = tuple(self.aspects[place] for place in np.flatnonzero(used))
+        return LabelSets(classes, offsets, code[places[counted]], groups)
 
     def _pairs(self, rows: Sequence[Sequence[int]], first: int, propagate: bool) -> Indices:
         """Return protein x terms + place for each term of a block of proteins, ascending and each once."""
-        block = rows[first : first + _BLOCK]
+        block = rows[first : first + _PROTEINS_AT_ONCE]
         owners = np.repeat(np.arange(first, first + len(block)), [len(row) for row in block])
         places = np.fromiter(itertools.chain.from_iterable(block), np.int64, len(owners))
         if propagate:
             above = self._closed.take(places)
-            owners, places = np.repeat(owners, above.sizes()), above.codes
+            owners = np.repeat(owners, above.sizes())
+            places = above.codes
         pairs = np.sort(owners * len(self) + places)
         return pairs[np.diff(pairs, prepend=-1) > 0]  # ten times faster than np.unique
 
@@ -171,28 +175,30 @@ class Ontology:
         stands before those in which the child is the parent.
         """
         code = {self.place[term]: number for number, term in enumerate(classes)}
-        pairs = list[tuple[int, int]]()
-        for one in reversed(self.order):
-            if one in code:
-                pairs += [(code[one], code[above]) for above in sorted(self._nearest(one, code))]
+        pairs: list[tuple[int, int]] = []
+        for place in reversed(self.order):
+            if place in code:
+                pairs += [(code[place], code[above]) for above in sorted(self._nearest(place, code))]
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
-    def _nearest(self, one: int, known: Mapping[int, int]) -> set[int]:
-        found, stack = set[int](), list(self.parents[one])
+    def _nearest(self, place: int, known: Mapping[int, int]) -> set[int]:
+        """Return the places of the nearest known terms on every way up from a term."""
+        nearest: set[int] = set()
+        stack = list(self.parents[place])
         while stack:
             above = stack.pop()
             if above in known:
-                found.add(above)
+                nearest.add(above)
             else:
                 stack += self.parents[above]
-        return found
+        return nearest
 
     def digest(self) -> str:
         """Return the sha256 of terms, aspects and parents."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for term, aspect, parents in zip(self.terms, self.aspects, self.parents, strict=True):
-            found.update(f"{term} {aspect} {parents}\n".encode())
-        return found.hexdigest()
+            digest.update(f"{term} {aspect} {parents}\n".encode())
+        return digest.hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file, whole or not at all."""
@@ -262,12 +268,12 @@ def _of_graph(graph: MultiDiGraph[str]) -> Ontology:
 
 def _others(about: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, str]:
     """Return the term in use that each other id stands for."""
-    found = {other: term for term in place for other in about[term].get("alt_id", ())}
+    stands_for = {other: term for term in place for other in about[term].get("alt_id", ())}
     for term, node in about.items():
         new = node.get("replaced_by", ())
         if node.get("is_obsolete") == "true" and len(new) == 1 and new[0] in place:
-            found[term] = new[0]
-    return {other: term for other, term in found.items() if other not in place}
+            stands_for[term] = new[0]
+    return {other: term for other, term in stands_for.items() if other not in place}
 
 
 def raise_parents(scores: Probabilities, edges: npt.NDArray[np.int64]) -> None:

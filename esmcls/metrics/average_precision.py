@@ -79,13 +79,13 @@ class ScoreStore:
         for rows, scores in whole(labels, blocks):
             self._append(labels.take(rows), labels.offsets[rows], rows, scores)
 
-    def _append(self, own: LabelSets, offsets: Indices, rows: slice, scores: npt.NDArray[Any]) -> None:
+    def _append(self, labels: LabelSets, offsets: Indices, rows: slice, scores: npt.NDArray[Any]) -> None:
         self._dtype = self._dtype if self._rows else scores.dtype
-        self._rows.append((rows, len(own)))
-        full = np.zeros((len(own), self.n_classes), self._dtype)
+        self._rows.append((rows, len(labels)))
+        full = np.zeros((len(labels), self.n_classes), self._dtype)
         full[:, : scores.shape[1]] = scores
-        places = np.repeat(offsets - own.offsets[:-1], own.sizes()) + np.arange(len(own.codes))
-        self.positives[places] = full[np.repeat(np.arange(len(own)), own.sizes()), own.codes]
+        places = np.repeat(offsets - labels.offsets[:-1], labels.sizes()) + np.arange(len(labels.codes))
+        self.positives[places] = full[np.repeat(np.arange(len(labels)), labels.sizes()), labels.codes]
         for part in self.parts:
             self._file.write(full[:, part].tobytes())
 
@@ -99,13 +99,14 @@ class ScoreStore:
 
     def columns(self, part: int) -> npt.NDArray[Any]:
         """Return the scores of all rows for the classes of a part, (n, classes of the part), in the labels' order."""
-        out = np.empty((sum(size for _, size in self._rows), len(self.parts[part])), self._dtype)
+        scores = np.empty((sum(size for _, size in self._rows), len(self.parts[part])), self._dtype)
         for number, (rows, _) in enumerate(self._rows):
-            out[rows] = self._read(number, part)
-        return out
+            scores[rows] = self._read(number, part)
+        return scores
 
     def _read(self, number: int, part: int) -> npt.NDArray[Any]:
-        sizes, width = [size for _, size in self._rows], len(self.parts[part])
+        sizes = [size for _, size in self._rows]
+        width = len(self.parts[part])
         before = sum(sizes[:number]) * self.n_classes + sizes[number] * sum(map(len, self.parts[:part]))
         self._file.seek(before * self._dtype.itemsize)
         data = self._file.read(sizes[number] * width * self._dtype.itemsize)
@@ -151,17 +152,19 @@ def average_precisions(
     dict of str to AveragePrecision, twice
         Without those that no protein has a class of.
     """
-    (groups, group_of), (names, cell_of) = group_codes(labels), group_codes(cells)
+    groups, group_of = group_codes(labels)
+    names, cell_of = group_codes(cells)
     rows = np.repeat(np.arange(len(labels)), labels.sizes())
     by_class = np.argsort(labels.codes, kind="stable")
     starts = np.searchsorted(labels.codes[by_class], np.arange(labels.n_classes + 1))
     in_group, in_cell = (
-        [_Micro(store.positives[place[labels.codes] == one]) for one in range(len(found))]
-        for place, found in ((group_of, groups), (cell_of, names))
+        [_Micro(store.positives[place[labels.codes] == number]) for number in range(n)]
+        for place, n in ((group_of, len(groups)), (cell_of, len(names)))
     )
     alone = np.full(labels.n_classes, np.nan)
     for number, codes in enumerate(store.parts):
-        group, cell = group_of[codes[0]], cell_of[codes[0]]
+        group = group_of[codes[0]]
+        cell = cell_of[codes[0]]
         measured = np.zeros(len(labels), bool)
         measured[rows[group_of[labels.codes] == group]] = True
         scores = np.sort(store.columns(number)[measured].T, axis=1)  # (classes of the part, proteins)
@@ -170,9 +173,9 @@ def average_precisions(
         in_cell[cell].add(together)
         for code, column in zip(codes.tolist(), scores, strict=True):
             if starts[code] < starts[code + 1]:
-                one = _Micro(store.positives[by_class[starts[code] : starts[code + 1]]])
-                one.add(column)
-                alone[code] = one.value()
+                of_class = _Micro(store.positives[by_class[starts[code] : starts[code + 1]]])
+                of_class.add(column)
+                alone[code] = of_class.value()
     return _collect(groups, group_of, in_group, alone), _collect(names, cell_of, in_cell, alone)
 
 
@@ -183,9 +186,9 @@ def _mean_precision(positives: Floats, above: Indices) -> float:
 
 
 def _collect(names: tuple[str, ...], place: Indices, micro: list[_Micro], alone: Floats) -> dict[str, AveragePrecision]:
-    found = {}
+    by_name = {}
     for number, name in enumerate(names):
-        own = alone[(place == number) & np.isfinite(alone)]
-        if len(own):
-            found[name] = AveragePrecision(micro[number].value(), float(own.mean()), len(own))
-    return found
+        of_classes = alone[(place == number) & np.isfinite(alone)]
+        if len(of_classes):
+            by_name[name] = AveragePrecision(micro[number].value(), float(of_classes.mean()), len(of_classes))
+    return by_name

@@ -38,7 +38,7 @@ MEASURES: Final = ("fmax", "wfmax", "smin")
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What proteins have at each threshold, by number or by information accretion.
+    """Sums of what proteins have at each threshold, by number or by information accretion.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class Counts:
     @property
     def measured(self) -> Indices:
         """How many proteins have a class of each group: int64 array, (groups,)."""
-        found: Indices = (self.plain.members > 0).sum(axis=1)
-        return found
+        proteins: Indices = (self.plain.members > 0).sum(axis=1)
+        return proteins
 
     def take(self, rows: npt.NDArray[Any]) -> Counts:
         """Return those of some proteins: row numbers or a mask."""
@@ -120,14 +120,15 @@ def mean_fmax(labels: LabelSets, blocks: Iterable[Block]) -> float:
     >>> mean_fmax(labels, [(slice(0, 2), np.array([[0.9, 0.1], [0.2, 0.8]]))])
     1.0
     """
-    found = fmax_by_group(labels, blocks)
-    return float(np.mean(list(found.values()))) if found else 0.0
+    by_group = fmax_by_group(labels, blocks)
+    return float(np.mean(list(by_group.values()))) if by_group else 0.0
 
 
 def fmax_by_group(labels: LabelSets, blocks: Iterable[Block]) -> dict[str, float]:
     """Return the Fmax of each group that a protein has a class of; the arguments are those of `mean_fmax`."""
     names, place = group_codes(labels)
-    total, measured = np.zeros((3, len(names), len(THRESHOLDS))), np.zeros((len(names), 1))
+    total = np.zeros((3, len(names), len(THRESHOLDS)))
+    measured = np.zeros((len(names), 1))
     for rows, scores in whole(labels, blocks):
         sums = _count(labels.take(rows), place, len(names), scores, None)
         for group in range(len(names)):
@@ -194,9 +195,10 @@ def count(labels: LabelSets, blocks: Iterable[Block], ia: Floats | None = None) 
     sums = [_empty(len(names), len(labels), kind) for kind in ((np.int32,) if ia is None else (np.int32, np.float64))]
     for rows, scores in whole(labels, blocks):
         for into, weights in zip(sums, (None, ia), strict=False):
-            found = _count(labels.take(rows), place, len(names), scores, weights)
-            into.true[:, rows], into.predicted[:, rows] = found.true, found.predicted
-            into.members[:, rows] = found.members
+            block = _count(labels.take(rows), place, len(names), scores, weights)
+            into.true[:, rows] = block.true
+            into.predicted[:, rows] = block.predicted
+            into.members[:, rows] = block.members
     return Counts(names, *sums)
 
 
@@ -217,8 +219,8 @@ def _count(labels: LabelSets, place: Indices, n_groups: int, scores: npt.NDArray
         _histogram(cells[some], None if weights is None else weights[codes[some]], shape)[..., ::-1].cumsum(-1)
         for some in (right, slice(None))
     )
-    own = place[labels.codes] * len(labels) + np.repeat(np.arange(len(labels)), labels.sizes())
-    members = _histogram(own, None if weights is None else weights[labels.codes], shape[:2])
+    member_cells = place[labels.codes] * len(labels) + np.repeat(np.arange(len(labels)), labels.sizes())
+    members = _histogram(member_cells, None if weights is None else weights[labels.codes], shape[:2])
     return Sums(true[..., ::-1], predicted[..., ::-1], members)
 
 
@@ -228,7 +230,8 @@ def _histogram(cells: Indices, weights: Floats | None, shape: tuple[int, ...]) -
 
 def shares(sums: Sums, group: int, rows: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     """Return precision, whether anything is predicted, and recall of some proteins, each (rows, 99)."""
-    true, predicted = sums.true[group, rows].astype(np.float64), sums.predicted[group, rows]
+    true = sums.true[group, rows].astype(np.float64)
+    predicted = sums.predicted[group, rows]
     return ratio(true, predicted), (predicted > 0).astype(np.float64), ratio(true, sums.members[group, rows, None])
 
 
@@ -239,6 +242,6 @@ def f_measure(precision: Floats, recall: Floats) -> Floats:
 
 def ratio(above: Floats, below: Any) -> Floats:
     """Return a quotient, 0 where it has none."""
-    out: Floats = np.zeros(np.broadcast_shapes(above.shape, np.shape(below)))
-    np.divide(above, below, out=out, where=below > 0)
-    return out
+    quotient: Floats = np.zeros(np.broadcast_shapes(above.shape, np.shape(below)))
+    np.divide(above, below, out=quotient, where=below > 0)
+    return quotient

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.metrics.cafa import THRESHOLDS, Counts, f_measure, ratio, shares
-from esmcls.metrics.classification import Floats
+from esmcls.metrics.classification import Floats, resamples
 
 _CHUNK: Final = 100  # resamples at a time
 
@@ -41,14 +41,14 @@ class Curves:
 
     def at_thresholds(self) -> dict[str, Floats]:
         """Return F, F by information accretion and S, (draws, 99); S is infinite where no protein has a prediction."""
-        found = {"fmax": f_measure(self.precision, self.recall)}
+        measures = {"fmax": f_measure(self.precision, self.recall)}
         if self.weighted_precision is not None and self.weighted_recall is not None:
-            found["wfmax"] = f_measure(self.weighted_precision, self.weighted_recall)
+            measures["wfmax"] = f_measure(self.weighted_precision, self.weighted_recall)
         if self.uncertainty is not None and self.misinformation is not None:
             distance = np.hypot(self.uncertainty, self.misinformation)
             nothing = self.coverage.max(axis=1, keepdims=True) == 0  # then, no threshold is better than another
-            found["smin"] = np.where((self.coverage > 0) | nothing, distance, np.inf)
-        return found
+            measures["smin"] = np.where((self.coverage > 0) | nothing, distance, np.inf)
+        return measures
 
 
 def curves(counts: Counts, group: int, draws: npt.NDArray[Any] | None = None) -> Curves:
@@ -68,20 +68,19 @@ def curves(counts: Counts, group: int, draws: npt.NDArray[Any] | None = None) ->
 
 def peaks(counts: Counts, group: int) -> dict[str, tuple[float, float]]:
     """Return each measure of a group, and the (lowest) threshold at which it is reached."""
-    found = {}
+    reached = {}
     for name, (values,) in curves(counts, group).at_thresholds().items():
         place = int(values.argmin() if name == "smin" else values.argmax())
-        found[name] = float(values[place]), round(float(THRESHOLDS[place]), 2)
-    return found
+        reached[name] = float(values[place]), round(float(THRESHOLDS[place]), 2)
+    return reached
 
 
 def draw(n: int, folds: int, seed: int) -> npt.NDArray[np.int16]:
-    """Return how often each of n proteins is in each resample, (folds, n); as `metrics.bootstrap_interval` draws."""
-    random = np.random.default_rng(seed)
-    found = np.empty((folds, n), np.int16)
-    for fold in range(folds):
-        found[fold] = np.bincount(random.integers(n, size=n), minlength=n)
-    return found
+    """Return how often each of n proteins is in each resample, (folds, n); see `classification.resamples`."""
+    draws = np.empty((folds, n), np.int16)
+    for place, counts in enumerate(resamples(n, folds, seed)):
+        draws[place] = counts
+    return draws
 
 
 def resample(counts: Counts, group: int, draws: npt.NDArray[np.int16]) -> dict[str, Floats]:
@@ -99,16 +98,17 @@ def resample(counts: Counts, group: int, draws: npt.NDArray[np.int16]) -> dict[s
     dict of str to float64 array, (draws,)
     """
     rows = counts.plain.members[group] > 0
-    averages, found = _Averages(counts, group, rows), {name: np.empty(len(draws)) for name in counts.measures}
+    averages = _Averages(counts, group, rows)
+    resampled = {name: np.empty(len(draws)) for name in counts.measures}
     for first in range(0, len(draws), _CHUNK):
         some = slice(first, first + _CHUNK)
         for name, values in averages(draws[some][:, rows]).at_thresholds().items():
-            found[name][some] = values.min(axis=1) if name == "smin" else values.max(axis=1)
-    return found
+            resampled[name][some] = values.min(axis=1) if name == "smin" else values.max(axis=1)
+    return resampled
 
 
 class _Averages:
-    """What proteins have, side by side, so that one matrix product gives the sums of many resamples."""
+    """The shares of proteins side by side, so that one matrix product gives the sums of many resamples."""
 
     def __init__(self, counts: Counts, group: int, rows: npt.NDArray[np.bool_]) -> None:
         parts = [*shares(counts.plain, group, rows)]
@@ -124,4 +124,4 @@ class _Averages:
         plain = ratio(sums[0], sums[1]), ratio(sums[2], n), ratio(sums[1], n)
         if len(sums) == 3:
             return Curves(*plain)
-        return Curves(*plain, ratio(sums[3], sums[4]), *(ratio(one, n) for one in sums[5:]))
+        return Curves(*plain, ratio(sums[3], sums[4]), *(ratio(total, n) for total in sums[5:]))

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esmcls.errors import UsageError
+from esmcls.metrics.classification import Floats
 from esmcls.types import Indices, Probabilities
 
-Floats = npt.NDArray[np.float64]
 Block = tuple[Tensor, Indices]
 """Logits (rows, classes) and the class codes (rows,) of the same rows; -1 for a class the head does not know."""
 
@@ -62,8 +62,8 @@ def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
         return total / seen
 
     low, high = map(math.log, TEMPERATURES)
-    found = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-3})
-    return float(math.exp(found.x))
+    least = minimize_scalar(surprise, bounds=(low, high), method="bounded", options={"xatol": 1e-3})
+    return float(math.exp(least.x))
 
 
 @dataclass(frozen=True)

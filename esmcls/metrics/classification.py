@@ -11,7 +11,7 @@ of how many classes they are. Who knows it gives them codes from C upwards (as `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ RANKS: Final = (3, 5, 10)
 """The k of the top-k accuracies."""
 TIERS: Final = (("<5", 0, 5), ("5-19", 5, 20), ("20-99", 20, 100), ("≥100", 100, None))
 """Name, first and last + 1 number of training members of the class."""
+LENGTHS: Final = (("<100", 0), ("100–199", 100), ("200–399", 200), ("400–1022", 400), (">1022", 1023))
+"""Name and least number of residues; the last are longer than what an encoder sees at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Tier:
-    """The rows whose class has so many training members; `accuracy` is None without rows."""
+    """The rows whose class has so many training members, or of such a length; `accuracy` is None without rows."""
 
     name: str
     n: int
@@ -82,24 +84,6 @@ def accuracy(codes: Indices, predicted: Indices) -> float:
     0.5
     """
     return _share(_hits(codes, predicted[:, None]))
-
-
-def top_k_accuracy(codes: Indices, ranked: Indices, k: int) -> float:
-    """Return the share of rows whose class is among the first k of `ranked`.
-
-    Parameters
-    ----------
-    codes : int array, (n,)
-    ranked : int array, (n, ranks)
-        Predicted codes, the best first; fewer than k ranks are all there is.
-    k : int
-
-    Examples
-    --------
-    >>> top_k_accuracy(np.array([2, 0]), np.array([[1, 2], [1, 2]]), 2)
-    0.5
-    """
-    return _share(_hits(codes, ranked[:, :k]))
 
 
 def _hits(codes: Indices, ranked: Indices) -> npt.NDArray[np.bool_]:
@@ -229,10 +213,22 @@ def bootstrap_interval(
     value = statistic(np.ones(n, np.int64))
     if n == 0:
         return {name: Interval(number, number, number) for name, number in value.items()}
-    random = np.random.default_rng(seed)
-    drawn = [statistic(np.bincount(random.integers(n, size=n), minlength=n)) for _ in range(folds)]
-    table = np.array([[resample[name] for name in value] for resample in drawn])  # (folds, values)
+    resampled = [statistic(weights) for weights in resamples(n, folds, seed)]
+    table = np.array([[values[name] for name in value] for values in resampled])  # (folds, values)
     return percentile_intervals(value, table)
+
+
+def resamples(n: int, folds: int, seed: int) -> Iterator[Indices]:
+    """Give how often each of n rows is drawn, (n,), for each resample of a bootstrap.
+
+    Examples
+    --------
+    >>> [int(weights.sum()) for weights in resamples(5, folds=2, seed=0)]
+    [5, 5]
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(folds):
+        yield np.bincount(random.integers(n, size=n), minlength=n)
 
 
 def percentile_intervals(
@@ -297,3 +293,14 @@ def tier_accuracy(codes: Indices, correct: npt.NDArray[np.bool_], train_counts: 
     assert sum(tier.n for tier in tiers) == len(codes)
     assert abs(right - np.count_nonzero(correct)) < 1e-6 * max(len(codes), 1)
     return tiers
+
+
+def length_places(lengths: Indices) -> Indices:
+    """Return the place among `LENGTHS` of each number of residues, (n,).
+
+    Examples
+    --------
+    >>> length_places(np.array([99, 100, 1022, 1023])).tolist()
+    [0, 1, 3, 4]
+    """
+    return np.searchsorted([first for _, first in LENGTHS], lengths, side="right") - 1

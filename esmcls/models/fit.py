@@ -1,43 +1,49 @@
-"""From a dataset and a cache to a fitted head and its manifest."""
+"""From a data set and a cache to a fitted head, what is known of it, and its manifest: for every kind of task.
+
+set aside ─▶ fit on train, choose on validation ─▶ validate ─▶ refit on both ─▶ measure on what was set aside
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic
 
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import NOTHING, SetAside, Shares, set_aside
+from esmcls.datasets.held_out import NOTHING, Shares, set_aside
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.heads.registry import Head, Log, load_head, parse_settings
-from esmcls.heads.term_heads import TermHead
-from esmcls.labels.labels import Labels, LabelSets
-from esmcls.models.folder import save_model
+from esmcls.heads.base import Log
+from esmcls.heads.settings import parse_settings
+from esmcls.models.folder import load_model, save_model
 from esmcls.models.manifest import Manifest
-from esmcls.tasks.one_label.confidence import Confidence, Floats, Score, log_probability, reject, true_probabilities
-from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.models.model import Model
+from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
+from esmcls.tasks.kinds import task_of
+from esmcls.tasks.task import A, AnyTask, GetFeatures, Task
 from esmcls.workspace.workspace import Workspace
 
 
-class Fit(NamedTuple):
-    """What fitting gives."""
+@dataclass(frozen=True, eq=False)
+class Fit(Generic[H, F]):
+    """A fitted head with all that goes into its model folder."""
 
-    head: Head
+    task: AnyTask
+    head: H
     manifest: Manifest
-    confidence: Confidence | None = None
-    held: Held | None = None
+    findings: F
 
     def save(self, folder: str | Path) -> Path:
         """Write the model folder."""
-        return save_model(folder, self.head, self.manifest, confidence=self.confidence, held=self.held)
+        return save_model(folder, self.head, self.manifest, task=self.task, findings=self.findings)
 
 
 def fit_dataset(
+    task: Task[H, L, F, A],
     dataset: Dataset,
     cache: EmbeddingCache,
     head: str = "linear",
@@ -49,11 +55,12 @@ def fit_dataset(
     shares: Shares = NOTHING,
     refit: bool = False,
     log: Log | None = None,
-) -> Fit:
+) -> Fit[H, F]:
     """Fit a head on the train part and validate it on the validation part; the test part is never looked at.
 
     Parameters
     ----------
+    task : Task
     dataset : Dataset
     cache : EmbeddingCache
         Holds the vectors of both parts.
@@ -62,7 +69,7 @@ def fit_dataset(
     settings : mapping, optional
         Knobs of the head, as values or as text.
     pooling : str, optional
-        The pooled vectors to take; default the head's, else the cache's first.
+        Default the head's, else the cache's first.
     shares : Shares
         What to set aside first, for sets of stated coverage and for rejection.
     refit : bool
@@ -80,71 +87,62 @@ def fit_dataset(
     WorkspaceError
         If the dataset has no train part.
     UsageError
-        If the cache lacks the pooling, or too little is there to set the shares aside.
+        If the cache lacks the pooling, the kind of task sets nothing aside, or too little is there to do so.
     """
+    check_shares(task, shares)
     apart = set_aside(dataset, shares, seed)
-    train, chosen_on = apart.kept.part("train"), apart.kept.part("validation")
+    train, validation = apart.kept.part("train"), apart.kept.part("validation")
     if not len(train):
         raise WorkspaceError("dataset", "has no train part", "embed a labelled data set: esmcls embed INPUT")
-    head_class = load_head(head)
+    head_class = task.head_class(head)
     config = parse_settings(head_class.Config, with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
-    fitted, labels = head_class(config, device), Labels.from_names(train.labels)
-    validation: tuple[Features, Labels] | None = None
-    if len(chosen_on):
-        validation = Features.from_cache(cache, chosen_on), Labels.from_names(chosen_on.labels, labels.classes)
-    fitted.fit(Features.from_cache(cache, train), labels, validation, seed, log)
-    held, scores = None, dict(fitted.scores)
-    if validation is not None:
-        held, scores["n"] = Held.of(fitted, *validation), len(validation[1])
-    if refit and held is not None:
+    fitted, features = head_class(config, device), partial(Features.from_cache, cache)
+    labels, scores, findings = _fit_on_parts(task, fitted, train, validation, features, seed, log)
+    refitted = refit and len(validation) > 0
+    if refitted:
         both = apart.kept.take([row for row, part in enumerate(apart.kept.parts) if part != "test"])
-        before, labels = labels.classes, Labels.from_names(both.labels)
-        fitted.refit(Features.from_cache(cache, both), labels, seed, log)
-        held = held.recoded(before, labels.classes)
-    about = asdict(shares) | {"refit": refit and held is not None}
-    manifest = describe(head, fitted, labels, scores, dataset, cache, seed, about)
-    confidence = measure_doubts(fitted, apart, shares, partial(Features.from_cache, cache), known_scores(held))
-    return Fit(fitted, manifest, confidence, held)
+        before, labels = labels.classes, task.labels(both)
+        task.refit_head(fitted, features(both), labels, seed, log)
+        findings = findings.recoded(before, labels.classes)
+    setup = task.setup(shares) | {"refit": refitted}
+    manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
+    findings = task.measure_set_aside(fitted, findings, apart, shares, features)
+    return Fit(task, fitted, manifest, findings)
 
 
-def known_scores(held: Held | None) -> dict[Score, Floats]:
-    """Return both scores of validation rows, (n,) each, as `reject` takes them; nothing where there were none."""
-    if held is None:
-        return {}
-    return {"familiarity": held.familiarity, "probability": log_probability(held.probabilities[:, 0])}
+def _fit_on_parts(
+    task: Task[H, L, F, A],
+    head: H,
+    train: Dataset,
+    validation: Dataset,
+    features: GetFeatures,
+    seed: int,
+    log: Log | None,
+) -> tuple[L, dict[str, float], F]:
+    """Fit a head on one part and validate it on the other, which may be empty; return labels, scores and findings."""
+    labels = task.labels(train)
+    if not len(validation):
+        task.fit_head(head, features(train), labels, None, seed, log)
+        return labels, dict(head.scores), task.unvalidated(labels.classes)
+    held = features(validation), task.labels(validation, labels.classes)
+    task.fit_head(head, features(train), labels, held, seed, log)
+    return labels, *task.validate(head, *held)
 
 
-def measure_doubts(
-    head: Head,
-    apart: SetAside,
-    shares: Shares,
-    features: Callable[[Dataset], Features],
-    known: Mapping[Score, Floats],
-) -> Confidence | None:
-    """Measure a fitted head on what was set aside for that; None where nothing was.
+def check_shares(task: AnyTask, shares: Shares) -> None:
+    """Refuse to set rows aside for a kind of task that has no use for them.
 
-    Parameters
-    ----------
-    head : Head
-    apart : SetAside
-    shares : Shares
-        By which it was set aside.
-    features : callable
-        From rows of the data set to their vectors.
-    known : mapping of float arrays, (n,)
-        Scores of validation rows, from before the head was fitted on them; see `confidence.reject`.
+    Raises
+    ------
+    UsageError
+        If there are any.
     """
-    rejection, rows = None, apart.calibration
-    if shares.families:
-        rejection = reject(head, known, features(apart.strangers), features(apart.checks), shares.false_acceptance)
-    if not len(rows) and rejection is None:
-        return None
-    found = true_probabilities(head, features(rows), Labels.from_names(rows.labels, head.classes))
-    return Confidence(tuple(found.tolist()), rejection)
+    options = {"--hold-out-families": shares.families, "--calibration": shares.calibration}
+    task.refuse(options, "a data set")
 
 
 def with_pooling(
-    head: type[Head] | type[TermHead], settings: Mapping[str, Any], pooling: str | None, stored: tuple[str, ...]
+    head: type[AnyHead], settings: Mapping[str, Any], pooling: str | None, stored: tuple[str, ...]
 ) -> dict[str, Any]:
     """Add the pooling to the settings of a head that has that knob; check that the cache holds it."""
     knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}
@@ -156,13 +154,14 @@ def with_pooling(
 
 def describe(
     name: str,
-    head: Head | TermHead,
-    labels: Labels | LabelSets,
+    head: AnyHead,
+    labels: ClassLabels,
     scores: dict[str, float],
     dataset: Dataset,
     cache: EmbeddingCache,
     seed: int,
     setup: dict[str, Any],
+    many: bool,
 ) -> Manifest:
     """Return the manifest of a fitted head: `labels` are what it was fitted on last, `scores` what it reached."""
     return Manifest(
@@ -178,21 +177,8 @@ def describe(
         validation=scores,
         n_train=len(labels),
         setup=setup,
-        many=isinstance(labels, LabelSets),
+        many=many,
     )
-
-
-def one_label_only(workspace: Workspace, what: str, instead: str = "leave it out") -> None:
-    """Refuse what is not for a workspace of many labels.
-
-    Raises
-    ------
-    UsageError
-        If the workspace is one.
-    """
-    if workspace.has_terms:
-        found = f"{workspace.folder} holds Gene Ontology terms, any number a protein"
-        raise UsageError(f"{what} is for one label a protein, but {found}; {instead}")
 
 
 @dataclass(frozen=True)
@@ -201,31 +187,30 @@ class Fitted:
 
     folder: Path
     manifest: Manifest
-    confidence: Confidence | None = None
+    findings: Findings
     explanation: str = ""
 
+    @classmethod
+    def of(cls, fit: Fit[Any, Any], folder: Path) -> Fitted:
+        """Save a fit as a model folder."""
+        return cls(fit.save(folder), fit.manifest, fit.findings, explanation_of(fit.head))
+
     def __str__(self) -> str:
-        one = self.manifest
-        reached = ", ".join(f"{name} {value:,.4g}" for name, value in one.validation.items())
-        size = f"{len(one.classes):,} classes, {one.n_train:,} sequences"
-        return f"{self.folder}: {one.head}, {size}; on validation: {reached or 'nothing'}"
+        reached = ", ".join(f"{name} {value:,.4g}" for name, value in self.manifest.validation.items())
+        size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
+        return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached or 'nothing'}"
+
+    def load(self, device: str = "cpu") -> Model:
+        """Open the model."""
+        return load_model(self.folder, device)
 
     def lines(self) -> list[str]:
-        """Return what the head says of itself, and what was measured on what was set aside, one line each."""
-        told, doubts = [self.explanation] if self.explanation else [], self.confidence or Confidence()
-        if len(doubts.true_probabilities) > 1:
-            n, half = len(doubts.true_probabilities), doubts.held_half(0.95)
-            told.append(f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest")
-        if (one := doubts.rejection) is not None:
-            told.append(f"{one.strangers:,} proteins of unknown families: {100 * one.wanted:g} % may be accepted")
-        if one is not None and one.reached is not None:
-            area = "" if one.auroc is None else f", AUROC {one.auroc:.3f}"
-            told.append(f"{one.checks:,} of others: {100 * one.reached:.1f} % are accepted{area}")
-        return told
+        """Return what the head says of itself, and what was measured of it, one line each."""
+        return [*([self.explanation] if self.explanation else []), *self.findings.lines()]
 
 
-def fit_head(
-    workspace: Workspace,
+def fit(
+    workspace: Workspace | str | Path,
     head: str = "linear",
     settings: Mapping[str, Any] | None = None,
     *,
@@ -238,7 +223,8 @@ def fit_head(
 
     Parameters
     ----------
-    workspace : Workspace
+    workspace : Workspace, str or Path
+        Of any kind of task: the head is one of its heads.
     head, settings
         As in `fit_dataset`.
     name : str, optional
@@ -250,16 +236,25 @@ def fit_head(
     **options
         seed, device, pooling, shares and log of `fit_dataset`.
 
+    Returns
+    -------
+    Fitted
+        With `folder` and `manifest`; `load` gives the model.
+
     Raises
     ------
     WorkspaceError
         If the workspace lacks a dataset or the cache.
     UsageError
-        If it holds Gene Ontology terms; `esmcls.models.term_fitting.fit_terms` fits those.
+        If something is asked for that this kind of task cannot have.
     """
-    one_label_only(workspace, "fit_head", "call fit_terms")
+    workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    folder = workspace.model_folder(name or head)
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
-    fit = fit_dataset(workspace.dataset, cache, head, settings, refit=again, **options)
-    explanation = getattr(fit.head, "explanation", "")
-    return Fitted(fit.save(workspace.model_folder(name or head)), fit.manifest, fit.confidence, explanation)
+    fitted = fit_dataset(task_of(workspace), workspace.dataset, cache, head, settings, refit=again, **options)
+    return Fitted.of(fitted, folder)
+
+
+fit_head = fit
+"""The name of `fit` in 0.1.0."""

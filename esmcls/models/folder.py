@@ -2,69 +2,57 @@
 
 models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
-    confidence.json    see `esmcls.tasks.one_label.confidence`; where something was set aside for it
-    held.safetensors   see `esmcls.tasks.one_label.validation_answers`; where there was a validation part
-    terms.json         the ontology (`esmcls.labels.ontology`), where the classes are its terms
-    thresholds.json    from what probability on each is predicted (`esmcls.tasks.go_terms.thresholds`)
+    confidence.json    calibration and rejection of one label; where something was set aside for them
+    held.safetensors   the answers of one label on the validation part; where there was one
+    terms.json         the ontology, where the classes are its terms
+    thresholds.json    from what probability on each term is predicted
     encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned
     …                  what the head's `save` writes: safetensors, a FAISS index, JSON; never a pickle
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EsmclsError, ModelError
 from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
-from esmcls.heads.registry import GROUP, Head, load_head, parse_settings
-from esmcls.heads.term_heads import GROUP as TERM_GROUP
-from esmcls.heads.term_heads import TermHead
 from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
-from esmcls.models.model import CONFIDENCE, THRESHOLDS, Model
-from esmcls.tasks.go_terms.hierarchy import Terms
-from esmcls.tasks.go_terms.thresholds import Thresholds
-from esmcls.tasks.one_label.confidence import Confidence
-from esmcls.tasks.one_label.validation_answers import Held
-
-HELD = "held.safetensors"
-TERMS = "terms.json"
+from esmcls.models.model import Model
+from esmcls.tasks.fitted import AnyHead, Findings
+from esmcls.tasks.kinds import task_of_model
+from esmcls.tasks.task import AnyTask
 
 
 def save_model(
     folder: str | Path,
-    head: Head | TermHead,
+    head: AnyHead,
     manifest: Manifest,
     *,
-    confidence: Confidence | None = None,
-    held: Held | None = None,
+    task: AnyTask | None = None,
+    findings: Findings | None = None,
     encoder: Callable[[Path], object] | None = None,
-    terms: Terms | None = None,
-    thresholds: Thresholds | None = None,
 ) -> Path:
     """Write a model folder, whole or not at all; a model that is there already stays until the new one is whole.
 
     Parameters
     ----------
     folder : str or Path
-    head : Head or TermHead
+    head : AnyHead
         Fitted.
     manifest : Manifest
-    confidence : Confidence, optional
-        For `status` and `set` of predictions.
-    held : Held, optional
-        For ensembles with this model.
+    task : Task, optional
+        Whose model it is; default one label a protein.
+    findings : Findings, optional
+        What rows that were not fitted on tell of the head.
     encoder : callable, optional
         Writes the model's own encoder into the folder it is called with.
-    terms : Terms, optional
-    thresholds : Thresholds, optional
-        Both of a model of many labels.
 
     Raises
     ------
@@ -81,28 +69,20 @@ def save_model(
         temporary.mkdir()
         if encoder is not None:
             encoder(temporary)
-        if terms is not None:
-            terms.save(temporary / TERMS)
-        _write(temporary, head, manifest, {CONFIDENCE: confidence, THRESHOLDS: thresholds}, held)
+        if task is not None:
+            task.save(temporary)
+        head.save(temporary)
+        if findings is not None:
+            findings.save(temporary)
+        _write_manifest(temporary, manifest)
         _swap(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _write(
-    folder: Path,
-    head: Head | TermHead,
-    manifest: Manifest,
-    tables: Mapping[str, Confidence | Thresholds | None],
-    held: Held | None,
-) -> None:
-    head.save(folder)
-    for name, one in tables.items():
-        if one is not None:
-            write_json(folder / name, one.to_json())
-    if held is not None:
-        held.save(folder / HELD)
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest with the digests of all other files, once these are on disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         fsync_file(path)
@@ -188,14 +168,20 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     folder = Path(folder)
     manifest = read_manifest(folder)
     _check_files(folder, manifest)
-    loader: Any = load_head(manifest.head, TERM_GROUP if manifest.many else GROUP)
+    with _readable(folder):
+        task = task_of_model(folder, manifest.many)
+    task.head_class(manifest.head)  # one that is not there, or lacks its extra, is no fault of the folder
+    with _readable(folder):
+        head = task.load_head(manifest.head, folder, manifest.config, manifest.classes, device)
+    return Model(folder, manifest, head, task, device, encoder)
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn what a damaged file makes a reader raise into an error of the folder."""
     try:
-        terms = Terms.load(folder / TERMS, manifest.classes) if manifest.many else None
-        groups = () if terms is None else (terms.groups,)
-        config = parse_settings(loader.Config, manifest.config)
-        head = loader.load(folder, config, manifest.classes, *groups, device)
+        yield
     except EsmclsError as error:
         raise ModelError(folder, f"cannot be read ({error})", "fit again") from error
-    except Exception as error:  # what a damaged file makes a reader raise is the reader's own
+    except Exception as error:  # the reader's own
         raise ModelError(folder, f"cannot be read ({type(error).__name__}: {error})", "fit again") from error
-    return Model(folder, manifest, head, device, encoder, terms)

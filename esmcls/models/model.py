@@ -7,33 +7,32 @@ sequence once, in the batches that the encoder plans, rounded as the cache store
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from esmcls.cache.features import Features
+from esmcls.cache.import_vectors import IMPORTED
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.datasets.dataset import Dataset
 from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.files import read_json
-from esmcls.heads.registry import Head, reads_vectors
-from esmcls.heads.term_heads import TermHead
+from esmcls.heads.registry import reads_vectors
 from esmcls.models.manifest import Manifest
 from esmcls.reading.records import clean_sequence
-from esmcls.tasks.go_terms.hierarchy import Terms
-from esmcls.tasks.go_terms.thresholds import Thresholds
-from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.tasks.fitted import AnyHead, Findings
+from esmcls.tasks.kinds import one_label
+from esmcls.tasks.task import AnyTask
 from esmcls.types import Indices, Probabilities, Vectors
-
-CONFIDENCE = "confidence.json"
-THRESHOLDS = "thresholds.json"
-_T = TypeVar("_T")
+from esmcls.workspace.workspace import Workspace
 
 
 def has_own_encoder(folder: Path) -> bool:
@@ -41,7 +40,7 @@ def has_own_encoder(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (OWN, FILE))
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """A head and its encoder: sequences in, classes out.
 
@@ -49,50 +48,84 @@ class Model:
     ----------
     folder : Path
     manifest : Manifest
-    head : Head
+    head : AnyHead
+    task : Task
+        Decides what its answer is.
     device : str
     source : str, Path, Encoder or None
         Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
-    terms : Terms or None
-        Of a model of many labels, whose head is a `TermHead`.
     """
 
     folder: Path
     manifest: Manifest
-    head: Head
+    head: AnyHead
+    task: AnyTask = field(default_factory=one_label)
     device: str = "cpu"
     source: str | Path | Encoder | None = None
-    terms: Terms | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        cells = {"model": self.name, **self._facts(), "folder": self.folder}
+        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in cells.items())
+        return f"<table>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, object]:
+        """Return what people ask first."""
+        reached = self.manifest.validation.get(self.task.score)
+        facts: dict[str, object] = {"task": self.task.name, "head": self.head_name, "encoder": self.spec.short_name}
+        facts["classes"] = f"{len(self.classes):,}"
+        return facts | ({} if reached is None else {f"validation {self.task.score}": f"{reached:.4g}"})
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+    @property
+    def head_name(self) -> str:
+        """The registered name of its head."""
+        return self.manifest.head
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes, in the order of the columns of `predict_proba`."""
         return self.manifest.classes
 
+    @property
+    def class_counts(self) -> tuple[int, ...]:
+        """Training members of each class."""
+        return self.manifest.class_counts
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """That of the vectors that its head reads; the first, if there are several."""
+        return self.manifest.spec
+
+    @property
+    def specs(self) -> tuple[EmbeddingSpec, ...]:
+        """Those of all vectors that its head reads."""
+        return self.manifest.specs
+
+    @property
+    def refitted(self) -> bool:
+        """Whether its head was fitted on the validation rows, too, in the end."""
+        return bool(self.manifest.setup.get("refit"))
+
     @cached_property
-    def confidence(self) -> Confidence:
-        """What is known of its doubts; nothing, where nothing was set aside for it.
+    def findings(self) -> Findings:
+        """What validation rows and rows set aside tell of the head.
 
         Raises
         ------
         ModelError
-            If the file is damaged.
+            If a file is damaged.
         """
-        return self._read(CONFIDENCE, Confidence.from_json, Confidence)
-
-    @cached_property
-    def thresholds(self) -> Thresholds:
-        """From what probability on each class of a model of many labels is predicted; see `confidence`."""
-        groups = () if self.terms is None else self.terms.groups
-        return self._read(THRESHOLDS, Thresholds.from_json, lambda: Thresholds.unknown(groups))
-
-    def _read(self, name: str, read: Callable[[Any], _T], without: Callable[[], _T]) -> _T:
-        path = self.folder / name
-        try:
-            return read(read_json(path)) if path.is_file() else without()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+        findings: Findings = self.task.read_findings(self.folder, self.classes)
+        return findings
 
     @property
     def encoder(self) -> Encoder:
@@ -200,15 +233,11 @@ class Model:
 
         Of a model of terms no parent is less probable than its child.
         """
-        if self.terms is None:
-            return self.head.predict_proba(x)
-        return self.terms.predict_proba(cast(TermHead, self.head), x)
+        return self.task.probabilities(self.head, x)
 
     def ranked(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k likeliest classes by `probabilities`, as codes and values, both (n, min(k, classes))."""
-        if self.terms is None:
-            return self.head.top_k(x, k)
-        return self.terms.top_k(cast(TermHead, self.head), x, k)
+        return self.task.ranked(self.head, x, k)
 
     def top_k(self, sequences: Sequence[str], k: int = 1) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""
@@ -223,3 +252,35 @@ class Model:
     def predict_proba(self, sequences: Sequence[str]) -> Probabilities:
         """Return probabilities, float32 (n, classes)."""
         return self.probabilities(self.features(sequences))
+
+
+def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
+    """Return the vectors of a data set for a model: of each spec from the workspace's cache, where it holds them all.
+
+    Otherwise the sequences are embedded now; nothing is written.
+    """
+    views = []
+    for spec in model.manifest.specs:
+        view = _stored(workspace, dataset, spec)
+        if view is None:
+            check_encoder(model, spec)
+            view = dataclasses.replace(model.view(dataset.sequences, spec), ids=dataset.ids)
+        views.append(view)
+    return dataclasses.replace(views[0], others=tuple(views[1:]))
+
+
+def _stored(workspace: Workspace | None, dataset: Dataset, spec: EmbeddingSpec) -> Features | None:
+    for entry in workspace.caches if workspace is not None else []:
+        if entry.spec == spec:
+            cache = EmbeddingCache.open(entry.folder)
+            if not cache.missing(dataset.sequences):
+                return Features.from_cache(cache, dataset)
+    return None
+
+
+def check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
+    """Refuse to embed for a model whose vectors, or those of a spec, were made elsewhere."""
+    specs = model.manifest.specs if spec is None else (spec,)
+    if IMPORTED in [one.encoder for one in specs] and model.source is None and reads_vectors(model.head):
+        found = "fitted on imported vectors, whose encoder is not known here"
+        raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")

@@ -1,79 +1,33 @@
-"""Predictions for a stream of proteins, in input order and bounded memory, and how they are written."""
+"""Answers for a stream of proteins, in input order and bounded memory: for every kind of task."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
+import html
+import importlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO, TypeVar
+from typing import Any, Final, TextIO, TypeVar
 
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED
-from esmcls.cache.spec import EmbeddingSpec
-from esmcls.cache.store import EmbeddingCache
-from esmcls.datasets.dataset import Dataset
-from esmcls.errors import ModelError, SequenceTooLargeError, UnknownNameError
-from esmcls.heads.registry import reads_vectors
-from esmcls.metrics.calibration import conformal_sets
+from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
 from esmcls.models.folder import load_model
 from esmcls.models.manifest import MANIFEST
-from esmcls.models.model import Model
+from esmcls.models.model import Model, check_encoder
 from esmcls.reading.records import Protein
-from esmcls.tasks.one_label.confidence import log_probability
-from esmcls.types import Probabilities
+from esmcls.reporting.rows import TOO_LARGE, Row, Written
+from esmcls.tasks.fitted import nearest_of
+from esmcls.tasks.one_label.prediction import Prediction
+from esmcls.tasks.task import Answering
 from esmcls.workspace.workspace import Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
-TOO_LARGE: Final = "too_large"
-"""Status of a protein that did not fit into memory: it has no label."""
-ACCEPTED: Final = "accepted"
-REJECTED: Final = "rejected"
-"""Status by the threshold of a model that was fitted with families held out: as of a known family, or of none."""
-BETWEEN: Final = "|"
-"""What stands between the classes of a set."""
+OPTIONS: Final = {"coverage": "--coverage", "min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least"}
+"""Options that not every kind of task has, and how they are called on a command line."""
 T = TypeVar("T")
 """What is said of a protein."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One row of the answer: the class at one rank for one record.
-
-    Parameters
-    ----------
-    id : str
-        The record's, verbatim.
-    rank : int or None
-        1 for the likeliest class; None where the protein could not be classified.
-    label : str or None
-    probability : float or None
-    distance : float or None
-        To the nearest training protein, where the head knows one; of a homology search, the E-value.
-    nearest_id : str or None
-        That training protein.
-    status : str or None
-        Why there is no label, where there is none; `accepted` or `rejected`, where the model has a threshold for it.
-    set : str or None
-        At rank 1, where a coverage is asked for: the classes that cannot be ruled out, likeliest first.
-    """
-
-    id: str
-    rank: int | None = None
-    label: str | None = None
-    probability: float | None = None
-    distance: float | None = None
-    nearest_id: str | None = None
-    status: str | None = None
-    set: str | None = None
-
-
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction))
 
 
 def open_model(
@@ -94,45 +48,160 @@ def open_model(
     return load_model(opened.best_model() if name is None else opened.find_model(name), device, encoder)
 
 
-def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
-    """Return the vectors of a data set for a model: of each spec from the workspace's cache, where it holds them all.
+def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Model:
+    """Return a model by itself, by its folder, or as the best of a workspace; a device is for one that is loaded."""
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, Workspace):
+        return load_model(model.best_model(), device)
+    return load_model(model, device) if (Path(model) / MANIFEST).is_file() else open_model(model, device=device)
 
-    Otherwise the sequences are embedded now; nothing is written.
+
+class Predictions(list[Row]):
+    """Rows of answers, in input order: `Prediction` or `TermPrediction`, by the kind of task of the model."""
+
+    def to_frame(self) -> Any:
+        """Return a table with a column a field: a DataFrame of polars where it is installed, else of pandas.
+
+        Raises
+        ------
+        MissingExtraError
+            If neither is installed.
+        """
+        columns = {name: [getattr(row, name) for row in self] for name in self.columns}
+        try:
+            return importlib.import_module("polars").DataFrame(columns, strict=False)
+        except ModuleNotFoundError:
+            pass
+        try:
+            return importlib.import_module("pandas").DataFrame(columns)
+        except ModuleNotFoundError:
+            raise MissingExtraError("to_frame", "polars", "polars") from None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the fields."""
+        if not self or not is_dataclass(self[0]):
+            return ()
+        return tuple(field.name for field in fields(self[0]))
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks, of the first twenty rows."""
+        head = "".join(f"<th>{name}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_shown(getattr(row, name)))}</td>" for name in self.columns) + "</tr>"
+            for row in self[:20]
+        )
+        more = f"<p>{len(self) - 20:,} rows more</p>" if len(self) > 20 else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def predict(
+    model: Model | Workspace | str | Path,
+    proteins: Iterable[Protein | str],
+    *,
+    k: int | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> Predictions:
+    """Answer proteins with a model, of whatever kind of task.
+
+    Parameters
+    ----------
+    model : Model, Workspace, str or Path
+        A workspace stands for its best model; a path is a model folder or a workspace.
+    proteins : iterable of Protein or str
+        Sequences alone are called by their number, from 1.
+    k : int, optional
+        Classes a protein, likeliest first; default 1 for one label, all that are shown for terms.
+    device : str
+        Where a model is loaded that is named by a path.
+    **options
+        Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least` for terms.
+
+    Returns
+    -------
+    Predictions
+        Rows in input order; a list.
+
+    Raises
+    ------
+    UsageError
+        If `proteins` is a single text, or an option is not for the model's kind of task.
     """
-    views = []
-    for spec in model.manifest.specs:
-        view = _stored(workspace, dataset, spec)
-        if view is None:
-            _check_encoder(model, spec)
-            view = dataclasses.replace(model.view(dataset.sequences, spec), ids=dataset.ids)
-        views.append(view)
-    return dataclasses.replace(views[0], others=tuple(views[1:]))
+    if isinstance(proteins, str):
+        raise UsageError("predict takes a list of sequences, not one text; put it into a list")
+    named = (
+        Protein(str(number), protein) if isinstance(protein, str) else protein
+        for number, protein in enumerate(proteins, 1)
+    )
+    return Predictions(stream_rows(as_model(model, device), named, k=k, **options))
 
 
-def _stored(workspace: Workspace | None, dataset: Dataset, spec: EmbeddingSpec) -> Features | None:
-    for entry in workspace.caches if workspace is not None else []:
-        if entry.spec == spec:
-            cache = EmbeddingCache.open(entry.folder)
-            if not cache.missing(dataset.sequences):
-                return Features.from_cache(cache, dataset)
-    return None
+def stream_rows(
+    model: Model, proteins: Iterable[Protein], *, k: int | None = None, block: int = BLOCK, **options: Any
+) -> Iterator[Row]:
+    """Give the rows of proteins as they come; see `predict`.
+
+    Every record is answered, those with equal ids or sequences too, in input order; equal sequences of a block are
+    embedded once.
+    """
+    answering = _answering(model, k, options)
+    for protein, answer in answer_stream(model, proteins, answering.ask, block=block):
+        yield from answering.rows(protein.id, answer)
 
 
-def _check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
-    """Refuse to embed for a model whose vectors, or those of a spec, were made elsewhere."""
-    specs = model.manifest.specs if spec is None else (spec,)
-    if IMPORTED in [one.encoder for one in specs] and model.source is None and reads_vectors(model.head):
-        found = "fitted on imported vectors, whose encoder is not known here"
-        raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")
+def write_answers(
+    model: Model,
+    proteins: Iterable[Protein],
+    handle: TextIO,
+    format: str = "tsv",
+    *,
+    k: int | None = None,
+    **options: Any,
+) -> Written:
+    """Write the rows of proteins as they come: what the command `predict` does.
+
+    Parameters
+    ----------
+    model, proteins, k, **options
+        As in `predict`.
+    handle : text file
+    format : {"tsv", "jsonl", "cafa"}
+        The last for terms alone.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such format.
+    UsageError
+        If an option is not for the model's kind of task, or not for the format.
+    """
+    model.task.refuse({f"--format {format}": True}, f"model {model.name}")
+    answering = _answering(model, k, options, format=format)
+    return answering.write(answer_stream(model, proteins, answering.ask), handle)
+
+
+def _answering(model: Model, k: int | None, options: dict[str, Any], **more: Any) -> Answering[Any]:
+    """Return how a model answers, with the options that are given: those that its kind of task lacks are refused."""
+    for name in options.keys() - OPTIONS.keys():
+        raise UnknownNameError("option", name, OPTIONS)
+    given = {name: value for name, value in {"k": k, **options}.items() if value not in (None, ())}
+    model.task.refuse({option: name in given for name, option in OPTIONS.items()}, f"model {model.name}")
+    answering: Answering[Any] = model.task.answering(model, **given, **more)
+    return answering
 
 
 def predict_stream(
     model: Model, proteins: Iterable[Protein], k: int = 1, *, coverage: float | None = None, block: int = BLOCK
 ) -> Iterator[Prediction]:
-    """Classify proteins as they come.
-
-    Every record is answered, those with equal ids or sequences too, in input order; equal sequences of a block are
-    embedded once.
+    """Give the k likeliest classes of proteins as they come, of whatever kind of task.
 
     Parameters
     ----------
@@ -155,11 +224,25 @@ def predict_stream(
     Prediction
         k rows a protein, ranks ascending; a single row with a `status` where a protein does not fit into memory.
     """
-    least = None if coverage is None else model.confidence.threshold(coverage)
-    too_large = [{"status": TOO_LARGE}]
-    for protein, answers in answer_stream(model, proteins, partial(_answers, model, k, least), block=block):
-        for answer in too_large if answers is None else answers:
-            yield Prediction(protein.id, **answer)
+    if not model.task.many:
+        yield from stream_rows(model, proteins, k=k, block=block, coverage=coverage)  # type: ignore[misc]
+        return
+    model.task.refuse({"--coverage": coverage}, f"model {model.name}")
+
+    def ask(x: Features) -> list[list[dict[str, Any]]]:
+        codes, probabilities = model.ranked(x, k)
+        ranked = zip(codes.tolist(), probabilities.tolist(), nearest_of(model.head, x), strict=True)
+        return [
+            [
+                {"rank": rank, "label": model.classes[code], "probability": probability, **nearest}
+                for rank, (code, probability) in enumerate(zip(codes, probabilities, strict=True), 1)
+            ]
+            for codes, probabilities, nearest in ranked
+        ]
+
+    for protein, answer in answer_stream(model, proteins, ask, block=block):
+        for row in answer or [{"status": TOO_LARGE}]:
+            yield Prediction(protein.id, **row)
 
 
 def answer_stream(
@@ -179,10 +262,10 @@ def answer_stream(
     (Protein, answer)
         In input order; None where a protein does not fit into memory.
     """
-    _check_encoder(model)
+    check_encoder(model)
     proteins = iter(proteins)
     while chunk := list(itertools.islice(proteins, block)):
-        distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(one.sequence for one in chunk))}
+        distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(protein.sequence for protein in chunk))}
         answers = _halving(model, list(distinct), answer)
         for protein in chunk:
             yield protein, answers[distinct[protein.sequence]]
@@ -198,136 +281,3 @@ def _halving(model: Model, sequences: list[str], answer: Callable[[Features], Se
         half = len(sequences) // 2
         return _halving(model, sequences[:half], answer) + _halving(model, sequences[half:], answer)
     return list(answer(features))
-
-
-def _answers(model: Model, k: int, least: float | None, features: Features) -> list[list[dict[str, Any]]]:
-    """Return the rows of each protein, without the id."""
-    codes, probabilities = model.ranked(features, k)
-    about = zip(nearest(model, features), _statuses(model, features, probabilities[:, 0]), strict=True)
-    found = [
-        [
-            {"rank": rank, "label": model.classes[code], "probability": probability, **near, **status}
-            for rank, (code, probability) in enumerate(zip(*row, strict=True), 1)
-        ]
-        for *row, (near, status) in zip(codes.tolist(), probabilities.tolist(), about, strict=True)
-    ]
-    if least is not None:
-        for rows, members in zip(found, conformal_sets(model.probabilities(features), least), strict=True):
-            rows[0]["set"] = BETWEEN.join(model.classes[code] for code in members)
-    return found
-
-
-def _statuses(model: Model, features: Features, first: Probabilities) -> Sequence[dict[str, str]]:
-    """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
-    rejection = model.confidence.rejection
-    if rejection is None:
-        return [{}] * len(features)
-    of_head = rejection.score == "familiarity"
-    accepted = (model.head.familiarity(features) if of_head else log_probability(first)) > rejection.threshold
-    return [{"status": ACCEPTED if one else REJECTED} for one in accepted.tolist()]
-
-
-def nearest(model: Model, features: Features) -> Sequence[dict[str, Any]]:
-    """Return `distance` and `nearest_id`, the nearest training protein's, of each, where the head knows them."""
-    find = getattr(model.head, "nearest", None)
-    if find is None:
-        return [{}] * len(features)
-    distances, ids = find(features)
-    pairs = zip(distances.tolist(), ids, strict=True)
-    return [{} if name is None else {"distance": distance, "nearest_id": name} for distance, name in pairs]
-
-
-@dataclass
-class Written:
-    """What was written.
-
-    Parameters
-    ----------
-    records : int
-        Answered, those without a label too.
-    left_out : list of str
-        Ids of those without a label.
-    """
-
-    records: int = 0
-    left_out: list[str] = dataclasses.field(default_factory=list)
-
-
-def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = "tsv") -> Written:
-    """Write predictions as they come.
-
-    Parameters
-    ----------
-    rows : iterable of Prediction
-    handle : text file
-    format : {"tsv", "jsonl"}
-        A table with a header, empty where something does not apply; or an object a line, null where it does not.
-
-    Returns
-    -------
-    Written
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such format.
-
-    Examples
-    --------
-    >>> import sys
-    >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
-    {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
-    """
-    return write_rows(rows, handle, format, COLUMNS)
-
-
-class Row(Protocol):
-    """A row of an answer: more is in the columns that it is written by."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def rank(self) -> int | None: ...
-    @property
-    def status(self) -> str | None: ...
-
-
-def write_rows(rows: Iterable[Row], handle: TextIO, format: str, columns: Sequence[str]) -> Written:
-    """Write rows of any kind as they come, as `write_predictions` does; `columns` are the attributes to write."""
-    if format not in _WRITERS:
-        raise UnknownNameError("format", format, _WRITERS)
-    written = Written()
-    _WRITERS[format](_counted(rows, written, columns), handle, columns)
-    return written
-
-
-def _counted(rows: Iterable[Row], written: Written, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        written.records += row.rank in (None, 1)
-        if row.status == TOO_LARGE:
-            written.left_out.append(row.id)
-        yield {name: getattr(row, name) for name in columns}
-
-
-def _write_tsv(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
-    rows = iter(rows)
-    first = list(itertools.islice(rows, 1))  # before the header: what cannot even begin writes nothing
-    table = csv.writer(handle, delimiter="\t", lineterminator="\n")
-    table.writerow(columns)
-    for row in itertools.chain(first, rows):
-        table.writerow([_shown(row[name]) for name in columns])
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _write_jsonl(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
-    for row in rows:
-        rounded = {name: float(_shown(value)) if isinstance(value, float) else value for name, value in row.items()}
-        handle.write(json.dumps(rounded, ensure_ascii=False) + "\n")
-
-
-_WRITERS: Final = {"tsv": _write_tsv, "jsonl": _write_jsonl}

@@ -1,1 +1,5 @@
 """An encoder of one's own."""
+
+from esmcls.moved import hand_on_names
+
+hand_on_names(__name__)

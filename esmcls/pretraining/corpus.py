@@ -1,4 +1,4 @@
-"""What an encoder is trained on: packed crops of unlabelled sequences, each step's a pure function of its number.
+"""Batches for training an encoder: packed crops of unlabelled sequences, each step's a pure function of its number.
 
 step ──▶ crop length ──▶ rows (pairs of one family, where families are known) ──▶ crops ──▶ Batch ──▶ masked tokens
 """
@@ -80,7 +80,10 @@ class Corpus:
     ) -> None:
         if not sequences:
             raise UsageError("no sequences to train on; give a FASTA, CSV or TSV file with at least one")
-        self.budget, self.shortest, self.longest, self.seed = tokens, shortest, longest, seed
+        self.budget = tokens
+        self.shortest = shortest
+        self.longest = longest
+        self.seed = seed
         self.ends = np.cumsum([len(sequence) for sequence in sequences])
         self.tokens = np.concatenate([tokenize(sequence) for sequence in sequences])
         self.families = np.arange(len(sequences))
@@ -110,7 +113,8 @@ class Corpus:
         return Batch(*map(torch.from_numpy, (tokens, offsets, self.families[rows[order]])))
 
     def _crop(self, row: int, limit: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-        end, begin = int(self.ends[row]), int(self.ends[row - 1]) if row else 0
+        begin = int(self.ends[row - 1]) if row else 0
+        end = int(self.ends[row])
         start = begin + int(random.integers(max(1, end - begin - limit + 1)))
         inner = self.tokens[start : min(end, start + limit)]
         return np.concatenate([[BOS], inner, [EOS]]).astype(np.uint8)
@@ -144,13 +148,15 @@ class Partners:
         self.place = np.empty_like(self.order)
         self.place[self.order] = np.arange(len(families))
         _, group, sizes = np.unique(families, return_inverse=True, return_counts=True)
-        self.size, self.first = sizes[group], (np.cumsum(sizes) - sizes)[group]  # of each row's family
+        self.size = sizes[group]  # of each row's family
+        self.first = (np.cumsum(sizes) - sizes)[group]  # where each row's family begins in `order`
 
     def draw(
         self, rows: npt.NDArray[np.int64], instead: npt.NDArray[np.int64], random: np.random.Generator
     ) -> npt.NDArray[np.int64]:
         """Return a partner of each row; `instead` where the row is alone in its family."""
-        size, first = self.size[rows], self.first[rows]
+        size = self.size[rows]
+        first = self.first[rows]
         step = 1 + random.integers(np.maximum(size - 1, 1))
         partner = self.order[first + (self.place[rows] - first + step) % size]
         return np.where(size > 1, partner, instead)

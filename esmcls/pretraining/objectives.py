@@ -1,6 +1,6 @@
-"""What an encoder can be trained for: a teacher's states, masked residues, members of a family close together.
+"""The objectives of training an encoder: a teacher's states, masked residues, members of a family close together.
 
-Each objective is a module, so that what it learns and remembers beside the encoder is in the checkpoint, too.
+Each objective is a module, so that its parameters and its memory are in the checkpoint beside the encoder, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from esmcls.pretraining.corpus import Batch
 
 @dataclass(frozen=True)
 class View:
-    """What the student made of a batch, as the objectives take it.
+    """A batch with the student's states of it, as the objectives take it.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class View:
 class Distillation(nn.Module):
     """Regress a frozen teacher's standardised hidden states, residue by residue and crop by crop.
 
-    The error of a crop's mean, in units of how much such means differ between crops, is what a classifier sees; among
-    the residues' errors alone it is drowned by what tells one residue from its neighbour.
+    The error of a crop's mean, in units of how much such means differ between crops, is the error that a classifier
+    sees; among the residues' errors alone it is drowned by the differences of neighbouring residues.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Distillation(nn.Module):
     pooled_weight : float
         Weight of the error of the crops' means beside that of the residues.
     crops : iterable of Batch
-        What the teacher's mean and deviation are measured on.
+        To measure the teacher's mean and deviation on.
     """
 
     mean: Tensor
@@ -70,7 +70,8 @@ class Distillation(nn.Module):
         crops: Iterable[Batch],
     ) -> None:
         super().__init__()
-        self.target, self.pooled_weight = target, pooled_weight  # the teacher is no submodule: no checkpoint repeats it
+        self.target = target  # the teacher is no submodule: no checkpoint repeats it
+        self.pooled_weight = pooled_weight
         for name, value in zip(("mean", "scale", "pooled_scale"), self._statistics(crops), strict=True):
             self.register_buffer(name, value)
         self.projection = nn.Linear(seen, len(self.mean))
@@ -86,7 +87,8 @@ class Distillation(nn.Module):
 
     def _statistics(self, crops: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         """Measure mean and deviation of a residue's states, and the deviation of a crop's mean in units of that."""
-        residues, means = [], []
+        residues = []
+        means = []
         with torch.no_grad():
             for batch in crops:
                 states = self.target(batch)
@@ -141,15 +143,18 @@ class FamilyContrast(nn.Module):
 
     def __init__(self, seen: int, width: int = 128, queue: int = 4096, temperature: float = 0.1) -> None:
         super().__init__()
-        self.projection, self.temperature = nn.Linear(seen, width), temperature
+        self.projection = nn.Linear(seen, width)
+        self.temperature = temperature
         self.register_buffer("kept", torch.zeros(queue, width))
         self.register_buffer("kept_families", torch.full((queue,), -1))
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean cross-entropy of a crop's relatives among all others, in nats, and queue the crops."""
-        families, means = view.batch.families, crop_means(view.states, view.batch.offsets)
+        families = view.batch.families
+        means = crop_means(view.states, view.batch.offsets)
         vectors = F.normalize(self.projection(means), dim=-1)
-        count, others = len(vectors), torch.cat([families, self.kept_families])
+        count = len(vectors)
+        others = torch.cat([families, self.kept_families])
         logits = vectors @ torch.cat([vectors, self.kept]).T / self.temperature  # (crops, crops + queue)
         same = families[:, None] == others
         itself = torch.eye(count, dtype=torch.bool, device=means.device)

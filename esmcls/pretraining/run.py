@@ -25,10 +25,9 @@ from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
 from esmcls.pretraining.corpus import Batch, Corpus
 from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View
-from esmcls.training.loop import History, Log, planned_steps, run
+from esmcls.training.loop import Entry, History, Log, planned_steps, run
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.runlog import Entry
-from esmcls.training.schedule import Plan
+from esmcls.training.schedule import TrainingPlan
 
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
@@ -36,7 +35,7 @@ _BEYOND_STEPS = 2**31
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Shape of the student, what it learns from, and for how long.
+    """Shape of the student, its objectives, and the length of the run.
 
     Parameters
     ----------
@@ -116,7 +115,9 @@ class Pretraining:
         initial: ESM2 | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
-        self.config, self.corpus, self.replicas = config, corpus, replicas
+        self.config = config
+        self.corpus = corpus
+        self.replicas = replicas
         weights = {"distill": config.distill_weight, "mlm": config.mlm_weight, "contrast": config.contrast_weight}
         self.weights = {name: weight for name, weight in weights.items() if weight}
         with torch.random.fork_rng():
@@ -128,7 +129,9 @@ class Pretraining:
         self.optimizers = make_optimizers(self.model, config)
 
     def _objectives(self, teacher: ESM2 | None) -> dict[str, nn.Module]:
-        config, device, seen = self.config, self.replicas.device, self.config.width * self.config.student_layers
+        config = self.config
+        device = self.replicas.device
+        seen = config.width * config.student_layers
         objectives: dict[str, nn.Module] = {}
         if config.distill_weight:
             if teacher is None:
@@ -147,7 +150,8 @@ class Pretraining:
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
         """Return the weighted sum of the objectives on the crops of `step`, and its parts."""
-        replicas, student = self.replicas, self.model["student"]
+        replicas = self.replicas
+        student = self.model["student"]
         assert isinstance(student, ESM2)
         whole = shown = self.corpus.batch(step, replicas.rank)
         chosen = torch.zeros(len(whole.tokens), dtype=torch.bool)
@@ -156,7 +160,8 @@ class Pretraining:
         device = replicas.device
         states = hidden_states(student, shown.to(device), self.config.own_layers)
         view = View(student, states, whole.to(device), chosen.to(device), replicas.gather)
-        total, logged = view.states.new_zeros(()), {"tokens": float(len(whole.tokens) * replicas.count)}
+        total = view.states.new_zeros(())
+        logged = {"tokens": float(len(whole.tokens) * replicas.count)}
         for name, weight in self.weights.items():
             loss, parts = self.model[name](view)
             total = total + weight * loss
@@ -169,10 +174,10 @@ class Pretraining:
         The teacher is in it through the mean and deviation of its states, which the model keeps.
         """
         knobs = asdict(self.config) | dict.fromkeys(("steps", "checkpoint_every", "default_layers"))
-        found = hashlib.sha256(f"{knobs} {self.replicas.count}".encode())
+        digest = hashlib.sha256(f"{knobs} {self.replicas.count}".encode())
         for values in (self.corpus.ends, self.corpus.tokens, self.corpus.families):
-            found.update(values.tobytes())
-        return f"{found.hexdigest()} {state_digest(self.model.state_dict())}"
+            digest.update(values.tobytes())
+        return f"{digest.hexdigest()} {state_digest(self.model.state_dict())}"
 
     def validate(self) -> float | None:
         """Return nothing: the length of the run is fixed beforehand."""
@@ -195,9 +200,9 @@ def start_from(student: ESM2, initial: ESM2) -> None:
     UsageError
         If the widths or the numbers of heads differ.
     """
-    own, other = student.config, initial.config
-    if (own.width, own.heads) != (other.width, other.heads):
-        shapes = f"width {other.width} and {other.heads} heads, the student {own.width} and {own.heads}"
+    new, old = student.config, initial.config
+    if (new.width, new.heads) != (old.width, old.heads):
+        shapes = f"width {old.width} and {old.heads} heads, the student {new.width} and {new.heads}"
         raise UsageError(f"the encoder to start from has {shapes}; give --width and --heads its own")
     state = student.state_dict()
     student.load_state_dict(state | {name: value for name, value in initial.state_dict().items() if name in state})
@@ -212,10 +217,9 @@ def make_optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.opti
     matrices = [value for name, value in named if value.ndim == 2 and ".layers." in name]
     chosen = {id(value) for value in matrices}
     others = [value for _, value in named if id(value) not in chosen]
-    rate, decay = config.lr, config.weight_decay
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate, weight_decay=decay, betas=(0.9, 0.98)),
+        torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98)),
     ]
 
 
@@ -225,9 +229,9 @@ def measured_steps(task: Pretraining, minutes: float, trial: int = 8) -> int:
     probe = copy.copy(task)
     probe.model = copy.deepcopy(task.model)
     probe.optimizers = make_optimizers(probe.model, task.config)
-    run(probe, Plan(steps=2, lr=task.config.lr), replicas=replicas)
+    run(probe, TrainingPlan(steps=2, lr=task.config.lr), replicas=replicas)
     start = time.perf_counter()
-    run(probe, Plan(steps=trial, lr=task.config.lr), replicas=replicas)
+    run(probe, TrainingPlan(steps=trial, lr=task.config.lr), replicas=replicas)
     seconds = replicas.average_entry({"seconds": time.perf_counter() - start})["seconds"]
     return max(1, int(60 * minutes * trial / seconds))
 
@@ -284,6 +288,25 @@ def pretrain(
         If there is nothing to train on, or an objective lacks what it needs.
     """
     output = Path(output)
+    task = _task(sequences, config, teacher, families, initial, replicas)
+    checkpoint = output.with_suffix(".checkpoint")
+    plan = _plan(task, checkpoint, minutes, resume, planned)
+    about = task.digest()
+    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas, about=about)
+    if replicas.first:
+        _write_student(task, output, checkpoint)
+    return history
+
+
+def _task(
+    sequences: Sequence[str],
+    config: PretrainConfig,
+    teacher: str | Path | None,
+    families: Sequence[Hashable] | None,
+    initial: str | Path | None,
+    replicas: Replicas,
+) -> Pretraining:
+    """Read what `pretrain` names and make the student and its objectives."""
     corpus = Corpus(
         sequences,
         families if config.contrast_weight else None,
@@ -292,30 +315,41 @@ def pretrain(
         longest=config.longest,
         seed=config.seed,
     )
-    large = None if teacher is None or not config.distill_weight else read_teacher(teacher, config.teacher_layers)
-    task = Pretraining(config, corpus, large, None if initial is None else read_model(initial), replicas)
-    checkpoint = output.with_suffix(".checkpoint")
-    steps = config.steps
-    if minutes is not None:
-        going_on = resume and checkpoint.exists()
-        steps = planned_steps(checkpoint) if going_on else measured_steps(task, minutes)
-    if planned is not None and replicas.first:
+    teacher_model = None
+    if teacher is not None and config.distill_weight:
+        teacher_model = read_teacher(teacher, config.teacher_layers)
+    initial_model = None if initial is None else read_model(initial)
+    return Pretraining(config, corpus, teacher_model, initial_model, replicas)
+
+
+def _plan(
+    task: Pretraining,
+    checkpoint: Path,
+    minutes: float | None,
+    resume: bool,
+    planned: Callable[[int], None] | None,
+) -> TrainingPlan:
+    """Return the plan of a run, of so many minutes where they are given, and tell its steps."""
+    config = task.config
+    if minutes is None:
+        steps = config.steps
+    elif resume and checkpoint.exists():
+        steps = planned_steps(checkpoint)
+    else:
+        steps = measured_steps(task, minutes)
+    if planned is not None and task.replicas.first:
         planned(steps)
-    plan = Plan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=config.checkpoint_every, seed=config.seed)
-    about = task.digest()
-    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas, about=about)
-    if replicas.first:
-        student = task.model["student"]
-        assert isinstance(student, ESM2)
-        save_state(
-            output,
-            student.config,
-            student.state_dict(),
-            torch.float16,
-            layers=config.default_layers or config.own_layers,
-        )
-        checkpoint.unlink(missing_ok=True)
-    return history
+    every = config.checkpoint_every
+    return TrainingPlan(steps, config.lr, config.warmup, clip=1.0, checkpoint_every=every, seed=config.seed)
+
+
+def _write_student(task: Pretraining, output: Path, checkpoint: Path) -> None:
+    """Write the trained encoder; its checkpoint has served then."""
+    student = task.model["student"]
+    assert isinstance(student, ESM2)
+    layers = task.config.default_layers or task.config.own_layers
+    save_state(output, student.config, student.state_dict(), torch.float16, layers=layers)
+    checkpoint.unlink(missing_ok=True)
 
 
 def read_model(path: str | Path) -> ESM2:

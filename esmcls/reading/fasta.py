@@ -1,7 +1,7 @@
 """FASTA: sequences over any number of lines, and `TARGET=… SET=… VALIDATION=…` in headers.
 
-A reader of our own, where `dnaio` reads FASTA well: an error must name the physical line and column of a wrapped
-sequence, and standard input cannot be read a second time to find them.
+A reader of our own, since an error must name the physical line and column of a wrapped sequence, and standard input
+cannot be read a second time to find them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from esmcls.errors import DataError
-from esmcls.reading.records import Entry, part_of
+from esmcls.reading.records import RawRecord, part_of
 
 _ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION)=(\S*)")
 """As biotrainer writes them behind the id (biotrainer, docs/data_standardization.md)."""
 
 
-def read_fasta(lines: Iterator[str], path: str) -> Iterator[Entry | DataError]:
+def read_fasta(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataError]:
     """Give the entries of a FASTA file; a header that cannot be used gives its error.
 
     Parameters
@@ -30,7 +30,7 @@ def read_fasta(lines: Iterator[str], path: str) -> Iterator[Entry | DataError]:
     labelled: bool | None = None
     for header, line, texts in _blocks(lines):
         entry = _entry(header, line, texts, path)
-        if isinstance(entry, Entry):
+        if isinstance(entry, RawRecord):
             labelled = entry.label is not None if labelled is None else labelled
             if labelled != (entry.label is not None):
                 entry = _mixed(entry, path, labelled)
@@ -45,32 +45,34 @@ def _blocks(lines: Iterator[str]) -> Iterator[tuple[str, int, list[str]]]:
         if line.startswith(">"):
             if start:
                 yield header, start, texts
-            header, start, texts = line, number, []
+            header = line
+            start = number
+            texts = []
         elif start:
             texts.append(line.rstrip())
     if start:
         yield header, start, texts
 
 
-def _entry(header: str, line: int, texts: list[str], path: str) -> Entry | DataError:
+def _entry(header: str, line: int, texts: list[str], path: str) -> RawRecord | DataError:
     words = header[1:].split(None, 1)
     if not words:
         return DataError(path, "a header without an id", "write >id", line=line)
     label, part = None, None
     if "=" in header:
-        found = dict(_ATTRIBUTE.findall(header))
-        label = found.get("TARGET")
-        wanted = "validation" if found.get("VALIDATION", "").lower() == "true" else found.get("SET", "pred")
-        part = part_of(wanted)
-        if part is None and wanted.lower() != "pred":
-            return DataError(path, f"SET={wanted}", "write SET=train, SET=val or SET=test", line=line, record=words[0])
-    return Entry(words[0], label, part, line, texts, range(line + 1, line + 1 + len(texts)))
+        attributes = dict(_ATTRIBUTE.findall(header))
+        label = attributes.get("TARGET")
+        word = "validation" if attributes.get("VALIDATION", "").lower() == "true" else attributes.get("SET", "pred")
+        part = part_of(word)
+        if part is None and word.lower() != "pred":
+            return DataError(path, f"SET={word}", "write SET=train, SET=val or SET=test", line=line, record=words[0])
+    return RawRecord(words[0], label, part, line, texts, range(line + 1, line + 1 + len(texts)))
 
 
-def _mixed(entry: Entry, path: str, labelled: bool) -> DataError:
-    found = (
+def _mixed(entry: RawRecord, path: str, labelled: bool) -> DataError:
+    problem = (
         "no TARGET= in its header, but earlier records have one"
         if labelled
         else "TARGET=, but earlier records have none"
     )
-    return DataError(path, found, "give every record a TARGET= or none", line=entry.line, record=entry.id)
+    return DataError(path, problem, "give every record a TARGET= or none", line=entry.line, record=entry.id)

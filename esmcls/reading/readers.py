@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
 from esmcls.reading.fasta import read_fasta
-from esmcls.reading.records import GAPS, PARTS, BadRecord, Entry, Protein, Record, Tally, clean_sequence, part_of
+from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.stockholm import read_stockholm
 from esmcls.reading.tables import LabelTable, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from esmcls.labels.ontology import Ontology
 
 OnBad: TypeAlias = Literal["error", "skip"]
-_Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[Entry | DataError]]
+_Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[RawRecord | DataError]]
 _FORMATS: Final = "FASTA, Pfam's Stockholm, or CSV or TSV with a header that names a column sequence"
 _NO_GAPS: Final = str.maketrans("", "", GAPS)
 
@@ -88,7 +88,7 @@ def read_records(
     part : {"train", "validation", "test"}, optional
         The part of every record, whatever the files say.
     on_bad : {"error", "skip"}
-        What to do about a record that cannot be used: raise, or list it in the tally.
+        Of a record that cannot be used: raise, or list it in the tally.
     tally : Tally, optional
         Is filled while the records are read.
 
@@ -154,11 +154,11 @@ def _as_list(items: str | Path | Sequence[str | Path]) -> list[str]:
 def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Source]:
     """Return the files to read: each input that is a file, and of each folder those that hold records."""
     chosen: list[Source] = []
-    own = {Path(table).resolve() for table in tables}
+    label_tables = {Path(table).resolve() for table in tables}
     for item in inputs:
         sources = find_sources(item)
         if item != STDIN and Path(item).is_dir():
-            sources = [source for source in sources if Path(source.path).resolve() not in own]
+            sources = [source for source in sources if Path(source.path).resolve() not in label_tables]
             unread = [source.path for source in sources if not _holds_records(source.path)]
             sources = [source for source in sources if source.path not in unread]
             tally.unread.extend(unread)
@@ -200,7 +200,7 @@ def _reader_of(first: str, path: str) -> _Reader | None:
     return None if layout is None else partial(read_table, layout=layout)
 
 
-def _entries(source: str) -> Iterator[Entry | DataError]:
+def _entries(source: str) -> Iterator[RawRecord | DataError]:
     """Give the entries of one file."""
     path = shown(source)
     with open_lines(source) as lines:
@@ -221,23 +221,28 @@ def _stream(
 ) -> Iterator[Record]:
     for source in sources:
         for entry in _entries(source.path):
-            made = _make(entry, shown(source.path), table, part, source.part, tally)
-            if isinstance(made, Record):
+            record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
+            if isinstance(record, Record):
                 tally.records += 1
-                yield made
+                yield record
             elif on_bad == "skip":
-                tally.bad.append(BadRecord.of(made))
+                tally.bad.append(BadRecord.of(record))
             else:
-                raise made
+                raise record
     if table is not None:
         table.tell(tally)
 
 
-def _make(
-    entry: Entry | DataError, path: str, table: LabelTable | None, part: str | None, path_part: str | None, tally: Tally
+def _checked_record(
+    entry: RawRecord | DataError,
+    path: str,
+    table: LabelTable | None,
+    part: str | None,
+    path_part: str | None,
+    tally: Tally,
 ) -> Record | DataError:
-    """Check an entry, join its label and decide its part."""
-    if isinstance(entry, Entry) and table is not None:
+    """Check an entry, join its label and decide its part; else return its error."""
+    if isinstance(entry, RawRecord) and table is not None:
         entry = table.join(entry, path)
     if isinstance(entry, DataError):
         return entry
@@ -252,7 +257,7 @@ def _make(
     return Record(Protein(entry.id, sequence), entry.label, part or entry.part or path_part, path, entry.line)
 
 
-def _located(entry: Entry, path: str, error: SequenceError) -> DataError:
+def _located(entry: RawRecord, path: str, error: SequenceError) -> DataError:
     """Say at which physical line and column (both 1-based) of the file an error stands."""
     if error.position is None:
         return DataError(path, error.found, error.fix, line=entry.line, record=entry.id)

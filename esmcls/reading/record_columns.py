@@ -91,7 +91,8 @@ class Columns:
             quoted = csv.writer(handle, lineterminator="\n", quoting=csv.QUOTE_ALL)
             plain.writerow(names)
             for row in range(len(self)) if rows is None else rows:
-                name, part = self.ids[row], parts[row] or ""
+                name = self.ids[row]
+                part = parts[row] or ""
                 label = [] if self.labels is None else [self.labels[row]]
                 # a blank at the start of a cell is lost in reading, unless the cell is quoted
                 (quoted if name[:1].isspace() else plain).writerow([name, self.sequences[row], *label, part])
@@ -101,10 +102,11 @@ def _check_label(record: Record, wanted: bool, first: bool) -> None:
     if (record.label is None) != wanted or (first and not wanted):
         return
     if wanted:
-        found, fix = "no label", "give every record a label (--labels TABLE)"
+        problem, fix = "no label", "give every record a label (--labels TABLE)"
     else:
-        found, fix = f"label {record.label!r}, but the first record has none", "give all of them a label, or none"
-    raise DataError(record.path, found, fix, line=record.line, record=record.protein.id)
+        problem = f"label {record.label!r}, but the first record has none"
+        fix = "give all of them a label, or none"
+    raise DataError(record.path, problem, fix, line=record.line, record=record.protein.id)
 
 
 def check_table_name(path: Path) -> Path:

@@ -1,10 +1,10 @@
-"""Proteins and records: what every reader gives, the check of residues, and the tally of what was met on the way."""
+"""Proteins and records, which every reader gives; the check of residues; the tally of what a reading met."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from esmcls.errors import DataError, SequenceError
 
@@ -32,6 +32,15 @@ class Protein:
     sequence: str
 
 
+class NamedSequences(Protocol):
+    """Ids and sequences in one order, such as a `Dataset`."""
+
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def sequences(self) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A protein with what its file says about it.
@@ -56,8 +65,8 @@ class Record:
     line: int
 
 
-class Entry(NamedTuple):
-    """A record as it stands in its file, not checked yet: what a reader of one format gives.
+class RawRecord(NamedTuple):
+    """A record as it stands in its file, not checked yet, from the reader of one format.
 
     `texts` are the pieces of the sequence, one a physical line; `lines` their 1-based numbers.
     """
@@ -94,7 +103,7 @@ class BadRecord:
 
 @dataclass
 class Tally:
-    """What was met while reading.
+    """Counts of what a reading met, for the user to be told.
 
     Parameters
     ----------
@@ -129,24 +138,25 @@ class Tally:
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
-        told = [_count(self.records, "record") + " read"]
+        lines = [_count(self.records, "record") + " read"]
         if self.j_replaced:
-            told.append(_count(self.j_replaced, "residue") + " J read as X")
+            lines.append(_count(self.j_replaced, "residue") + " J read as X")
         if self.duplicate_ids:
-            told.append(_count(self.duplicate_ids, "record") + " with the id of an earlier one; all kept")
+            lines.append(_count(self.duplicate_ids, "record") + " with the id of an earlier one; all kept")
         if self.unused_labels:
-            told.append(_count(self.unused_labels, "label") + " without a record")
+            lines.append(_count(self.unused_labels, "label") + " without a record")
         if self.bad:
-            told.append(_count(len(self.bad), "record") + " left out:")
-            told.extend(f"  {bad}" for bad in self.bad)
+            lines.append(_count(len(self.bad), "record") + " left out:")
+            lines.extend(f"  {bad}" for bad in self.bad)
         if self.unread:
-            told.append(_count(len(self.unread), "file") + " not read: " + ", ".join(self.unread))
+            lines.append(_count(len(self.unread), "file") + " not read: " + ", ".join(self.unread))
         if self.unknown_terms:
-            rows, terms = _count(sum(self.unknown_terms.values()), "row"), sorted(self.unknown_terms)
+            rows = _count(sum(self.unknown_terms.values()), "row")
+            terms = sorted(self.unknown_terms)
             more = f" and {len(terms) - _SHOWN:,} more" if len(terms) > _SHOWN else ""
-            told.append(f"{rows} left out, of {_count(len(terms), 'term')} that the ontology does not know:")
-            told.append(f"  {', '.join(terms[:_SHOWN])}{more}")
-        return told
+            lines.append(f"{rows} left out, of {_count(len(terms), 'term')} that the ontology does not know:")
+            lines.append(f"  {', '.join(terms[:_SHOWN])}{more}")
+        return lines
 
 
 def _count(number: int, noun: str) -> str:

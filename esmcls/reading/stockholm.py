@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from esmcls.errors import DataError
-from esmcls.reading.records import Entry
+from esmcls.reading.records import RawRecord
 
 
 @dataclass
-class _Row:
+class _AlignedRow:
     """A row of an alignment: its aligned pieces, one a block, and their lines."""
 
     name: str
@@ -24,22 +24,22 @@ class _Alignment:
     """An alignment while it is read."""
 
     accession: str | None = None
-    rows: dict[tuple[str, int], _Row] = field(default_factory=dict)
+    rows: dict[tuple[str, int], _AlignedRow] = field(default_factory=dict)
     block: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, text: str, line: int) -> None:
         # A name met again in a later block goes on; met twice in one block it is another row of the same id.
-        row = self.rows.setdefault((name, self.block[name]), _Row(name, [], []))
+        row = self.rows.setdefault((name, self.block[name]), _AlignedRow(name, [], []))
         self.block[name] += 1
         row.texts.append(text)
         row.lines.append(line)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[RawRecord]:
         for row in self.rows.values():
-            yield Entry(row.name, self.accession, None, row.lines[0], row.texts, row.lines, gapped=True)
+            yield RawRecord(row.name, self.accession, None, row.lines[0], row.texts, row.lines, gapped=True)
 
 
-def read_stockholm(lines: Iterator[str], path: str) -> Iterator[Entry | DataError]:
+def read_stockholm(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataError]:
     """Give the rows of every alignment in the file, labelled with the accession in `#=GF AC`.
 
     Parameters
@@ -54,7 +54,8 @@ def read_stockholm(lines: Iterator[str], path: str) -> Iterator[Entry | DataErro
     DataError
         If an alignment is not ended by `//`, or a line is no row of one.
     """
-    alignment, number = _Alignment(), 0
+    alignment = _Alignment()
+    number = 0
     for number, line in enumerate(lines, 1):
         if line.startswith("#=GF AC "):
             alignment.accession = line[7:].strip().rstrip(";")

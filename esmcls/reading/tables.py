@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from esmcls.errors import DataError
-from esmcls.reading.records import Entry, Tally, part_of
+from esmcls.reading.records import RawRecord, Tally, part_of
 from esmcls.text_files import open_lines, shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _TERM: Final = re.compile(r"GO:\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """Where a table keeps what: the delimiter, the number of columns, and their 0-based places."""
 
     delimiter: str
@@ -41,7 +41,7 @@ class Layout:
     part: int | None
 
 
-def table_layout(header: str) -> Layout | None:
+def table_layout(header: str) -> TableLayout | None:
     """Read a table's header; None if it names no sequences.
 
     Raises
@@ -52,14 +52,14 @@ def table_layout(header: str) -> Layout | None:
     Examples
     --------
     >>> table_layout("family_id,sequence_name,family_accession,aligned_sequence,sequence")
-    Layout(delimiter=',', width=5, sequence=4, label=2, id=1, part=None)
+    TableLayout(delimiter=',', width=5, sequence=4, label=2, id=1, part=None)
     """
     for delimiter in _DELIMITERS:
         names = _cells(header, delimiter)
         sequence = _find(names, SEQUENCE_COLUMNS)
         if sequence is not None:
             others = (_find(names, wanted) for wanted in (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS))
-            return Layout(delimiter, len(names), sequence, *others)
+            return TableLayout(delimiter, len(names), sequence, *others)
     return None
 
 
@@ -80,7 +80,7 @@ def _find(names: Sequence[str], wanted: Iterable[str]) -> int | None:
     return names.index(name)
 
 
-def read_table(lines: Iterator[str], path: str, layout: Layout) -> Iterator[Entry | DataError]:
+def read_table(lines: Iterator[str], path: str, layout: TableLayout) -> Iterator[RawRecord | DataError]:
     """Give the rows of a table with a sequence column; a row that cannot be used gives its error.
 
     Without an id column the id is the number of the row, from 1.
@@ -91,7 +91,7 @@ def read_table(lines: Iterator[str], path: str, layout: Layout) -> Iterator[Entr
         From the header on.
     path : str
         For messages.
-    layout : Layout
+    layout : TableLayout
         Of the header.
 
     Raises
@@ -112,16 +112,16 @@ def read_table(lines: Iterator[str], path: str, layout: Layout) -> Iterator[Entr
         raise DataError(path, "a header and no rows", "give records below it", line=1)
 
 
-def _entry_maker(layout: Layout, path: str) -> Callable[[list[str], int, int], Entry | DataError]:
+def _entry_maker(layout: TableLayout, path: str) -> Callable[[list[str], int, int], RawRecord | DataError]:
     sequence, label, id_, part = layout.sequence, layout.label, layout.id, layout.part
 
-    def make(row: list[str], line: int, number: int) -> Entry | DataError:
+    def make(row: list[str], line: int, number: int) -> RawRecord | DataError:
         name = str(number) if id_ is None else row[id_]
         word = "" if part is None else row[part].strip()
         if word and part_of(word) is None:
             return DataError(path, f"part {word!r}", "write train, validation or test", line=line, record=name)
         family = None if label is None else row[label].strip()
-        return Entry(name, family, part_of(word), line, (row[sequence].rstrip(),), (line,))
+        return RawRecord(name, family, part_of(word), line, (row[sequence].rstrip(),), (line,))
 
     return make
 
@@ -142,15 +142,15 @@ def _rows(lines: Iterable[str], path: str, delimiter: str) -> Iterator[tuple[int
 
 
 def accession(id_: str) -> str:
-    """Return what tables and records are joined by: of UniProt's ids the accession, any other id as it is.
+    """Return the key that joins tables and records: of UniProt's ids the accession, any other id as it is.
 
     Examples
     --------
     >>> accession("sp|P69905|HBA_HUMAN"), accession("P69905"), accession("pdb|1abc|A")
     ('P69905', 'P69905', 'pdb|1abc|A')
     """
-    found = _UNIPROT.fullmatch(id_) if "|" in id_ else None
-    return found[1] if found else id_
+    match = _UNIPROT.fullmatch(id_) if "|" in id_ else None
+    return match[1] if match else id_
 
 
 @dataclass
@@ -160,7 +160,7 @@ class LabelTable:
     noun: ClassVar[str] = "label"
     paths: tuple[str, ...] = ()
     labels: dict[str, tuple[str, str, int]] = field(default_factory=dict)
-    """What an id is joined by (`accession`) -> label, path, line."""
+    """The key of an id (`accession`) -> label, path, line."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
@@ -188,14 +188,16 @@ class LabelTable:
                 if not label:
                     raise DataError(path, "no label", "give each id a label", line=line, record=id_)
                 key = accession(id_)
+                if key in self.labels and _TERM.match(label):
+                    raise _term_table_error(path, line)
                 if key in self.labels:
-                    _, first_path, first = self.labels[key]
-                    raise _terms(path, line) if _TERM.match(label) else _twice(path, line, id_, f"{first_path}:{first}")
+                    _, first_path, first_line = self.labels[key]
+                    raise _twice(path, line, id_, f"{first_path}:{first_line}")
                 self.labels[key] = (label, path, line)
         if len(self.labels) == before:
             raise DataError(path, "no labels", "give id<TAB>label, one a line")
 
-    def join(self, entry: Entry, path: str) -> Entry | DataError:
+    def join(self, entry: RawRecord, path: str) -> RawRecord | DataError:
         """Return the entry with its label, or the error that there is none.
 
         Raises
@@ -229,7 +231,7 @@ def _twice(path: str, line: int, id_: str, first: str) -> DataError:
     return DataError(path, f"this id stands at {first} too", fix, line=line, record=id_)
 
 
-def _terms(path: str, line: int) -> DataError:
+def _term_table_error(path: str, line: int) -> DataError:
     fix = "give the ontology, too: --obo FILE (with esmcls embed, evaluate or data stats)"
     return DataError(path, "a table of Gene Ontology terms, several a protein", fix, line=line)
 
@@ -250,7 +252,8 @@ def term_layout(row: Sequence[str]) -> tuple[int, int, int | None] | None:
     ((0, 1, 2), None)
     """
     names = [cell.strip().lower() for cell in row]
-    id_, term = _find(names, ID_COLUMNS), _find(names, TERM_COLUMNS)
+    id_ = _find(names, ID_COLUMNS)
+    term = _find(names, TERM_COLUMNS)
     return None if id_ is None or term is None else (id_, term, _find(names, ASPECT_COLUMNS))
 
 
@@ -261,7 +264,7 @@ def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str
         if number == 0 and (layout := _label_layout(row)):
             width, id_, label = layout
         elif number == 0 and (term_layout(row) or (len(row) == 3 and _TERM.fullmatch(row[1].strip()))):
-            raise _terms(path, line)
+            raise _term_table_error(path, line)
         elif len(row) == width:
             yield line, row[id_], row[label].strip()
         else:
@@ -270,5 +273,6 @@ def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str
 
 def _label_layout(row: list[str]) -> tuple[int, int, int] | None:
     names = [cell.strip().lower() for cell in row]
-    id_, label = _find(names, ID_COLUMNS), _find(names, LABEL_COLUMNS)
+    id_ = _find(names, ID_COLUMNS)
+    label = _find(names, LABEL_COLUMNS)
     return None if id_ is None or label is None else (len(names), id_, label)

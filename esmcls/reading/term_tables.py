@@ -50,15 +50,17 @@ class TermTable(LabelTable):
         DataError
             If a row has no id or term or names an aspect that is none or not the term's, or the ontology knows no term.
         """
-        table, found = cls(paths=tuple(paths)), dict[str, list[int]]()
+        table = cls(paths=tuple(paths))
+        places_of: dict[str, list[int]] = {}
         for path in table.paths:
-            table._add(path, ontology, found)
-        for id_, places in found.items():
+            table._add(path, ontology, places_of)
+        for id_, places in places_of.items():
             label = " ".join(ontology.terms[place] for place in sorted(set(places)))
             table.labels[id_] = (label, *table.labels[id_][1:])
         return table
 
-    def _add(self, path: str, ontology: Ontology, found: dict[str, list[int]]) -> None:
+    def _add(self, path: str, ontology: Ontology, places_of: dict[str, list[int]]) -> None:
+        """Read one table: note in `places_of` where the terms of each id stand in the ontology."""
         known = 0
         with open_lines(path) as lines:
             for row in _term_rows(lines, shown(path)):
@@ -68,7 +70,7 @@ class TermTable(LabelTable):
                     continue
                 _check_aspect(row, ontology.aspects[place], path)
                 id_ = accession(row.id)
-                found.setdefault(id_, []).append(place)
+                places_of.setdefault(id_, []).append(place)
                 self.labels.setdefault(id_, ("", path, row.line))
                 known += 1
         if not known:
@@ -81,31 +83,32 @@ class TermTable(LabelTable):
         tally.unknown_terms = dict(self.unknown)
 
 
-class _Row(NamedTuple):
+class _TermRow(NamedTuple):
     line: int
     id: str
     term: str
     aspect: str | None
 
 
-def _check_aspect(row: _Row, letter: str, path: str) -> None:
+def _check_aspect(row: _TermRow, letter: str, path: str) -> None:
     if row.aspect is None:
         return
-    said = _LETTERS.get(row.aspect.lower())
-    if said is None:
+    aspect = _LETTERS.get(row.aspect.lower())
+    if aspect is None:
         fix = "write C, F or P, or CCO, MFO or BPO"
         raise DataError(path, f"aspect {row.aspect!r}", fix, line=row.line, record=row.id)
-    if said != letter:
-        found = f"aspect {row.aspect}, but the ontology has {row.term} in {letter}"
-        raise DataError(path, found, "give the ontology that the table is of", line=row.line, record=row.id)
+    if aspect != letter:
+        problem = f"aspect {row.aspect}, but the ontology has {row.term} in {letter}"
+        raise DataError(path, problem, "give the ontology that the table is of", line=row.line, record=row.id)
 
 
-def _term_rows(lines: Iterator[str], path: str) -> Iterator[_Row]:
+def _term_rows(lines: Iterator[str], path: str) -> Iterator[_TermRow]:
     """Give the rows below the header; without one the columns are id, term and, where there are three, aspect."""
     width, layout = 0, None
     for number, (line, row) in enumerate(cells(lines, path)):
         if number == 0:
-            width, layout = len(row), term_layout(row)
+            width = len(row)
+            layout = term_layout(row)
             if layout:
                 continue
             layout = (0, 1, 2 if width > 2 else None)
@@ -114,11 +117,11 @@ def _term_rows(lines: Iterator[str], path: str) -> Iterator[_Row]:
         if len(row) != width:
             raise DataError(path, f"{len(row)} cells, where the first row has {width}", _FIX_ROW, line=line)
         assert layout is not None
-        yield _row(line, row, layout, path)
+        yield _term_row(line, row, layout, path)
 
 
-def _row(line: int, row: Sequence[str], places: tuple[int, int, int | None], path: str) -> _Row:
+def _term_row(line: int, row: Sequence[str], places: tuple[int, int, int | None], path: str) -> _TermRow:
     id_, term = (row[place].strip() for place in places[:2])
     if not (id_ and term):
         raise DataError(path, f"no {'term' if id_ else 'id'}", _FIX_ROW, line=line, record=id_ or None)
-    return _Row(line, id_, term, None if places[2] is None else row[places[2]].strip())
+    return _TermRow(line, id_, term, None if places[2] is None else row[places[2]].strip())

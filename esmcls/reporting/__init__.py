@@ -1,1 +1,1 @@
-"""What every report shares."""
+"""The frame of a report, the look of its figures, and every small formatter."""

@@ -1,4 +1,4 @@
-"""What all figures share: their colours, and files of the same bytes whatever the user's matplotlib is set to."""
+"""All figures share this: their colours, and files of the same bytes whatever the user's matplotlib is set to."""
 
 from __future__ import annotations
 

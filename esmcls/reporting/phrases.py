@@ -1,15 +1,24 @@
-"""A comparison in words: shares, intervals, p values and times as people read them, and what came of it."""
+"""Numbers in words: shares, intervals, p values, times, sizes and tables of texts as people read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
-from typing import Any, Final
+from typing import Final, Protocol
 
 SIGNIFICANT: Final = 0.05
 """A corrected p value below it counts as a difference."""
 NONE: Final = "–"
 """Of what is not known."""
+
+
+class Span(Protocol):
+    """A lower and an upper end: an interval, or a difference with its interval."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -23,15 +32,30 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def span(interval: Mapping[str, float]) -> str:
+def percent_of(part: float, whole: float, digits: int = 2) -> str:
+    """Say how many percent of a whole a part is, without the sign; a dash of nothing.
+
+    Examples
+    --------
+    >>> percent_of(1, 8), percent_of(0, 0)
+    ('12.50', '–')
+    """
+    return f"{100 * part / whole:.{digits}f}" if whole else NONE
+
+
+def span(interval: Span) -> str:
     """Say an interval in percent.
 
     Examples
     --------
-    >>> span({"low": 0.786, "high": 0.815}), span({"low": -0.002, "high": 0.008})
+    >>> from types import SimpleNamespace as Interval
+    >>> span(Interval(low=0.786, high=0.815)), span(Interval(low=-0.002, high=0.008))
     ('78.6–81.5', '−0.2 to 0.8')
     """
-    low, high = percent(interval["low"]), percent(interval["high"])
+    return _from_to(percent(interval.low), percent(interval.high))
+
+
+def _from_to(low: str, high: str) -> str:
     return f"{low} to {high}" if "−" in low + high else f"{low}{NONE}{high}"
 
 
@@ -49,16 +73,16 @@ def decimal(number: float | None, digits: int = 3, sign: bool = False) -> str:
     return "+" + text if sign and float(text) > 0 else text.replace("-", "−")
 
 
-def between(interval: Mapping[str, float], digits: int = 3) -> str:
+def between(interval: Span, digits: int = 3) -> str:
     """Say an interval to so many places.
 
     Examples
     --------
-    >>> between({"low": 0.78644, "high": 0.815}), between({"low": -0.2, "high": 1}, 1)
+    >>> from types import SimpleNamespace as Interval
+    >>> between(Interval(low=0.78644, high=0.815)), between(Interval(low=-0.2, high=1), 1)
     ('0.786–0.815', '−0.2 to 1.0')
     """
-    low, high = decimal(interval["low"], digits), decimal(interval["high"], digits)
-    return f"{low} to {high}" if "−" in low + high else f"{low}{NONE}{high}"
+    return _from_to(decimal(interval.low, digits), decimal(interval.high, digits))
 
 
 def p_value(p: float) -> str:
@@ -70,6 +94,17 @@ def p_value(p: float) -> str:
     ('< 0.001', '0.040')
     """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """Say that a p value is so, in a sentence.
+
+    Examples
+    --------
+    >>> p_equals(0.0002), p_equals(0.0404)
+    ('p < 0.001', 'p = 0.040')
+    """
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 def length_of_time(seconds: float | None) -> str:
@@ -111,42 +146,63 @@ def count(number: float | None) -> str:
     return f"{number:,.1f}" if number < 10 and number != int(number) else f"{number:,.0f}"
 
 
-def summary(comparison: Mapping[str, Any]) -> list[str]:
-    """Return what came of it in sentences: the best, and how it stands to the next, to homology and to a baseline."""
-    rows = comparison["rows"]
-    [best] = [row for row in rows if row["name"] == comparison["best"]]
-    others = [row for row in rows if row is not best]
-    peers = [
-        others[:1],
-        [row for row in others if row["head"] == "homology"],
-        [row for row in others if row["baseline"]],
-    ]
-    n, found = comparison["dataset"]["records"]["test"], best["metrics"]["accuracy"]
-    first = f"The best of {competitors(rows)} on the test part ({count(n)} proteins) is {best['name']}: "
-    first += f"accuracy {percent(found['value'])} % (95 % interval {span(found)})."
-    chosen = {row["name"]: row for some in peers for row in some[:1]}
-    return [first, *(_against(row) for row in chosen.values())]
-
-
-def competitors(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many models and baselines there are.
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """Say how many there are of a thing; `plural` is what its name ends in where they are not one.
 
     Examples
     --------
-    >>> competitors([{"baseline": False}, {"baseline": True}, {"baseline": True}])
-    '1 model and 2 baselines'
+    >>> counted(1, "protein"), counted(1200, "protein"), counted(0, "class", "es")
+    ('1 protein', '1,200 proteins', '0 classes')
     """
-    baselines = sum(row["baseline"] for row in rows)
-    counts = {"model": len(rows) - baselines, "baseline": baselines}
-    return " and ".join(f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in counts.items() if n)
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-def _against(row: Mapping[str, Any]) -> str:
-    """Return a sentence on how far the best is ahead of a row."""
-    difference, p = row["versus_best"]["difference"], row["versus_best"]["p_holm"]
-    ahead, interval = percent(-difference["value"]), span({"low": -difference["high"], "high": -difference["low"]})
-    chance = f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
-    name = f"{row['name']}, a baseline," if row["baseline"] else row["name"]
-    if p < SIGNIFICANT:
-        return f"It is better than {name} by {ahead} points ({interval}, {chance})."
-    return f"It cannot be told apart from {name.rstrip(',')}: it is {ahead} points ahead ({interval}, {chance})."
+def size(nbytes: float) -> str:
+    """Say a number of bytes.
+
+    Examples
+    --------
+    >>> size(999), size(25_200), size(3.2e9)
+    ('999 bytes', '25.2 kB', '3.2 GB')
+    """
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes:.0f} bytes"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: the first column to the left, all others to the right.
+
+    Examples
+    --------
+    >>> aligned([["model", "n"], ["knn", "12"]])
+    ['model   n', 'knn    12']
+    """
+    return _in_columns(rows, [False] + [True] * (len(rows[0]) - 1))
+
+
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """Return a table of anything as a text: columns of numbers to the right, all others to the left.
+
+    Examples
+    --------
+    >>> print(table([("encoder", "width"), ("kmer", 820), ("bundled", 1280)]))
+    encoder  width
+    kmer       820
+    bundled   1280
+    """
+    cells = [[NONE if cell is None else str(cell) for cell in row] for row in rows]
+    numbers = [all(cell == NONE or cell[:1].isdigit() for cell in column[1:]) for column in zip(*cells, strict=True)]
+    return "\n".join(_in_columns(cells, numbers))
+
+
+def _in_columns(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, to_the_right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]

@@ -9,30 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from esmcls.errors import DataError, UsageError
 from esmcls.reporting.figure_style import COLORS, house_style, name_lines, save_figure
+from esmcls.types import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from esmcls.training.runlog import Entry
+    from esmcls.training.loop import Entry
 
 NOT_PARTS: Final = ("step", "lr", "loss", "tokens", "seconds", "score", "accuracy", "sequences", "memory")
 """Other keys of an entry are the loss's parts."""
 PANELS: Final = {"accuracy": "accuracy", "score": "validation score", "memory": "peak memory (GB)"}
 """Keys that have a panel of their own where they were logged."""
 DASHES: Final = ("-", "--", ":", "-.")  # of the first seven lines, the next seven, and so on
-COLUMNS: Final = 3  # of the legend
+LEGEND_COLUMNS: Final = 3  # of the legend
 
-Values = npt.NDArray[np.float64]
-Line = tuple[Values, Values, Values]  # steps (1-based), what was measured at each, its running mean; each (n,)
+Line = tuple[Floats, Floats, Floats]  # steps (1-based), the value measured at each, its running mean; each (n,)
 
 
 def read_log(path: str | Path) -> list[Entry]:
-    """Read a training log, as `runlog.LogFile` writes it; a last line that is half written is left out.
+    """Read a training log, as `loop.LogFile` writes it; a last line that is half written is left out.
 
     Raises
     ------
@@ -100,14 +99,14 @@ def _figure(logs: Mapping[str, Sequence[Entry]]) -> Figure:
         if any(len(steps) for steps, _, _ in lines.values()):
             panels[title] = lines
     names = list(panels["loss"])
-    figure = Figure(figsize=(4.5 * len(panels), 3.6 + 0.3 * -(-len(names) // COLUMNS)), layout="constrained")
-    for axes, (what, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        axes.set(xlabel="step (of the optimiser)", ylabel=what)
-        _draw(axes, list(lines.values()), logarithmic=what == "loss")
+    figure = Figure(figsize=(4.5 * len(panels), 3.6 + 0.3 * -(-len(names) // LEGEND_COLUMNS)), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.set(xlabel="step (of the optimiser)", ylabel=title)
+        _draw(axes, list(lines.values()), logarithmic=title == "loss")
     if len(logs) == 1:
         figure.suptitle(*logs, parse_math=False)
     means = figure.axes[0].lines[1::2]
-    name_lines(figure, list(zip(names, means, strict=True)), loc="outside lower center", ncols=COLUMNS)
+    name_lines(figure, list(zip(names, means, strict=True)), loc="outside lower center", ncols=LEGEND_COLUMNS)
     return figure
 
 
@@ -127,12 +126,12 @@ def _line(log: Sequence[Entry], key: str) -> Line:
 def _speed(log: Sequence[Entry]) -> Line:
     timed = [entry for entry in log if "tokens" in entry and "seconds" in entry]
     rows = [(new["step"], new["tokens"], new["seconds"] - old["seconds"]) for old, new in pairwise(timed)]
-    kept = [row for row in rows if row[2] > 0]  # a resumed run's clock starts anew
-    steps, tokens, seconds = np.array(kept, dtype=float).reshape(-1, 3).T
+    forward = [row for row in rows if row[2] > 0]  # a resumed run's clock starts anew
+    steps, tokens, seconds = np.array(forward, dtype=float).reshape(-1, 3).T
     return steps, tokens / seconds, _running_mean(tokens) / _running_mean(seconds)
 
 
-def _running_mean(values: Values) -> Values:
+def _running_mean(values: Floats) -> Floats:
     if not len(values):
         return values
     window = np.ones(len(values) // 100 | 1)  # odd, so that each step is in the middle of its own
@@ -141,7 +140,8 @@ def _running_mean(values: Values) -> Values:
 
 def _draw(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None:
     for index, (steps, raw, mean) in enumerate(lines):
-        color, dash = COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
+        color = COLORS[index % len(COLORS)]
+        dash = DASHES[index // len(COLORS) % len(DASHES)]
         axes.plot(steps, raw, color=color, alpha=0.2, linewidth=0.8, rasterized=True)
         axes.plot(steps, mean, dash, color=color, linewidth=1.6, marker="o" if len(steps) == 1 else "", zorder=3)
     axes.grid(alpha=0.3)

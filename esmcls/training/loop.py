@@ -6,7 +6,9 @@ seed and the step, so the number of the next step is all that a sampler has to r
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,27 +23,28 @@ from torch.amp.grad_scaler import GradScaler
 from esmcls.errors import FolderError, TerminatedError
 from esmcls.files import atomic_path
 from esmcls.training.processes import ALONE, Replicas
-from esmcls.training.runlog import Entry
-from esmcls.training.schedule import Plan, learning_rate
+from esmcls.training.schedule import TrainingPlan, learning_rate
 
 FORMAT = 1
 UNSCALED = GradScaler("cpu", enabled=False)
+Entry = dict[str, float]
+"""The numbers that are logged of a step, by name."""
 Log = Callable[[Entry], None]
 Backward = Callable[[Tensor], None]
 """Adds the gradients of a loss to those that are there."""
 
 
 class Trained(Protocol):
-    """What the loop needs of any problem."""
+    """A problem as the loop sees it: a model, its optimisers and a score."""
 
     @property
     def model(self) -> nn.Module:
-        """What is trained; a checkpoint holds its state."""
+        """The model that is trained; a checkpoint holds its state."""
         ...
 
     @property
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """What steps over its parameters; between them, each parameter once."""
+        """The optimisers of its parameters; between them, each parameter once."""
         ...
 
     def validate(self) -> float | None:
@@ -53,7 +56,7 @@ class Task(Trained, Protocol):
     """A problem whose batches fit into memory whole."""
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
-        """Return the scalar loss of the batch of `step` (0-based) and what to log of it."""
+        """Return the scalar loss of the batch of `step` (0-based) and its entry for the log."""
         ...
 
 
@@ -66,12 +69,12 @@ class Accumulating(Trained, Protocol):
         ...
 
 
-_DEFAULTS = {one.name: one.default for one in fields(Plan) if one.default is not MISSING}
+_DEFAULTS = {setting.name: setting.default for setting in fields(TrainingPlan) if setting.default is not MISSING}
 
 
 @dataclass
 class History:
-    """What happened: the last step done, the best validation, a log entry a step, and where the plateau rate fell."""
+    """The course of a run: steps done, the best validation, a log entry a step, and where the plateau rate fell."""
 
     steps_done: int = 0
     best_step: int = 0
@@ -82,7 +85,7 @@ class History:
 
 def run(
     task: Task | Accumulating,
-    plan: Plan,
+    plan: TrainingPlan,
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
@@ -98,7 +101,7 @@ def run(
     Parameters
     ----------
     task : Task or Accumulating
-    plan : Plan
+    plan : TrainingPlan
     checkpoint : Path, optional
         File that is replaced, whole, every `plan.checkpoint_every` steps.
     resume : bool
@@ -111,7 +114,7 @@ def run(
     replicas : Replicas
         The processes that train one model together: gradients and log entries are their mean, the first one writes.
     about : str
-        What decides the run besides its plan, such as a digest of the data: a checkpoint of another is refused.
+        All that decides the run besides its plan, such as a digest of the data: a checkpoint of another is refused.
     scaler : GradScaler
         Scales losses, for gradients in fp16.
     stop : callable, optional
@@ -129,33 +132,30 @@ def run(
         If `stop` said yes.
     """
     with _own_randomness(plan.seed):
-        progress = _Progress(task, plan, replicas, about, scaler)
+        training = _Run(task, plan, replicas, about, scaler)
         if resume and checkpoint is not None and checkpoint.exists():
-            progress.load(checkpoint)
+            training.load(checkpoint)
         elif plan.validate_every and plan.validate_first:
-            progress.validate(0)
-        while not progress.finished:
-            entry = progress.advance()
-            if log is not None and replicas.first:
-                log(entry)
-            asked = stop is not None and not progress.finished and replicas.any(stop())
-            if checkpoint is not None and (asked or progress.checkpoint_due(stop_after)):
-                progress.save(checkpoint)
-            if asked:
-                raise TerminatedError(progress.history.steps_done, plan.steps)
-            if progress.history.steps_done == stop_after:
-                return progress.history
-        progress.restore_best()
-    return progress.history
+            training.validate(0)
+        while not training.finished:
+            training.step(checkpoint, log, stop_after, stop)
+            if training.history.steps_done == stop_after:
+                return training.history
+        training.restore_best()
+    return training.history
 
 
-class _Progress:
+class _Run:
     """A run under way: all that a checkpoint holds."""
 
     def __init__(
-        self, task: Task | Accumulating, plan: Plan, replicas: Replicas, about: str, scaler: GradScaler
+        self, task: Task | Accumulating, plan: TrainingPlan, replicas: Replicas, about: str, scaler: GradScaler
     ) -> None:
-        self.task, self.plan, self.replicas, self.about, self.scaler = task, plan, replicas, about, scaler
+        self.task = task
+        self.plan = plan
+        self.replicas = replicas
+        self.about = about
+        self.scaler = scaler
         self.history = History()
         self.best: Mapping[str, Tensor] | None = None
         self.mean: Mapping[str, Tensor] | None = deepcopy(task.model.state_dict()) if plan.average else None
@@ -166,7 +166,20 @@ class _Progress:
         patient = not self.plan.patience or self.stale < self.plan.patience
         return self.history.steps_done >= self.plan.steps or not patient
 
-    def advance(self) -> Entry:
+    def step(
+        self, checkpoint: Path | None, log: Log | None, stop_after: int | None, stop: Callable[[], bool] | None
+    ) -> None:
+        """Take the next step, log it and write a checkpoint where one is due; see `run`."""
+        entry = self._advance()
+        if log is not None and self.replicas.first:
+            log(entry)
+        asked_to_stop = stop is not None and not self.finished and self.replicas.any(stop())
+        if checkpoint is not None and (asked_to_stop or self.checkpoint_due(stop_after)):
+            self.save(checkpoint)
+        if asked_to_stop:
+            raise TerminatedError(self.history.steps_done, self.plan.steps)
+
+    def _advance(self) -> Entry:
         step = self.history.steps_done
         lr = learning_rate(self.plan, step, self.history.falls)
         entry = {"step": step + 1, "lr": lr, **self._optimise(step, lr)}
@@ -177,8 +190,8 @@ class _Progress:
         self.history.entries.append(entry)
         return entry
 
-    def _validation_due(self, done: int) -> bool:
-        return done % self.plan.validate_every == 0 or done == self.plan.steps
+    def _validation_due(self, steps_done: int) -> bool:
+        return steps_done % self.plan.validate_every == 0 or steps_done == self.plan.steps
 
     def _optimise(self, step: int, lr: float) -> Entry:
         self.task.model.train()
@@ -237,29 +250,31 @@ class _Progress:
             if score is None:
                 return {}
             if score > self.history.best_score:
-                self.history.best_score, self.history.best_step, self.stale = score, step, 0
+                self.history.best_score = score
+                self.history.best_step = step
+                self.stale = 0
                 self.best = deepcopy(self.task.model.state_dict())
                 return {"score": score}
         self.stale += 1
         self._fall_if_due(step)
         return {"score": score}
 
-    def _fall_if_due(self, done: int) -> None:
+    def _fall_if_due(self, steps_done: int) -> None:
         """Note that the plateau rate falls; all that it goes by is in the history."""
-        waited = done - max([self.history.best_step, *self.history.falls[-1:]])
+        waited = steps_done - max([self.history.best_step, *self.history.falls[-1:]])
         if self.plan.schedule == "plateau" and 0 < self.plan.plateau * self.plan.validate_every <= waited:
-            self.history.falls.append(done)
+            self.history.falls.append(steps_done)
 
     def restore_best(self) -> None:
-        kept = self.mean if self.best is None else self.best
-        if kept is not None:
-            self.task.model.load_state_dict(kept)
+        state = self.mean if self.best is None else self.best
+        if state is not None:
+            self.task.model.load_state_dict(state)
         self.task.model.eval()
 
     def checkpoint_due(self, stop_after: int | None) -> bool:
-        done = self.history.steps_done
+        steps_done = self.history.steps_done
         every = self.plan.checkpoint_every
-        return done == stop_after or (every > 0 and (done % every == 0 or self.finished))
+        return steps_done == stop_after or (every > 0 and (steps_done % every == 0 or self.finished))
 
     def save(self, path: Path) -> None:
         """Write all that it takes to go on, from the first process; where they share a model, all give their parts."""
@@ -294,17 +309,19 @@ class _Progress:
         if state.get("about", "") != self.about:
             fix = "give the same options and files as before, or remove it"
             raise FolderError(path, "a checkpoint of a run with other options or data", fix)
-        own = self.task.model.state_dict()
-        self.best, self.mean = (
-            None if one is None else self.replicas.part(one, own) for one in (state["best"], state.get("mean"))
-        )
-        self.task.model.load_state_dict(self.replicas.part(state["model"], own))
+        current = self.task.model.state_dict()
+        best = state["best"]
+        mean = state.get("mean")
+        self.best = None if best is None else self.replicas.part(best, current)
+        self.mean = None if mean is None else self.replicas.part(mean, current)
+        self.task.model.load_state_dict(self.replicas.part(state["model"], current))
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(self.replicas.part_of_optimizer(saved, optimizer))
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        self.history, self.stale = History(**state["history"]), state["stale"]
+        self.history = History(**state["history"])
+        self.stale = state["stale"]
 
 
 def planned_steps(checkpoint: Path) -> int:
@@ -336,3 +353,28 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+class LogFile:
+    """A log that appends each step's entry and the seconds so far, one JSON object a line.
+
+    A resumed run's first entry cuts off what the interrupted one had logged from there on, so no step stands twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.begun = time.perf_counter()
+        self.fresh = True
+
+    def __call__(self, entry: Entry) -> None:
+        if self.fresh:
+            self._cut(int(entry["step"]))
+            self.fresh = False
+        timed = entry | {"seconds": round(time.perf_counter() - self.begun, 3)}
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(timed) + "\n")
+
+    def _cut(self, step: int) -> None:
+        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(old[: step - 1]), encoding="utf-8")

@@ -82,7 +82,8 @@ def class_weights(counts: Indices, how: Weighting, *, beta: float = 0.999, cap: 
             raise UsageError(f"cap {cap} on class weights: not at least 1; give 0 for none")
         present = weights[counts > 0]
         limit = cap * np.median(present) if len(present) else np.inf
-        capped, weights = int((present > limit).sum()), np.minimum(weights, limit)
+        capped = int((present > limit).sum())
+        weights = np.minimum(weights, limit)
     scaled = weights * counts.sum() / (weights * counts).sum()
     return ClassWeights(np.asarray(scaled, dtype=np.float32), capped)
 
@@ -149,7 +150,7 @@ def logit_adjusted(
 ) -> Tensor:
     """Return the cross-entropy of logits plus tau times the log prior: rare classes must win by a margin.
 
-    Menon et al. 2021 (arXiv:2007.07314), equation 10. What is learned is meant to be used without the prior: its
+    Menon et al. 2021 (arXiv:2007.07314), equation 10. The model is meant to be used without the prior: its
     largest logit then has the least balanced error for `tau` 1. With `tau` 0 it is `cross_entropy`.
 
     Parameters
@@ -205,7 +206,7 @@ def _mean(losses: Tensor, codes: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class Sampler(Protocol):
-    """Which rows a step trains on: a function of its seed and the step alone, so that nothing has to be remembered."""
+    """Draws the rows of each step from its seed and the step alone, so that nothing has to be remembered."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -217,30 +218,34 @@ class Sampler(Protocol):
         ...
 
 
-class Shuffled:
+class ShuffledSampler:
     """Every row once an epoch, in an order of its own; the last batch of an epoch may be smaller.
 
     Examples
     --------
-    >>> shuffled = Shuffled(5, batch=2, seed=0)
+    >>> shuffled = ShuffledSampler(5, batch=2, seed=0)
     >>> sorted(row for step in range(3) for row in shuffled.rows(step).tolist())
     [0, 1, 2, 3, 4]
     """
 
     def __init__(self, n: int, batch: int, seed: int) -> None:
-        self.n, self.batch, self.seed = n, batch, seed
+        self.n = n
+        self.batch = batch
+        self.seed = seed
         self.steps_an_epoch = -(-n // batch)
-        self._epoch, self._order = -1, np.zeros(0, dtype=np.int64)  # of the epoch asked for last: not drawn twice
+        self._epoch = -1  # asked for last; its order is not drawn twice
+        self._order = np.zeros(0, dtype=np.int64)
 
     def rows(self, step: int) -> Indices:
         """Return the row numbers of a step's batch."""
         epoch, place = divmod(step, self.steps_an_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n)
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
         return self._order[place * self.batch : (place + 1) * self.batch]
 
 
-class Balanced:
+class BalancedSampler:
     """Every class equally often, and each member of a class once before any of them comes again.
 
     Rows are drawn in rounds: each class takes as many turns in a round as make the round no smaller than a batch, in
@@ -257,23 +262,27 @@ class Balanced:
     Examples
     --------
     >>> codes = np.array([0] * 97 + [1] * 2 + [2])
-    >>> np.bincount(codes[Balanced(codes, batch=30, seed=0).rows(step=7)]).tolist()
+    >>> np.bincount(codes[BalancedSampler(codes, batch=30, seed=0).rows(step=7)]).tolist()
     [10, 10, 10]
     """
 
     def __init__(self, codes: Indices, batch: int, seed: int) -> None:
-        self.batch, self.seed = batch, seed
+        self.batch = batch
+        self.seed = seed
         self.steps_an_epoch = -(-len(codes) // batch)
         shuffled = np.random.default_rng([seed]).permutation(len(codes))
         self._rows = shuffled[np.argsort(codes[shuffled], kind="stable")]  # class by class
         _, self._first, self._members = np.unique(codes[self._rows], return_index=True, return_counts=True)
         self._turns = -(-batch // len(self._first))  # of a class in a round
-        self._number, self._round = -1, np.zeros(0, dtype=np.int64)  # the round asked for last: not drawn twice
+        self._number = -1  # of the round asked for last, which is not drawn twice
+        self._round = np.zeros(0, dtype=np.int64)
 
     def rows(self, step: int) -> Indices:
         """Return the row numbers of a step's batch."""
-        size, start = self._turns * len(self._first), step * self.batch
-        first, last = start // size, (start + self.batch - 1) // size
+        size = self._turns * len(self._first)
+        start = step * self.batch
+        first = start // size
+        last = (start + self.batch - 1) // size
         drawn = np.concatenate([self._draw(number) for number in range(first, last + 1)])
         return drawn[start - first * size :][: self.batch]
 
@@ -286,5 +295,6 @@ class Balanced:
             visits = np.zeros_like(classes)
             visits[np.argsort(classes, kind="stable")] = np.tile(np.arange(self._turns), n_classes)
             visits += number * self._turns
-            self._number, self._round = number, self._rows[self._first[classes] + visits % self._members[classes]]
+            self._number = number
+            self._round = self._rows[self._first[classes] + visits % self._members[classes]]
         return self._round

@@ -29,7 +29,7 @@ class Replicas:
     device : torch.device
         Where this process computes.
     fabric : Fabric, optional
-        What joins several; None for one alone.
+        Joins several processes; None for one alone.
     sharded : bool
         Whether each keeps only a part of the model.
     """
@@ -45,12 +45,12 @@ class Replicas:
 
     @property
     def count(self) -> int:
-        """How many processes there are."""
+        """Number of the processes."""
         return 1 if self.fabric is None else self.fabric.world_size
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that logs and writes."""
+        """True in the process that logs and writes."""
         return self.rank == 0
 
     def place(self, model: nn.Module, blocks: Iterable[nn.Module]) -> None:
@@ -110,7 +110,7 @@ class Replicas:
             gradient.copy_(part.view_as(gradient))
 
     def average_entry(self, entry: dict[str, float]) -> dict[str, float]:
-        """Return the mean over the processes of what they log."""
+        """Return the mean over the processes of their entries."""
         if self.fabric is None:
             return entry
         values = torch.tensor(list(entry.values()), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
@@ -173,7 +173,7 @@ def start_replicas(devices: Sequence[str], *, nodes: int = 1, sharded: bool = Fa
         from lightning_fabric import Fabric
     except ImportError:
         raise MissingExtraError("training on several devices", "lightning-fabric", "finetune") from None
-    wanted: Any = len(devices) if kind == "cpu" else [torch.device(name).index or 0 for name in devices]
-    fabric = Fabric(accelerator=kind, devices=wanted, num_nodes=nodes, strategy="ddp")
+    places = len(devices) if kind == "cpu" else [torch.device(name).index or 0 for name in devices]
+    fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp")
     fabric.launch()
     return Replicas(fabric.device, fabric, sharded)

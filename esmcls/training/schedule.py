@@ -1,4 +1,4 @@
-"""How long and how fast to train: the plan of a run, and its learning rate at each step."""
+"""The plan of a training run, its length and its speed, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How long and how fast to train.
+class TrainingPlan:
+    """The length and the speed of a training run.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class Plan:
     validate_first : bool
         Validate before the first step, too: the model is left as it began where it never gets better.
     average : float
-        What each step leaves of the running mean of all weights so far, which is validated and kept in place of the
-        last weights (Polyak & Juditsky 1992, doi:10.1137/0330046; here with exponential weights); 0: no mean.
+        Share that each step leaves of the running mean of all weights so far, which is validated and kept in place of
+        the last weights (Polyak & Juditsky 1992, doi:10.1137/0330046; here with exponential weights); 0: no mean.
     falls : tuple of int
         Numbers of done steps after which it is multiplied anyway: `History.falls` of a run that was validated.
     """
@@ -57,21 +57,21 @@ class Plan:
     average: float = 0.0
 
 
-def learning_rate(plan: Plan, step: int, falls: Sequence[int] = ()) -> float:
+def learning_rate(plan: TrainingPlan, step: int, falls: Sequence[int] = ()) -> float:
     """Return the learning rate of a step (0-based), after `falls` besides those of the plan.
 
     Examples
     --------
-    >>> plan = Plan(steps=10, lr=1.0, warmup=2, schedule="linear")
+    >>> plan = TrainingPlan(steps=10, lr=1.0, warmup=2, schedule="linear")
     >>> [round(learning_rate(plan, step), 3) for step in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.125]
     """
     if step < plan.warmup:
         return plan.lr * (step + 1) / plan.warmup
-    done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    progress = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
     share = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        "linear": 1 - progress,
         "constant": 1.0,
         "plateau": plan.factor ** sum(fall <= step for fall in (*plan.falls, *falls)),
     }[plan.schedule]

@@ -1,6 +1,6 @@
 """Losses for many labels of many, where each pair of a protein and a class is a yes or no of its own.
 
-A loss gives one number a pair, (rows, classes). What descends is the mean over rows of the sum over classes: AdamW
+A loss gives one number a pair, (rows, classes). Training lowers the mean over rows of the sum over classes: AdamW
 divides by a gradient's size, but for an epsilon that the gradients of rare classes would sink below if they were
 divided by 26,000 classes, too.
 """
@@ -24,12 +24,12 @@ from esmcls.types import Indices
 TermLossName: TypeAlias = Literal["bce", "weighted", "focal", "asymmetric"]
 TermLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From logits and targets, both (rows, classes), to the loss of each pair, (rows, classes)."""
-LEAST = 1e-12
+LEAST_PROBABILITY = 1e-12
 """At 0 the slope of a power below 1 is infinite."""
 
 
 class LossKnobs(Protocol):
-    """What a loss needs of a head's configuration."""
+    """The settings of a head's configuration that decide its loss."""
 
     @property
     def loss(self) -> TermLossName: ...
@@ -49,7 +49,7 @@ class LossKnobs(Protocol):
 
 @dataclass(frozen=True)
 class PositiveWeights:
-    """How much a protein counts that has a class, against one that has not.
+    """The weight of a protein that has a class, against one that has not.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def asymmetric_loss(
     tensor([[0.6931, 0.2043]])
     """
     positive = F.softplus(-logits) * torch.exp(-gamma_positive * F.softplus(logits))
-    shifted = (logits.sigmoid() - clip).clamp(min=LEAST)
+    shifted = (logits.sigmoid() - clip).clamp(min=LEAST_PROBABILITY)
     surprise = -torch.log1p(-shifted) if clip else F.softplus(logits)
     return torch.where(targets > 0, positive, surprise * shifted**gamma_negative)
 
@@ -203,8 +203,12 @@ def make_term_loss(
     if knobs.loss == "focal":
         return partial(binary_focal_loss, alpha=knobs.alpha, gamma=knobs.gamma), None
     if knobs.loss == "asymmetric":
-        made = partial(asymmetric_loss, gamma_positive=knobs.gamma_positive, gamma_negative=knobs.gamma_negative)
-        return partial(made, clip=knobs.clip), None
+        return partial(
+            asymmetric_loss,
+            gamma_positive=knobs.gamma_positive,
+            gamma_negative=knobs.gamma_negative,
+            clip=knobs.clip,
+        ), None
     raise UnknownNameError("loss", knobs.loss, get_args(TermLossName))
 
 

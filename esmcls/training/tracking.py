@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from esmcls.errors import MissingExtraError, UnknownNameError
-from esmcls.training.runlog import Entry
+
+if TYPE_CHECKING:
+    from esmcls.training.loop import Entry
 
 TRACKERS: Final = ("wandb", "tensorboard")
 PROJECT: Final = "esmcls"
@@ -28,7 +30,7 @@ class Tracker(Protocol):
 class Wandb:
     """A run of Weights & Biases; with WANDB_MODE=offline it stays on this machine, below `folder`."""
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str, config: Mapping[str, object]) -> None:
         try:
             import wandb
         except ImportError:
@@ -47,7 +49,7 @@ class Wandb:
 class TensorBoard:
     """Event files of TensorBoard, below `folder`."""
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str, config: Mapping[str, object]) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -66,7 +68,7 @@ class TensorBoard:
         self.writer.close()
 
 
-def open_tracker(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
+def open_tracker(kind: str, folder: Path, name: str, config: Mapping[str, object]) -> Tracker:
     """Begin a run.
 
     Parameters
@@ -76,7 +78,7 @@ def open_tracker(kind: str, folder: Path, name: str, config: Mapping[str, Any]) 
         Where its files go.
     name : str
     config : mapping
-        What is told of the run.
+        Settings that are shown with the run.
 
     Raises
     ------

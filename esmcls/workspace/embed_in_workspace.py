@@ -1,4 +1,4 @@
-"""What commands do in a workspace: embed an intake, plan that, import other tools' vectors, find caches."""
+"""Work in a workspace's caches: embed an intake, or plan that, import other tools' vectors, find caches."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Any, TypeAlias
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
 from esmcls.cache.import_vectors import IMPORTED, ImportReport, import_embeddings, imported_spec, read_vectors
 from esmcls.cache.parallel import embed_on_devices
-from esmcls.cache.store import EmbeddingCache, EmbeddingSpec
-from esmcls.cache.to_embed import EmbedReport, Shard
-from esmcls.cache.to_embed import Progress as Told
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
-from esmcls.encoders.encoder import BUNDLED, Encoder, load_encoder
+from esmcls.encoders import BUNDLED
+from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import CacheError
+from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
-from esmcls.workspace.intake import Intake, Sources, take_in
+from esmcls.workspace.intake import Intake, take_in
 from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
 
-Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[Told | None]]"
+Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
 """From the residues of the input (None: not known) to a context that gives what to call with those done."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to embed; see `load_encoder` and `EmbeddingSpec`.
+class EmbeddingRecipe:
+    """The options of embedding; see `load_encoder` and `EmbeddingSpec`.
 
     Parameters
     ----------
@@ -49,15 +51,14 @@ class Recipe:
         if precision == "auto" and workspace is not None:
             known = [entry.spec.precision for entry in workspace.caches if entry.spec.encoder == self.encoder]
             precision = known[-1] if known else precision
-        options: dict[str, Any] = {"layers": self.layers, "long": self.long, "precision": precision}
-        encoder = load_encoder(self.encoder, **options, device=device)
+        encoder = load_encoder(self.encoder, layers=self.layers, long=self.long, precision=precision, device=device)
         return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
 
 
 def embed_in_workspace(
     workspace: Workspace,
     intake: Intake,
-    recipe: Recipe = Recipe(),
+    recipe: EmbeddingRecipe = EmbeddingRecipe(),
     *,
     device: str = "cpu",
     shard: Shard = (1, 1),
@@ -72,7 +73,7 @@ def embed_in_workspace(
     ----------
     workspace : Workspace
     intake : Intake
-    recipe : Recipe
+    recipe : EmbeddingRecipe
     device : str
         Several, with commas between, are given a process each.
     shard : (int, int)
@@ -85,16 +86,78 @@ def embed_in_workspace(
     keep_dataset(workspace, intake)
     with workspace.cache_for(spec) as cache:
         residues = sum(map(len, intake.sequences)) if intake.again else None
-        with (progress or _silent)(residues) as told:
+        with (progress or _silent)(residues) as tell:
             if len(devices) == 1:
-                return embed_into(cache, encoder, intake.sequences, progress=told, shard=shard)
-            return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=told, shard=shard)
+                return embed_into(cache, encoder, intake.sequences, progress=tell, shard=shard)
+            return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=tell, shard=shard)
+
+
+def embed_dataset(
+    workspace: Workspace | str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    validation: Sequence[str | Path] = (),
+    test: Sequence[str | Path] = (),
+    labels: Sequence[str | Path] = (),
+    obo: str | Path | None = None,
+    clusters: str | Path | None = None,
+    propagate: bool = True,
+    device: str = "cpu",
+    seed: int = 0,
+    **options: Any,
+) -> EmbedReport:
+    """Embed sequences from files into a workspace, and make a labelled set its dataset: what `esmcls embed` does.
+
+    Parameters
+    ----------
+    workspace : Workspace, str or Path
+        Begun where there is none.
+    inputs : file or files
+        FASTA, CSV, TSV or Stockholm, packed or not, or folders of these.
+    validation, test : sequences of str or Path
+        More files, each record of which is of that part.
+    labels : sequence of str or Path
+        Tables of the label of each id, or of its terms where there is an `obo`.
+    obo : str or Path, optional
+        The Gene Ontology: labels are terms of it.
+    clusters : str or Path, optional
+        Table of the cluster of each id, to split by.
+    propagate : bool
+        Whether a protein with a term has those that contain it, too.
+    device : str
+    seed : int
+        Of the split, where one is drawn.
+    **options
+        Of `EmbeddingRecipe`: encoder, layers, long, precision, dtype, poolings.
+
+    Returns
+    -------
+    EmbedReport
+
+    Raises
+    ------
+    DataError
+        If a record cannot be used, or only some have a label.
+    """
+    workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace, create=True)
+    sources = Inputs(
+        (inputs,) if isinstance(inputs, (str, Path)) else tuple(inputs),
+        tuple(validation),
+        tuple(test),
+        tuple(map(Path, labels)) or None,
+        None if clusters is None else Path(clusters),
+        obo=None if obo is None else Path(obo),
+        propagate=propagate,
+    )
+    intake = take_in(sources, seed=seed)
+    name = workspace.encoder_name(options.pop("encoder", BUNDLED))
+    return embed_in_workspace(workspace, intake, EmbeddingRecipe(name, **options), device=device)
 
 
 def plan_in_workspace(
     workspace: Workspace | None,
     intake: Intake,
-    recipe: Recipe = Recipe(),
+    recipe: EmbeddingRecipe = EmbeddingRecipe(),
     *,
     device: str = "cpu",
     shard: Shard = (1, 1),
@@ -120,7 +183,7 @@ def keep_dataset(workspace: Workspace, intake: Intake) -> None:
 def import_in_workspace(
     workspace: Workspace,
     file: str | Path,
-    sources: Sources,
+    inputs: Inputs,
     *,
     pooling: str = "mean",
     layers: Sequence[int] | None = None,
@@ -132,12 +195,14 @@ def import_in_workspace(
     -------
     ImportReport
     list of str
-        What the user should be told of the sequences.
+        Lines that tell the user of the sequences.
     """
-    spec, intake, tally = imported_spec(file, pooling=pooling, layers=layers), take_in(sources, seed=seed), Tally()
+    spec = imported_spec(file, pooling=pooling, layers=layers)
+    intake = take_in(inputs, seed=seed)
+    tally = Tally()
     vectors = read_vectors(file, pooling=pooling, layers=layers)
     with workspace.cache_for(spec) as cache:
-        report = import_embeddings(cache, vectors, sources.records(tally))
+        report = import_embeddings(cache, vectors, inputs.records(tally))
     keep_dataset(workspace, intake)
     return report, tally.lines() + (intake.report.lines() if intake.report else [])
 

@@ -10,6 +10,7 @@ Its models are comparable because all stand on the same split; so the split cann
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.split import SplitReport, part_counts
+from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.files import read_json, sha256_file, write_json
 from esmcls.labels.labels import LabelSets
@@ -50,6 +51,28 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def __repr__(self) -> str:
+        return f"<Workspace {self.folder}: {', '.join(f'{name} {value}' for name, value in self._facts().items())}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        cells = {"workspace": self.folder, **self._facts()}
+        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in cells.items())
+        return f"<table>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """Return what people ask first."""
+        about = self.state()["dataset"]
+        facts = {"dataset": "none"}
+        if about is not None:
+            kind = "terms" if "ontology" in about else "classes"
+            facts = {"records": f"{about['records']:,}", kind: f"{about['classes']:,}"}
+        encoders = dict.fromkeys(entry.spec.short_name for entry in self.caches)
+        return facts | {
+            "vectors of": ", ".join(encoders) or "nothing",
+            "models": ", ".join(path.name for path in self.models()) or "none",
+        }
+
     @classmethod
     def open(cls, folder: str | Path, create: bool = False) -> Workspace:
         """Open a workspace, or begin one with `create`.
@@ -76,7 +99,8 @@ class Workspace:
 
     def state(self) -> dict[str, Any]:
         """Read workspace.json as it is now: other processes may write it too."""
-        path, fix = self.folder / STATE, f"delete this file and {_EMBED}; the caches beside it are found again"
+        path = self.folder / STATE
+        fix = f"delete this file and {_EMBED}; the caches beside it are found again"
         try:
             state = read_json(path)
         except (OSError, ValueError) as error:
@@ -88,12 +112,12 @@ class Workspace:
             raise WorkspaceError(path, "not the state of a workspace", fix)
         return dict(state)
 
-    def _update(self, **changes: Any) -> None:
+    def _update(self, **changes: object) -> None:
         write_json(self.folder / STATE, self.state() | changes)
 
     @property
     def has_dataset(self) -> bool:
-        """Whether a data set is remembered."""
+        """True if a data set is remembered."""
         return self.state()["dataset"] is not None
 
     @cached_property
@@ -122,7 +146,7 @@ class Workspace:
 
     @property
     def has_terms(self) -> bool:
-        """Whether the proteins of the data set have many labels each, terms of an ontology."""
+        """True if the proteins of the data set have many labels each, terms of an ontology."""
         return "ontology_sha256" in (self.state()["dataset"] or {})
 
     @cached_property
@@ -138,6 +162,11 @@ class Workspace:
             return None
         return Ontology.load(self._checked(ONTOLOGY, self._known("dataset")["ontology_sha256"]))
 
+    @property
+    def propagate(self) -> bool:
+        """Whether a protein with a term has those that contain it, too."""
+        return bool(self._known("dataset")["propagate"])
+
     def term_sets(self, dataset: Dataset) -> LabelSets:
         """Return the terms that are learned and measured, of some records of the data set.
 
@@ -152,8 +181,7 @@ class Workspace:
         if self.ontology is None:
             fix = "embed them with --labels TABLE --obo FILE, in another workspace (-w DIR)"
             raise WorkspaceError(self.folder, "its proteins have one label each, not terms", fix)
-        propagate = bool(self._known("dataset")["propagate"])
-        return self.ontology.term_sets((label.split() for label in dataset.labels), propagate)
+        return self.ontology.term_sets((label.split() for label in dataset.labels), self.propagate)
 
     def _known(self, key: str) -> dict[str, Any]:
         known = self.state()[key]
@@ -163,17 +191,17 @@ class Workspace:
 
     @property
     def dataset_digest(self) -> str:
-        """What identifies the labelled sequences: `Dataset.digest`, as remembered."""
+        """The digest of the labelled sequences, `Dataset.digest`, as remembered."""
         return str(self._known("dataset")["digest"])
 
     @property
     def split_digest(self) -> str:
-        """What identifies the split: `Dataset.split_digest`, as remembered."""
+        """The digest of the split, `Dataset.split_digest`, as remembered."""
         return str(self._known("split")["digest"])
 
     @property
     def drawn_validation(self) -> bool:
-        """Whether the validation part was drawn here, not given by the user; not known of old workspaces: False."""
+        """True if the validation part was drawn here, not given by the user; not known of old workspaces: False."""
         return bool(self._known("split").get("drawn_validation", False))
 
     def set_dataset(
@@ -190,9 +218,9 @@ class Workspace:
         ----------
         dataset : Dataset
         report : SplitReport
-            How it was split; its kind, seed and fractions are remembered.
+            Of its split; kind, seed and fractions are remembered.
         files : sequence of str or Path
-            What it was read from, files or folders; each file is remembered with bytes and sha256.
+            Files or folders that it was read from; each file is remembered with bytes and sha256.
         ontology : Ontology, optional
             Labels are terms of it, many a protein.
         propagate : bool
@@ -203,36 +231,27 @@ class Workspace:
         WorkspaceError
             If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
-        digest, split_digest = dataset.digest(), dataset.split_digest()
-        terms = _about_terms(dataset, ontology, propagate)
-        self._guard_models({"digest": digest, **_identity(terms)}, split_digest)
+        facts = dataset.facts() | _about_terms(dataset, ontology, propagate)
+        split = report.facts() | {"digest": dataset.split_digest()}
+        self._guard_models(_identity(facts), split["digest"])
         dataset.save(self.folder / TABLE)
         if ontology is not None:
             ontology.save(self.folder / ONTOLOGY)
-            terms["ontology_sha256"] = sha256_file(self.folder / ONTOLOGY)
-        about = {
-            "files": [_describe(file) for path in files for file in _files(Path(path))],
-            "records": len(dataset),
-            "sequences": len(set(dataset.sequences)),
-            "classes": len(set(dataset.labels)),
-            "parts": part_counts(dataset.parts),
-            "digest": digest,
-            "parquet_sha256": sha256_file(self.folder / TABLE),
-        } | terms
-        drawn = None if report.kind == "given" else list(report.fractions)
-        split = {"kind": report.kind, "seed": report.seed, "fractions": drawn, "digest": split_digest}
-        split["drawn_validation"] = report.kind != "given" or report.drawn_validation > 0
-        self._update(dataset=about, split=split)
+            facts["ontology_sha256"] = sha256_file(self.folder / ONTOLOGY)
+        facts["files"] = [_describe(file) for path in files for file in _files(Path(path))]
+        facts["parquet_sha256"] = sha256_file(self.folder / TABLE)
+        self._update(dataset=facts, split=split)
         self.__dict__.update(dataset=dataset, ontology=ontology)
         if ontology is None:
             (self.folder / ONTOLOGY).unlink(missing_ok=True)
 
-    def _guard_models(self, identity: Mapping[str, Any], split_digest: str) -> None:
-        state, models = self.state(), self.models()
+    def _guard_models(self, identity: Mapping[str, object], split_digest: object) -> None:
+        state = self.state()
+        models = self.models()
         known = state["dataset"] and (_identity(state["dataset"]), (state["split"] or {}).get("digest"))
         if models and known != (identity, split_digest):
-            found = f"its models ({_some(path.name for path in models)}) were fitted on another dataset or split"
-            raise WorkspaceError(self.folder, found, "use another workspace (-w DIR), or delete its models/ first")
+            problem = f"its models ({_some(path.name for path in models)}) were fitted on another dataset or split"
+            raise WorkspaceError(self.folder, problem, "use another workspace (-w DIR), or delete its models/ first")
 
     @property
     def caches(self) -> list[CacheEntry]:
@@ -255,8 +274,8 @@ class Workspace:
 
     def encoder_name(self, name: str) -> str:
         """Return the path of a tuned encoder that is models/<name> of this workspace; any other name as it is."""
-        own = self.folder / name
-        return str(own) if not Path(name).exists() and (own / MANIFEST).is_file() else name
+        model = self.folder / name
+        return str(model) if not Path(name).exists() and (model / MANIFEST).is_file() else name
 
     def latest_cache(self) -> EmbeddingCache:
         """Open the cache used last.
@@ -277,8 +296,9 @@ class Workspace:
             As it was embedded with, without the folder of its weights, or the beginning of its digest. That of a model
             of this workspace is known by its digest, too: fine-tuning may have left the encoder as it was.
         """
-        names, own = {name, self.encoder_name(name)}, self.folder / name / MANIFEST
-        digest = _encoder_digest(own) if own.is_file() else name
+        names = {name, self.encoder_name(name)}
+        manifest = self.folder / name / MANIFEST
+        digest = _encoder_digest(manifest) if manifest.is_file() else name
         return [
             entry
             for entry in self.caches
@@ -295,14 +315,14 @@ class Workspace:
             If there is none.
         """
         there = _some(sorted({entry.spec.encoder for entry in self.caches})) or "none"
-        found = f"nothing is embedded with encoder {name!r} (there are: {there})"
-        return self._open(self.caches_of(name), found, f"run: esmcls embed --encoder {name}")
+        problem = f"nothing is embedded with encoder {name!r} (there are: {there})"
+        return self._open(self.caches_of(name), problem, f"run: esmcls embed --encoder {name}")
 
-    def _open(self, entries: Sequence[CacheEntry], found: str, fix: str) -> EmbeddingCache:
+    def _open(self, entries: Sequence[CacheEntry], problem: str, fix: str) -> EmbeddingCache:
         from esmcls.cache.store import EmbeddingCache
 
         if not entries:
-            raise WorkspaceError(self.folder, found, fix)
+            raise WorkspaceError(self.folder, problem, fix)
         return EmbeddingCache.open(entries[-1].folder)
 
     @property
@@ -361,8 +381,8 @@ class Workspace:
         return max(models, key=_score)
 
 
-def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, Any]:
-    """Return what workspace.json says of terms; nothing where a protein has one label."""
+def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, object]:
+    """Return the facts of terms; none where a protein has one label."""
     if ontology is None:
         return {}
     direct = {term for label in set(dataset.labels) for term in label.split()}
@@ -370,8 +390,8 @@ def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -
     return {"classes": classes, "ontology": ontology.digest(), "propagate": propagate}
 
 
-def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what models were fitted on, of what workspace.json says of a data set."""
+def _identity(about: Mapping[str, object]) -> dict[str, object]:
+    """Return the facts of a data set that models were fitted on."""
     return {key: about[key] for key in ("digest", "ontology", "propagate") if key in about}
 
 
@@ -403,7 +423,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(below for below in [path, *path.rglob("*")] if below.is_file())  # none for standard input
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> dict[str, object]:
     return {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 

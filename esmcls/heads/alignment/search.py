@@ -29,17 +29,17 @@ from esmcls.types import Indices
 EngineName: TypeAlias = Literal["mmseqs", "phmmer"]
 Hit: TypeAlias = tuple[int, int, float, float]
 """Query and target as row numbers, E-value, bit score."""
-Found: TypeAlias = Generator[Hit, None, None]
+Hitting: TypeAlias = Generator[Hit, None, None]
 
 PROGRAM = "mmseqs"
-"""What is looked for on the PATH."""
+"""The program that is looked for on the PATH."""
 NO_WORDS = "No k-mer could be extracted"
-"""What MMseqs2 ends with where every target is too short or of too low complexity to be found."""
+"""The last words of MMseqs2 where every target is too short or of too low complexity to be found."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked of an engine.
+    """The limits of a search.
 
     Parameters
     ----------
@@ -87,20 +87,22 @@ class Hits:
         """Return the hits of some queries, by their numbers."""
         return Hits(self.rows[queries], self.evalues[queries], self.bits[queries])
 
-    def put(self, query: int, found: Iterable[Hit]) -> None:
+    def put(self, query: int, hits: Iterable[Hit]) -> None:
         """Set the hits of a query, given in any order."""
-        ranked = sorted((evalue, -bits, row) for _, row, evalue, bits in found)[: self.rows.shape[1]]
+        ranked = sorted((evalue, -bits, row) for _, row, evalue, bits in hits)[: self.rows.shape[1]]
         for place, (evalue, negative, row) in enumerate(ranked):
-            self.rows[query, place], self.evalues[query, place], self.bits[query, place] = row, evalue, -negative
+            self.rows[query, place] = row
+            self.evalues[query, place] = evalue
+            self.bits[query, place] = -negative
 
 
 class Engine(Protocol):
-    """What searches."""
+    """A program or library that searches."""
 
     name: EngineName
     version: str
 
-    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Found:
+    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Hitting:
         """Give the hits, those of a query one after another; nothing is left behind when the iterator is closed."""
         ...
 
@@ -108,8 +110,8 @@ class Engine(Protocol):
 def installed(first: str = "mmseqs") -> Engine | None:
     """Return the engine of that name; where it is not installed, the other one; None where neither is."""
     for find in (_mmseqs, _phmmer) if first == "mmseqs" else (_phmmer, _mmseqs):
-        if (found := find()) is not None:
-            return found
+        if (engine := find()) is not None:
+            return engine
     return None
 
 
@@ -137,12 +139,12 @@ def open_engine(name: Literal["auto"] | EngineName = "auto") -> Engine:
     MissingExtraError
         If phmmer is asked for, or there is neither, and pyhmmer is not installed.
     """
-    found = installed("phmmer" if name == "phmmer" else "mmseqs")
-    if found is None or (name == "phmmer" and found.name != name):
+    engine = installed("phmmer" if name == "phmmer" else "mmseqs")
+    if engine is None or (name == "phmmer" and engine.name != name):
         raise MissingExtraError("head homology", "pyhmmer", "homology")
-    if name == "mmseqs" and found.name != name:
+    if name == "mmseqs" and engine.name != name:
         raise EngineError(name, "no such program on the PATH", "install MMseqs2, or --set engine phmmer")
-    return found
+    return engine
 
 
 def search(
@@ -181,8 +183,8 @@ def search(
     rows = np.array([places.setdefault(query, len(places)) for query in queries], dtype=np.int64)
     hits = Hits.none(len(places), best)
     if len(places) and len(targets):
-        with contextlib.closing(engine.search(list(places), targets, limits, threads)) as found:
-            for query, group in itertools.groupby(found, itemgetter(0)):
+        with contextlib.closing(engine.search(list(places), targets, limits, threads)) as answers:
+            for query, group in itertools.groupby(answers, itemgetter(0)):
                 hits.put(query, group)
     return hits.take(rows)
 
@@ -196,7 +198,7 @@ class MMseqs:
         self.program = program
         self.version = self._run("version").strip()
 
-    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Found:
+    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Hitting:
         """Give the hits; see `Engine`."""
         with tempfile.TemporaryDirectory(prefix="esmcls-homology-") as folder:
             place = Path(folder)
@@ -219,7 +221,8 @@ class MMseqs:
 
     def _align(self, place: Path, limits: Limits, threads: int) -> bool:
         """Search and write hits.tsv; return whether there was anything to be found."""
-        both, common = (place / "queries", place / "targets"), ("--threads", threads, "-v", 1)
+        both = (place / "queries", place / "targets")
+        common = ("--threads", threads, "-v", 1)
         sought = ("-s", limits.sensitivity, "-e", limits.evalue, "--max-seqs", limits.max_hits)
         try:  # alignment mode 1: scores alone, no alignment is traced back
             self._run("search", *both, place / "found", place / "steps", *sought, "--alignment-mode", 1, *common)
@@ -237,8 +240,8 @@ class MMseqs:
         code, out, err = run_program(line)
         if code:
             last = ([text.strip() for text in err.splitlines() if text.strip()] or ["it said nothing"])[-1]
-            found = f"`mmseqs {command}` failed with exit code {code} ({last})"
-            raise EngineError("mmseqs", found, "check memory, disk and TMPDIR, or --set engine phmmer", out + err)
+            failure = f"`mmseqs {command}` failed with exit code {code} ({last})"
+            raise EngineError("mmseqs", failure, "check memory, disk and TMPDIR, or --set engine phmmer", out + err)
         return out
 
 
@@ -252,7 +255,7 @@ class Phmmer:
 
         self.version = str(pyhmmer.__version__)
 
-    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Found:
+    def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Hitting:
         """Give the hits; see `Engine`."""
         from pyhmmer import easel, hmmer
 
@@ -265,8 +268,8 @@ class Phmmer:
         try:
             block = easel.DigitalSequenceBlock(alphabet, digital(targets))
             answers = hmmer.phmmer(digital(queries), block, cpus=max(1, threads), E=limits.evalue)
-            for query, found in enumerate(answers):
-                for hit in itertools.islice(found.reported, limits.max_hits):
+            for query, answer in enumerate(answers):
+                for hit in itertools.islice(answer.reported, limits.max_hits):
                     yield query, int(hit.name), float(hit.evalue), float(hit.score)
         except (ValueError, RuntimeError) as error:
             raise EngineError(

@@ -1,1 +1,5 @@
 """Heads that combine others."""
+
+from esmcls.moved import hand_on_names
+
+hand_on_names(__name__)

@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from esmcls.heads.ensemble.members import Numbers, Ranked, Rows
-from esmcls.heads.neighbours.votes import Votes
+from esmcls.heads.ensemble.members import Ranked, Selected
+from esmcls.heads.neighbours.votes import Numbers, Votes
 from esmcls.metrics.calibration import TEMPERATURES
 from esmcls.types import Indices
 
 Method = Literal["average", "stack"]
 
-LEAST, REST = 1e-9, 1e-6
-"""What a class and all classes that a member does not name have at least: float32 tells no less."""
+LEAST = 1e-9
+"""The least probability of a class: float32 tells no less."""
+REST = 1e-6
+"""The least probability of all classes together that a member does not name."""
 RIDGE = 1.0
 """Of stacking: a weight that is 1 off costs as much as one row whose class has 1 / e of the probability."""
 STEPS = 200
@@ -68,23 +70,24 @@ class Slate:
         >>> slate.mass[0].round(2).tolist()
         [[0.3, 0.5], [0.6, 0.04], [0.01, 0.1], [0.01, 0.04]]
         """
-        codes, n = _union(ranked, n_classes), len(ranked[0].codes)
-        [_, u] = codes.shape
+        codes = _union(ranked, n_classes)
+        [n, u] = codes.shape
         rows = np.arange(n)[:, None]
         keys = (codes + rows * (n_classes + 1)).ravel()  # rising over all rows
-        mass, first = np.zeros((n, u + 1, len(ranked))), np.zeros((n, u + 1, len(ranked)), dtype=bool)
-        for member, one in enumerate(ranked):
-            places = np.searchsorted(keys, one.codes + rows * (n_classes + 1)) - rows * u
-            floor = _floor(one, n_classes)
+        mass = np.zeros((n, u + 1, len(ranked)))
+        first = np.zeros((n, u + 1, len(ranked)), dtype=bool)
+        for member, answers in enumerate(ranked):
+            places = np.searchsorted(keys, answers.codes + rows * (n_classes + 1)) - rows * u
+            floor = _floor(answers, n_classes)
             mass[:, :, member] = floor
-            mass[rows, places, member] = np.maximum(one.mass, floor)
+            mass[rows, places, member] = np.maximum(answers.mass, floor)
             first[rows[:, 0], places[:, 0], member] = True
         named = codes < n_classes
         counts = np.concatenate((named, n_classes - named.sum(1, keepdims=True)), 1).astype(np.float64)
-        familiar = np.stack([one.familiarity for one in ranked], 1)
+        familiar = np.stack([answers.familiarity for answers in ranked], 1)
         return cls(np.where(named, codes, -1), counts, mass, first, familiar)
 
-    def take(self, rows: Rows) -> Slate:
+    def take(self, rows: Selected) -> Slate:
         """Return some rows."""
         return Slate(self.codes[rows], self.counts[rows], self.mass[rows], self.first[rows], self.familiar[rows])
 
@@ -106,18 +109,18 @@ class Slate:
 
 def _union(ranked: Sequence[Ranked], n_classes: int) -> Indices:
     """Return the codes that any member names, (n, u), rising, each once a row; `n_classes` after the last."""
-    codes = np.sort(np.concatenate([one.codes for one in ranked], 1), axis=1)
+    codes = np.sort(np.concatenate([answers.codes for answers in ranked], 1), axis=1)
     codes[:, 1:][codes[:, 1:] == codes[:, :-1]] = n_classes
     codes.sort(axis=1)
     return codes[:, : int((codes < n_classes).sum(1).max(initial=1))]
 
 
-def _floor(one: Ranked, n_classes: int) -> Numbers:
-    """Return what a member gives to each class that it does not name, (n, 1)."""
-    [n, k] = one.codes.shape
+def _floor(answers: Ranked, n_classes: int) -> Numbers:
+    """Return the probability that a member leaves to each class that it does not name, (n, 1)."""
+    [n, k] = answers.codes.shape
     if k == n_classes:
         return np.full((n, 1), LEAST)
-    rest = np.maximum(1 - one.mass.sum(1, dtype=np.float64, keepdims=True), REST)
+    rest = np.maximum(1 - answers.mass.sum(1, dtype=np.float64, keepdims=True), REST)
     return np.asarray(np.maximum(rest / (n_classes - k), LEAST))
 
 
@@ -166,14 +169,16 @@ class Combination:
     @classmethod
     def fit(cls, method: Method, slate: Slate, truth: Indices, temperature: float | None = None) -> Combination:
         """Choose weights, and a temperature where none is given, on held rows; those of no class, -1, are left out."""
-        slate, truth = slate.take(truth >= 0), truth[truth >= 0]
+        slate = slate.take(truth >= 0)
+        truth = truth[truth >= 0]
         plain = cls.plain(method, slate.mass.shape[2])
         if not len(truth):
             return replace(plain, temperature=temperature or 1.0)
         if method == "stack":
             return replace(plain, weights=_rounded(_stack(slate, slate.places(truth), np.array(plain.weights))))
-        found = replace(plain, weights=_rounded(_average(slate, slate.places(truth))), temperature=temperature or 1.0)
-        return found if temperature is not None else found._warmed(slate, truth)
+        weights = _rounded(_average(slate, slate.places(truth)))
+        average = replace(plain, weights=weights, temperature=temperature or 1.0)
+        return average if temperature is not None else average._warmed(slate, truth)
 
     @property
     def familiar(self) -> tuple[bool, ...]:
@@ -185,13 +190,15 @@ class Combination:
 
     def _warmed(self, slate: Slate, truth: Indices) -> Combination:
         """Return it with the temperature of the least log loss."""
-        scores, places, rows = self.scores(slate), slate.places(truth), np.arange(len(truth))
+        scores = self.scores(slate)
+        places = slate.places(truth)
+        rows = np.arange(len(truth))
 
         def surprise(log_temperature: float) -> float:
             return float(-_normalised(scores / np.exp(log_temperature), slate.counts)[rows, places].mean())
 
-        found = minimize_scalar(surprise, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
-        return replace(self, temperature=float(np.exp(found.x)))
+        best = minimize_scalar(surprise, bounds=tuple(np.log(TEMPERATURES)), method="bounded")
+        return replace(self, temperature=float(np.exp(best.x)))
 
     def scores(self, slate: Slate) -> Numbers:
         """Return a score a place, (n, u + 1): a log probability up to a number of the row's."""
@@ -212,10 +219,11 @@ class Combination:
     def votes(self, slate: Slate, n_classes: int) -> Votes:
         """Return probabilities of all classes."""
         mass = np.exp(self.logs(slate))
-        mass, other = np.maximum(mass[:, :-1], mass[:, -1:]), mass[:, -1]  # the candidates first, whatever is rounded
+        other = mass[:, -1]
+        mass = np.maximum(mass[:, :-1], mass[:, -1:])  # the candidates first, whatever is rounded
         order = np.argsort(np.where(slate.codes >= 0, -mass, np.inf), axis=1, kind="stable")
-        codes, mass = np.take_along_axis(slate.codes, order, 1), np.take_along_axis(mass, order, 1)
-        return Votes(codes, mass, other, np.ones(n_classes))
+        codes = np.take_along_axis(slate.codes, order, 1)
+        return Votes(codes, np.take_along_axis(mass, order, 1), other, np.ones(n_classes))
 
 
 def cross_validated(
@@ -223,15 +231,16 @@ def cross_validated(
 ) -> tuple[Indices, float]:
     """Return the likeliest class of each held row, (n,), and the mean log loss, by weights fitted without its fold."""
     folds = np.random.default_rng(seed).permutation(np.arange(len(truth)) % FOLDS)
-    best, losses = np.zeros(len(truth), dtype=np.int64), np.zeros(len(truth))
+    best = np.zeros(len(truth), dtype=np.int64)
+    losses = np.zeros(len(truth))
     for fold in range(FOLDS):
         rows = folds == fold
         if not rows.any():
             continue
-        found = Combination.fit(method, slate.take(~rows), truth[~rows], temperature)
+        combination = Combination.fit(method, slate.take(~rows), truth[~rows], temperature)
         left = slate.take(rows)
-        best[rows] = found.best(left)
-        losses[rows] = -found.logs(left)[np.arange(rows.sum()), left.places(truth[rows])]
+        best[rows] = combination.best(left)
+        losses[rows] = -combination.logs(left)[np.arange(rows.sum()), left.places(truth[rows])]
     known = truth >= 0
     return best, float(losses[known].mean()) if known.any() else 0.0
 
@@ -256,7 +265,8 @@ def _average(slate: Slate, places: Indices) -> Numbers:
 
 def _stack(slate: Slate, places: Indices, start: Numbers) -> Numbers:
     """Return the weights, at least 0, of the largest likelihood, held near `start` by a ridge; there is one maximum."""
-    columns, counts = slate.columns(), slate.counts
+    columns = slate.columns()
+    counts = slate.counts
     right = columns[np.arange(len(places)), places].sum(0)
 
     def loss(weights: Numbers) -> tuple[float, Numbers]:

@@ -1,10 +1,12 @@
-"""Members of an ensemble: fitted heads, the features that each reads, and the best classes that it names."""
+"""Ensembles of either kind: members, fitted heads with the features that each reads, and the frame of them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +14,153 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UsageError
-from esmcls.heads.registry import Head, load_head, parse_settings, reads_vectors
+from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
+from esmcls.heads.blocks import TermBlocks, row_slices
+from esmcls.heads.neighbours.votes import Numbers
+from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_vectors
+from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices
 
-Numbers = npt.NDArray[np.float64]
-Rows = slice | Indices | npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from typing_extensions import Never
+
+    from esmcls.heads.base import LabelledHead
+
+H = TypeVar("H", bound="LabelledHead[Never]")
+M = TypeVar("M", bound="BaseMember[Any]")
+Selected = slice | Indices | npt.NDArray[np.bool_]
+"""Row numbers, a slice or a mask."""
 
 MARKS = 101
 """Quantiles that are kept of a head's familiarity."""
+
+
+def names_of(members: str) -> list[str]:
+    """Return the names of a setting `members`.
+
+    Raises
+    ------
+    UsageError
+        If one is empty.
+    """
+    names = [name.strip() for name in members.split(",")]
+    if not all(names):
+        raise UsageError(f"setting members: {members!r} is not names with commas between, such as linear,knn")
+    return names
+
+
+@dataclass(frozen=True, eq=False)
+class BaseMember(Generic[H]):
+    """A fitted head of an ensemble.
+
+    Parameters
+    ----------
+    name : str
+        The user's name for it.
+    kind : str
+        Registered name of the head.
+    head : Head or TermHead
+    spec : EmbeddingSpec, optional
+        Of the vectors it reads; None for the features as they are given.
+    """
+
+    name: str
+    kind: str
+    head: H
+    spec: EmbeddingSpec | None = None
+
+    def view(self, x: Features) -> Features:
+        """Return the features that the head reads."""
+        return x.of(self.spec) if reads_vectors(self.head) else x
+
+    def about(self) -> dict[str, Any]:
+        """Return the part of it that JSON can hold: all but what the head's `save` writes."""
+        spec = None if self.spec is None else self.spec.to_json()
+        return {"name": self.name, "head": self.kind, "spec": spec, "config": asdict(self.head.chosen)}
+
+
+def head_of(about: dict[str, Any], group: Group[H]) -> tuple[type[H], Any, EmbeddingSpec | None]:
+    """Return the class of a member's head, its configuration and its spec, from what `about` gave."""
+    kind = load_head(about["head"], group)
+    spec = None if about["spec"] is None else EmbeddingSpec.from_json(about["spec"])
+    return kind, parse_settings(kind.Config, about["config"]), spec
+
+
+class BaseEnsemble(BaseHead[L], Generic[L, M]):
+    """Several heads as one. How their answers are brought together is up to the kind of labels."""
+
+    members: tuple[M, ...] = ()
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether any member reads vectors."""
+        return any(reads_vectors(member.head) for member in self.members or self._unfitted())
+
+    @property
+    def specs(self) -> tuple[EmbeddingSpec, ...]:
+        """The specs of the vectors that members read, each once; none where they read features as they are given."""
+        specs: dict[EmbeddingSpec, None] = {}
+        for member in self.members:
+            if member.spec is not None and reads_vectors(member.head):
+                specs[member.spec] = None
+            if isinstance(member.head, ReadsSpecs):
+                specs |= dict.fromkeys(member.head.specs)
+        return tuple(specs)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.members = ()
+
+    @abstractmethod
+    def _unfitted(self) -> list[M]:
+        """Return the members that the configuration names, with heads that are yet to be fitted."""
+
+    def _fitted(self, x: Features, labels: L, validation: Validation[L], seed: int, log: Log | None) -> list[M]:
+        """Return members that choose on the validation rows, each with a seed of its own."""
+        members = self._unfitted()
+        for place, member in enumerate(members):
+            member.head.fit(x, labels, validation, seed + place, log)
+        return members
+
+    def _refit_members(self, x: Features, labels: L, seed: int, log: Log | None) -> None:
+        """Fit each member on all rows, with a seed of its own."""
+        for place, member in enumerate(self.members):
+            member.head.refit(member.view(x), labels, seed + place, log)
+
+    def _save_members(self, folder: Path) -> list[dict[str, Any]]:
+        """Write what each member writes, in `member-0/` and so on; return what else there is to keep of them."""
+        for place, member in enumerate(self.members):
+            (folder / f"member-{place}").mkdir()
+            member.head.save(folder / f"member-{place}")
+        return [member.about() for member in self.members]
+
+    def _load_members(self, folder: Path, about: Sequence[dict[str, Any]]) -> tuple[M, ...]:
+        """Read what `_save_members` wrote and returned."""
+        return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
+
+    @abstractmethod
+    def _load_member(self, folder: Path, about: dict[str, Any]) -> M:
+        """Read the head that lies in a folder."""
+
+
+def check_members(members: Sequence[BaseMember[Any]], classes: tuple[str, ...]) -> None:
+    """Check that there are members, which were fitted on the classes that they are to be combined for.
+
+    Raises
+    ------
+    UsageError
+        If that is not so.
+    """
+    if not members:
+        raise UsageError("an ensemble of no members; name at least one")
+    for member in members:
+        if member.head.classes != classes:
+            facts = f"was fitted on {len(member.head.classes)} classes, not the {len(classes)} of the validation labels"
+            raise UsageError(f"member {member.name} {facts}; combine heads that were fitted on the same classes")
+
+
+# one label
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +174,7 @@ class Ranked:
     mass : float array, (n, k)
         Their probabilities.
     familiarity : float64 array, (n,)
-        What the head's `familiarity` gives, or where that is among validation rows, from 0 to 1.
+        As the head's `familiarity` gives it, or where that is among validation rows, from 0 to 1.
     """
 
     codes: Indices
@@ -46,7 +186,7 @@ class Ranked:
         """Ask a fitted head for its k best classes and for what it is familiar with."""
         return cls(*head.top_k(x, k), head.familiarity(x))
 
-    def take(self, rows: Rows) -> Ranked:
+    def take(self, rows: Selected) -> Ranked:
         """Return some rows."""
         return Ranked(self.codes[rows], self.mass[rows], self.familiarity[rows])
 
@@ -57,7 +197,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the familiarity of a head was on validation rows, so that heads can be compared.
+    """The familiarity of a head on validation rows, so that heads can be compared.
 
     Parameters
     ----------
@@ -89,34 +229,19 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """A fitted head of an ensemble.
+class Member(BaseMember[Head]):
+    """A fitted head for one label; see `BaseMember`.
 
     Parameters
     ----------
-    name : str
-        What the user calls it.
-    kind : str
-        Registered name of the head.
-    head : Head
-    spec : EmbeddingSpec, optional
-        Of the vectors it reads; None for the features as they are given.
     held : Ranked, optional
-        What it gave for the validation rows before it was fitted on them, if it ever was.
+        Its answers for the validation rows before it was fitted on them, if it ever was.
     scale : Scale
         Of its familiarity there.
     """
 
-    name: str
-    kind: str
-    head: Head
-    spec: EmbeddingSpec | None = None
     held: Ranked | None = None
     scale: Scale = Scale()
-
-    def view(self, x: Features) -> Features:
-        """Return the features that the head reads."""
-        return x.of(self.spec) if reads_vectors(self.head) else x
 
     def familiarity(self, x: Features) -> Numbers:
         """Return the head's familiarity with rows, (n,), in deviations from its mean on validation rows."""
@@ -129,32 +254,57 @@ class Member:
         return Ranked(*self.head.top_k(seen, k), shares)
 
     def checked(self, truth: Labels, candidates: int) -> Ranked:
-        """Return what it gave for the validation rows.
+        """Return its answers for the validation rows.
 
         Raises
         ------
         UsageError
-            If its classes are not those of `truth`, or there are other rows or too few classes a row.
+            If there are other rows or too few classes a row.
         """
-        n, classes, k = len(truth), truth.n_classes, min(candidates, truth.n_classes)
-        if self.head.classes != truth.classes:
-            found = f"was fitted on {len(self.head.classes)} classes, not the {classes} of the validation labels"
-            raise UsageError(f"member {self.name} {found}; combine heads that were fitted on the same classes")
+        n = len(truth)
+        k = min(candidates, truth.n_classes)
         if self.held is None or len(self.held.codes) != n or self.held.codes.shape[1] < k:
-            found = "nothing" if self.held is None else "{1} classes of {0} rows".format(*self.held.codes.shape)
-            raise UsageError(f"member {self.name}: {found} ranked on validation; rank {k} classes of {n} rows")
+            ranked = "nothing" if self.held is None else "{1} classes of {0} rows".format(*self.held.codes.shape)
+            raise UsageError(f"member {self.name}: {ranked} ranked on validation; rank {k} classes of {n} rows")
         return self.held
 
     def about(self) -> dict[str, Any]:
-        """Return what JSON can hold of it, without what the head's `save` writes."""
-        spec = None if self.spec is None else self.spec.to_json()
-        about = {"name": self.name, "head": self.kind, "spec": spec, "familiarity": list(self.scale.marks)}
-        return about | {"config": asdict(self.head.chosen)}
+        """Return the part of it that JSON can hold: all but what the head's `save` writes."""
+        about = super().about()
+        config = about.pop("config")
+        return about | {"familiarity": list(self.scale.marks), "config": config}
 
     @classmethod
-    def load(cls, about: dict[str, Any], folder: Path, classes: tuple[str, ...], device: str) -> Member:
+    def load(cls, folder: Path, about: dict[str, Any], classes: tuple[str, ...], device: str) -> Member:
         """Read the head that lies in a folder."""
-        kind = load_head(about["head"])
-        head = kind.load(folder, parse_settings(kind.Config, about["config"]), classes, device)
-        spec = None if about["spec"] is None else EmbeddingSpec.from_json(about["spec"])
+        kind, config, spec = head_of(about, GROUP)
+        head = kind.load(folder, config, classes, device)
         return cls(about["name"], about["head"], head, spec, scale=Scale(tuple(about["familiarity"])))
+
+
+# many labels
+
+
+@dataclass(frozen=True, eq=False)
+class TermMember(BaseMember[TermHead]):
+    """A fitted head for many labels; see `BaseMember`."""
+
+    def blocks(self, x: Features) -> TermBlocks:
+        """Give slices of rows and the head's probabilities: its own blocks if it has any, else one after another.
+
+        Those of `row_slices`, whichever: all members' are the same.
+        """
+        seen = self.view(x)
+        if isinstance(self.head, AnswersInBlocks):  # one search for all rows
+            yield from self.head.blocks(seen)
+        else:
+            for rows in row_slices(len(seen), len(self.head.classes)):
+                yield rows, self.head.predict_proba(seen.take(rows))
+
+    @classmethod
+    def load(
+        cls, folder: Path, about: dict[str, Any], classes: tuple[str, ...], groups: tuple[str, ...], device: str
+    ) -> TermMember:
+        """Read the head that lies in a folder."""
+        kind, config, spec = head_of(about, TERM_GROUP)
+        return cls(about["name"], about["head"], kind.load(folder, config, classes, groups, device), spec)

@@ -1,7 +1,7 @@
 """From the probabilities of several heads to one: each is calibrated and then weighed, in each aspect for itself.
 
 Proteins that have a relative among those of training, as alignment tells, are weighed apart from those that have none:
-what is right of the ones is wrong of the others, and a validation part of whole clusters has fewer of them than new
+what holds of the ones is wrong of the others, and a validation part of whole clusters has fewer of them than new
 proteins have. A member that does not make Fmax higher on the held rows is left out.
 
 All is learnt from the pairs of a held protein and a term to which any member gives 1 % or more: no threshold of Fmax
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from esmcls.heads.term_common import row_slices
+from esmcls.heads.blocks import row_slices
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes, mean_fmax
 from esmcls.types import Indices, Probabilities
@@ -63,31 +63,33 @@ class Pairs:
     def of(cls, truth: LabelSets, blocks: MemberBlocks, members: int) -> Pairs:
         """Take those to which a member gives at least `LEAST`."""
         _, place = group_codes(truth)
-        groups, given = [np.zeros(0, dtype=np.int64)], [np.zeros((0, members), dtype=np.float32)]
-        right, cells = [np.zeros(0, dtype=bool)], [np.zeros((2, 0), dtype=np.int64)]
+        groups = [np.zeros(0, dtype=np.int64)]
+        given = [np.zeros((0, members), dtype=np.float32)]
+        right = [np.zeros(0, dtype=bool)]
+        cells = [np.zeros((2, 0), dtype=np.int64)]
         for rows, parts in blocks:
-            own, codes = np.nonzero(np.maximum.reduce(list(parts)) >= LEAST)
+            proteins, codes = np.nonzero(np.maximum.reduce(list(parts)) >= LEAST)
             groups.append(place[codes])
-            given.append(np.stack([part[own, codes] for part in parts], 1))
-            right.append(truth.dense(rows)[own, codes])
-            cells.append(np.stack([own + rows.start, codes]))
-        own, codes = np.concatenate(cells, axis=1)
-        return cls(np.concatenate(groups), np.concatenate(given), np.concatenate(right), len(truth), (own, codes))
+            given.append(np.stack([part[proteins, codes] for part in parts], 1))
+            right.append(truth.dense(rows)[proteins, codes])
+            cells.append(np.stack([proteins + rows.start, codes]))
+        proteins, codes = np.concatenate(cells, axis=1)
+        return cls(np.concatenate(groups), np.concatenate(given), np.concatenate(right), len(truth), (proteins, codes))
 
     def take(self, chosen: npt.NDArray[Any]) -> Pairs:
         """Return some pairs: places or a mask."""
-        own, codes = (one[chosen] if len(one) else one for one in self.cells)
-        return Pairs(self.groups[chosen], self.given[chosen], self.right[chosen], self.rows, (own, codes))
+        proteins, codes = (part[chosen] if len(part) else part for part in self.cells)
+        return Pairs(self.groups[chosen], self.given[chosen], self.right[chosen], self.rows, (proteins, codes))
 
     def fmax(self, scores: npt.NDArray[np.floating[Any]], truth: LabelSets) -> float:
         """Return the mean Fmax over groups of a score for each pair, and 0 for all others."""
-        own, codes = self.cells
+        proteins, codes = self.cells
 
         def blocks() -> Iterator[tuple[slice, Probabilities]]:
             for rows in row_slices(self.rows, truth.n_classes):
-                some = slice(*np.searchsorted(own, [rows.start, rows.stop]))
+                some = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
                 block = np.zeros((rows.stop - rows.start, truth.n_classes), dtype=np.float32)
-                block[own[some] - rows.start, codes[some]] = scores[some]
+                block[proteins[some] - rows.start, codes[some]] = scores[some]
                 yield rows, block
 
         return mean_fmax(truth, blocks())
@@ -126,7 +128,7 @@ class Mix:
     def __call__(self, given: Sequence[npt.NDArray[np.floating[Any]]]) -> npt.NDArray[np.floating[Any]]:
         """Return the mix of members' probabilities, each of any one shape."""
         parts = zip(given, self.slopes, self.shifts, self.weights, strict=True)
-        return np.asarray(sum(weight * _sigmoid(one, slope, shift) for one, slope, shift, weight in parts))
+        return np.asarray(sum(weight * _sigmoid(part, slope, shift) for part, slope, shift, weight in parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +151,8 @@ class Calibrated:
     def of(cls, pairs: Pairs) -> Calibrated:
         """Calibrate each member by the least log loss."""
         members = range(pairs.given.shape[1])
-        knobs = [_calibrated(pairs.given[:, one], pairs.right, _about_a_row(pairs)) for one in members]
-        return cls(pairs, knobs, np.stack([_sigmoid(pairs.given[:, one], *knobs[one]) for one in members], 1))
+        knobs = [_calibrated(pairs.given[:, member], pairs.right, _about_a_row(pairs)) for member in members]
+        return cls(pairs, knobs, np.stack([_sigmoid(pairs.given[:, member], *knobs[member]) for member in members], 1))
 
     def weighed(self, members: Sequence[int]) -> Mix:
         """Weigh some of the members, by the least log loss."""
@@ -158,7 +160,7 @@ class Calibrated:
             return Mix.plain(len(members))
         given = self.given[:, list(members)]
         weights = _weights(np.where(self.pairs.right[:, None], given, 1 - given), _about_a_row(self.pairs))
-        slopes, shifts = zip(*(self.knobs[one] for one in members), strict=True)
+        slopes, shifts = zip(*(self.knobs[member] for member in members), strict=True)
         return Mix(slopes, shifts, tuple(float(f"{weight:.6g}") for weight in weights))
 
 
@@ -170,7 +172,7 @@ Mixes: TypeAlias = tuple[tuple[Mix, ...], ...]
 """One a group: of proteins without a relative, and of those with one; or of all, where no member tells."""
 
 
-def choose(
+def choose_members(
     pairs: Pairs, truth: LabelSets, related: npt.NDArray[np.bool_] | None = None, first: int | None = None
 ) -> tuple[list[int], Mixes]:
     """Choose members one after another, each the one that makes Fmax on the held rows highest, until none does.
@@ -206,17 +208,17 @@ def choose(
     def tried(members: list[int]) -> tuple[float, list[int], Mixes]:
         mixes = tuple(tuple(cell.weighed(members) for cell in kind) for kind in cells)
         scores = np.zeros(len(pairs.right))
-        for kind, own, them in zip(places, mixes, cells, strict=True):
-            for some, mix, cell in zip(kind, own, them, strict=True):
+        for kind, kind_mixes, kind_cells in zip(places, mixes, cells, strict=True):
+            for some, mix, cell in zip(kind, kind_mixes, kind_cells, strict=True):
                 scores[some] = cell.given[:, members] @ np.array(mix.weights)
         return pairs.fmax(scores, truth), members, mixes
 
     best = (-1.0, list[int](), Mixes()) if first is None else tried([first])
-    while left := [one for one in range(pairs.given.shape[1]) if one not in best[1]]:
-        found = max((tried(sorted([*best[1], one])) for one in left), key=lambda one: one[0])
-        if found[0] <= best[0]:
+    while left := [member for member in range(pairs.given.shape[1]) if member not in best[1]]:
+        better = max((tried(sorted([*best[1], member])) for member in left), key=lambda trial: trial[0])
+        if better[0] <= best[0]:
             break
-        best = found
+        best = better
     return best[1], best[2]
 
 
@@ -237,11 +239,11 @@ def mixed(
     """
     out = np.zeros_like(given[0])
     kinds = np.zeros(len(out), np.int64) if related is None or len(mixes) == 1 else related.astype(np.int64)
-    for kind, own in enumerate(mixes):
+    for kind, kind_mixes in enumerate(mixes):
         rows = np.flatnonzero(kinds == kind)
-        for group, mix in enumerate(own):
-            columns = np.flatnonzero(place == group)
-            out[np.ix_(rows, columns)] = mix([one[np.ix_(rows, columns)] for one in given])
+        for group, mix in enumerate(kind_mixes):
+            cells = np.ix_(rows, np.flatnonzero(place == group))
+            out[cells] = mix([probabilities[cells] for probabilities in given])
     return out
 
 
@@ -254,13 +256,14 @@ def _calibrated(given: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], ri
     logits = logit(np.clip(given.astype(np.float64), EDGE, 1 - EDGE))
 
     def loss(knobs: Numbers) -> tuple[float, Numbers]:
-        scores, away = knobs[0] * logits + knobs[1], knobs - (1.0, 0.0)
+        scores = knobs[0] * logits + knobs[1]
+        away = knobs - (1.0, 0.0)
         slope = expit(scores) - right
         value = np.logaddexp(0, scores).sum() - scores[right].sum() + ridge * away @ away
         return float(value), np.array([slope @ logits, slope.sum()]) + 2 * ridge * away
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 20), (-10, 10)]).x
-    return float(f"{found[0]:.6g}"), float(f"{found[1]:.6g}")
+    best = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 20), (-10, 10)]).x
+    return float(f"{best[0]:.6g}"), float(f"{best[1]:.6g}")
 
 
 def _weights(likelihood: npt.NDArray[np.floating[Any]], more: float) -> Numbers:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +16,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
-from esmcls.heads.base import BaseHead, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import (
     HELD_OUT_MOST,
     LOGITS,
-    Blocks,
+    AnswerBlocks,
+    LogitBlocks,
     best_of,
     checked_vectors,
     choose_temperature,
     class_factors,
     energies_of,
-    probabilities_of,
+    grid,
     score,
-    top_k_of,
+    softmax_of,
     training_vectors,
 )
 from esmcls.heads.layers.descent import Descent, linear_layer
 from esmcls.heads.layers.ridge import Ridge, Scaling
-from esmcls.heads.registry import Log
+from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, Ranges, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import Labels
 from esmcls.training.loop import run
-from esmcls.training.losses import Shuffled, cross_entropy
-from esmcls.training.schedule import Plan
-from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.training.losses import ShuffledSampler, cross_entropy
+from esmcls.training.schedule import TrainingPlan
+from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,7 +50,18 @@ PENALTIES = (0.001, 0.01, 0.1, 1.0)
 SCALES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0)
 """Factors that turn a ridge regression's outputs (0 to 1) into logits."""
 
-Held = tuple[Vectors, Labels]
+HeldVectors: TypeAlias = tuple[Vectors, Labels]
+"""Rows that choices are made on."""
+
+_RANGES: Final[Ranges] = {
+    "epochs": (0, 1e6),
+    "batch": (1, 1e6),
+    "smoothing": (0, 0.999),
+    "lr": (0, 1e3),
+    "shrinkage": FROM_0_TO_1,
+    "ridge": ABOVE_0,
+    "temperature": ABOVE_0,
+}
 
 
 @dataclass(frozen=True)
@@ -109,15 +120,12 @@ class LinearConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 0, 1e6), ("batch", 1, 1e6), ("smoothing", 0, 0.999), ("lr", 0, 1e3)):
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"setting {name}: {getattr(self, name)} is not from {low} to {high:g}")
-        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
-            raise UsageError(f"setting shrinkage: {self.shrinkage} is not from 0 to 1")
-        for name in ("ridge", "temperature"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"setting {name}: {value} is not above 0")
+        check_ranges(self, _RANGES)
+
+
+def first_rows(held: HeldVectors) -> HeldVectors:
+    """Return as many held rows as the quick choices are made on."""
+    return held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
 
 
 def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
@@ -125,7 +133,7 @@ def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
     return scaling.unit(block) * math.sqrt(block.shape[1]) if isinstance(scaling, Whitening) else scaling(block)
 
 
-class LinearHead(BaseHead):
+class LinearHead(BaseLabelHead):
     """Multinomial logistic regression.
 
     Examples
@@ -138,20 +146,22 @@ class LinearHead(BaseHead):
     """
 
     Config: ClassVar[type[LinearConfig]] = LinearConfig
+    config: LinearConfig
+    chosen: LinearConfig
+    model: nn.Linear
+    scaling: Scaling | Whitening
 
-    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
-        vectors = training_vectors(x, labels, self.config.pooling)
+    def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
+        vectors = training_vectors(x, self.config.pooling)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
         self._train(vectors, labels, (held, validation[1]), seed, log)
 
-    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+    def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Fit all rows with what was chosen."""
-        self._train(training_vectors(x, labels, self.config.pooling), labels, None, seed, log)
-        return self
+        self._train(training_vectors(x, self.config.pooling), labels, None, seed, log)
 
-    def _train(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+    def _train(self, vectors: Vectors, labels: Labels, held: HeldVectors | None, seed: int, log: Log | None) -> None:
         """Fit with what is chosen; make the open choices on the held rows."""
-        self.classes = labels.classes
         self.model = linear_layer(vectors.shape[1], len(self.classes), self.device)
         nn.init.zeros_(self.model.weight)
         nn.init.zeros_(self.model.bias)
@@ -159,27 +169,29 @@ class LinearHead(BaseHead):
         self._scale_rows(vectors, within)
         if self.chosen.warm_start:
             self._start_warm(vectors, labels, within, held)
-        self._descend(vectors, labels, held, seed, log)
+        self._train_layer(vectors, labels, held, seed, log)
         self.model.requires_grad_(False)
         if held is not None:
             self.scores = score(held[1], self._best(held[0]))
             if self.chosen.temperature is None:
-                known = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
-                chosen = choose_temperature(lambda: self._logits(known[0]), known[1])
-                self.chosen = replace(self.chosen, temperature=chosen)
+                vectors, truth = first_rows(held)
+                temperature = choose_temperature(lambda: self._logits(vectors), truth)
+                self.chosen = replace(self.chosen, temperature=temperature)
 
     def _scale_rows(self, vectors: Vectors, within: WithinClass | None) -> None:
         if within is None:
-            self.scaling: Scaling | Whitening = Scaling.of(vectors)
+            self.scaling = Scaling.of(vectors)
         else:
             self.scaling = within(SHRINKAGES[1] if self.chosen.shrinkage is None else self.chosen.shrinkage)
 
-    def _start_warm(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held | None) -> None:
+    def _start_warm(
+        self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: HeldVectors | None
+    ) -> None:
         """Set the layer to the ridge regression; choose shrinkage, penalty and scale where they are open."""
         if held is None:
             ridge = self._ridge(vectors, labels)
         else:
-            held = held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
+            held = first_rows(held)
             ridge = self._choose_ridge(vectors, labels, within, held)
         self._set(*ridge.solve(self.chosen.ridge or PENALTIES[2]))
         if held is not None and self.chosen.scale is None:
@@ -190,24 +202,27 @@ class LinearHead(BaseHead):
         factors = class_factors(labels.counts(), self.chosen.ridge_weights)
         return Ridge.of(vectors, labels.codes, factors, partial(scaled, self.scaling), self.device)
 
-    def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: Held) -> Ridge:
+    def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: HeldVectors) -> Ridge:
         """Take the shrinkage and penalty of the best macro F1 on the held rows, first of equals; return its sums."""
-        chosen, best = self.chosen, -1.0
+        chosen = self.chosen
+        best = -1.0
         fixed = chosen.shrinkage is not None or within is None
         for shrinkage in (chosen.shrinkage,) if fixed else SHRINKAGES:
             self.chosen = replace(chosen, shrinkage=shrinkage)
             self._scale_rows(vectors, within)
             ridge = self._ridge(vectors, labels)
-            for penalty in PENALTIES if chosen.ridge is None else (chosen.ridge,):
+            for penalty in grid(chosen.ridge, PENALTIES):
                 self._set(*ridge.solve(penalty))
                 reached = score(held[1], self._best(held[0]))["macro_f1"]
                 if reached > best:
-                    best, kept, sums = reached, replace(self.chosen, ridge=penalty), ridge
-        self.chosen = kept
+                    best = reached
+                    better = replace(self.chosen, ridge=penalty)
+                    sums = ridge
+        self.chosen = better
         self._scale_rows(vectors, within)
         return sums
 
-    def _choose_scale(self, held: Held) -> float:
+    def _choose_scale(self, held: HeldVectors) -> float:
         """Return the factor with the least loss, as descent counts it, on held rows of known classes."""
         losses = torch.zeros(len(SCALES), dtype=torch.float64)
         codes = torch.from_numpy(held[1].codes).to(self.device)
@@ -224,25 +239,28 @@ class LinearHead(BaseHead):
             self.model.weight.copy_(weight)
             self.model.bias.copy_(bias)
 
-    def _descend(self, vectors: Vectors, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
+    def _train_layer(
+        self, vectors: Vectors, labels: Labels, held: HeldVectors | None, seed: int, log: Log | None
+    ) -> None:
         """Run AdamW, to the best epoch on the held rows (the start counts as epoch 0) or to the one chosen."""
-        task = self._task(vectors, labels, seed)
-        epoch = task.sampler.steps_an_epoch
-        plan = Plan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
+        descent = self._descent(vectors, labels, seed)
+        epoch = descent.sampler.steps_an_epoch
+        plan = TrainingPlan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
         if held is None or self.chosen.stop is not None:
             stop = plan.steps if self.chosen.stop is None else min(self.chosen.stop * epoch, plan.steps)
             if stop:
-                run(task, plan, log=log, stop_after=stop)
+                run(descent, plan, log=log, stop_after=stop)
             return
-        task.measure = lambda: score(held[1], self._best(held[0]))["macro_f1"]
-        started, start = task.measure(), [tensor.clone() for tensor in (self.model.weight, self.model.bias)]
-        history = run(task, replace(plan, validate_every=epoch, patience=self.chosen.patience), log=log)
+        descent.measure = lambda: score(held[1], self._best(held[0]))["macro_f1"]
+        started = descent.measure()
+        start = [tensor.clone() for tensor in (self.model.weight, self.model.bias)]
+        history = run(descent, replace(plan, validate_every=epoch, patience=self.chosen.patience), log=log)
         better = history.best_score > started
         if not better:
             self._set(*start)
         self.chosen = replace(self.chosen, stop=history.best_step // epoch if better else 0)
 
-    def _task(self, vectors: Vectors, labels: Labels, seed: int) -> Descent:
+    def _descent(self, vectors: Vectors, labels: Labels, seed: int) -> Descent:
         def logits(rows: Indices) -> Tensor:
             block = torch.from_numpy(vectors[rows]).to(self.device, torch.float32)
             out: Tensor = self.model(scaled(self.scaling, block))
@@ -250,10 +268,10 @@ class LinearHead(BaseHead):
 
         weights = torch.from_numpy(class_factors(labels.counts(), self.chosen.class_weights)).to(self.device)
         loss = partial(cross_entropy, weights=weights, smoothing=self.chosen.smoothing)
-        sampler = Shuffled(len(vectors), self.chosen.batch, seed)
+        sampler = ShuffledSampler(len(vectors), self.chosen.batch, seed)
         return Descent(self.model, logits, labels.codes, loss, sampler, self.chosen, self.device)
 
-    def _logits(self, vectors: Vectors) -> Blocks:
+    def _logits(self, vectors: Vectors) -> LogitBlocks:
         """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
         size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
         for rows, block in row_blocks(vectors, self.device, size):
@@ -261,9 +279,9 @@ class LinearHead(BaseHead):
                 yield rows, self.model(scaled(self.scaling, block)) / (self.chosen.temperature or 1.0)
 
     def continued(
-        self, weight: Tensor, bias: Tensor, mean: Tensor, held: tuple[Features, Labels] | None, pooling: str
+        self, weight: Tensor, bias: Tensor, mean: Tensor, held: Validation[Labels] | None, pooling: str
     ) -> Self:
-        """Return the head with another layer on rows that are scaled alike: what fine-tuning made of this one.
+        """Return the head with another layer on rows that are scaled alike, as fine-tuning made it of this one.
 
         Temperature and scores are measured anew on the held rows.
 
@@ -271,13 +289,14 @@ class LinearHead(BaseHead):
         ----------
         weight, bias : float32 tensors, (classes, width) and (classes,)
         mean : float32 tensor, (width,)
-            What is subtracted from a row.
+            Subtracted from a row.
         held : (Features, Labels), optional
         pooling : str
             Of what it will read.
         """
         head = type(self)(replace(self.chosen, temperature=None, pooling=pooling), self.device)
-        head.classes, head.scaling = self.classes, replace(self.scaling, mean=mean)
+        head.classes = self.classes
+        head.scaling = replace(self.scaling, mean=mean)
         head.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
         head._set(weight, bias)
         temperature = 1.0
@@ -285,41 +304,32 @@ class LinearHead(BaseHead):
             vectors = checked_vectors(held[0], pooling, weight.shape[1])
             head.scores = score(held[1], head._best(vectors))
             temperature = choose_temperature(lambda: head._logits(vectors), held[1])
-        head.config = head.chosen = replace(head.chosen, temperature=temperature)
+        head.config = replace(head.chosen, temperature=temperature)
+        head.chosen = head.config
         return head
 
     def _best(self, vectors: Vectors) -> Indices:
         return best_of(self._logits(vectors), len(vectors))
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes); the rows sum to 1."""
-        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
-        return probabilities_of(self._logits(vectors), len(vectors), len(self.classes))
+    def _checked(self, x: Features) -> Vectors:
+        return checked_vectors(x, self.config.pooling, self.model.in_features)
 
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
-        return top_k_of(self._logits(vectors), len(vectors), min(k, len(self.classes)))
+    def _answers(self, x: Features) -> AnswerBlocks:
+        return softmax_of(self._logits(self._checked(x)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return how well the best classes fit, (n,); see `esmcls.heads.blocks.energies_of`."""
-        vectors = checked_vectors(x, self.config.pooling, self.model.in_features)
-        return energies_of(self._logits(vectors), len(vectors))
+        return energies_of(self._logits(self._checked(x)), len(x))
 
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""
         state = {**self.model.state_dict(), **asdict(self.scaling)}
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "linear.safetensors")
 
-    @classmethod
-    def load(cls, folder: Path, config: LinearConfig, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
+    def _restore(self, folder: Path) -> None:
         state = load_file(folder / "linear.safetensors")
-        head = cls(config, device)
-        head.classes = classes
-        make, scale = (Whitening, "matrix") if config.whiten else (Scaling, "deviation")
-        head.scaling = make(state["mean"].clone(), state[scale].clone())  # aligned, which a mapped file is not
+        make, scale = (Whitening, "matrix") if self.config.whiten else (Scaling, "deviation")
+        self.scaling = make(state["mean"].clone(), state[scale].clone())  # aligned, which a mapped file is not
         [n_classes, width] = state["weight"].shape
-        head.model = linear_layer(width, n_classes, device).requires_grad_(False)
-        head._set(state["weight"], state["bias"])
-        return head
+        self.model = linear_layer(width, n_classes, self.device).requires_grad_(False)
+        self._set(state["weight"], state["bias"])

@@ -1,51 +1,41 @@
-"""The MLP head: hidden layers on whitened rows, or on a protein's chunks that attention weighs."""
+"""The MLP heads: hidden layers on whitened rows, or on a protein's chunks that attention weighs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.base import BaseHead, Validation
+from esmcls.heads.base import BaseLabelHead, Log
 from esmcls.heads.blocks import (
     LOGITS,
-    Blocks,
+    AnswerBlocks,
+    LogitBlocks,
     best_of,
-    check_labels,
-    checked_chunks,
-    checked_vectors,
     choose_temperature,
     energies_of,
     f1_of,
-    probabilities_of,
     score,
-    top_k_of,
+    softmax_of,
 )
 from esmcls.heads.layers.descent import Descent
 from esmcls.heads.layers.network import Bags, Network
-from esmcls.heads.layers.ridge import Scaling
-from esmcls.heads.registry import Log
+from esmcls.heads.layers.trained import HeldBags, NetworkHead, TermNetworkConfig, TermNetworkHead
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
-from esmcls.training.loop import run
-from esmcls.training.losses import Balanced, LossName, Shuffled, Weighting, class_weights, make_loss
-from esmcls.training.schedule import Plan
-from esmcls.types import Indices, Probabilities, Vectors
+from esmcls.training.loop import History
+from esmcls.training.losses import BalancedSampler, LossName, ShuffledSampler, Weighting, class_weights, make_loss
+from esmcls.training.schedule import TrainingPlan
+from esmcls.types import Indices, Vectors
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-Held = tuple[Bags, Labels]
-
-_RANGES = {
+_RANGES: Final[Ranges] = {
     "shrinkage": (0, 1),
     "hidden": (1, 1e6),
     "depth": (0, 100),
@@ -61,7 +51,10 @@ _RANGES = {
     "patience": (0, 1e6),
     "plateau": (0, 1e6),
     "factor": (0, 1),
+    "stop": AT_LEAST_1,
+    "temperature": ABOVE_0,
 }
+_TERM_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (0, 100)}
 
 
 @dataclass(frozen=True)
@@ -146,15 +139,9 @@ class MLPConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"setting {name}: {getattr(self, name)} is not from {low} to {high:g}")
+        check_ranges(self, _RANGES)
         if self.weight_cap and not self.weight_cap >= 1:
             raise UsageError(f"setting weight_cap: {self.weight_cap} is not at least 1; 0 is for none")
-        if self.stop is not None and self.stop < 1:
-            raise UsageError(f"setting stop: {self.stop} is not at least 1")
-        if self.temperature is not None and not self.temperature > 0:
-            raise UsageError(f"setting temperature: {self.temperature} is not above 0")
         if not all(part.isdecimal() for part in self._falls):
             raise UsageError(f"setting falls: {self.falls!r} is not epochs with commas between, such as 3,7")
 
@@ -162,14 +149,14 @@ class MLPConfig:
     def _falls(self) -> list[str]:
         return self.falls.split(",") if self.falls else []
 
-    def plan(self, epoch: int, seed: int) -> Plan:
+    def plan(self, epoch: int, seed: int) -> TrainingPlan:
         """Return the plan of training without validation; `epoch` is its length in steps."""
         falls = tuple(int(part) * epoch for part in self._falls)
-        plain = Plan(self.epochs * epoch, self.lr, warmup=epoch // 2, schedule=self.schedule, seed=seed)
+        plain = TrainingPlan(self.epochs * epoch, self.lr, warmup=epoch // 2, schedule=self.schedule, seed=seed)
         return replace(plain, plateau=self.plateau, factor=self.factor, falls=falls)
 
 
-class MLPHead(BaseHead):
+class MLPHead(NetworkHead[Labels], BaseLabelHead):
     """A multi-layer perceptron.
 
     Examples
@@ -181,108 +168,65 @@ class MLPHead(BaseHead):
     """
 
     Config: ClassVar[type[MLPConfig]] = MLPConfig
+    file: ClassVar[str] = "mlp.safetensors"
+    config: MLPConfig
+    chosen: MLPConfig
+    network: Network
 
-    def __init__(self, config: MLPConfig | None = None, device: str = "cpu") -> None:
-        super().__init__(config, device)
-        self.capped = 0
-        """Classes whose weight `weight_cap` lowered."""
+    def _within(self, vectors: Vectors, labels: Labels) -> WithinClass:
+        return WithinClass.of(vectors, labels.codes, labels.n_classes)
 
-    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
-        """Train; with `weight_cap` the log is first told how many classes it reached."""
-        bags, held = self._bags(x, x.width), self._bags(validation[0], x.width)
-        self._train(bags, labels, (held, validation[1]), seed, log)
-
-    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
-        """Fit all rows with what was chosen."""
-        check_labels(x, labels)
-        self._train(self._bags(x, x.width), labels, None, seed, log)
-        return self
-
-    def _bags(self, x: Features, width: int) -> Bags:
-        """Return checked vectors, one a row or, with attention, one an encoder input."""
-        if self.config.attention:
-            return Bags.of(*checked_chunks(x, width))
-        return Bags.of(checked_vectors(x, self.config.pooling, width))
-
-    def _train(self, bags: Bags, labels: Labels, held: Held | None, seed: int, log: Log | None) -> None:
-        """Fit with what is chosen; choose on the held rows when to stop."""
-        self.classes = labels.classes
-        self._draw(bags, labels, seed)
-        task = self._task(bags, labels, seed)
-        if log is not None and self.chosen.weight_cap:
-            log({"classes": len(self.classes), "capped": self.capped})
-        epoch = task.sampler.steps_an_epoch
-        plan = self.chosen.plan(epoch, seed)
-        if held is None or self.chosen.stop is not None:
-            run(task, plan, log=log, stop_after=min((self.chosen.stop or self.chosen.epochs) * epoch, plan.steps))
-        else:
-            task.measure = lambda: f1_of(self._logits(held[0]), held[1])
-            history = run(task, replace(plan, validate_every=epoch, patience=self.chosen.patience), log=log)
-            falls = ",".join(str(fall // epoch) for fall in history.falls if fall < history.best_step)
-            self.chosen = replace(self.chosen, stop=history.best_step // epoch, falls=falls)
-        self.network.eval().requires_grad_(False)
-        if held is not None:
-            self.scores = score(held[1], best_of(self._logits(held[0]), len(held[0])))
-            if self.chosen.temperature is None:
-                chosen = choose_temperature(lambda: self._logits(held[0]), held[1])
-                self.chosen = replace(self.chosen, temperature=chosen)
-
-    def _draw(self, bags: Bags, labels: Labels, seed: int) -> None:
-        """Make the network, with the mean and deviation, or the whitening, of the rows to fit on."""
-        network = Network.drawn(bags.vectors.shape[1], len(self.classes), self.config, seed)
-        if self.config.whiten and not self.config.attention:
-            whitening = WithinClass.of(bags.vectors, labels.codes, labels.n_classes)(self.config.shrinkage)
-            network.mean.copy_(whitening.mean)
-            network.scale.copy_(whitening.matrix)
-        else:
-            scaling = Scaling.of(bags.vectors)
-            network.mean.copy_(scaling.mean)
-            network.scale.copy_(scaling.deviation)
-        self.network = network.to(self.device)
-
-    def _task(self, bags: Bags, labels: Labels, seed: int) -> Descent:
-        knobs, counts = self.chosen, labels.counts()
+    def _descent(self, bags: Bags, labels: Labels, seed: int, log: Log | None) -> Descent:
+        knobs = self.chosen
+        counts = labels.counts()
         weights = class_weights(counts, knobs.class_weights, beta=knobs.beta, cap=knobs.weight_cap)
         self.capped = weights.capped
-        loss = make_loss(knobs.loss, counts, weights.values, gamma=knobs.gamma, tau=knobs.tau, device=self.device)
-        sampler: Shuffled | Balanced = Shuffled(len(bags), knobs.batch, seed)
+        if log is not None and knobs.weight_cap:
+            log({"classes": len(self.classes), "capped": self.capped})
+        cost = make_loss(knobs.loss, counts, weights.values, gamma=knobs.gamma, tau=knobs.tau, device=self.device)
+        sampler: ShuffledSampler | BalancedSampler = ShuffledSampler(len(bags), knobs.batch, seed)
         if knobs.sampling == "balanced":
-            sampler = Balanced(labels.codes, knobs.batch, seed)
+            sampler = BalancedSampler(labels.codes, knobs.batch, seed)
 
         def logits(rows: Indices) -> Tensor:
             return self._forward(*bags.packed(rows))
 
-        return Descent(self.network, logits, labels.codes, loss, sampler, knobs, self.device)
+        return Descent(self.network, logits, labels.codes, cost, sampler, knobs, self.device)
 
-    def _forward(self, vectors: Vectors, counts: Indices) -> Tensor:
-        """Return the logits (rows, classes) of packed vectors."""
-        logits: Tensor = self.network(*self._tensors(vectors, counts))
-        return logits
+    def _plan(self, epoch: int, seed: int) -> TrainingPlan:
+        return self.chosen.plan(epoch, seed)
 
-    def _tensors(self, vectors: Vectors, counts: Indices) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(vectors).to(self.device, torch.float32), torch.from_numpy(counts).to(self.device)
+    def _measured(self, held: HeldBags[Labels], descent: Descent) -> float:
+        return f1_of(self._logits(held[0]), held[1])
 
-    def _logits(self, bags: Bags) -> Blocks:
+    def _settle(self, history: History, epoch: int) -> None:
+        """Keep when to stop, and after which epochs the rate fell."""
+        super()._settle(history, epoch)
+        falls = ",".join(str(fall // epoch) for fall in history.falls if fall < history.best_step)
+        self.chosen = replace(self.chosen, falls=falls)
+
+    def _judge(self, held: HeldBags[Labels]) -> None:
+        self.scores = score(held[1], best_of(self._logits(held[0]), len(held[0])))
+        if self.chosen.temperature is None:
+            temperature = choose_temperature(lambda: self._logits(held[0]), held[1])
+            self.chosen = replace(self.chosen, temperature=temperature)
+
+    def _logits(self, bags: Bags) -> LogitBlocks:
         """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
         for rows in bags.blocks(max(1, min(4096, LOGITS // max(1, len(self.classes))))):
             with torch.inference_mode():
                 logits = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
                 yield rows, logits / (self.chosen.temperature or 1.0)
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes); the rows sum to 1."""
-        bags = self._bags(x, len(self.network.mean))
-        return probabilities_of(self._logits(bags), len(bags), len(self.classes))
+    def _checked(self, x: Features) -> Bags:
+        return self._bags(x, len(self.network.mean))
 
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        bags = self._bags(x, len(self.network.mean))
-        return top_k_of(self._logits(bags), len(bags), min(k, len(self.classes)))
+    def _answers(self, x: Features) -> AnswerBlocks:
+        return softmax_of(self._logits(self._checked(x)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return how well the best classes fit, (n,); see `esmcls.heads.blocks.energies_of`."""
-        bags = self._bags(x, len(self.network.mean))
-        return energies_of(self._logits(bags), len(bags))
+        return energies_of(self._logits(self._checked(x)), len(x))
 
     def attention(self, x: Features) -> list[npt.NDArray[np.float32]]:
         """Return how much each encoder input of a protein counts: one array (inputs,) a protein, of sum 1.
@@ -294,24 +238,58 @@ class MLPHead(BaseHead):
         """
         if self.network.pool is None:
             raise UsageError("the head was fitted without attention; fit with --set attention true")
-        bags, found = self._bags(x, len(self.network.mean)), []
+        bags = self._checked(x)
+        shares: list[npt.NDArray[np.float32]] = []
         for rows in bags.blocks(4096):
             block, counts = self._tensors(*bags.packed(np.arange(rows.start, rows.stop)))
             with torch.inference_mode():
                 weights = self.network.pool.weights(self.network.standardised(block), counts)
-            found += np.split(weights.cpu().numpy(), counts.cumsum(0)[:-1].tolist())
-        return found
+            shares += np.split(weights.cpu().numpy(), counts.cumsum(0)[:-1].tolist())
+        return shares
 
-    def save(self, folder: Path) -> None:
-        """Write `mlp.safetensors`: the state of the network, with mean and whitening of the training rows."""
-        state = self.network.state_dict()
-        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "mlp.safetensors")
 
-    @classmethod
-    def load(cls, folder: Path, config: MLPConfig, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        network = Network.of_state(load_file(folder / "mlp.safetensors"), config)
-        head.network = network.to(device).eval().requires_grad_(False)
-        return head
+# many labels
+
+
+@dataclass(frozen=True)
+class TermMLPConfig(TermNetworkConfig):
+    """Knobs of the MLP head besides those of `esmcls.heads.layers.trained.TermNetworkConfig`.
+
+    Parameters
+    ----------
+    hidden, depth : int
+        Width and number of the hidden layers.
+    norm : {"none", "layer", "batch"}
+        What stands between a hidden layer and its ReLU.
+    attention : bool
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts; they
+        are standardised, not whitened.
+    """
+
+    dropout: float = 0.3
+    hidden: int = 1024
+    depth: int = 1
+    norm: Literal["none", "layer", "batch"] = "none"
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, _TERM_RANGES)
+
+
+class TermMLPHead(TermNetworkHead):
+    """A multi-layer perceptron with an output a class.
+
+    Examples
+    --------
+    >>> from esmcls.labels.labels import LabelSets
+    >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
+    >>> labels = LabelSets.from_names([["a"], ["a", "c"], ["b"], ["b", "c"]] * 5)
+    >>> (TermMLPHead().fit(x, labels).predict_proba(x.take(range(4))) > 0.5).tolist()
+    [[True, False, False], [True, False, True], [False, True, False], [False, True, True]]
+    """
+
+    Config: ClassVar[type[TermMLPConfig]] = TermMLPConfig
+    config: TermMLPConfig
+    chosen: TermMLPConfig
+    file: ClassVar[str] = "mlp.safetensors"

@@ -75,7 +75,7 @@ class Bags:
 
 
 class Layout(Protocol):
-    """What the network needs of the head's configuration."""
+    """The knobs of a head that its network reads."""
 
     @property
     def hidden(self) -> int: ...
@@ -153,7 +153,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hidden, self.score = nn.Linear(width, ATTENTION), nn.Linear(ATTENTION, 1, bias=False)
+        self.hidden = nn.Linear(width, ATTENTION)
+        self.score = nn.Linear(ATTENTION, 1, bias=False)
 
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return (rows, width)."""

@@ -1,7 +1,10 @@
-"""Closed-form ridge regression onto one-hot classes: a linear classifier in one pass over the rows.
+"""Closed-form ridge regression onto classes: a linear classifier in one pass over the rows.
 
-With centred, scaled rows X and one-hot Y the solution is (XᵀX + λI)⁻¹ XᵀY. Neither X as float32 nor Y is ever
-held whole: XᵀX is summed over blocks and XᵀY is the sum of the rows of each class.
+With centred, scaled rows X and labels Y, ones where a row has a class, the solution is (XᵀX + λI)⁻¹ XᵀY. Neither X as
+float32 nor Y is ever held whole: XᵀX is summed over blocks and XᵀY is the sum of the rows of each class.
+
+`Ridge` is for one label a row, with weights of the rows; `TermRidge` for many, each group of classes over the rows that
+say something of it.
 """
 
 from __future__ import annotations
@@ -12,10 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from esmcls.heads.whitening import row_blocks
+from esmcls.labels.labels import LabelSets
 from esmcls.types import Indices, Vectors
+
+CLASSES_SOLVED = 4096
+"""Classes of `TermRidge` that are solved at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +77,20 @@ class Ridge:
         device: str = "cpu",
     ) -> Ridge:
         """Sum over the rows in blocks; `factors` (classes,) weighs a row by its class, `prepare` scales a block."""
-        width, weights = vectors.shape[1], torch.from_numpy(factors).double()
+        [_, width] = vectors.shape
+        weights = torch.from_numpy(factors).double()
         gram = torch.zeros(width, width, dtype=torch.float64)
         sums = torch.zeros(len(factors), width, dtype=torch.float64)  # on the CPU: index_add_ is in order there
         for rows, block in row_blocks(vectors, device):
-            own, prepared = torch.from_numpy(codes[rows]), prepare(block)
-            weighted = prepared * weights[own].sqrt().float().to(device)[:, None]
+            block_codes = torch.from_numpy(codes[rows])
+            prepared = prepare(block)
+            weighted = prepared * weights[block_codes].sqrt().float().to(device)[:, None]
             gram += (weighted.T @ weighted).cpu().double()
-            sums.index_add_(0, own, prepared.cpu().double())
+            sums.index_add_(0, block_codes, prepared.cpu().double())
         sums = sums * weights[:, None]
         mass = torch.from_numpy(np.bincount(codes, minlength=len(factors))) * weights
-        centre, prior = sums.sum(0) / mass.sum(), mass / mass.sum()
+        centre = sums.sum(0) / mass.sum()
+        prior = mass / mass.sum()
         values, axes = torch.linalg.eigh(gram - mass.sum() * torch.outer(centre, centre))
         return cls(values.clamp(min=0), axes, axes.T @ (sums.T - torch.outer(centre, mass)), centre, prior)
 
@@ -89,3 +100,96 @@ class Ridge:
         weight = self.axes @ (self.target / (self.values + penalty * level)[:, None])  # (width, classes)
         bias = self.prior - self.centre @ weight
         return weight.T.float().contiguous(), bias.float()
+
+
+@dataclass(frozen=True, eq=False)
+class TermRidge:
+    """The sums that the solution is made of, each over the rows that say something of a group.
+
+    Parameters
+    ----------
+    gram : float64 tensor, (groups, width, width)
+        Xᵀ X of each group's rows, not centred.
+    total : float64 tensor, (groups, width)
+        Their sum.
+    rows : float64 tensor, (groups,)
+        Their number.
+    sums : float32 tensor, (classes, width)
+        The sum of the rows that have each class.
+    counts : float64 tensor, (classes,)
+        Their number.
+    places : int64 tensor, (classes,)
+        The group of each class.
+    """
+
+    gram: Tensor
+    total: Tensor
+    rows: Tensor
+    sums: Tensor
+    counts: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        vectors: Vectors,
+        labels: LabelSets,
+        known: Tensor,
+        places: Tensor,
+        prepare: Callable[[Tensor], Tensor],
+        device: str = "cpu",
+    ) -> TermRidge:
+        """Sum over the rows in blocks.
+
+        Parameters
+        ----------
+        vectors : float array, (n, width)
+        labels : LabelSets
+            Of n rows.
+        known : float tensor, (n, groups)
+            1 where a row says something of a group.
+        places : int64 tensor, (classes,)
+        prepare : callable
+            Scales a block of rows.
+        device : str
+        """
+        [_, width] = vectors.shape
+        [_, groups] = known.shape
+        gram = torch.zeros(groups, width, width, dtype=torch.float64)
+        total = torch.zeros(groups, width, dtype=torch.float64)
+        sums = np.zeros((labels.n_classes, width), dtype=np.float32)
+        for rows, block in row_blocks(vectors, device):
+            prepared = prepare(block).cpu()
+            for group in range(groups):
+                judged = prepared[known[rows, group] > 0]
+                gram[group] += (judged.T @ judged).double()
+                total[group] += judged.sum(0, dtype=torch.float64)
+            block_labels = labels.take(rows)
+            ones = np.ones(len(block_labels.codes), dtype=np.float32)
+            have = csr_matrix((ones, block_labels.codes, block_labels.offsets), (len(block_labels), labels.n_classes))
+            sums += have.T @ prepared.numpy()
+        counts = torch.from_numpy(labels.counts()).double()
+        return cls(gram, total, known.sum(0, dtype=torch.float64), torch.from_numpy(sums), counts, places)
+
+    def solve(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """Return weight (classes, width) and bias (classes,), float32, that give each row's distance from the mean.
+
+        Parameters
+        ----------
+        penalty : float
+            In mean eigenvalues of XᵀX.
+        """
+        rows = self.rows.clamp(min=1)
+        centre = self.total / rows[:, None]  # (groups, width)
+        weight = torch.zeros_like(self.sums)
+        bias = torch.zeros(len(self.sums))
+        for group in range(len(rows)):
+            gram = self.gram[group] - rows[group] * torch.outer(centre[group], centre[group])
+            level = float(gram.diagonal().mean()) or 1.0
+            factor = torch.linalg.cholesky(gram + penalty * level * torch.eye(len(gram), dtype=gram.dtype))
+            for part in torch.split(torch.nonzero(self.places == group)[:, 0], CLASSES_SOLVED):
+                target = self.sums[part].double() - torch.outer(self.counts[part], centre[group])
+                solution = torch.cholesky_solve(target.T, factor)  # (width, classes)
+                weight[part] = solution.T.float()
+                bias[part] = -(centre[group] @ solution).float()
+        return weight, bias

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from esmcls.heads.layers.knobs import TrainedConfig, check_ranges
 from esmcls.heads.layers.network import Bags, Network
-from esmcls.heads.layers.term_ridge import TermRidge
-from esmcls.heads.layers.trained import Held, TrainedHead, first_rows
+from esmcls.heads.layers.ridge import TermRidge
+from esmcls.heads.layers.trained import HeldBags, TermNetworkConfig, TermNetworkHead, first_rows
+from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.labels.labels import LabelSets
 from esmcls.training.term_losses import binary_cross_entropy, group_losses
 
@@ -21,12 +21,12 @@ POWER: Final = 0.3
 slope of the logit; between, a class with few members is neither lost nor blown up. Chosen on validation."""
 SCALES: Final = (1.0, 2.0, 4.0, 8.0)
 """Factors that then make logits of it."""
-_RANGES: Final = {"ridge": (1e-9, 1e9), "scale": (0, 1e9)}
+_RANGES: Final[Ranges] = {"ridge": (1e-9, 1e9), "scale": (0, 1e9)}
 
 
 @dataclass(frozen=True)
-class TermLinearConfig(TrainedConfig):
-    """Knobs of the linear head besides those of `esmcls.heads.layers.knobs.TrainedConfig`.
+class TermLinearConfig(TermNetworkConfig):
+    """Knobs of the linear head besides those of `esmcls.heads.layers.trained.TermNetworkConfig`.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class TermLinearConfig(TrainedConfig):
 
     @property
     def norm(self) -> str:
-        """What stands in a hidden layer: nothing."""
+        """The norm of a hidden layer: none."""
         return "none"
 
 
-class TermLinearHead(TrainedHead):
+class TermLinearHead(TermNetworkHead):
     """One logistic regression a class.
 
     Examples
@@ -78,22 +78,25 @@ class TermLinearHead(TrainedHead):
     [[True, False, False], [True, False, True], [False, True, False], [False, True, True]]
     """
 
-    Config: ClassVar[type[TrainedConfig]] = TermLinearConfig
+    Config: ClassVar[type[TermLinearConfig]] = TermLinearConfig
     file: ClassVar[str] = "linear.safetensors"
+    network: Network
+    config: TermLinearConfig
+    chosen: TermLinearConfig
 
-    def _network(self, width: int, seed: int) -> Network:
+    def _drawn(self, width: int, seed: int) -> Network:
         network = Network.drawn(width, len(self.classes), self.config, seed)
         nn.init.zeros_(network.out.weight)
         return network
 
-    def _begin(self, bags: Bags, labels: LabelSets, held: Held | None) -> None:
+    def _begin(self, bags: Bags, labels: LabelSets, held: HeldBags[LabelSets] | None) -> None:
         """Begin at the share of each class, plus a ridge regression's distance from it, in deviations of sorts."""
         super()._begin(bags, labels, held)
         if not self.chosen.warm_start:
             return
         places = torch.from_numpy(self.grouping.places)
         known = self._known(labels)
-        ridge = TermRidge.of(bags.vectors, labels, known, places, self.network.standardised, self.device)
+        ridge = TermRidge.of(bags.vectors, labels, known, places, self._trunk.standardised, self.device)
         weight, bias = (part.to(self.device) for part in ridge.solve(self.chosen.ridge))
         share = self._out.bias.sigmoid()
         factor = (share * (1 - share)) ** -POWER
@@ -108,14 +111,15 @@ class TermLinearHead(TrainedHead):
             self._out.weight.copy_(weight).mul_(scale)
             self._out.bias.copy_(bias).mul_(scale).add_(prior)
 
-    def _choose_scale(self, start: list[Tensor], held: Held) -> float:
+    def _choose_scale(self, start: list[Tensor], held: HeldBags[LabelSets]) -> float:
         """Return the factor with the least cross-entropy on held rows."""
-        known, losses = first_rows(held), []
+        judged = first_rows(held)
+        losses = []
         for scale in SCALES:
             self._set(start, scale)
             parts = (
-                group_losses(binary_cross_entropy(logits, targets), self.members, said).sum() * len(logits)
-                for logits, targets, said in self._judged(known)
+                group_losses(binary_cross_entropy(logits, targets), self.members, known).sum() * len(logits)
+                for logits, targets, known in self._judged(judged)
             )
             losses.append(float(sum(parts)))
         return SCALES[int(np.argmin(losses))]

@@ -16,18 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.knobs import TrainedConfig, check_ranges
 from esmcls.heads.layers.network import Network
-from esmcls.heads.layers.term_descent import Grouping
-from esmcls.heads.layers.trained import TrainedHead
+from esmcls.heads.layers.trained import TermNetworkConfig, TermNetworkHead
+from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.training.term_losses import TaskWeights
 
-_RANGES: Final = {"hidden": (1, 1e6), "shared": (1, 1e6), "limit": (0, 80)}
+_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "shared": (1, 1e6), "limit": (0, 80)}
 
 
 @dataclass(frozen=True)
-class TermMultitaskConfig(TrainedConfig):
-    """Knobs of the multi-task head besides those of `esmcls.heads.layers.knobs.TrainedConfig`.
+class TermMultitaskConfig(TermNetworkConfig):
+    """Knobs of the multi-task head besides those of `esmcls.heads.layers.trained.TermNetworkConfig`.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ class Tasks(nn.Module):
         return logits
 
 
-class TermMultitaskHead(TrainedHead):
+class TermMultitaskHead(TermNetworkHead):
     """A perceptron whose groups of classes weigh in its loss by what they are found to be worth.
 
     Examples
@@ -85,38 +84,32 @@ class TermMultitaskHead(TrainedHead):
     >>> from esmcls.labels.labels import LabelSets
     >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
     >>> labels = LabelSets.from_names([["a", "d"], ["a", "c"], ["b", "d"], ["b", "c"]] * 5, "abcd", "CCFF")
-    >>> head = TermMultitaskHead().fit(x, labels)
-    >>> (head.predict_proba(x.take(range(2))) > 0.5).tolist(), head.task_weights().keys()
-    ([[True, False, False, True], [True, False, True, False]], dict_keys(['C', 'F']))
+    >>> (TermMultitaskHead().fit(x, labels).predict_proba(x.take(range(2))) > 0.5).tolist()
+    [[True, False, False, True], [True, False, True, False]]
     """
 
-    Config: ClassVar[type[TrainedConfig]] = TermMultitaskConfig
+    Config: ClassVar[type[TermMultitaskConfig]] = TermMultitaskConfig
     file: ClassVar[str] = "multitask.safetensors"
+    config: TermMultitaskConfig
+    chosen: TermMultitaskConfig
+    network: Tasks
 
-    def task_weights(self) -> dict[str, float]:
-        """Return the weight of each group's loss, exp(-s)."""
-        names = Grouping.of(len(self.classes), self.groups).names
-        weights = torch.exp(-self.network.tasks.log_variances.detach()).tolist()
-        return dict(zip(names, weights, strict=True))
-
-    def _network(self, width: int, seed: int) -> Tasks:
+    def _drawn(self, width: int, seed: int) -> Tasks:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return Tasks(width, len(self.classes), len(self.grouping.names), self.config)
 
     @property
-    def _inner(self) -> Network:
-        trunk: Network = self.network.trunk
-        return trunk
+    def _trunk(self) -> Network:
+        return self.network.trunk
 
-    def _tasks(self) -> TaskWeights:
-        tasks: TaskWeights = self.network.tasks
-        return tasks
+    def _task_weights(self) -> TaskWeights:
+        return self.network.tasks
 
-    def _restored(self, state: dict[str, Tensor]) -> Tasks:
-        [width], [n_classes, _], [n_groups] = (
-            state[name].shape for name in ("trunk.mean", "out.weight", "tasks.log_variances")
-        )
+    def _of_state(self, state: dict[str, Tensor]) -> Tasks:
+        [width] = state["trunk.mean"].shape
+        [n_classes, _] = state["out.weight"].shape
+        [n_groups] = state["tasks.log_variances"].shape
         with torch.device("meta"):
             network = Tasks(width, n_classes, n_groups, self.config)
         network.to_empty(device="cpu").load_state_dict(state)  # copied: what a mapped file gives is not aligned

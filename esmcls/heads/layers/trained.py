@@ -1,14 +1,16 @@
-"""What heads for many labels share that are trained by descent: fit, calibration, prediction, files.
+"""Networks that are trained by descent, for one label and for many: fit, when to stop, prediction, files.
 
-A head says how its network is made and where it begins; the rest is here.
+`NetworkHead` is the frame of both; `TermNetworkHead` adds what many labels need, a loss for each group and calibration.
+A head says how its network is made and where it begins.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,64 +18,62 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from esmcls.cache.features import Features
-from esmcls.heads.blocks import TRIFLE, checked_chunks, checked_vectors
-from esmcls.heads.layers.knobs import TrainedConfig
-from esmcls.heads.layers.network import Bags, Network
+from esmcls.errors import UsageError
+from esmcls.heads.base import BaseHead, BaseTermHead, L, Log, Validation
+from esmcls.heads.blocks import TRIFLE, TermBlocks, checked_chunks, checked_vectors, row_slices, score_terms
+from esmcls.heads.layers.descent import BaseDescent, Grouping, Judged, TermDescent, calibrate
+from esmcls.heads.layers.network import Bags, Layout, Network
 from esmcls.heads.layers.ridge import Scaling
-from esmcls.heads.layers.term_descent import Grouping, Judged, TermDescent, calibrate
-from esmcls.heads.registry import Log
-from esmcls.heads.term_base import BaseTermHead, Validation
-from esmcls.heads.term_common import (
-    Blocks,
-    check_sets,
-    row_slices,
-    score,
-)
+from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import LabelSets
-from esmcls.training.loop import run
-from esmcls.training.schedule import Plan
-from esmcls.training.term_losses import TaskWeights, group_losses, make_term_loss
+from esmcls.training.loop import History, run
+from esmcls.training.schedule import TrainingPlan
+from esmcls.training.term_losses import TaskWeights, TermLossName, group_losses, make_term_loss
 from esmcls.types import Indices, Vectors
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 CALIBRATED: Final = 1 << 25
 """Pairs of held rows and classes that a calibration is fitted on: their logits are held at once, 128 MiB."""
 
-Held: TypeAlias = tuple[Bags, LabelSets]
+HeldBags: TypeAlias = tuple[Bags, L]
+"""Rows that choices are made on."""
 
 
-def first_rows(held: Held) -> Held:
-    """Return as many held rows as a calibration is fitted on."""
-    rows = np.arange(min(len(held[0]), max(1, CALIBRATED // max(1, held[1].n_classes))))
-    return held[0].take(rows), held[1].take(rows)
+class NetworkConfig(Layout, Protocol):
+    """The knobs that every network head has."""
+
+    @property
+    def shrinkage(self) -> float: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def stop(self) -> int | None: ...
+    @property
+    def pooling(self) -> str: ...
 
 
-class TrainedHead(BaseTermHead):
-    """A network from packed vectors to a logit a class, trained by descent; the part that does not depend on which."""
+class NetworkHead(BaseHead[L], Generic[L]):
+    """A network from packed vectors to a logit a class, trained by descent."""
 
-    Config: ClassVar[type[TrainedConfig]] = TrainedConfig
     file: ClassVar[str]
     """Name of the file that holds the network."""
-    network: Any
+    network: nn.Module
 
     def __init__(self, config: Any = None, device: str = "cpu") -> None:
         super().__init__(config, device)
         self.capped = 0
-        """Classes whose weight `cap` lowered."""
+        """Classes whose weight a cap lowered."""
 
-    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
-        """Train; with weighted BCE the log is first told how many weights are capped."""
-        bags, held = self._bags(x, x.width), self._bags(validation[0], x.width)
-        self._train(bags, labels, (held, validation[1]), seed, log)
+    def _fit(self, x: Features, labels: L, validation: Validation[L], seed: int, log: Log | None) -> None:
+        """Train; where class weights have a cap, the log is first told how many it reached."""
+        held = self._bags(validation[0], x.width)
+        self._train(self._bags(x, x.width), labels, (held, validation[1]), seed, log)
 
-    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
-        """Fit all rows with what was chosen."""
-        check_sets(x, labels)
+    def _refit(self, x: Features, labels: L, seed: int, log: Log | None) -> None:
+        """Train on all rows with what was chosen."""
         self._train(self._bags(x, x.width), labels, None, seed, log)
-        return self
 
     def _bags(self, x: Features, width: int) -> Bags:
         """Return checked vectors, one a row or, with attention, one an encoder input."""
@@ -81,62 +81,225 @@ class TrainedHead(BaseTermHead):
             return Bags.of(*checked_chunks(x, width))
         return Bags.of(checked_vectors(x, self.config.pooling, width))
 
-    def _train(self, bags: Bags, labels: LabelSets, held: Held | None, seed: int, log: Log | None) -> None:
-        """Fit with what is chosen; make the open choices on the held rows."""
-        self.classes, self.groups = labels.classes, labels.groups
-        self.grouping = Grouping.of(labels.n_classes, labels.groups)
-        self.members = self.grouping.members.to(self.device)
-        self.network = self._network(bags.vectors.shape[1], seed)
-        self._scale_rows(bags)
-        self.network.to(self.device).eval()
+    def _train(self, bags: Bags, labels: L, held: HeldBags[L] | None, seed: int, log: Log | None) -> None:
+        """Fit with what is chosen; choose on the held rows when to stop."""
+        self._draw(bags, labels, seed)
         self._begin(bags, labels, held)
-        task = self._task(bags, labels, seed, log)
-        epoch = task.sampler.steps_an_epoch
-        plan = Plan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
-        if held is None or self.chosen.stop is not None:
-            stop = self.chosen.epochs if self.chosen.stop is None else min(self.chosen.stop, self.chosen.epochs)
-            if stop:
-                run(task, plan, log=log, stop_after=stop * epoch)
+        descent = self._descent(bags, labels, seed, log)
+        epoch = descent.sampler.steps_an_epoch
+        plan = self._plan(epoch, seed)
+        knobs: NetworkConfig = self.chosen
+        if held is None or knobs.stop is not None:
+            epochs = knobs.epochs if knobs.stop is None else min(knobs.stop, knobs.epochs)
+            if epochs:
+                run(descent, plan, log=log, stop_after=epochs * epoch)
         else:
-            task.measure = lambda: self._fmax(held, task)
-            watched = replace(plan, validate_every=epoch, patience=self.chosen.patience, validate_first=True)
-            self.chosen = replace(self.chosen, stop=run(task, watched, log=log).best_step // epoch)
+            descent.measure = lambda: self._measured(held, descent)
+            watched = replace(plan, validate_every=epoch, patience=knobs.patience)
+            self._settle(run(descent, watched, log=log), epoch)
         self.network.eval().requires_grad_(False)
         if held is not None:
-            self._calibrate(held)
-            self.scores = score(held[1], self._probabilities(held[0]))
+            self._judge(held)
 
-    def _network(self, width: int, seed: int) -> nn.Module:
+    def _draw(self, bags: Bags, labels: L, seed: int) -> None:
+        """Make the network, with the mean and deviation, or the whitening, of the rows to fit on."""
+        self.network = self._drawn(bags.vectors.shape[1], seed)
+        self._scale_rows(bags, labels)
+        self.network.to(self.device).eval()
+
+    def _drawn(self, width: int, seed: int) -> nn.Module:
         """Return a network on the CPU with weights drawn from a seed."""
         return Network.drawn(width, len(self.classes), self.config, seed)
 
-    def _scale_rows(self, bags: Bags) -> None:
+    def _scale_rows(self, bags: Bags, labels: L) -> None:
         """Give the network the mean and deviation, or the whitening, of the rows to fit on."""
-        network = self._inner
         if self.config.whiten and not self.config.attention:
-            whitening = WithinClass.of(bags.vectors, np.zeros(len(bags.vectors), np.int64), 1)(self.config.shrinkage)
-            network.mean.copy_(whitening.mean)
-            network.scale.copy_(whitening.matrix)
+            whitening = self._within(bags.vectors, labels)(self.config.shrinkage)
+            self._trunk.mean.copy_(whitening.mean)
+            self._trunk.scale.copy_(whitening.matrix)
         else:
             scaling = Scaling.of(bags.vectors)
-            network.mean.copy_(scaling.mean)
-            network.scale.copy_(scaling.deviation)
+            self._trunk.mean.copy_(scaling.mean)
+            self._trunk.scale.copy_(scaling.deviation)
+
+    def _begin(self, bags: Bags, labels: L, held: HeldBags[L] | None) -> None:
+        """Set the network to what it begins with; as it was drawn, where there is nothing better."""
+
+    def _settle(self, history: History, epoch: int) -> None:
+        """Keep when to stop."""
+        self.chosen = replace(self.chosen, stop=history.best_step // epoch)
 
     @property
-    def _inner(self) -> Network:
+    def _trunk(self) -> Network:
         """The part of the network that vectors go into."""
-        network: Network = self.network
-        return network
+        assert isinstance(self.network, Network)
+        return self.network
+
+    @abstractmethod
+    def _within(self, vectors: Vectors, labels: L) -> WithinClass:
+        """Return the covariance that rows are whitened by."""
+
+    @abstractmethod
+    def _descent(self, bags: Bags, labels: L, seed: int, log: Log | None) -> BaseDescent:
+        """Return the task of the training loop."""
+
+    @abstractmethod
+    def _plan(self, epoch: int, seed: int) -> TrainingPlan:
+        """Return the plan of training without validation; `epoch` is its length in steps."""
+
+    @abstractmethod
+    def _measured(self, held: HeldBags[L], descent: Any) -> float:
+        """Return the score on held rows that decides between epochs."""
+
+    @abstractmethod
+    def _judge(self, held: HeldBags[L]) -> None:
+        """Set `scores`, and calibrate, on held rows."""
+
+    def _tensors(self, vectors: Vectors, counts: Indices) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(vectors).to(self.device, torch.float32), torch.from_numpy(counts).to(self.device)
+
+    def _forward(self, vectors: Vectors, counts: Indices) -> Tensor:
+        """Return the logits (rows, classes) of packed vectors."""
+        logits: Tensor = self.network(*self._tensors(vectors, counts))
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        save_file(state, folder / self.file)
+
+    def _restore(self, folder: Path) -> None:
+        network = self._of_state(load_file(folder / self.file))
+        self.network = network.to(self.device).eval().requires_grad_(False)
+
+    def _of_state(self, state: dict[str, Tensor]) -> nn.Module:
+        """Return the network of a state on the CPU."""
+        return Network.of_state(state, self.config)
+
+
+# many labels
+
+
+_RANGES: Final[Ranges] = {
+    "shrinkage": (0, 1),
+    "cap": (0, 1e9),
+    "alpha": (0, 1),
+    "gamma": (0, 1e3),
+    "gamma_positive": (0, 1e3),
+    "gamma_negative": (0, 1e3),
+    "clip": (0, 0.999),
+    "dropout": (0, 0.999),
+    "noise": (0, 1e3),
+    "lr": (0, 1e3),
+    "weight_decay": (0, 1e3),
+    "batch": (1, 1e6),
+    "epochs": (0, 1e6),
+    "patience": (0, 1e6),
+    "stop": (0, 1e6),
+    "slope": (1e-9, 1e9),
+    "shift": (-1e9, 1e9),
+}
+
+
+@dataclass(frozen=True)
+class TermNetworkConfig:
+    """Knobs of every head for many labels that is trained by descent; None is chosen on validation.
+
+    Parameters
+    ----------
+    whiten : bool
+        Whiten the vectors by their covariance and bring them to one length; else standardise the columns.
+    shrinkage : float
+        Of that covariance towards a multiple of the identity, 0 to 1.
+    loss : {"bce", "weighted", "focal", "asymmetric"}
+        See `esmcls.training.term_losses`.
+    cap : float
+        Largest weight of the positives of a class in the weighted loss, 0 for none; the log tells how many it reached.
+    alpha, gamma : float
+        Of the focal loss.
+    gamma_positive, gamma_negative, clip : float
+        Of the asymmetric loss.
+    unannotated : {"unknown", "negative"}
+        What a protein without any class of a group (an aspect) says of that group: nothing, or that it has none.
+    dropout : float
+        Share of a hidden layer's outputs that is left out in training.
+    noise : float
+        Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
+    lr, weight_decay : float
+        Of AdamW.
+    batch : int
+        Rows a step; fewer where an epoch would have less than 16 steps.
+    epochs : int
+        Length of the cosine schedule in passes over the training rows.
+    patience : int
+        Epochs without a better mean Fmax on validation before training stops; 0 for never.
+    stop : int, optional
+        Epochs after which training stops: the best on validation.
+    slope, shift : float, optional
+        Probabilities are sigmoid(slope x logit + shift): the least log loss on validation.
+    pooling : str
+        The pooled vectors to take.
+    """
+
+    whiten: bool = True
+    shrinkage: float = 0.01
+    loss: TermLossName = "bce"
+    cap: float = 10.0
+    alpha: float = 0.5
+    gamma: float = 2.0
+    gamma_positive: float = 0.0
+    gamma_negative: float = 4.0
+    clip: float = 0.05
+    unannotated: Literal["unknown", "negative"] = "unknown"
+    dropout: float = 0.0
+    noise: float = 0.0
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 128
+    epochs: int = 20
+    patience: int = 4
+    stop: int | None = None
+    slope: float | None = None
+    shift: float | None = None
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _RANGES)
+        if 0 < self.cap < 1:
+            raise UsageError(f"setting cap: {self.cap} is not at least 1; 0 is for none")
+
+    @property
+    def attention(self) -> bool:
+        """Whether a protein is its encoder inputs, weighed by attention; a head may make it a knob."""
+        return False
+
+
+class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
+    """A network for many labels a protein, each group of which (an aspect) has a loss of its own."""
+
+    Config: ClassVar[type[TermNetworkConfig]] = TermNetworkConfig
+
+    def _train(
+        self, bags: Bags, labels: LabelSets, held: HeldBags[LabelSets] | None, seed: int, log: Log | None
+    ) -> None:
+        self.grouping = Grouping.of(labels.n_classes, labels.groups)
+        self.members = self.grouping.members.to(self.device)
+        super()._train(bags, labels, held, seed, log)
+
+    def _within(self, vectors: Vectors, labels: LabelSets) -> WithinClass:
+        """Return the covariance of all rows: that within one class of all."""
+        return WithinClass.of(vectors, np.zeros(len(vectors), np.int64), 1)
 
     @property
     def _out(self) -> nn.Linear:
         """The part of the network that logits come out of."""
-        out: nn.Linear = self.network.out
+        out = self.network.out
+        assert isinstance(out, nn.Linear)
         return out
 
-    def _begin(self, bags: Bags, labels: LabelSets, held: Held | None) -> None:
+    def _begin(self, bags: Bags, labels: LabelSets, held: HeldBags[LabelSets] | None) -> None:
         """Begin at the share of rows that have each class: most have so few that to find it would take epochs."""
-        rows = np.maximum(self._rows(labels), 1)
+        rows = np.maximum(self._judged_rows(labels), 1)
         share = torch.from_numpy(np.clip(labels.counts(), 0.5, rows - 0.5) / rows)
         with torch.no_grad():
             self._out.bias.copy_(torch.logit(share))
@@ -146,14 +309,13 @@ class TrainedHead(BaseTermHead):
         known = self.grouping.known(labels)
         return known if self.chosen.unannotated == "unknown" else torch.ones_like(known)
 
-    def _rows(self, labels: LabelSets) -> Indices:
+    def _judged_rows(self, labels: LabelSets) -> Indices:
         """Return how many rows have or have not each class, (classes,)."""
         per_group = self._known(labels).sum(0, dtype=torch.float64).long().numpy()
-        found: Indices = per_group[self.grouping.places]
-        return found
+        return np.asarray(per_group[self.grouping.places])
 
-    def _task(self, bags: Bags, labels: LabelSets, seed: int, log: Log | None) -> TermDescent:
-        loss, weights = make_term_loss(self.chosen, labels.counts(), self._rows(labels), self.device)
+    def _descent(self, bags: Bags, labels: LabelSets, seed: int, log: Log | None) -> TermDescent:
+        cost, weights = make_term_loss(self.chosen, labels.counts(), self._judged_rows(labels), self.device)
         self.capped = 0 if weights is None else weights.capped
         if weights is not None and log is not None:
             log({"classes": len(self.classes), "capped": self.capped})
@@ -162,17 +324,16 @@ class TrainedHead(BaseTermHead):
         def logits(rows: Indices) -> Tensor:
             return self._forward(*bags.packed(rows))
 
-        return TermDescent(self.network, logits, labels, loss, self.members, known, self.chosen, seed, self._tasks())
+        tasks = self._task_weights()
+        return TermDescent(self.network, logits, labels, cost, self.members, known, self.chosen, seed, tasks)
 
-    def _tasks(self) -> TaskWeights | None:
+    def _task_weights(self) -> TaskWeights | None:
         """Return the part of the network that weighs groups, where it has one."""
         return None
 
-    def _forward(self, vectors: Vectors, counts: Indices) -> Tensor:
-        """Return the logits (rows, classes) of packed vectors."""
-        block = torch.from_numpy(vectors).to(self.device, torch.float32)
-        logits: Tensor = self.network(block, torch.from_numpy(counts).to(self.device))
-        return logits
+    def _plan(self, epoch: int, seed: int) -> TrainingPlan:
+        steps = self.chosen.epochs * epoch
+        return TrainingPlan(steps, self.chosen.lr, warmup=epoch // 2, seed=seed, validate_first=True)
 
     def _logits(self, bags: Bags) -> Iterator[tuple[slice, Tensor]]:
         """Give slices of rows and their logits (rows, classes)."""
@@ -181,51 +342,42 @@ class TrainedHead(BaseTermHead):
                 logits = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
             yield rows, logits
 
-    def _probabilities(self, bags: Bags) -> Blocks:
-        slope, shift = self.chosen.slope, self.chosen.shift
-        slope, shift = 1.0 if slope is None else slope, 0.0 if shift is None else shift
+    def _probabilities(self, bags: Bags) -> TermBlocks:
+        slope = 1.0 if self.chosen.slope is None else self.chosen.slope
+        shift = 0.0 if self.chosen.shift is None else self.chosen.shift
         for rows, logits in self._logits(bags):
             yield rows, (slope * logits + shift).sigmoid().cpu().numpy()
 
-    def _judged(self, held: Held) -> Iterator[Judged]:
+    def _judged(self, held: HeldBags[LabelSets]) -> Iterator[Judged]:
         """Give the logits of held rows, what they should have been, and of what groups they say something."""
         for rows, logits in self._logits(held[0]):
-            some = held[1].take(rows)
-            targets = torch.from_numpy(some.dense()).to(self.device)
-            yield logits, targets, self._known(some).to(self.device)
+            labels = held[1].take(rows)
+            targets = torch.from_numpy(labels.dense()).to(self.device)
+            yield logits, targets, self._known(labels).to(self.device)
 
-    def _fmax(self, held: Held, task: TermDescent) -> float:
+    def _measured(self, held: HeldBags[LabelSets], descent: TermDescent) -> float:
         """Return the mean Fmax, less a trifle of the loss: it decides between epochs of equal Fmax."""
         loss = 0.0
         for logits, targets, known in self._judged(held):
-            loss += float(group_losses(task.cost(logits, targets), self.members, known).sum()) * len(logits)
-        return score(held[1], self._probabilities(held[0]))["fmax"] - TRIFLE * loss / len(held[0])
+            loss += float(group_losses(descent.cost(logits, targets), self.members, known).sum()) * len(logits)
+        return score_terms(held[1], self._probabilities(held[0]))["fmax"] - TRIFLE * loss / len(held[0])
 
-    def _calibrate(self, held: Held) -> None:
+    def _judge(self, held: HeldBags[LabelSets]) -> None:
         if self.chosen.slope is None or self.chosen.shift is None:
             slope, shift = calibrate(list(self._judged(first_rows(held))), self.members)
-            own = self.config
-            slope, shift = slope if own.slope is None else own.slope, shift if own.shift is None else own.shift
-            self.chosen = replace(self.chosen, slope=slope, shift=shift)
+            self.chosen = replace(
+                self.chosen,
+                slope=slope if self.config.slope is None else self.config.slope,
+                shift=shift if self.config.shift is None else self.config.shift,
+            )
+        self.scores = score_terms(held[1], self._probabilities(held[0]))
 
-    def blocks(self, x: Features) -> Blocks:
+    def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities."""
-        yield from self._probabilities(self._bags(x, len(self._inner.mean)))
+        yield from self._probabilities(self._bags(x, len(self._trunk.mean)))
 
-    def save(self, folder: Path) -> None:
-        """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state, folder / self.file)
 
-    @classmethod
-    def load(
-        cls, folder: Path, config: Any, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
-    ) -> Self:
-        """Read what `save` wrote."""
-        head = cls._of(config, classes, groups, device)
-        head.network = head._restored(load_file(folder / cls.file)).to(device).eval().requires_grad_(False)
-        return head
-
-    def _restored(self, state: dict[str, Tensor]) -> nn.Module:
-        """Return the network of a state on the CPU."""
-        return Network.of_state(state, self.config)
+def first_rows(held: HeldBags[LabelSets]) -> HeldBags[LabelSets]:
+    """Return as many held rows as a calibration is fitted on."""
+    rows = np.arange(min(len(held[0]), max(1, CALIBRATED // max(1, held[1].n_classes))))
+    return held[0].take(rows), held[1].take(rows)

@@ -14,11 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Metric = Literal["cosine", "l2"]
-GROUP, LARGE_GROUP, LARGE = 8, 16, 150_000
+GROUP_ROWS = 8
+LARGE_GROUP_ROWS = 16
 """Rows that share a bound, in a small and a large base: fewer cost more bounds, more cost more exact scores."""
+LARGE_BASE = 150_000
+"""Rows of a large base."""
 LANES = 16
 """The number of groups is a multiple of this; the last ones may be empty."""
-BLOCK = 2048
+MULTIPLIED_ROWS = 2048
 """Rows that are multiplied at a time: with 1,024 queries, 8 MiB of products that stay in the processor's cache."""
 LEVELS = 127
 """Of eight bits, on either side of zero."""
@@ -73,7 +76,7 @@ class Bounds:
         [n, width] = rows.shape
         self.kind = width, metric
         order = norms.argsort(stable=True) if metric == "l2" else torch.arange(n)
-        self.size = LARGE_GROUP if n >= LARGE else GROUP
+        self.size = LARGE_GROUP_ROWS if n >= LARGE_BASE else GROUP_ROWS
         self.groups = F.pad(order, (0, -n % (self.size * LANES)), value=-1).view(-1, self.size)
         random = torch.Generator().manual_seed(0)
         self.turn = torch.linalg.qr(torch.randn(width, width, generator=random)).Q
@@ -85,7 +88,7 @@ class Bounds:
             self._fill(part, rows)
 
     def _parts(self) -> Iterator[slice]:
-        step = BLOCK // self.size
+        step = MULTIPLIED_ROWS // self.size
         return (slice(start, start + step) for start in range(0, len(self.groups), step))
 
     def _fill(self, part: slice, rows: Tensor) -> None:
@@ -98,7 +101,8 @@ class Bounds:
         lost = (block - (levels * scale).view_as(block)).norm(dim=2)
         added = addend(norms, *self.kind).masked_fill_(empty, -torch.inf)
         self.scale[part] = scale
-        self.terms[part, :2], self.terms[part, 3] = torch.stack((norms.amax(1), lost.amax(1)), 1), added.amax(1)
+        self.terms[part, :2] = torch.stack((norms.amax(1), lost.amax(1)), 1)
+        self.terms[part, 3] = added.amax(1)
 
     def __call__(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bounds for float32 queries (q, width) and the unit of each query's, float32 (groups, q) and (q,).
@@ -107,9 +111,11 @@ class Bounds:
         """
         turned = queries @ self.turn
         levels, unit = _rounded(turned)
-        coarse, columns = levels * unit, levels.to(torch.int8).T
-        own = torch.stack(((turned - coarse).norm(dim=1), coarse.norm(dim=1), addend(queries.norm(dim=1), *self.kind)))
-        factors = torch.cat((own, torch.ones(1, len(queries)))) / unit.T  # (4, q)
+        coarse = levels * unit
+        columns = levels.to(torch.int8).T
+        lost = (turned - coarse).norm(dim=1)
+        facts = torch.stack((lost, coarse.norm(dim=1), addend(queries.norm(dim=1), *self.kind)))
+        factors = torch.cat((facts, torch.ones(1, len(queries)))) / unit.T  # (4, q)
         if self.out.shape[1] != len(queries):
             self.out = torch.empty(len(self.groups), len(queries))
         for part in self._parts():

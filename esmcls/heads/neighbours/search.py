@@ -20,7 +20,7 @@ from esmcls.heads.neighbours.int8_bounds import LANES, Bounds, Metric, addend, h
 from esmcls.types import Indices
 
 Engine = Literal["auto", "faiss", "torch"]
-Found: TypeAlias = tuple[npt.NDArray[np.float32], Indices]
+Nearest: TypeAlias = tuple[npt.NDArray[np.float32], Indices]
 """Scores and row numbers of the nearest rows, best first, (queries, k)."""
 LARGE = 50_000
 """Rows of base from which the matrix products win on a CPU with eight-bit units."""
@@ -71,7 +71,7 @@ class Search:
         """Return the number of rows."""
         return int(self.index.ntotal)
 
-    def __call__(self, queries: Tensor, k: int) -> Found:
+    def __call__(self, queries: Tensor, k: int) -> Nearest:
         """Return scores and row numbers of the k nearest, best first: both (n, min(k, rows))."""
         k = min(k, len(self))
         if not len(queries) or not k:
@@ -83,11 +83,11 @@ class Search:
             return self.engine == "torch"
         return self.device != "cpu" or (len(self) >= LARGE and has_int8_units())
 
-    def _with_faiss(self, queries: Tensor, k: int) -> Found:
-        found, rows = self.index.search(np.ascontiguousarray(queries.cpu().numpy()), k)
-        return (found if self.metric == "cosine" else -0.5 * found), rows.astype(np.int64)
+    def _with_faiss(self, queries: Tensor, k: int) -> Nearest:
+        scores, rows = self.index.search(np.ascontiguousarray(queries.cpu().numpy()), k)
+        return (scores if self.metric == "cosine" else -0.5 * scores), rows.astype(np.int64)
 
-    def _with_torch(self, queries: Tensor, k: int) -> Found:
+    def _with_torch(self, queries: Tensor, k: int) -> Nearest:
         if self._base is None:
             self._base = _Base(self.rows(), self.metric, self.device)
         self._base.prepare(len(queries))
@@ -114,7 +114,8 @@ class _Base:
     """The rows on the device, with bounds of their scores once these are worth making."""
 
     def __init__(self, rows: npt.NDArray[np.float32], metric: Metric, device: str) -> None:
-        self.exact, self.metric = torch.from_numpy(rows).to(device), metric
+        self.exact = torch.from_numpy(rows).to(device)
+        self.metric = metric
         self.norms = torch.cat([block.norm(dim=1) for block in torch.split(self.exact, ROWS)])
         self.few = FEW if device == "cpu" and has_int8_units() else None
         self.bounds: Bounds | None = None
@@ -125,11 +126,11 @@ class _Base:
             self.few -= queries
             self.bounds = Bounds(self.exact, self.norms, self.metric) if self.few < 0 else None
 
-    def search(self, queries: Tensor, k: int) -> Found:
+    def search(self, queries: Tensor, k: int) -> Nearest:
         """Return scores and rows of the k nearest of float32 queries (q, width), the lower row first of equals."""
         return self._exhaustive(queries, k) if self.bounds is None else self._pruned(self.bounds, queries, k)
 
-    def _pruned(self, bounds: Bounds, queries: Tensor, k: int) -> Found:
+    def _pruned(self, bounds: Bounds, queries: Tensor, k: int) -> Nearest:
         """Score the groups of the highest bounds, then all that may hold a row as good as the k-th of those."""
         limits, unit = bounds(queries)  # (groups, q)
         leading = _leading(limits, k)
@@ -140,16 +141,18 @@ class _Base:
         least = scores.view(n, -1).topk(k).values[:, -1]
         more, groups = _promising(limits.scatter_(0, leading.T, -torch.inf), least / unit)
         crowded = torch.bincount(more, minlength=n) > MOST
-        more, groups = more[~crowded[more]], groups[~crowded[more]]
-        owners, rows = torch.cat((owners, more)), torch.cat((rows, bounds.groups[groups]))
+        bearable = ~crowded[more]
+        more, groups = more[bearable], groups[bearable]
+        owners = torch.cat((owners, more))
+        rows = torch.cat((rows, bounds.groups[groups]))
         scores = torch.cat((scores, self._score(queries, more, bounds.groups[groups])))
-        kept = scores >= least[owners][:, None]
-        best = _ranked(owners[:, None].expand_as(rows)[kept], scores[kept], rows[kept], k)
+        good = scores >= least[owners][:, None]
+        best = _ranked(owners[:, None].expand_as(rows)[good], scores[good], rows[good], k)
         if crowded.any():
             best[0][crowded.numpy()], best[1][crowded.numpy()] = self._exhaustive(queries[crowded], k)
         return best
 
-    def _exhaustive(self, queries: Tensor, k: int, spare: int = SPARE) -> Found:
+    def _exhaustive(self, queries: Tensor, k: int, spare: int = SPARE) -> Nearest:
         """Multiply with every row in float32 and score more than k of the best; yet more where rounding asks for it."""
         limits, rows = self._products(queries, min(k + spare, len(self.exact)))  # (q, k + spare)
         [n, m] = rows.shape
@@ -170,8 +173,8 @@ class _Base:
         for start in range(0, len(self.exact), ROWS):
             part = slice(start, start + ROWS)
             products = (queries @ self.exact[part].T).add_(addend(self.norms[part], width, self.metric))
-            found, rows = products.topk(min(k, products.shape[1]))
-            values, order = torch.cat((values, found), 1).topk(min(k, values.shape[1] + found.shape[1]))
+            best, rows = products.topk(min(k, products.shape[1]))
+            values, order = torch.cat((values, best), 1).topk(min(k, values.shape[1] + best.shape[1]))
             places = torch.cat((places, rows + start), 1).gather(1, order)
         return values + addend(queries.norm(dim=1), width, self.metric)[:, None], places
 
@@ -180,7 +183,8 @@ class _Base:
 
         The bits of a score depend on its query and row alone: equal rows are equally near whatever else is asked.
         """
-        size, parts = max(1, SCORED // rows.shape[1]), [torch.empty(0, rows.shape[1], device=queries.device)]
+        size = max(1, SCORED // rows.shape[1])
+        parts = [torch.empty(0, rows.shape[1], device=queries.device)]
         for owner, row in zip(torch.split(owners, size), torch.split(rows, size), strict=True):
             query = queries[owner][:, None]
             block = self.exact.index_select(0, row.flatten().clamp(min=0)).view(*row.shape, queries.shape[1])
@@ -210,7 +214,7 @@ def _promising(limits: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
     return query[chosen], lane * lanes.shape[1] + place[chosen]
 
 
-def _ranked(owners: Tensor, scores: Tensor, rows: Tensor, k: int) -> Found:
+def _ranked(owners: Tensor, scores: Tensor, rows: Tensor, k: int) -> Nearest:
     """Return the k best of each query, (queries, k), from flat lists in which each has at least k."""
     who, value, row = (part.cpu().numpy() for part in (owners, scores, rows))
     order = np.lexsort((row, -value, who))

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
-from esmcls.heads.blocks import grid
-from esmcls.heads.neighbours.knn import KNNConfig, KNNHead
+from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, training_vectors
+from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
-from esmcls.heads.registry import Log
-from esmcls.heads.term_base import BaseTermHead, Validation
-from esmcls.heads.term_common import Blocks, check_sets, row_slices
-from esmcls.heads.whitening import SHRINKAGES
-from esmcls.labels.labels import Labels, LabelSets
-from esmcls.types import Indices, Probabilities
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
+from esmcls.heads.whitening import SHRINKAGES, WithinClass
+from esmcls.labels.labels import LabelSets
+from esmcls.types import Indices, Vectors
 
 NEIGHBOURS = (10, 20, 50, 100)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
 BACKGROUNDS = (0.0, 0.1, 0.2, 0.3, 0.4)
-"""What is chosen from on validation, one knob after another."""
+"""The values that are tried on validation, one knob after another."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +56,15 @@ class TermKNNConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
-            raise UsageError(f"setting shrinkage: {self.shrinkage} is not from 0 to 1")
-        if self.k is not None and self.k < 1:
-            raise UsageError(f"setting k: {self.k} is not at least 1")
-        if self.temperature is not None and not 0 < self.temperature < np.inf:
-            raise UsageError(f"setting temperature: {self.temperature} is not above 0 and finite")
-        if self.background is not None and not -1 <= self.background <= 1:
-            raise UsageError(f"setting background: {self.background} is not from -1 to 1")
+        check_ranges(self, {"shrinkage": FROM_0_TO_1, "k": AT_LEAST_1, "temperature": ABOVE_0, "background": (-1, 1)})
 
     def settled(self) -> TermKNNConfig:
         """Return it with a default for each knob that is open."""
         return settled(self, {"shrinkage": SHRINKAGES[1], "k": 50, "temperature": 0.1, "background": 0.1})
 
-    def search(self) -> KNNConfig:
-        """Return the knobs of the head that finds the neighbours."""
-        return KNNConfig(whiten=self.whiten, shrinkage=self.shrinkage, engine=self.engine, pooling=self.pooling)
-
 
 class TermKNNHead(BaseTermHead):
     """Terms of the nearest neighbours among the training rows.
-
-    Neighbours are those that `neighbours.knn` finds where all rows are of one class: the covariance within it is
-    that of all rows.
 
     Examples
     --------
@@ -97,74 +76,90 @@ class TermKNNHead(BaseTermHead):
     """
 
     Config: ClassVar[type[TermKNNConfig]] = TermKNNConfig
+    config: TermKNNConfig
+    chosen: TermKNNConfig
+    finder: Finder
+    known: Known
 
-    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
+    def _fit(
+        self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
+    ) -> None:
         rows = slice(HELD_MOST)
         self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
-        self.refit(x, labels, seed, log)
+        self._refit(x, labels, seed, log)
 
-    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
+    def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Index all rows with what was chosen; nothing here is drawn, whatever the seed."""
-        check_sets(x, labels)
         self.chosen = self.chosen.settled()
-        self.classes, self.groups, self.known = labels.classes, labels.groups, Known(labels)
-        self.finder = self._finder(x, self.chosen)
-        return self
+        self.known = Known(labels)
+        vectors = training_vectors(x, self.config.pooling)
+        self.finder = self._finder(vectors, list(x.ids), self._within(vectors), self.chosen.shrinkage)
 
-    def _finder(self, x: Features, config: TermKNNConfig) -> KNNHead:
-        return KNNHead(config.search(), self.device).refit(x, Labels(("any",), np.zeros(len(x), dtype=np.int64)))
+    def _within(self, vectors: Vectors) -> WithinClass | None:
+        """Return the covariance of all rows: that within one class of all."""
+        if not self.config.whiten:
+            return None
+        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
 
-    def _choose(self, x: Features, labels: LabelSets, held: tuple[Features, LabelSets], log: Log | None) -> None:
+    def _finder(self, vectors: Vectors, ids: list[str], within: WithinClass | None, shrinkage: float | None) -> Finder:
+        whitening = whitening_of(vectors, within, shrinkage)
+        return Finder.of(vectors, ids, whitening, "cosine", self.config.engine, self.device)
+
+    def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> None:
         """Choose on held rows: shrinkage, then k and temperature, then the background."""
-        config, known = self.config, Known(labels)
-        shrinkages = grid(config.shrinkage, SHRINKAGES if config.whiten else SHRINKAGES[:1])
-        ks = grid(config.k, NEIGHBOURS)
-        found = {}
+        config = self.config.settled()
+        shrinkages = grid(self.config.shrinkage, SHRINKAGES if config.whiten else SHRINKAGES[:1])
+        ks = grid(self.config.k, NEIGHBOURS)
+        vectors = training_vectors(x, config.pooling)
+        held_vectors = checked_vectors(held[0], config.pooling, vectors.shape[1])
+        within = self._within(vectors)
+        nearest = {}
         for shrinkage in shrinkages:
-            finder = self._finder(x, replace(config, shrinkage=shrinkage))
-            parts = [
-                (nearness, rows) for _, nearness, rows in finder.neighbours(held[0], max(*ks, config.settled().k or 0))
-            ]
-            found[shrinkage] = tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-        choice = Choice(config.settled(), held[1], lambda one: _carried(known, one, *found[one.shrinkage]), log)
-        choice.among(shrinkage=shrinkages)
-        choice.among(k=ks, temperature=grid(config.temperature, TEMPERATURES))
-        choice.among(background=grid(config.background, BACKGROUNDS))
-        self.chosen, self.scores = choice.best, {"fmax": choice.fmax}
+            finder = self._finder(vectors, list(x.ids), within, shrinkage)
+            nearest[shrinkage] = finder.whole(held_vectors, max(*ks, config.k or 0))
+        known = Known(labels)
 
-    def blocks(self, x: Features) -> Blocks:
+        def blocks(trial: TermKNNConfig) -> TermBlocks:
+            return _carried(known, trial, *nearest[trial.shrinkage or 0.0])
+
+        choice = Choice(config, held[1], blocks, log)
+        choice.among(shrinkage=shrinkages)
+        choice.among(k=ks, temperature=grid(self.config.temperature, TEMPERATURES))
+        choice.among(background=grid(self.config.background, BACKGROUNDS))
+        self.chosen = choice.best
+        self.scores = {"fmax": choice.fmax}
+
+    def _checked(self, x: Features) -> Vectors:
+        return checked_vectors(x, self.config.pooling, self.finder.width)
+
+    def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
-        for rows, nearness, found in self.finder.neighbours(x, self.chosen.k or 1):
-            for part, block in _carried(self.known, self.chosen, nearness, found):
+        for rows, nearness, training_rows in self.finder(self._checked(x), self.chosen.k or 1):
+            for part, block in _carried(self.known, self.chosen, nearness, training_rows):
                 yield slice(rows.start + part.start, rows.start + part.stop), block
 
-    def nearest(self, x: Features) -> tuple[npt.NDArray[np.float32], list[str]]:
+    def nearest(self, x: Features) -> tuple[Nearness, list[str | None]]:
         """Return 1 - cosine of the nearest training row after whitening, float32 (n,), and its id."""
-        return self.finder.nearest(x)
+        return self.finder.nearest(self._checked(x))
 
     def save(self, folder: Path) -> None:
-        """Write what `esmcls.heads.neighbours.knn` does, and `terms.safetensors` (offsets, codes int64)."""
-        self.finder.save(folder)
+        """Write what `esmcls.heads.neighbours.finder` does, and `terms.safetensors` (offsets, codes int64)."""
+        self.finder.save(folder, np.zeros(len(self.finder.ids), dtype=np.int64))
         self.known.save(folder)
 
-    @classmethod
-    def load(
-        cls, folder: Path, config: TermKNNConfig, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
-    ) -> Self:
-        """Read what `save` wrote."""
-        head = cls._of(config, classes, groups, device)
-        head.known = Known.load(folder, classes, groups)
-        head.finder = KNNHead.load(folder, config.search(), ("any",), device)
-        return head
+    def _restore(self, folder: Path) -> None:
+        self.known = Known.load(folder, self.classes, self.groups)
+        self.finder, _ = Finder.load(folder, "cosine", self.config.engine, self.device)
 
 
-def _carried(
-    known: Known, config: TermKNNConfig, nearness: npt.NDArray[np.float32], found: Indices
-) -> Iterator[tuple[slice, Probabilities]]:
+def _carried(known: Known, config: TermKNNConfig, nearness: Nearness, training_rows: Indices) -> TermBlocks:
     """Give blocks of probabilities from the nearest rows, both (n, at least k)."""
-    k, temperature, background = config.k or 1, config.temperature or 0.1, config.background or 0.0
-    for rows in row_slices(len(found), known.labels.n_classes):
+    k = config.k or 1
+    temperature = config.temperature or 0.1
+    background = config.background or 0.0
+    for rows in row_slices(len(training_rows), known.labels.n_classes):
         near = nearness[rows, :k].astype(np.float64)
         top = np.maximum(near[:, :1], background)  # subtracted, so that nothing overflows
-        weights, prior = np.exp((near - top) / temperature), np.exp((background - top[:, 0]) / temperature)
-        yield rows, known.carried(found[rows, :k], weights, prior)
+        weights = np.exp((near - top) / temperature)
+        prior = np.exp((background - top[:, 0]) / temperature)
+        yield rows, known.carried(training_rows[rows, :k], weights, prior)

@@ -19,14 +19,15 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 
-from esmcls.heads.registry import Log
-from esmcls.heads.term_common import Blocks, score
+from esmcls.heads.base import Log
+from esmcls.heads.blocks import TermBlocks, score_terms
+from esmcls.heads.settings import Settings
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
 from esmcls.types import Indices, Probabilities
 
 Numbers: TypeAlias = npt.NDArray[np.floating]
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Settings)
 
 HELD_MOST = 3000
 """Held rows that choices are made on at most: each choice asks for all their terms."""
@@ -34,7 +35,7 @@ HELD_MOST = 3000
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What training rows have.
+    """The labels of training rows, to be carried over to others.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ class Known:
     Examples
     --------
     >>> known = Known(LabelSets.from_names([["a"], ["a", "b"], ["b"], ["c"]]))
-    >>> found, weights = np.array([[0, 1], [3, -1], [-1, -1]]), np.array([[3.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-    >>> known.carried(found, weights, np.array([0.0, 1.0, 0.0])).tolist()
+    >>> rows, weights = np.array([[0, 1], [3, -1], [-1, -1]]), np.array([[3.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    >>> known.carried(rows, weights, np.array([0.0, 1.0, 0.0])).tolist()
     [[1.0, 0.25, 0.0], [0.25, 0.25, 0.625], [0.5, 0.5, 0.25]]
     """
 
@@ -65,9 +66,9 @@ class Known:
     def voters(self) -> npt.NDArray[np.float32]:
         """Ones where a row has a class of a group, (n, groups)."""
         owners = np.repeat(np.arange(len(self.labels)), self.labels.sizes())
-        found = np.zeros((len(self.labels), len(group_codes(self.labels)[0])), dtype=np.float32)
-        found[owners, self.place[self.labels.codes]] = 1
-        return found
+        ones = np.zeros((len(self.labels), len(group_codes(self.labels)[0])), dtype=np.float32)
+        ones[owners, self.place[self.labels.codes]] = 1
+        return ones
 
     @cached_property
     def shares(self) -> npt.NDArray[np.float32]:
@@ -75,28 +76,29 @@ class Known:
         voters = np.maximum(self.voters.sum(0), 1)[self.place]
         return np.asarray(self.labels.counts() / voters, dtype=np.float32)
 
-    def carried(self, found: Indices, weights: Numbers, prior: Numbers) -> Probabilities:
+    def carried(self, neighbours: Indices, weights: Numbers, prior: Numbers) -> Probabilities:
         """Return the mean over neighbours and the prior of what they have, float32 (rows, classes).
 
         A neighbour without a class of a group, an aspect, says nothing of that group.
 
         Parameters
         ----------
-        found : int64 array, (rows, k)
+        neighbours : int64 array, (rows, k)
             Training rows; -1 where there is none.
         weights : float array, (rows, k)
             At least 0; 0 there.
         prior : float array, (rows,)
             Weight of the prior; where nothing weighs, it is all.
         """
-        there, most = found >= 0, np.maximum(weights.max(1, initial=0), prior)
+        there = neighbours >= 0
+        most = np.maximum(weights.max(1, initial=0), prior)
         scale = np.where(most > 0, most, 1)  # so that float32 holds them
         ends = np.concatenate([[0], np.cumsum(there.sum(1))])
-        kept = (weights / scale[:, None])[there].astype(np.float32)
-        own = csr_matrix((kept, found[there], ends), (len(found), len(self.labels)))
-        voted = own @ self.voters  # (rows, groups)
+        scaled = (weights / scale[:, None])[there].astype(np.float32)
+        shares = csr_matrix((scaled, neighbours[there], ends), (len(neighbours), len(self.labels)))
+        voted = shares @ self.voters  # (rows, groups)
         left = np.where(voted + (prior / scale)[:, None] > 0, (prior / scale)[:, None], 1).astype(np.float32)
-        out = (own @ self.matrix).toarray()
+        out = (shares @ self.matrix).toarray()
         for group in range(voted.shape[1]):
             columns = np.flatnonzero(self.place == group)
             part = out[:, columns] + left[:, [group]] * self.shares[columns]
@@ -117,7 +119,7 @@ class Known:
 def settled(config: Config, defaults: dict[str, Any]) -> Config:
     """Return a configuration with a default for each knob that is open."""
     missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-    return replace(config, **missing)  # type: ignore[type-var]
+    return replace(config, **missing)
 
 
 class Choice(Generic[Config]):
@@ -136,9 +138,12 @@ class Choice(Generic[Config]):
     """
 
     def __init__(
-        self, start: Config, truth: LabelSets, blocks: Callable[[Config], Blocks], log: Log | None = None
+        self, start: Config, truth: LabelSets, blocks: Callable[[Config], TermBlocks], log: Log | None = None
     ) -> None:
-        self.best, self.truth, self.blocks, self.log = start, truth, blocks, log
+        self.best = start
+        self.truth = truth
+        self.blocks = blocks
+        self.log = log
         self.fmax = -1.0
 
     def among(self, **knobs: Sequence[Any]) -> None:
@@ -146,9 +151,10 @@ class Choice(Generic[Config]):
         start = self.best
         for values in itertools.product(*knobs.values()):
             settings = dict(zip(knobs, values, strict=True))
-            one = replace(start, **settings)  # type: ignore[type-var]
-            fmax = score(self.truth, self.blocks(one))["fmax"]
+            config = replace(start, **settings)
+            fmax = score_terms(self.truth, self.blocks(config))["fmax"]
             if fmax > self.fmax:
-                self.best, self.fmax = one, fmax
+                self.best = config
+                self.fmax = fmax
             if self.log is not None:
                 self.log({**{name: float(value) for name, value in settings.items()}, "fmax": fmax})

@@ -6,9 +6,7 @@ by its share of the training rows, its prior: where there is no hit at all, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +14,8 @@ import numpy.typing as npt
 from esmcls.types import Indices, Probabilities
 
 Numbers = npt.NDArray[np.float64]
-VoteBlocks: TypeAlias = "Iterator[tuple[slice, Votes]]"
-"""Slices of rows and their votes."""
 LEAST = 1e-12
 """No probability counts as less in the log loss: classes without training rows have none."""
-
-
-def dense_of(blocks: VoteBlocks, n: int, n_classes: int) -> Probabilities:
-    """Return all probabilities, float32 (n, classes)."""
-    out = np.zeros((n, n_classes), dtype=np.float32)
-    for rows, votes in blocks:
-        out[rows] = votes.dense()
-    return out
-
-
-def top_of(blocks: VoteBlocks, n: int, k: int) -> tuple[Indices, Probabilities]:
-    """Return the k best class codes a row and their probabilities, both (n, k); no more than a block is held whole."""
-    codes, out = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
-    for rows, votes in blocks:
-        codes[rows], out[rows] = votes.top(k)
-    return codes, out
 
 
 def priors_of(codes: Indices, n_classes: int) -> Numbers:
@@ -82,7 +62,8 @@ class Tally:
         sums = np.where(later, np.clip(bits, 0, np.maximum(bits[:, k - 1 : k], 0)), sums)
         first = (same.argmax(2) == np.arange(codes.shape[1])) & (codes >= 0)  # the best hit of its class
         order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
-        codes, sums = np.where(first, codes, -1), np.where(first, sums, 0.0)
+        codes = np.where(first, codes, -1)
+        sums = np.where(first, sums, 0.0)
         return cls(np.take_along_axis(codes, order, 1), np.take_along_axis(sums, order, 1))
 
     @classmethod
@@ -112,7 +93,8 @@ class Tally:
             sums = above[:, :1] + temperature * np.log((votes[:, None, :] * same).sum(2))
         first = same.argmax(2) == np.arange(codes.shape[1])
         order = np.argsort(np.where(first, -sums, np.inf), axis=1, kind="stable")
-        codes, sums = np.where(first, codes, -1), np.where(first, np.maximum(sums, above), 0.0)
+        codes = np.where(first, codes, -1)
+        sums = np.where(first, np.maximum(sums, above), 0.0)
         return cls(np.take_along_axis(codes, order, 1), np.take_along_axis(sums, order, 1))
 
     def weigh(self, priors: Numbers, temperature: float) -> Votes:
@@ -161,11 +143,13 @@ class Votes:
         frequent = np.argsort(-self.priors, kind="stable")[: k + hits]  # enough, whatever was hit
         taken = (frequent[None, :, None] == self.codes[:, None, :]).any(2)
         free = frequent[np.argsort(taken, axis=1, kind="stable")]
-        kept = (self.codes >= 0).sum(1)[:, None]  # stand first
+        named = (self.codes >= 0).sum(1)[:, None]  # stand first
         places = np.arange(k)[None, :]
-        filled = np.take_along_axis(free, np.clip(places - kept, 0, free.shape[1] - 1), 1)
-        codes, mass = np.full((n, k), -1, dtype=np.int64), np.zeros((n, k))
-        codes[:, : min(k, hits)], mass[:, : min(k, hits)] = self.codes[:, :k], self.mass[:, :k]
+        filled = np.take_along_axis(free, np.clip(places - named, 0, free.shape[1] - 1), 1)
+        codes = np.full((n, k), -1, dtype=np.int64)
+        codes[:, : min(k, hits)] = self.codes[:, :k]
+        mass = np.zeros((n, k))
+        mass[:, : min(k, hits)] = self.mass[:, :k]
         mass = np.where(codes >= 0, mass, self.other[:, None] * self.priors[filled])
         return np.where(codes >= 0, codes, filled), mass.astype(np.float32)
 

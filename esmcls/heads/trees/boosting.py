@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.heads.neighbours.votes import Votes
-from esmcls.heads.trees.evidence import Numbers, Rows
-from esmcls.heads.whitening import BLOCK, Whitening, WithinClass, row_blocks
+from esmcls.heads.neighbours.votes import Numbers, Votes
+from esmcls.heads.trees.candidates import LabelledRows
+from esmcls.heads.whitening import WIDENED_ROWS, Whitening, WithinClass, row_blocks
 from esmcls.types import Indices, Vectors
 
 Scored: TypeAlias = tuple[slice, Indices, Numbers]
@@ -32,8 +32,8 @@ MEMBERS = 5
 MODEL = "lightgbm.txt"
 
 
-class Knobs(Protocol):
-    """What boosting needs of a head's configuration."""
+class BoostingKnobs(Protocol):
+    """The knobs of a head that boosting reads."""
 
     @property
     def lr(self) -> float: ...
@@ -53,14 +53,15 @@ class Trees:
     """A trained model, held as the text that it is saved as."""
 
     def __init__(self, text: str) -> None:
-        self.text, self._booster = text, Booster(model_str=text)
+        self.text = text
+        self._booster = Booster(model_str=text)
 
     @classmethod
     def train(
         cls,
         data: Dataset,
         held: Dataset | None,
-        knobs: Knobs,
+        knobs: BoostingKnobs,
         seed: int,
         parameters: dict[str, Any],
         measure: Measure | None = None,
@@ -85,7 +86,7 @@ class Trees:
         return (cls(booster.model_to_string(num_iteration=rounds)) if split else None), max(1, rounds)
 
     def scores(self, features: npt.NDArray[np.float32], rounds: int | None = None) -> Numbers:
-        """Return the sums of leaves, of the first rounds alone if told: (n,), or (n, classes) of a multiclass model."""
+        """Return the sums of leaves, of the first `rounds` alone if given: (n,), or (n, classes) if multiclass."""
         if not len(features):
             return np.zeros(0)
         threads = torch.get_num_threads()
@@ -128,34 +129,42 @@ class Multiclass:
 
     @classmethod
     def of(
-        cls, rows: Rows, held: Rows | None, shrinkage: float, knobs: Knobs, seed: int, device: str = "cpu"
+        cls,
+        rows: LabelledRows,
+        held: LabelledRows | None,
+        shrinkage: float,
+        knobs: BoostingKnobs,
+        seed: int,
+        device: str = "cpu",
     ) -> tuple[Multiclass, int]:
         """Fit on rows; on held rows choose how many rounds. Return them as well."""
         bare = cls._bare(rows, shrinkage, device)
         if len(bare.present) < 2:
             return bare, knobs.rounds or ROUNDS
-        data, seen = bare._dataset(rows), None
+        data = bare._dataset(rows)
+        held_data = None
         if held is not None:
             known = held.take(np.flatnonzero(np.isin(held.labels.codes, bare.present)))
-            seen = bare._dataset(known, data) if len(known.lengths) else None
+            held_data = bare._dataset(known, data) if len(known.lengths) else None
         counts = rows.labels.counts()[bare.present]
         leaf = min(MEMBERS, int(counts.min()))
         parameters = {"objective": "multiclass", "num_class": len(counts), "min_data_in_leaf": leaf}
-        trees, rounds = Trees.train(data, seen, knobs, seed, parameters)
+        trees, rounds = Trees.train(data, held_data, knobs, seed, parameters)
         return replace(bare, trees=trees), rounds
 
     @classmethod
-    def _bare(cls, rows: Rows, shrinkage: float, device: str) -> Multiclass:
+    def _bare(cls, rows: LabelledRows, shrinkage: float, device: str) -> Multiclass:
         """Measure all but the trees."""
-        codes, n_classes = rows.labels.codes, rows.labels.n_classes
+        codes = rows.labels.codes
+        n_classes = rows.labels.n_classes
         whitening = WithinClass.of(rows.vectors, codes, n_classes, device)(shrinkage)
         sums = torch.zeros(n_classes, rows.vectors.shape[1], dtype=torch.float64)
-        for own, block in row_blocks(rows.vectors):
-            sums.index_add_(0, torch.from_numpy(codes[own]), whitening.unit(block).double())
+        for part, block in row_blocks(rows.vectors):
+            sums.index_add_(0, torch.from_numpy(codes[part]), whitening.unit(block).double())
         present = np.unique(codes)
         return cls(whitening, F.normalize(sums[torch.from_numpy(present)], eps=1e-9).float(), present, None)
 
-    def _dataset(self, rows: Rows, reference: Dataset | None = None) -> Dataset:
+    def _dataset(self, rows: LabelledRows, reference: Dataset | None = None) -> Dataset:
         """Return rows of present classes as LightGBM takes them."""
         places = np.searchsorted(self.present, rows.labels.codes)
         return Dataset(self._features(rows.vectors), places, reference=reference)
@@ -166,8 +175,9 @@ class Multiclass:
         return len(self.whitening.mean)
 
     def _features(self, vectors: Vectors) -> npt.NDArray[np.float32]:
-        """Return the cosines and their distances from the largest, (n, 2 present); for float64 see `evidence`."""
-        mean, matrix = self.whitening.mean.double(), self.whitening.matrix.double()
+        """Return the cosines and their distances from the largest, (n, 2 present); for float64 see `candidates`."""
+        mean = self.whitening.mean.double()
+        matrix = self.whitening.matrix.double()
         parts = [np.zeros((0, 2 * len(self.present)), dtype=np.float32)]
         for _, block in row_blocks(vectors):
             unit = F.normalize((block.double() - mean) @ matrix, eps=1e-9)
@@ -177,9 +187,10 @@ class Multiclass:
 
     def scored(self, vectors: Vectors, lengths: Indices) -> Iterator[Scored]:
         """Give slices of rows with the scores of the present classes; lengths play no part."""
-        for start in range(0, len(vectors), BLOCK):
-            rows = slice(start, min(start + BLOCK, len(vectors)))
-            codes, features = np.tile(self.present, (rows.stop - start, 1)), self._features(vectors[rows])
+        for start in range(0, len(vectors), WIDENED_ROWS):
+            rows = slice(start, min(start + WIDENED_ROWS, len(vectors)))
+            codes = np.tile(self.present, (rows.stop - start, 1))
+            features = self._features(vectors[rows])
             bare = features[:, : len(self.present)].astype(np.float64)
             yield rows, codes, bare if self.trees is None else self.trees.scores(features)
 
@@ -206,10 +217,12 @@ def weigh(codes: Indices, scores: Numbers, n_classes: int, temperature: float, r
     >>> weigh(np.array([[1, 3]]), np.log([[1.0, 3.0]]), 4, 1.0, rest=0.2).dense().round(2).tolist()
     [[0.0..., 0.25, 0.0..., 0.6...]]
     """
-    hit, share = codes >= 0, 1 / n_classes
+    hit = codes >= 0
+    share = 1 / n_classes
     logits = np.where(hit, scores / temperature, -np.inf)
     weights = np.exp(logits - logits.max(1, keepdims=True))
     mass = np.where(hit, (1 - rest) * weights / weights.sum(1, keepdims=True) + rest * share, 0.0)
     order = np.argsort(-mass, axis=1, kind="stable")  # of equals the lowest code
-    codes, mass = np.take_along_axis(codes, order, 1), np.take_along_axis(mass, order, 1)
+    codes = np.take_along_axis(codes, order, 1)
+    mass = np.take_along_axis(mass, order, 1)
     return Votes(codes, mass, np.full(len(codes), rest), np.full(n_classes, share))

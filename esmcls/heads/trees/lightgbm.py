@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
-from esmcls.heads.base import BaseHead, Validation
-from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, score, training_vectors
+from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.search import Engine
-from esmcls.heads.neighbours.votes import Votes, dense_of, top_of
-from esmcls.heads.registry import Log
+from esmcls.heads.neighbours.votes import Numbers, Votes
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, FROM_0_TO_1, check_ranges
 from esmcls.heads.trees.boosting import Multiclass, weigh
-from esmcls.heads.trees.candidates import Recipe, choose
-from esmcls.heads.trees.evidence import Numbers, Rows
+from esmcls.heads.trees.candidates import LabelledRows, Recipe, choose_recipe
 from esmcls.heads.trees.ranker import Ranker
 from esmcls.heads.trees.time_estimate import Size, Speed, in_words
 from esmcls.heads.whitening import SHRINKAGES
 from esmcls.labels.labels import Labels
-from esmcls.types import Indices, Probabilities
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from esmcls.types import Indices
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Ridge penalties to choose from, in mean eigenvalues of XᵀX."""
 TEMPERATURES = (0.05, 20.0)
 LEAST = 1e-6
 """Of 1: what all classes together keep at least, and the candidates, whatever the recall."""
+
+_RANGES: Final = {
+    "lr": ABOVE_0,
+    "ridge": ABOVE_0,
+    "temperature": ABOVE_0,
+    "shrinkage": FROM_0_TO_1,
+    "recall": FROM_0_TO_1,
+    "direct_classes": AT_LEAST_0,
+    "l2": AT_LEAST_0,
+    "folds": AT_LEAST_2,
+    "leaves": AT_LEAST_2,
+    "candidates": AT_LEAST_1,
+    "neighbours": AT_LEAST_1,
+    "most_rows": AT_LEAST_1,
+    "rounds": AT_LEAST_1,
+    "most_rounds": AT_LEAST_1,
+    "patience": AT_LEAST_1,
+}
 
 
 @dataclass(frozen=True)
@@ -93,22 +106,10 @@ class LightGBMConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        for name in ("lr", "ridge", "temperature"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"setting {name}: {value} is not above 0 and finite")
-        for name in ("shrinkage", "recall"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"setting {name}: {value} is not from 0 to 1")
-        least = {"direct_classes": 0, "l2": 0, "folds": 2, "leaves": 2, "candidates": 1, "neighbours": 1}
-        for name, low in {**least, "most_rows": 1, "rounds": 1, "most_rounds": 1, "patience": 1}.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value < math.inf:
-                raise UsageError(f"setting {name}: {value} is not at least {low} and finite")
+        check_ranges(self, _RANGES)
 
 
-class LightGBMHead(BaseHead):
+class LightGBMHead(BaseLabelHead):
     """Boosted trees: a tree a class and round, or a ranker of candidates; `explanation` says which, and why.
 
     Examples
@@ -120,45 +121,48 @@ class LightGBMHead(BaseHead):
     """
 
     Config: ClassVar[type[LightGBMConfig]] = LightGBMConfig
+    config: LightGBMConfig
+    chosen: LightGBMConfig
+    model: Multiclass | Ranker
 
     def __init__(self, config: LightGBMConfig | None = None, device: str = "cpu") -> None:
         super().__init__(config, device)
-        self.model: Multiclass | Ranker
         self._seconds: tuple[float, float] | None = None
 
     @property
     def _direct(self) -> bool:
-        return len(self.classes) <= int(self.config.direct_classes)
+        return len(self.classes) <= self.config.direct_classes
 
-    def _fit(self, x: Features, labels: Labels, validation: Validation, seed: int, log: Log | None) -> None:
-        rows = self._rows(x, labels)
+    def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
+        rows = self._labelled(x, labels)
         vectors = checked_vectors(validation[0], self.config.pooling, rows.vectors.shape[1])
-        held = Rows(vectors, validation[1], validation[0].lengths)
+        held = LabelledRows(vectors, validation[1], validation[0].lengths)
         self._announce(rows, len(held.lengths), log)
         if not self._direct:
             self._choose(rows, held)
         self._train(rows, held, seed)
         self._calibrate(held, log)
 
-    def refit(self, x: Features, labels: Labels, seed: int = 0, log: Log | None = None) -> Self:
+    def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Fit all rows with what is chosen; what is still open takes a default."""
-        rows = self._rows(x, labels)
-        self.classes = labels.classes
+        rows = self._labelled(x, labels)
         self._announce(rows, 0, log)
         self._train(rows, None, seed)
         self.chosen = replace(self.chosen, temperature=self.chosen.temperature or 1.0)
-        return self
 
-    def _rows(self, x: Features, labels: Labels) -> Rows:
-        return Rows(training_vectors(x, labels, self.config.pooling), labels, x.lengths)
+    def _labelled(self, x: Features, labels: Labels) -> LabelledRows:
+        return LabelledRows(training_vectors(x, self.config.pooling), labels, x.lengths)
 
-    def _announce(self, rows: Rows, held: int, log: Log | None) -> None:
+    def _announce(self, rows: LabelledRows, held: int, log: Log | None) -> None:
         """Estimate what either way of boosting takes, and tell which will be begun."""
-        one, speed, n = self.chosen, Speed.measure(self.chosen.leaves), len(rows.lengths)
-        size = Size(n, held, min(n, one.most_rows), rows.vectors.shape[1], len(self.classes))
-        rounds, grid = one.rounds or one.most_rounds, len(SHRINKAGES) if held and one.shrinkage is None else 0
-        named = min(2 * one.candidates, len(self.classes))
-        ranking = speed.ranker(size, rounds, one.folds, grid, named, one.neighbours)
+        knobs = self.chosen
+        speed = Speed.measure(knobs.leaves)
+        n = len(rows.lengths)
+        size = Size(n, held, min(n, knobs.most_rows), rows.vectors.shape[1], len(self.classes))
+        rounds = knobs.rounds or knobs.most_rounds
+        trials = len(SHRINKAGES) if held and knobs.shrinkage is None else 0
+        named = min(2 * knobs.candidates, len(self.classes))
+        ranking = speed.ranker(size, rounds, knobs.folds, trials, named, knobs.neighbours)
         self._seconds = speed.multiclass(size, rounds), ranking
         if log is not None:
             log({"estimated_seconds": self._seconds[0 if self._direct else 1]})
@@ -166,24 +170,25 @@ class LightGBMHead(BaseHead):
     @property
     def explanation(self) -> str:
         """Which way of boosting it is, and why; with the time it was estimated to take, where it was fitted here."""
-        classes, one = len(self.classes), self.chosen
+        classes = len(self.classes)
+        knobs = self.chosen
         direct, ranking = (f" (about {in_words(seconds)})" for seconds in self._seconds) if self._seconds else ("", "")
         if self._direct:
-            return f"one tree a class and round{direct}: {classes:,} classes are not over {one.direct_classes:,}"
-        told = f"ranks up to {min(2 * one.candidates, classes)} candidates of {classes:,} classes{ranking}"
-        told += f"; one tree a class and round{direct} is for up to {one.direct_classes:,} classes"
-        return told + (f"; {one.recall:.1%} of rows have their class among the candidates" if one.recall else "")
+            return f"one tree a class and round{direct}: {classes:,} classes are not over {knobs.direct_classes:,}"
+        line = f"ranks up to {min(2 * knobs.candidates, classes)} candidates of {classes:,} classes{ranking}"
+        line += f"; one tree a class and round{direct} is for up to {knobs.direct_classes:,} classes"
+        return line + (f"; {knobs.recall:.1%} of rows have their class among the candidates" if knobs.recall else "")
 
-    def _choose(self, rows: Rows, held: Rows) -> None:
+    def _choose(self, rows: LabelledRows, held: LabelledRows) -> None:
         """Choose shrinkage and penalty of the sources where they are open."""
-        shrinkages = SHRINKAGES if self.config.shrinkage is None else (self.config.shrinkage,)
-        penalties = PENALTIES if self.config.ridge is None else (self.config.ridge,)
+        shrinkages = grid(self.config.shrinkage, SHRINKAGES)
+        penalties = grid(self.config.ridge, PENALTIES)
         if len(shrinkages) + len(penalties) > 2:
             some = held.take(np.arange(min(HELD_OUT_MOST, len(held.lengths))))
-            shrinkage, penalty = choose(rows, some, shrinkages, penalties, self.device)
+            shrinkage, penalty = choose_recipe(rows, some, shrinkages, penalties, self.device)
             self.chosen = replace(self.chosen, shrinkage=shrinkage, ridge=penalty)
 
-    def _train(self, rows: Rows, held: Rows | None, seed: int) -> None:
+    def _train(self, rows: LabelledRows, held: LabelledRows | None, seed: int) -> None:
         """Fit with what is chosen; on held rows choose the rounds where they are open."""
         shrinkage = SHRINKAGES[2 if self._direct else 1] if self.chosen.shrinkage is None else self.chosen.shrinkage
         self.chosen = replace(self.chosen, shrinkage=shrinkage, ridge=self.chosen.ridge or PENALTIES[2])
@@ -197,12 +202,14 @@ class LightGBMHead(BaseHead):
 
     @property
     def _recipe(self) -> Recipe:
-        one = self.chosen
-        return Recipe(one.shrinkage or 0.0, one.ridge or PENALTIES[2], one.candidates, one.neighbours, one.engine)
+        knobs = self.chosen
+        penalty = knobs.ridge or PENALTIES[2]
+        return Recipe(knobs.shrinkage or 0.0, penalty, knobs.candidates, knobs.neighbours, knobs.engine)
 
-    def _calibrate(self, held: Rows, log: Log | None) -> None:
-        """Measure recall, choose the temperature where it is open, and count what held rows are told right."""
-        blocks, truth = [*self.model.scored(held.vectors, held.lengths)], held.labels.codes
+    def _calibrate(self, held: LabelledRows, log: Log | None) -> None:
+        """Measure recall, choose the temperature where it is open, and count the held rows that are named right."""
+        blocks = list(self.model.scored(held.vectors, held.lengths))
+        truth = held.labels.codes
         named = np.concatenate([(codes == truth[rows, None]).any(1) for rows, codes, _ in blocks])
         known = truth >= 0
         if known.any() and self.config.recall is None:
@@ -217,25 +224,17 @@ class LightGBMHead(BaseHead):
         best = [self._weigh(codes, scores, temperature).top(1)[0][:, 0] for _, codes, scores in blocks]
         self.scores = score(held.labels, np.concatenate(best))
         if log is not None:
-            told = {"rounds": float(self.chosen.rounds or 0), "recall": self.chosen.recall or 0.0}
-            log({**told, "temperature": temperature, **self.scores})
+            chosen = {"rounds": float(self.chosen.rounds or 0), "recall": self.chosen.recall or 0.0}
+            log({**chosen, "temperature": temperature, **self.scores})
 
     def _weigh(self, codes: Indices, scores: Numbers, temperature: float) -> Votes:
         missed = min(max(1 - (self.chosen.recall or 0.0), LEAST), 1 - LEAST)
         return weigh(codes, scores, len(self.classes), temperature, missed)
 
-    def _votes(self, x: Features) -> Iterator[tuple[slice, Votes]]:
+    def _answers(self, x: Features) -> AnswerBlocks:
         vectors = checked_vectors(x, self.config.pooling, self.model.width)
         for rows, codes, scores in self.model.scored(vectors, x.lengths):
             yield rows, self._weigh(codes, scores, self.chosen.temperature or 1.0)
-
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return probabilities, float32 (n, classes); the rows sum to 1, and no class has 0."""
-        return dense_of(self._votes(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_of(self._votes(x), len(x), min(k, len(self.classes)))
 
     def familiarity(self, x: Features) -> Numbers:
         """Return the cosine of the nearest training row, or with a tree a class the log of the largest probability."""
@@ -247,17 +246,12 @@ class LightGBMHead(BaseHead):
         """Write what the model is made of: LightGBM's text, safetensors and, of a ranker, FAISS's file."""
         self.model.save(folder)
 
-    @classmethod
-    def load(cls, folder: Path, config: LightGBMConfig, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        head.model = Multiclass.load(folder) if head._direct else Ranker.load(folder, head._recipe, device)
-        return head
+    def _restore(self, folder: Path) -> None:
+        self.model = Multiclass.load(folder) if self._direct else Ranker.load(folder, self._recipe, self.device)
 
 
 def _least(loss: Callable[[float], float]) -> float:
     """Return the temperature with the least loss."""
     bounds = tuple(map(math.log, TEMPERATURES))
-    found = minimize_scalar(lambda log: loss(math.exp(log)), bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return math.exp(found.x)
+    best = minimize_scalar(lambda log: loss(math.exp(log)), bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return math.exp(best.x)

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from lightgbm import Dataset
 
-from esmcls.heads.trees import boosting
-from esmcls.heads.trees.boosting import ROUNDS, Scored, Trees
-from esmcls.heads.trees.candidates import Recipe, Sources, out_of_fold
-from esmcls.heads.trees.evidence import FEATURES, Candidates, Numbers, Rows
+from esmcls.heads.neighbours.votes import Numbers
+from esmcls.heads.trees.boosting import ROUNDS, BoostingKnobs, Scored, Trees
+from esmcls.heads.trees.candidates import FEATURES, Candidates, CandidateSources, LabelledRows, Recipe, out_of_fold
 from esmcls.types import Indices, Vectors
 
 CENTRE = 0.03
@@ -28,8 +27,8 @@ LEAF, PARTS = 100, 20
 """Candidates that a leaf holds at least, but no more than one of so many parts of all."""
 
 
-class Knobs(boosting.Knobs, Protocol):
-    """What the ranker needs of a head's configuration."""
+class RankerKnobs(BoostingKnobs, Protocol):
+    """The knobs of a head that the ranker reads."""
 
     @property
     def folds(self) -> int: ...
@@ -38,7 +37,7 @@ class Knobs(boosting.Knobs, Protocol):
 
 
 class Learned(NamedTuple):
-    """What training settled: rounds, and the share of rows out of fold whose class was among the candidates.
+    """The rounds that training settled on, and the share of rows out of fold whose class was among the candidates.
 
     Rows without others of their class do not count: they cannot be found.
     """
@@ -67,10 +66,10 @@ class Groups:
     @classmethod
     def of(cls, parts: Iterable[tuple[Indices | slice, Candidates]], codes: Indices) -> Groups:
         """Put together the candidates of rows, given by their numbers; `codes` holds the class of every row."""
-        kept = [_with_truth(found, codes[rows]) for rows, found in parts]
-        if not kept:
+        answered = [_with_truth(candidates, codes[rows]) for rows, candidates in parts]
+        if not answered:
             return cls(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, bool), np.zeros(0, np.int64))
-        features, right, sizes = (np.concatenate(part) for part in zip(*kept, strict=True))
+        features, right, sizes = (np.concatenate(part) for part in zip(*answered, strict=True))
         return cls(features, right, np.cumsum(sizes) - sizes)
 
     def __len__(self) -> int:
@@ -104,40 +103,50 @@ class Groups:
         return "log_loss", float(-np.log(np.maximum(self.shares(scores)[self.right], 1e-12)).mean()), False
 
 
-def _with_truth(found: Candidates, truth: Indices) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Indices]:
+def _with_truth(
+    candidates: Candidates, truth: Indices
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Indices]:
     """Return features, which candidate is right, and the number of candidates, of the rows that have a right one."""
-    there = found.codes >= 0
-    right = there & (found.codes == truth[:, None])
+    there = candidates.codes >= 0
+    right = there & (candidates.codes == truth[:, None])
     there &= right.any(1)[:, None]
-    return found.features[there], right[there], there.sum(1)[right.any(1)]
+    return candidates.features[there], right[there], there.sum(1)[right.any(1)]
 
 
 @dataclass(frozen=True, eq=False)
 class Ranker:
     """Sources of candidates and the trees that score these; without trees, the nearest mean of a class is the best."""
 
-    sources: Sources
+    sources: CandidateSources
     trees: Trees | None
 
     @classmethod
     def of(
-        cls, rows: Rows, held: Rows | None, recipe: Recipe, knobs: Knobs, seed: int, device: str = "cpu"
+        cls,
+        rows: LabelledRows,
+        held: LabelledRows | None,
+        recipe: Recipe,
+        knobs: RankerKnobs,
+        seed: int,
+        device: str = "cpu",
     ) -> tuple[Ranker, Learned]:
         """Fit on rows; on held rows choose how many rounds."""
         codes = rows.labels.codes
         parts = [*out_of_fold(rows, recipe, knobs.folds, knobs.most_rows, seed, device)]
-        groups, sources = Groups.of(parts, codes), Sources.of(rows, recipe, device)
+        groups = Groups.of(parts, codes)
+        sources = CandidateSources.of(rows, recipe, device)
         askable = sum(int((rows.labels.counts()[codes[asked]] > 1).sum()) for asked, _ in parts)
         recall = len(groups) / askable if askable else 1.0
         if not len(groups):
             return cls(sources, None), Learned(knobs.rounds or ROUNDS, recall)
-        data, seen, measure = groups.dataset(), None, None
+        data = groups.dataset()
+        held_data, measure = None, None
         if held is not None:
             known = Groups.of(sources.candidates(held.vectors, held.lengths), held.labels.codes)
-            seen, measure = (known.dataset(data), known.loss) if len(known) else (None, None)
+            held_data, measure = (known.dataset(data), known.loss) if len(known) else (None, None)
         leaf = min(LEAF, max(1, len(groups.right) // PARTS))
         parameters = {"objective": groups.slopes, "metric": "None", "min_data_in_leaf": leaf}
-        trees, rounds = Trees.train(data, seen, knobs, seed, parameters, measure)
+        trees, rounds = Trees.train(data, held_data, knobs, seed, parameters, measure)
         return cls(sources, trees), Learned(rounds, recall)
 
     @property
@@ -147,18 +156,19 @@ class Ranker:
 
     def scored(self, vectors: Vectors, lengths: Indices) -> Iterator[Scored]:
         """Give slices of rows with the scores of their candidates."""
-        for rows, found in self.sources.candidates(vectors, lengths):
-            yield rows, found.codes, self._scores(found)
+        for rows, candidates in self.sources.candidates(vectors, lengths):
+            yield rows, candidates.codes, self._scores(candidates)
 
-    def _scores(self, found: Candidates) -> Numbers:
+    def _scores(self, candidates: Candidates) -> Numbers:
         if self.trees is None:
-            return found.features[:, :, FEATURES.index("centre")].astype(np.float64) / CENTRE
-        there, scores = found.codes >= 0, np.zeros(found.codes.shape)
-        scores[there] = self.trees.scores(found.features[there])
+            return candidates.features[:, :, FEATURES.index("centre")].astype(np.float64) / CENTRE
+        there = candidates.codes >= 0
+        scores = np.zeros(candidates.codes.shape)
+        scores[there] = self.trees.scores(candidates.features[there])
         return scores
 
     def save(self, folder: Path) -> None:
-        """Write what `Sources` writes, and `lightgbm.txt`."""
+        """Write what `CandidateSources` writes, and `lightgbm.txt`."""
         self.sources.save(folder)
         if self.trees is not None:
             self.trees.save(folder)
@@ -166,4 +176,4 @@ class Ranker:
     @classmethod
     def load(cls, folder: Path, recipe: Recipe, device: str = "cpu") -> Ranker:
         """Read what `save` wrote."""
-        return cls(Sources.load(folder, recipe, device), Trees.load(folder))
+        return cls(CandidateSources.load(folder, recipe, device), Trees.load(folder))

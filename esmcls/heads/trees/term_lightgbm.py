@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -17,14 +16,13 @@ from scipy.special import expit
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.blocks import checked_vectors, grid
+from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.blocks import TermBlocks, check_sets, checked_vectors, grid, row_slices, training_vectors
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known
-from esmcls.heads.registry import Log
-from esmcls.heads.term_base import BaseTermHead, Validation
-from esmcls.heads.term_common import Blocks, check_sets, row_slices
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, check_ranges
 from esmcls.heads.trees.boosting import MEMBERS, MODEL, Trees
 from esmcls.heads.trees.time_estimate import SPLIT, Speed, in_words
-from esmcls.heads.whitening import BLOCK, Whitening, WithinClass, row_blocks
+from esmcls.heads.whitening import WIDENED_ROWS, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import LabelSets
 from esmcls.types import Vectors
 
@@ -32,9 +30,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ROUNDS: Final = (25, 50, 100, 200)
-"""What is chosen from on validation, up to `most_rounds`."""
+"""The numbers that are tried on validation, up to `most_rounds`."""
 ENDED: Final = "\n=== end of a term's trees ===\n"
-"""What stands between models in the file."""
+"""The line between models in the file."""
+
+_RANGES: Final = {
+    "lr": ABOVE_0,
+    "minutes": ABOVE_0,
+    "most_terms": AT_LEAST_1,
+    "least_rows": AT_LEAST_1,
+    "features": AT_LEAST_1,
+    "leaves": AT_LEAST_2,
+    "l2": AT_LEAST_0,
+    "rounds": AT_LEAST_1,
+    "most_rounds": AT_LEAST_1,
+}
 
 
 @dataclass(frozen=True)
@@ -73,15 +83,7 @@ class TermLightGBMConfig:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        for name in ("lr", "minutes"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"setting {name}: {value} is not above 0 and finite")
-        least = {"most_terms": 1, "least_rows": 1, "features": 1, "leaves": 2, "l2": 0, "rounds": 1, "most_rounds": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value < math.inf:
-                raise UsageError(f"setting {name}: {value} is not at least {low} and finite")
+        check_ranges(self, _RANGES)
 
     @property
     def patience(self) -> int:
@@ -102,6 +104,11 @@ class TermLightGBMHead(BaseTermHead):
     """
 
     Config: ClassVar[type[TermLightGBMConfig]] = TermLightGBMConfig
+    config: TermLightGBMConfig
+    chosen: TermLightGBMConfig
+    shares: npt.NDArray[np.float32]
+    """Of each class among the training rows, (classes,)."""
+    whitening: Whitening
 
     def __init__(self, config: TermLightGBMConfig | None = None, device: str = "cpu") -> None:
         super().__init__(config, device)
@@ -112,24 +119,25 @@ class TermLightGBMHead(BaseTermHead):
         self,
         x: Features,
         labels: LabelSets,
-        validation: Validation | None = None,
+        validation: Validation[LabelSets] | None = None,
         seed: int = 0,
         log: Log | None = None,
     ) -> Self:
-        """Fit; see `esmcls.term_heads.TermHead`; refused, before anything is begun, if it would take too long."""
+        """Fit; see `esmcls.heads.base.LabelledHead`; refused, before anything is begun, if it would take too long."""
         check_sets(x, labels)
         if validation is None or not len(validation[0]):
             self._afford(x, labels, 2, log)
         return super().fit(x, labels, validation, seed, log)
 
-    def _fit(self, x: Features, labels: LabelSets, validation: Validation, seed: int, log: Log | None) -> None:
-        most = self.config.rounds or self.config.most_rounds
-        self.chosen = replace(self.config, rounds=most)
-        self.refit(x, labels, seed, log)
+    def _fit(
+        self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
+    ) -> None:
+        self.chosen = replace(self.config, rounds=self.config.rounds or self.config.most_rounds)
+        self._refit(x, labels, seed, log)
         rows = slice(HELD_MOST)
         self._choose(validation[0].take(rows), validation[1].take(rows), log)
 
-    def refit(self, x: Features, labels: LabelSets, seed: int = 0, log: Log | None = None) -> Self:
+    def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Train on all rows with what was chosen.
 
         Raises
@@ -137,27 +145,26 @@ class TermLightGBMHead(BaseTermHead):
         UsageError
             If it would take longer than the setting `minutes`; nothing was begun.
         """
-        check_sets(x, labels)
-        vectors = checked_vectors(x, self.config.pooling, x.width)
+        vectors = training_vectors(x, self.config.pooling)
         self._afford(x, labels, 1, log)
         self.chosen = replace(self.chosen, rounds=self.chosen.rounds or self.chosen.most_rounds)
-        self.classes, self.groups, self.shares = labels.classes, labels.groups, Known(labels).shares
+        self.shares = Known(labels).shares
         whole = WithinClass.of(vectors, np.zeros(len(x), dtype=np.int64), 1, self.device)(0.0)
         self.whitening = Whitening(whole.mean, whole.matrix[:, -self.chosen.features :].contiguous())  # the widest axes
         self._train(self._seen(vectors), labels, seed)
-        return self
 
     def _afford(self, x: Features, labels: LabelSets, times: int, log: Log | None) -> None:
         """Estimate the time, tell it, and refuse what is too long."""
-        one, terms = self.chosen, len(self._frequent(labels))
-        rounds = one.rounds or one.most_rounds
-        cells = terms * rounds * min(one.features, x.width) * (len(x) + SPLIT)
-        seconds = times * cells * Speed.measure(one.leaves).cell
+        knobs = self.chosen
+        terms = len(self._frequent(labels))
+        rounds = knobs.rounds or knobs.most_rounds
+        features = min(knobs.features, x.width)
+        seconds = times * terms * rounds * features * (len(x) + SPLIT) * Speed.measure(knobs.leaves).cell
         if log is not None:
             log({"estimated_seconds": seconds, "terms": terms})
-        if seconds > 60 * one.minutes:
-            work = f"{terms:,} terms x {rounds} rounds on {len(x):,} rows x {min(one.features, x.width)} features"
-            fix = f"set most_terms to about {max(1, int(terms * 60 * one.minutes / seconds)):,}, or minutes higher"
+        if seconds > 60 * knobs.minutes:
+            work = f"{terms:,} terms x {rounds} rounds on {len(x):,} rows x {features} features"
+            fix = f"set most_terms to about {max(1, int(terms * 60 * knobs.minutes / seconds)):,}, or minutes higher"
             raise UsageError(f"head lightgbm would take about {in_words(seconds)}: {work}; {fix}")
 
     def _frequent(self, labels: LabelSets) -> list[int]:
@@ -169,38 +176,43 @@ class TermLightGBMHead(BaseTermHead):
     def _train(self, seen: npt.NDArray[np.float32], labels: LabelSets, seed: int) -> None:
         """Train each on rows with any term of the aspect; a term without a single split has its share of these rows."""
         known = Known(labels)
-        columns, own = csc_matrix(known.matrix), np.zeros(len(seen), dtype=np.float32)
+        columns = csc_matrix(known.matrix)
+        targets = np.zeros(len(seen), dtype=np.float32)
         parameters = {"objective": "binary", "min_data_in_leaf": MEMBERS, "feature_pre_filter": False}
-        self.trees, frequent = {}, np.array(self._frequent(labels), dtype=np.int64)
+        self.trees = {}
+        frequent = np.array(self._frequent(labels), dtype=np.int64)
         for group, voters in enumerate(known.voters.T.astype(bool)):
             data = Dataset(seen[voters])
             for code in frequent[known.place[frequent] == group].tolist():
-                own[:] = 0
-                own[columns.indices[columns.indptr[code] : columns.indptr[code + 1]]] = 1
-                data.set_label(own[voters])
+                targets[:] = 0
+                targets[columns.indices[columns.indptr[code] : columns.indptr[code + 1]]] = 1
+                data.set_label(targets[voters])
                 trees, _ = Trees.train(data, None, self.chosen, seed, parameters)
-                if trees is not None and not own[voters].all():
+                if trees is not None and not targets[voters].all():
                     self.trees[code] = trees
 
     def _choose(self, x: Features, labels: LabelSets, log: Log | None) -> None:
         """Choose the rounds on held rows: the first trees of a model are a model of fewer rounds."""
-        vectors, most = checked_vectors(x, self.config.pooling, len(self.whitening.mean)), self.chosen.rounds or 1
-        rounds = tuple(one for one in ROUNDS if one < most) + (most,)
-        choice = Choice(self.chosen, labels, lambda one: self._scored(vectors, one.rounds), log)
+        vectors = checked_vectors(x, self.config.pooling, len(self.whitening.mean))
+        most = self.chosen.rounds or 1
+        rounds = tuple(number for number in ROUNDS if number < most) + (most,)
+        choice = Choice(self.chosen, labels, lambda config: self._scored(vectors, config.rounds), log)
         choice.among(rounds=grid(self.config.rounds, rounds))
-        self.chosen, self.scores = choice.best, {"fmax": choice.fmax}
+        self.chosen = choice.best
+        self.scores = {"fmax": choice.fmax}
 
     def _seen(self, vectors: Vectors) -> npt.NDArray[np.float32]:
         """Return what trees see, (n, features); in float64 first, so that a row has the same bits among any others."""
-        mean, matrix = self.whitening.mean.double(), self.whitening.matrix.double()
+        mean = self.whitening.mean.double()
+        matrix = self.whitening.matrix.double()
         parts = [((block.double() - mean) @ matrix).float().numpy() for _, block in row_blocks(vectors)]
         return np.concatenate([np.zeros((0, matrix.shape[1]), dtype=np.float32), *parts])
 
-    def _scored(self, vectors: Vectors, rounds: int | None) -> Blocks:
+    def _scored(self, vectors: Vectors, rounds: int | None) -> TermBlocks:
         """Give blocks of probabilities by so many rounds."""
         codes = sorted(self.trees)
-        for start in range(0, len(vectors), BLOCK):
-            seen = self._seen(vectors[start : start + BLOCK])
+        for start in range(0, len(vectors), WIDENED_ROWS):
+            seen = self._seen(vectors[start : start + WIDENED_ROWS])
             scores = [expit(self.trees[code].scores(seen, rounds)).astype(np.float32) for code in codes]
             for rows in row_slices(len(seen), len(self.classes)):
                 block = np.tile(self.shares, (rows.stop - rows.start, 1))
@@ -208,7 +220,7 @@ class TermLightGBMHead(BaseTermHead):
                     block[:, code] = score[rows]
                 yield slice(start + rows.start, start + rows.stop), block
 
-    def blocks(self, x: Features) -> Blocks:
+    def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities."""
         return self._scored(checked_vectors(x, self.config.pooling, len(self.whitening.mean)), self.chosen.rounds)
 
@@ -223,19 +235,10 @@ class TermLightGBMHead(BaseTermHead):
         tensors |= {"codes": torch.tensor(codes, dtype=torch.int64), "shares": torch.from_numpy(self.shares)}
         save_file(tensors, folder / "terms.safetensors")
 
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        config: TermLightGBMConfig,
-        classes: tuple[str, ...],
-        groups: tuple[str, ...],
-        device: str = "cpu",
-    ) -> Self:
-        """Read what `save` wrote."""
-        head = cls._of(config, classes, groups, device)
+    def _restore(self, folder: Path) -> None:
         state = {name: tensor.clone() for name, tensor in load_file(folder / "terms.safetensors").items()}
-        head.whitening, head.shares = Whitening(state["mean"], state["matrix"]), state["shares"].numpy()
-        codes, texts = state["codes"].tolist(), (folder / MODEL).read_text(encoding="utf-8").split(ENDED)
-        head.trees = {code: Trees(text) for code, text in zip(codes, texts, strict=False)}  # no code: one empty text
-        return head
+        self.whitening = Whitening(state["mean"], state["matrix"])
+        self.shares = state["shares"].numpy()
+        codes = state["codes"].tolist()
+        texts = (folder / MODEL).read_text(encoding="utf-8").split(ENDED)
+        self.trees = {code: Trees(text) for code, text in zip(codes, texts, strict=False)}  # no code: one empty text

@@ -25,7 +25,7 @@ ROWS, FEATURES, ROUNDS = 2000, 20, 5
 
 @dataclass(frozen=True)
 class Size:
-    """What the time depends on: rows to fit, rows to choose on, rows the ranker learns from, width and classes."""
+    """The size of a fit: rows to fit, rows to choose on, rows the ranker learns from, width and classes."""
 
     rows: int
     held: int
@@ -62,7 +62,8 @@ class Speed:
 
         On held rows `grid` shrinkages are tried; `candidates` is how many a row has.
         """
-        width, asked = size.width, size.asked + size.held
+        width = size.width
+        asked = size.asked + size.held
         fit = width**2 * (3 * size.rows + 4 * size.classes + EIGEN * width)
         ask = width * (size.rows + 2 * size.classes + 2 * width + GATHER * neighbours)
         choose = grid * width * size.rows * (width + size.held)

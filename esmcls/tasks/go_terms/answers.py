@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -17,11 +17,19 @@ from safetensors.numpy import save_file
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path
-from esmcls.heads.term_heads import TermHead
+from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import Ontology
+from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.cafa import Block, Counts, Sums
-from esmcls.tasks.go_terms.evaluation import evaluate_terms, with_unseen
-from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.metrics.cafa_curves import draw
+from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.folds import mean_facts
+from esmcls.tasks.go_terms.evaluation import aspect_scores, evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.results import AspectScores, Bucket
+from esmcls.tasks.go_terms.thresholds import TermFindings
+from esmcls.types import Indices
 
 _SUMS: Final = ("plain", "weighted")
 _PARTS: Final = ("true", "predicted", "members")
@@ -39,41 +47,72 @@ class TermAnswers:
     seconds : (float, float)
         Of fitting, None where that is not known, and of predicting with vectors at hand.
     about : dict
-        model: see `esmcls.evaluation.keeping`; validation: the scores there; megabytes.
+        model: the digest of its folder; validation: the scores there; megabytes.
+    lengths : int64 array, (n,)
+        Residues.
     """
 
     counts: Counts
     evaluation: dict[str, Any]
     seconds: tuple[float | None, float]
     about: dict[str, Any]
+    lengths: Indices
 
     @property
     def mean_fmax(self) -> float:
         """The mean over aspects of Fmax."""
-        return float(np.mean([one["metrics"]["fmax"]["value"] for one in self.evaluation["aspects"].values()]))
+        return float(np.mean([aspect["metrics"]["fmax"]["value"] for aspect in self.evaluation["aspects"].values()]))
+
+    @property
+    def headline(self) -> str:
+        """Its main measure, for a line of progress."""
+        return f"mean Fmax {self.mean_fmax:.3f}"
+
+    def timing(self) -> tuple[float | None, int | None]:
+        """Return the seconds of fitting and the proteins a second of predicting, where they are known."""
+        fit, predict = self.seconds
+        return None if fit is None else round(fit, 2), round(len(self.counts) / predict) if predict else None
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all; `key` says what the answers are of."""
         facts = {"evaluation": self.evaluation, "seconds": self.seconds, "about": self.about}
         told = json.dumps(facts | {"groups": self.counts.groups})  # in their own order: it is that of columns
         with atomic_path(path) as temporary:
-            save_file(_arrays(self.counts), temporary, {"key": key, "told": told})
+            save_file(_arrays(self.counts) | {"lengths": self.lengths}, temporary, {"key": key, "told": told})
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
         """Read what `save` wrote; None where there is no file, or one of another key, if any is given."""
         try:
             with safe_open(path, "numpy") as file:
-                found = file.metadata() or {}
-                if key is not None and found.get("key") != key:
+                metadata = file.metadata() or {}
+                if key is not None and metadata.get("key") != key:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            told = json.loads(found["told"])
-            fit, predict = told["seconds"]
-            counts = _counts(tuple(told["groups"]), arrays)
-            return cls(counts, told["evaluation"], (fit, predict), told["about"])
+            facts = json.loads(metadata["told"])
+            fit, predict = facts["seconds"]
+            counts = _counts(tuple(facts["groups"]), arrays)
+            return cls(counts, facts["evaluation"], (fit, predict), facts["about"], arrays["lengths"])
         except (OSError, SafetensorError, KeyError, ValueError):
             return None  # as if it were not there: it is computed again
+
+    @classmethod
+    def joined(cls, folds: Sequence[TermAnswers], seed: int = 0) -> TermAnswers:
+        """Put the answers of folds one after another.
+
+        All that follows from each protein's counts is measured on all of them together: Fmax, Smin, intervals, curves
+        and lengths. Average precision and what is told by frequency of the term are means over the folds, since these
+        rank scores of different models.
+        """
+        if len(folds) == 1:
+            return folds[0]
+        counts = join_counts([fold.counts for fold in folds])
+        lengths = np.concatenate([fold.lengths for fold in folds])
+        evaluation = join_evaluations([fold.evaluation for fold in folds], counts, lengths, seed)
+        fits = [fold.seconds[0] for fold in folds]
+        fit = None if None in fits else float(sum(seconds for seconds in fits if seconds is not None))
+        about = mean_facts([{key: fold.about[key] for key in fold.about if key != "model"} for fold in folds])
+        return cls(counts, evaluation, (fit, sum(fold.seconds[1] for fold in folds)), about, lengths)
 
 
 def _arrays(counts: Counts) -> dict[str, npt.NDArray[Any]]:
@@ -97,57 +136,60 @@ class TermQuestions:
 
     Parameters
     ----------
-    part : Dataset
+    known : Dataset
     truth : LabelSets
         Their terms, propagated.
     bits : dict of str to float
         Information accretion of each training term; any other adds none.
+    ontology : Ontology
+    seed : int
+        Of the bootstrap.
+    unseen : Dataset
+        Nobody: families are not held out of terms.
     """
 
-    part: Dataset
+    known: Dataset
     truth: LabelSets
     bits: Mapping[str, float]
+    ontology: Ontology
+    seed: int = 0
+    unseen: Dataset = field(default_factory=lambda: Dataset([], [], [], []))
 
     def ask(
         self,
-        head: TermHead,
-        terms: Terms,
+        model: FittedModel[TermHead, TermFindings],
         x: Features,
-        counts: Iterable[int],
-        seed: int,
+        unseen: Features,
         fit_seconds: float | None,
         about: dict[str, Any],
     ) -> TermAnswers:
-        """Ask a head about all of them.
+        """Ask a model about all of them.
 
         Parameters
         ----------
-        head : TermHead
-        terms : Terms
-            Of the model.
+        model : FittedModel
         x : Features
             Of the proteins, in their order.
-        counts : iterable of int, (classes,)
-            Training proteins of each class.
-        seed : int
-            Of the bootstrap.
+        unseen : Features
+            Of nobody.
         fit_seconds, about
             See `TermAnswers`.
         """
-        truth = with_unseen(self.truth, terms.classes, terms.groups)
+        hierarchy = TermHierarchy(self.ontology, model.classes)
+        truth = with_unseen(self.truth, hierarchy.classes, hierarchy.groups)
         bits = np.array([self.bits.get(name, 0.0) for name in truth.classes])
+        lengths = np.array([len(sequence) for sequence in self.known.sequences], dtype=np.int64)
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
-        took: list[float] = []
-        found = evaluate_terms(
-            truth,
-            _timed(terms.blocks(head, x), took.append),
-            np.fromiter(counts, dtype=np.int64),
-            bits,
-            seed,
-            lengths=np.array([len(sequence) for sequence in self.part.sequences], dtype=np.int64),
-        )
-        return TermAnswers(found.counts, found.to_json(), (fit_seconds, sum(took)), about)
+        seconds: list[float] = []
+        blocks = _timed(hierarchy.blocks(model.head, x), seconds.append)
+        counts = np.array(model.class_counts, dtype=np.int64)
+        evaluation = evaluate_terms(truth, blocks, counts, bits, self.seed, lengths=lengths)
+        return TermAnswers(evaluation.counts, evaluation.to_json(), (fit_seconds, sum(seconds)), about, lengths)
+
+    def without_model(self, train: Dataset) -> dict[str, TermAnswers]:
+        """Return nothing: the baseline of terms, `naive`, is fitted like a head."""
+        return {}
 
 
 def _timed(blocks: Iterator[Block], told: Callable[[float], None]) -> Iterator[Block]:
@@ -159,3 +201,56 @@ def _timed(blocks: Iterator[Block], told: Callable[[float], None]) -> Iterator[B
         if block is None:
             return
         yield block
+
+
+def join_counts(folds: Sequence[Counts]) -> Counts:
+    """Put the counts of the proteins of several folds one after another; an aspect that a fold lacks is empty there."""
+    groups = tuple(sorted({group for fold in folds for group in fold.groups}))
+    plain = _join_sums([(fold.groups, fold.plain) for fold in folds], groups)
+    weighted = [(fold.groups, fold.weighted) for fold in folds if fold.weighted is not None]
+    return Counts(groups, plain, _join_sums(weighted, groups) if len(weighted) == len(folds) else None)
+
+
+def _join_sums(folds: Sequence[tuple[tuple[str, ...], Sums]], groups: tuple[str, ...]) -> Sums:
+    arrays = [
+        np.concatenate([_spread(getattr(sums, part), present, groups) for present, sums in folds], axis=1)
+        for part in _PARTS
+    ]
+    return Sums(*arrays)
+
+
+def _spread(array: npt.NDArray[Any], present: tuple[str, ...], groups: tuple[str, ...]) -> npt.NDArray[Any]:
+    """Return an array (present groups, …) as one of all groups."""
+    out = np.zeros((len(groups), *array.shape[1:]), dtype=array.dtype)
+    out[[groups.index(group) for group in present]] = array
+    return out
+
+
+def join_evaluations(folds: Sequence[dict[str, Any]], counts: Counts, lengths: Indices, seed: int) -> dict[str, Any]:
+    """Return what `TermEvaluation.to_json` says, of the proteins of all folds; see `TermAnswers.joined`."""
+    aspects = {}
+    draws = draw(len(counts), folds[0]["folds"], seed)
+    for group, name in enumerate(counts.groups):
+        if counts.measured[group]:
+            by_fold = [AspectScores.from_json(fold["aspects"][name]) for fold in folds if name in fold["aspects"]]
+            buckets = [_mean_bucket(bucket) for bucket in zip(*(fold.buckets for fold in by_fold), strict=True)]
+            precisions = [fold.aupr for fold in by_fold]
+            aupr = AveragePrecision(
+                float(np.mean([one.micro for one in precisions])),
+                float(np.mean([one.macro for one in precisions])),
+                max(one.terms for one in precisions),
+            )
+            aspects[name] = asdict(aspect_scores(counts, group, aupr, buckets, draws, lengths))
+    largest = {key: max(fold[key] for fold in folds) for key in ("n_terms", "unseen_terms")}
+    summed = {key: sum(fold[key] for fold in folds) for key in ("n", "unseen")}
+    return folds[0] | largest | summed | {"aspects": aspects}
+
+
+def _mean_bucket(folds: Sequence[Bucket]) -> Bucket:
+    measures = [_mean_known([getattr(fold, name) for fold in folds]) for name in ("fmax", "micro", "macro")]
+    return Bucket(folds[0].name, max(fold.terms for fold in folds), *measures)
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

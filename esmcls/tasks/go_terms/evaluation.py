@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from esmcls.errors import UsageError
 from esmcls.labels.labels import LabelSets
@@ -17,83 +18,20 @@ from esmcls.labels.ontology import ASPECTS
 from esmcls.metrics.average_precision import AveragePrecision, ScoreStore, average_precisions
 from esmcls.metrics.cafa import Block, Counts, count, fmax_by_group
 from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
-from esmcls.metrics.classification import FOLDS, Floats, Interval, percentile_intervals
+from esmcls.metrics.classification import FOLDS, LENGTHS, Floats, Interval, length_places, percentile_intervals
+from esmcls.reporting.phrases import NONE, counted, decimal
+from esmcls.tasks.go_terms.results import AspectScores, Bucket, LengthClass
 from esmcls.tasks.go_terms.statistics import BUCKETS as OCCURRING
-from esmcls.tasks.one_label.comparison import LENGTHS
 from esmcls.types import Indices
 
 BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
 _NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
-_NONE: Final = "–"
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The terms with so many training proteins; measures are None where no protein has one.
-
-    Parameters
-    ----------
-    name : str
-    terms : int
-        That a protein has.
-    fmax : float or None
-        Over the proteins with such a term.
-    micro, macro : float or None
-        Average precision over the proteins that are measured in the aspect.
-    """
-
-    name: str
-    terms: int
-    fmax: float | None
-    micro: float | None
-    macro: float | None
-
-
-@dataclass(frozen=True)
-class LengthClass:
-    """The proteins of such a length that have a term of the aspect; `fmax` is None without any."""
-
-    name: str
-    n: int
-    fmax: float | None
-
-
-@dataclass(frozen=True)
-class AspectScores:
-    """What a model reaches in an aspect.
-
-    Parameters
-    ----------
-    proteins : int
-        With a term of the aspect.
-    metrics : dict of str to Interval
-        fmax, and with information accretion wfmax and smin (in bits, less is better), each with its 95 % interval.
-    thresholds : dict of str to float
-        Where each is reached, 0.01 to 0.99.
-    aupr : AveragePrecision
-        Without interval: each resample would sort all scores anew.
-    precision, recall : list of float, (99,)
-        At thresholds 0.01 to 0.99; precision is None where nothing is predicted.
-    buckets : list of Bucket
-        Always six.
-    lengths : list of LengthClass
-        Empty where lengths are not known.
-    """
-
-    proteins: int
-    metrics: dict[str, Interval]
-    thresholds: dict[str, float]
-    aupr: AveragePrecision
-    precision: list[float | None]
-    recall: list[float]
-    buckets: list[Bucket]
-    lengths: list[LengthClass]
 
 
 @dataclass(frozen=True)
 class TermEvaluation:
-    """What a model reaches on a set of proteins.
+    """The scores of a model on a set of proteins.
 
     Parameters
     ----------
@@ -122,43 +60,36 @@ class TermEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it but `counts` as plain values for JSON."""
-        told = {name: value for name, value in vars(self).items() if name not in ("aspects", "counts")}
-        return {"format": 1} | told | {"aspects": {name: asdict(one) for name, one in self.aspects.items()}}
+        numbers = {name: value for name, value in vars(self).items() if name not in ("aspects", "counts")}
+        aspects = {letter: asdict(scores) for letter, scores in self.aspects.items()}
+        return {"format": 1} | numbers | {"aspects": aspects}
 
     def lines(self) -> list[str]:
         """Return tables for people, one line each."""
-        told = [f"{_count(self.n, 'protein')} with {_count(self.n_terms, 'term')}"]
+        lines = [f"{counted(self.n, 'protein')} with {counted(self.n_terms, 'term')}"]
         if self.unseen_terms:
-            of = f"{_count(self.unseen, 'label')} of {_count(self.unseen_terms, 'term')}"
-            told.append(f"{of} without training proteins (counted as missed)")
+            labels = f"{counted(self.unseen, 'label')} of {counted(self.unseen_terms, 'term')}"
+            lines.append(f"{labels} without training proteins (counted as missed)")
         for letter, scores in self.aspects.items():
-            told += ["", *_table(ASPECTS.get(letter, letter).replace("_", " "), scores)]
-        return told
+            lines += ["", *_table(ASPECTS.get(letter, letter).replace("_", " "), scores)]
+        return lines
 
 
 def _table(aspect: str, scores: AspectScores) -> list[str]:
-    told = [f"{aspect}: {_count(scores.proteins, 'protein')} with {_count(scores.aupr.terms, 'term')}"]
-    told.append(f"  {'':17}  {'value':>6}  {'95 % interval':15}  threshold")
-    for name, one in scores.metrics.items():
-        between = f"{_number(one.low)} {_NONE} {_number(one.high)}"
-        told.append(f"  {_NAMES[name]:17}  {_number(one.value):>6}  {between:15}  {scores.thresholds[name]:.2f}")
-    for kind in ("micro", "macro"):
-        told.append(f"  {f'AUPR, {kind}':17}  {_number(getattr(scores.aupr, kind)):>6}")
-    told.append(f"  {'training proteins':17}  {'Fmax':>6}  {'AUPR, micro':>11}  {'AUPR, macro':>11}  {'terms':>6}")
-    for cell in scores.buckets:
-        shown = f"{_number(cell.fmax):>6}  {_number(cell.micro):>11}  {_number(cell.macro):>11}  {cell.terms:>6,}"
-        told.append(f"  {cell.name:17}  {shown}")
+    lines = [f"{aspect}: {counted(scores.proteins, 'protein')} with {counted(scores.aupr.terms, 'term')}"]
+    lines.append(f"  {'':17}  {'value':>6}  {'95 % interval':15}  threshold")
+    for name, interval in scores.metrics.items():
+        ends = f"{decimal(interval.low)} {NONE} {decimal(interval.high)}"
+        lines.append(f"  {_NAMES[name]:17}  {decimal(interval.value):>6}  {ends:15}  {scores.thresholds[name]:.2f}")
+    lines.append(f"  {'AUPR, micro':17}  {decimal(scores.aupr.micro):>6}")
+    lines.append(f"  {'AUPR, macro':17}  {decimal(scores.aupr.macro):>6}")
+    lines.append(f"  {'training proteins':17}  {'Fmax':>6}  {'AUPR, micro':>11}  {'AUPR, macro':>11}  {'terms':>6}")
+    for bucket in scores.buckets:
+        values = f"{decimal(bucket.fmax):>6}  {decimal(bucket.micro):>11}  {decimal(bucket.macro):>11}"
+        lines.append(f"  {bucket.name:17}  {values}  {bucket.terms:>6,}")
     if scores.lengths:
-        told.append(f"  {'residues':17}  {'Fmax':>6}  {'proteins':>8}")
-    return told + [f"  {part.name:17}  {_number(part.fmax):>6}  {part.n:>8,}" for part in scores.lengths]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
+        lines.append(f"  {'residues':17}  {'Fmax':>6}  {'proteins':>8}")
+    return lines + [f"  {part.name:17}  {decimal(part.fmax):>6}  {part.n:>8,}" for part in scores.lengths]
 
 
 def with_unseen(truth: LabelSets, classes: Sequence[str], groups: Sequence[str]) -> LabelSets:
@@ -182,9 +113,9 @@ def with_unseen(truth: LabelSets, classes: Sequence[str], groups: Sequence[str])
 
 def by_frequency(labels: LabelSets, train_counts: Indices) -> LabelSets:
     """Return labels whose groups are cells: aspect and bucket of training proteins, as in ``C 11-50``."""
-    place = np.searchsorted([first for _, first, _ in BUCKETS], train_counts, side="right") - 1
+    places = np.searchsorted([first for _, first, _ in BUCKETS], train_counts, side="right") - 1
     groups = labels.groups or ("all",) * labels.n_classes
-    cells = [f"{group} {BUCKETS[one][0]}" for group, one in zip(groups, place.tolist(), strict=True)]
+    cells = [f"{group} {BUCKETS[place][0]}" for group, place in zip(groups, places.tolist(), strict=True)]
     return replace(labels, groups=tuple(cells))
 
 
@@ -231,62 +162,84 @@ def evaluate_terms(
     """
     if not len(truth.codes):
         raise UsageError("no protein with a term to evaluate on: give INPUT with --labels, or a test part")
-    if len(train_counts) > truth.n_classes:
-        raise ValueError(f"training counts of {len(train_counts)} terms for {truth.n_classes} classes")
-    members = np.zeros(truth.n_classes, np.int64)
-    members[: len(train_counts)] = train_counts
+    members = _members(truth.n_classes, train_counts)
     cells = by_frequency(truth, members)
     with ScoreStore(cells, blocks) as store:
         counts = count(truth, store, ia)
         fmax = fmax_by_group(cells, store)
         whole, parts = average_precisions(truth, cells, store)
-    draws, aspects = draw(len(truth), folds, seed), {}
-    for group, name in enumerate(counts.groups):
-        if counts.measured[group]:
-            buckets = [_bucket(bucket, f"{name} {bucket}", fmax, parts) for bucket, _, _ in BUCKETS]
-            by_length = [] if lengths is None else _by_length(counts, group, lengths)
-            found, at = _intervals(counts, group, draws)
-            curve = _curve(counts, group)
-            proteins = int(counts.measured[group])
-            aspects[name] = AspectScores(proteins, found, at, whole[name], *curve, buckets, by_length)
-    unseen = (members == 0) & (truth.counts() > 0)
-    return TermEvaluation(
-        len(truth),
-        int((truth.counts() > 0).sum()),
-        int(unseen.sum()),
-        int(truth.counts()[unseen].sum()),
-        aspects,
-        folds,
-        seed,
-        counts,
-    )
+    draws = draw(len(truth), folds, seed)
+    aspects = {
+        name: aspect_scores(counts, group, whole[name], _buckets(name, fmax, parts), draws, lengths)
+        for group, name in enumerate(counts.groups)
+        if counts.measured[group]
+    }
+    occurring = truth.counts() > 0
+    unseen = occurring & (members == 0)
+    unseen_labels = int(truth.counts()[unseen].sum())
+    n_terms = int(occurring.sum())
+    return TermEvaluation(len(truth), n_terms, int(unseen.sum()), unseen_labels, aspects, folds, seed, counts)
 
 
-def _bucket(name: str, cell: str, fmax: dict[str, float], parts: dict[str, AveragePrecision]) -> Bucket:
-    if cell not in parts:
-        return Bucket(name, 0, None, None, None)
-    return Bucket(name, parts[cell].terms, fmax[cell], parts[cell].micro, parts[cell].macro)
+def _members(n_classes: int, train_counts: Indices) -> Indices:
+    """Return the training proteins of each class; those beyond the array have none."""
+    if len(train_counts) > n_classes:
+        raise ValueError(f"training counts of {len(train_counts)} terms for {n_classes} classes")
+    members = np.zeros(n_classes, np.int64)
+    members[: len(train_counts)] = train_counts
+    return members
 
 
-def _intervals(counts: Counts, group: int, draws: Any) -> tuple[dict[str, Interval], dict[str, float]]:
-    values, found = peaks(counts, group), dict[str, Interval]()
-    for name, resamples in resample(counts, group, draws).items():
+def aspect_scores(
+    counts: Counts,
+    group: int,
+    aupr: AveragePrecision,
+    buckets: list[Bucket],
+    draws: npt.NDArray[np.int16],
+    lengths: Indices | None,
+) -> AspectScores:
+    """Return the scores of an aspect: all but `aupr` and `buckets` follow from counts."""
+    metrics, thresholds = _intervals(counts, group, draws)
+    precision, recall = _curve(counts, group)
+    by_length = [] if lengths is None else _by_length(counts, group, lengths)
+    proteins = int(counts.measured[group])
+    return AspectScores(proteins, metrics, thresholds, aupr, precision, recall, buckets, by_length)
+
+
+def _buckets(aspect: str, fmax: dict[str, float], parts: dict[str, AveragePrecision]) -> list[Bucket]:
+    """Return the buckets of an aspect from what was measured in its cells; see `by_frequency`."""
+    buckets = []
+    for name, _, _ in BUCKETS:
+        cell = f"{aspect} {name}"
+        aupr = parts.get(cell)
+        measured = aupr and Bucket(name, aupr.terms, fmax[cell], aupr.micro, aupr.macro)
+        buckets.append(measured or Bucket(name, 0, None, None, None))
+    return buckets
+
+
+def _intervals(
+    counts: Counts, group: int, draws: npt.NDArray[np.int16]
+) -> tuple[dict[str, Interval], dict[str, float]]:
+    """Return each measure of a group with its interval, and the threshold at which it is reached."""
+    values = peaks(counts, group)
+    intervals: dict[str, Interval] = {}
+    for name, resampled in resample(counts, group, draws).items():
         highest = np.inf if name == "smin" else 1.0
-        found |= percentile_intervals({name: values[name][0]}, resamples[:, None], high=highest)
-    return found, {name: at for name, (_, at) in values.items()}
+        intervals |= percentile_intervals({name: values[name][0]}, resampled[:, None], high=highest)
+    return intervals, {name: threshold for name, (_, threshold) in values.items()}
 
 
 def _curve(counts: Counts, group: int) -> tuple[list[float | None], list[float]]:
     curve = curves(counts, group)
-    known = zip(curve.precision[0].tolist(), curve.coverage[0].tolist(), strict=True)
-    return [one if covered else None for one, covered in known], curve.recall[0].tolist()
+    pairs = zip(curve.precision[0].tolist(), curve.coverage[0].tolist(), strict=True)
+    return [precision if covered else None for precision, covered in pairs], curve.recall[0].tolist()
 
 
 def _by_length(counts: Counts, group: int, lengths: Indices) -> list[LengthClass]:
-    place = np.searchsorted([first for _, first in LENGTHS], lengths, side="right") - 1
-    found = []
+    places = length_places(lengths)
+    classes = []
     for number, (name, _) in enumerate(LENGTHS):
-        some = counts.take(place == number)
-        n = int(some.measured[group])
-        found.append(LengthClass(name, n, peaks(some, group)["fmax"][0] if n else None))
-    return found
+        proteins = counts.take(places == number)
+        n = int(proteins.measured[group])
+        classes.append(LengthClass(name, n, peaks(proteins, group)["fmax"][0] if n else None))
+    return classes

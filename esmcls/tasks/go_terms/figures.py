@@ -1,31 +1,26 @@
-"""The figures of models of many labels: a panel for each aspect, in the style of `esmcls.tasks.one_label.figures`.
-
-A comparison holds rows, one a model: name, baseline, and aspects as `TermEvaluation.to_json` has them.
-"""
+"""The figures of a comparison on terms: a panel for each aspect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from esmcls.labels.ontology import ASPECTS
 from esmcls.reporting.figure_style import shortened
-from esmcls.tasks.one_label.figures import (
-    Comparison,
+from esmcls.reporting.model_figures import (
     Curve,
     Figures,
-    Row,
+    Look,
     draw_line,
     in_percent,
     looks,
     name_models,
     new_figure,
-    save_figures,
     shifts,
 )
+from esmcls.tasks.go_terms.results import AspectScores, TermReport, TermRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,32 +29,40 @@ if TYPE_CHECKING:
 _LEVELS: Final = (0.2, 0.4, 0.6, 0.8)  # of F, drawn behind precision-recall curves
 
 
-def save_term_figures(comparison: Comparison, folder: Path) -> list[str]:
-    """Write each figure of `FIGURES`, and return the names of those that there are, as `plots.save_figures` does."""
-    return save_figures(comparison, folder, FIGURES)
+class _Step(NamedTuple):
+    """A place on the axis of terms or proteins by range: its name, how many there are, and the Fmax over them."""
+
+    name: str
+    number: int
+    fmax: float | None
 
 
-def draw_precision_recall(comparison: Comparison) -> Figure | None:
+def draw_precision_recall(report: TermReport) -> Figure | None:
     """Draw precision over recall at thresholds 0.01 to 0.99, a mark at Fmax; None without aspects."""
-    rows, names = comparison["rows"], _aspects(comparison)
-    if not names:
+    rows = report.rows
+    aspects = _aspects(rows)
+    if not aspects:
         return None
-    figure, panels = _panels(names, 2.7)
-    for axes, aspect in zip(panels, names, strict=True):
+    figure, panels = _panels(aspects, 2.7)
+    for axes, aspect in zip(panels, aspects, strict=True):
         _isolines(axes)
         for row, look in zip(rows, looks(rows).values(), strict=True):
-            found = row["aspects"].get(aspect)
-            if found:
-                curve = in_percent(found["recall"]), in_percent(found["precision"])
-                draw_line(axes, curve, row["name"], look)
-                best = round(100 * found["thresholds"]["fmax"]) - 1
-                x, y = (values[best] for values in curve)
-                axes.scatter(x, y, s=24, marker=look.marker or "None", color=look.color, zorder=4, clip_on=False)
+            if aspect in row.aspects:
+                _precision_recall(axes, row.name, row.aspects[aspect], look)
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xticks=[0, 50, 100], yticks=[0, 50, 100])
         axes.set_xlabel("recall (%)")
     panels[0].set_ylabel("precision (%)")
     _name(figure, panels, rows)
     return figure
+
+
+def _precision_recall(axes: Axes, name: str, scores: AspectScores, look: Look) -> None:
+    recall = in_percent(scores.recall)
+    precision = in_percent(scores.precision)
+    draw_line(axes, (recall, precision), name, look)
+    best = round(100 * scores.thresholds["fmax"]) - 1
+    marker = look.marker or "None"
+    axes.scatter(recall[best], precision[best], s=24, marker=marker, color=look.color, zorder=4, clip_on=False)
 
 
 def _isolines(axes: Axes) -> None:
@@ -69,64 +72,72 @@ def _isolines(axes: Axes) -> None:
         axes.plot(100 * recall, 100 * level * recall / (2 * recall - level), color="0.85", linewidth=0.6, zorder=1)
 
 
-def draw_buckets(comparison: Comparison) -> Figure | None:
+def draw_buckets(report: TermReport) -> Figure | None:
     """Draw Fmax by the training proteins of the terms; None where no bucket has any."""
-    return _steps(comparison, "buckets", "terms", "training proteins of the term")
+
+    def steps(scores: AspectScores) -> list[_Step]:
+        return [_Step(bucket.name, bucket.terms, bucket.fmax) for bucket in scores.buckets]
+
+    return _by_range(report.rows, steps, "training proteins of the term; below, how many terms")
 
 
-def draw_term_lengths(comparison: Comparison) -> Figure | None:
+def draw_term_lengths(report: TermReport) -> Figure | None:
     """Draw Fmax by the length of the protein, in residues; None where lengths are not known."""
-    return _steps(comparison, "lengths", "n", "length of the protein (residues)")
+
+    def steps(scores: AspectScores) -> list[_Step]:
+        return [_Step(part.name, part.n, part.fmax) for part in scores.lengths]
+
+    return _by_range(report.rows, steps, "length of the protein (residues); below, how many proteins")
 
 
-def _steps(comparison: Comparison, key: str, number: str, label: str) -> Figure | None:
-    rows = comparison["rows"]
-    names = [name for name in _aspects(comparison) if any(one[number] for one in _places(rows, name, key))]
-    if not names:
+def _by_range(rows: Sequence[TermRow], steps: Callable[[AspectScores], list[_Step]], label: str) -> Figure | None:
+    ticks = {aspect: _ticks(rows, aspect, steps) for aspect in _aspects(rows)}
+    aspects = [aspect for aspect, places in ticks.items() if any(place.number for place in places)]
+    if not aspects:
         return None
-    figure, panels = _panels(names, 2.6)
-    for axes, aspect in zip(panels, names, strict=True):
+    figure, panels = _panels(aspects, 2.6)
+    for axes, aspect in zip(panels, aspects, strict=True):
         for row, look, shift in zip(rows, looks(rows).values(), shifts(rows), strict=True):
-            draw_line(axes, _by_place(row, aspect, key, shift), row["name"], look, look.marker)
-        places = _places(rows, aspect, key)
-        ticks = [f"{place['name']}\n{place[number]:,}" for place in places]
-        axes.set_xticks(range(len(places)), ticks, fontsize=6)
-        axes.set(xlim=(-0.5, len(places) - 0.5), ylim=(0, 100))
+            places = steps(row.aspects[aspect]) if aspect in row.aspects else []
+            draw_line(axes, _curve(places, shift), row.name, look, look.marker)
+        names = [f"{place.name}\n{place.number:,}" for place in ticks[aspect]]
+        axes.set_xticks(range(len(names)), names, fontsize=6)
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 100))
         axes.grid(visible=False, axis="x")
     panels[0].set_ylabel("Fmax (%)")
-    figure.supxlabel(f"{label}; below, how many {'terms' if number == 'terms' else 'proteins'}", fontsize=8)
+    figure.supxlabel(label, fontsize=8)
     _name(figure, panels, rows)
     return figure
 
 
-def _by_place(row: Row, aspect: str, key: str, shift: float) -> Curve:
-    found = [place["fmax"] for place in row["aspects"].get(aspect, {}).get(key, [])]
-    return np.arange(len(found), dtype=np.float64) + shift, in_percent(found)
+def _ticks(rows: Sequence[TermRow], aspect: str, steps: Callable[[AspectScores], list[_Step]]) -> list[_Step]:
+    """Return the places of the axis, which are those of any model that has the aspect."""
+    return next(steps(row.aspects[aspect]) for row in rows if aspect in row.aspects)
 
 
-def _places(rows: Sequence[Row], aspect: str, key: str) -> Any:
-    return next((row["aspects"][aspect][key] for row in rows if aspect in row["aspects"]), [])
+def _curve(places: Sequence[_Step], shift: float) -> Curve:
+    return np.arange(len(places), dtype=np.float64) + shift, in_percent([place.fmax for place in places])
 
 
-def _aspects(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys(aspect for row in comparison["rows"] for aspect in row["aspects"]))
+def _aspects(rows: Sequence[TermRow]) -> list[str]:
+    return list(dict.fromkeys(aspect for row in rows for aspect in row.aspects))
 
 
-def _panels(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+def _panels(aspects: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
     figure = new_figure(height)
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0].tolist()
-    for axes, name in zip(panels, names, strict=True):
-        axes.set_title(ASPECTS.get(name, name).replace("_", " "), fontsize=8)
+    panels = figure.subplots(1, len(aspects), sharey=True, squeeze=False)[0].tolist()
+    for axes, aspect in zip(panels, aspects, strict=True):
+        axes.set_title(ASPECTS.get(aspect, aspect).replace("_", " "), fontsize=8)
     return figure, panels
 
 
-def _name(figure: Figure, panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+def _name(figure: Figure, panels: Sequence[Axes], rows: Sequence[TermRow]) -> None:
     """Give the figure a legend; a model's line may be in any of the panels."""
     lines = {str(line.get_label()): line for axes in panels for line in axes.lines}
-    name_models(figure, [(shortened(row["name"]), lines[row["name"]]) for row in rows if row["name"] in lines])
+    name_models(figure, [(shortened(row.name), lines[row.name]) for row in rows if row.name in lines])
 
 
-FIGURES: Final[Figures] = {
+FIGURES: Final[Figures[TermReport]] = {
     "precision_recall": draw_precision_recall,
     "buckets": draw_buckets,
     "term_lengths": draw_term_lengths,

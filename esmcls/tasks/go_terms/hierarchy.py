@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.term_heads import TermHead
+from esmcls.heads.base import AnswersInBlocks, TermHead
 from esmcls.labels.ontology import Ontology, raise_parents
 from esmcls.types import Indices, Probabilities
 
@@ -24,7 +23,7 @@ BLOCK: Final = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Terms:
+class TermHierarchy:
     """The ontology of a model and those of its terms that are classes.
 
     Parameters
@@ -37,7 +36,7 @@ class Terms:
     Examples
     --------
     >>> tree = Ontology(("GO:1", "GO:2", "GO:3"), ("all", "some", "one"), "FFF", ((), (0,), (1,)))
-    >>> terms = Terms(tree, ("GO:2", "GO:3"))
+    >>> terms = TermHierarchy(tree, ("GO:2", "GO:3"))
     >>> terms.groups, terms.names, terms.edges.tolist(), terms.depth.tolist()
     (('F', 'F'), ('some', 'one'), [[1, 0]], [0, 1])
     """
@@ -91,7 +90,7 @@ class Terms:
 
     def blocks(self, head: TermHead, x: Features) -> Iterator[tuple[slice, Probabilities]]:
         """Give the scores of many proteins, block by block: a head's own blocks if it tells any, of one search."""
-        if hasattr(head, "blocks"):
+        if isinstance(head, AnswersInBlocks):
             for rows, probabilities in head.blocks(x):
                 yield rows, self.raised(probabilities)
             return
@@ -119,12 +118,3 @@ class Terms:
             codes[rows] = order
             best[rows] = np.take_along_axis(scores, order, axis=1)
         return codes, best
-
-    def save(self, path: Path) -> None:
-        """Write the ontology; the classes stand in the model's manifest."""
-        self.ontology.save(path)
-
-    @classmethod
-    def load(cls, path: Path, classes: tuple[str, ...]) -> Terms:
-        """Read what `save` wrote."""
-        return cls(Ontology.load(path), classes)

@@ -1,24 +1,25 @@
-"""Gene Ontology terms for a stream of proteins, in input order and bounded memory: a CAFA submission or a table."""
+"""Gene Ontology terms of proteins, as rows of a table or of a CAFA submission."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final, NamedTuple, TextIO, cast
+from typing import Any, Final, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.term_heads import TermHead
+from esmcls.heads.base import TermHead
 from esmcls.labels.ontology import ASPECTS
-from esmcls.models.model import Model
-from esmcls.models.predict import BLOCK, TOO_LARGE, Written, answer_stream, nearest, write_rows
 from esmcls.reading.records import Protein
 from esmcls.reading.tables import accession
+from esmcls.reporting.rows import TOO_LARGE, Written, write_rows
+from esmcls.tasks.fitted import FittedModel, nearest_of
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.thresholds import TermFindings
 from esmcls.types import Indices, Probabilities
 
 CAFA: Final = "cafa"
@@ -83,36 +84,6 @@ class TermAnswer(NamedTuple):
     nearest_id: str | None = None
 
 
-def answer_terms(
-    model: Model, proteins: Iterable[Protein], wanted: Wanted | None = None, *, block: int = BLOCK
-) -> Iterator[tuple[Protein, TermAnswer | None]]:
-    """Find the terms of proteins as they come; see `esmcls.models.predict.answer_stream`.
-
-    Raises
-    ------
-    UsageError
-        If the model is not one of many labels.
-    """
-    if model.terms is None:
-        raise UsageError(f"model {model.folder.name} gives one label a protein, no Gene Ontology terms")
-    return answer_stream(model, proteins, partial(_answers, model, wanted or Wanted()), block=block)
-
-
-def _answers(model: Model, wanted: Wanted, x: Features) -> list[TermAnswer]:
-    assert model.terms is not None
-    scores = model.terms.scores(cast(TermHead, model.head), x)
-    shown, predicted = scores >= np.float32(wanted.min_score), np.zeros(scores.shape, bool)
-    if wanted.decided:
-        predicted = model.thresholds.decide(scores, model.terms, wanted.at_least)
-        shown |= predicted
-    shown &= model.terms.members(wanted.aspects)
-    near = [one.get("nearest_id") for one in nearest(model, x)]
-    return [
-        TermAnswer(codes, scores[row, codes], predicted[row, codes], near[row])
-        for row, codes in enumerate(_ranked(scores, shown, model.terms.depth, wanted.most))
-    ]
-
-
 def _ranked(scores: Probabilities, shown: npt.NDArray[np.bool_], depth: Indices, most: int | None) -> Iterator[Indices]:
     """Give the codes of each row in the order of their probabilities; of equals, the parent comes first."""
     for values, some in zip(np.ascontiguousarray(scores), np.ascontiguousarray(shown), strict=True):
@@ -156,42 +127,87 @@ class TermPrediction:
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction))
 
 
-def predict_terms(
-    model: Model, proteins: Iterable[Protein], wanted: Wanted | None = None, *, block: int = BLOCK
-) -> Iterator[TermPrediction]:
-    """Give the terms of proteins row by row; each protein has at least a row, with a `status` where it has no term.
+@dataclass(frozen=True, eq=False)
+class TermAnswering:
+    """How a model's answers are asked for and written.
 
     Parameters
     ----------
-    model : Model
-        Of many labels.
-    proteins : iterable of Protein
-        Of any length: it is read `block` proteins at a time.
-    wanted : Wanted, optional
-        By default all terms from the lowest threshold on, and all that are predicted.
-
-    Raises
-    ------
-    UsageError
-        If the model is not one of many labels.
+    model : FittedModel
+    hierarchy : TermHierarchy
+        Of its classes.
+    wanted : Wanted
+    format : {"tsv", "jsonl", "cafa"}
     """
-    for protein, answer in answer_terms(model, proteins, wanted, block=block):
+
+    model: FittedModel[TermHead, TermFindings]
+    hierarchy: TermHierarchy
+    wanted: Wanted = Wanted()
+    format: str = "tsv"
+
+    @classmethod
+    def of(
+        cls,
+        model: FittedModel[TermHead, TermFindings],
+        hierarchy: TermHierarchy,
+        *,
+        k: int | None = None,
+        min_score: float | None = None,
+        aspects: Sequence[str] = (),
+        at_least: int | None = None,
+        format: str = "tsv",
+    ) -> TermAnswering:
+        """Take what a user asks for; None or nothing is the default of the format.
+
+        Raises
+        ------
+        UsageError
+            If an option is not for the format.
+        """
+        given = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": k}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if format == CAFA and at_least is not None:
+            raise UsageError("--at-least is for tables: --format cafa holds all terms of at least --min-score")
+        if format == CAFA:
+            return cls(model, hierarchy, Wanted.cafa(**known), format)
+        return cls(model, hierarchy, Wanted(**known, at_least=1 if at_least is None else at_least), format)
+
+    def ask(self, x: Features) -> list[TermAnswer]:
+        """Return the terms of each protein."""
+        scores = self.hierarchy.scores(self.model.head, x)
+        shown = scores >= np.float32(self.wanted.min_score)
+        predicted = np.zeros(scores.shape, bool)
+        if self.wanted.decided:
+            predicted = self.model.findings.thresholds.decide(scores, self.hierarchy, self.wanted.at_least)
+            shown |= predicted
+        shown &= self.hierarchy.members(self.wanted.aspects)
+        nearest = [fields.get("nearest_id") for fields in nearest_of(self.model.head, x)]
+        ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
+        return [
+            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row])
+            for row, codes in enumerate(ranked)
+        ]
+
+    def rows(self, name: str, answer: TermAnswer | None) -> Iterator[TermPrediction]:
+        """Give a row a term; a single row with a `status` where the protein has none or does not fit into memory."""
         if answer is None or not len(answer.codes):
-            yield TermPrediction(protein.id, status=TOO_LARGE if answer is None else NO_TERM)
-        else:
-            yield from _rows(model, protein.id, answer)
+            yield TermPrediction(name, status=TOO_LARGE if answer is None else NO_TERM)
+            return
+        terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
+        for rank, (code, probability, predicted) in enumerate(terms, 1):
+            about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
+            yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, answer.nearest_id)
 
-
-def _rows(model: Model, name: str, answer: TermAnswer) -> Iterator[TermPrediction]:
-    assert model.terms is not None
-    found = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
-    for rank, (code, value, predicted) in enumerate(found, 1):
-        about = model.classes[code], model.terms.names[code], model.terms.groups[code]
-        yield TermPrediction(name, rank, *about, min(value, 1.0), predicted, answer.nearest_id)
+    def write(self, answers: Iterable[tuple[Protein, TermAnswer | None]], handle: TextIO) -> Written:
+        """Write a table, or a CAFA submission, as the answers come."""
+        if self.format == CAFA:
+            return write_cafa(answers, self.hierarchy.classes, handle)
+        rows = (row for protein, answer in answers for row in self.rows(protein.id, answer))
+        return write_terms(rows, handle, self.format)
 
 
 def write_terms(rows: Iterable[TermPrediction], handle: TextIO, format: str = "tsv") -> Written:
-    """Write rows as they come, as `esmcls.models.predict.write_predictions` does.
+    """Write rows as they come, as `reporting.rows.write_rows` does.
 
     Examples
     --------

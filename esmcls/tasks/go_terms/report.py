@@ -1,35 +1,38 @@
-"""The report of a comparison on terms: page, numbers and figures as in `esmcls.reporting.report`, each aspect apart."""
+"""The report of a comparison on terms: its tables, its sentences and its page, each aspect apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from esmcls.labels.ontology import ASPECTS
+from esmcls.metrics.classification import Interval
 from esmcls.reporting.phrases import (
     NONE,
     SIGNIFICANT,
+    aligned,
     between,
-    competitors,
     count,
     decimal,
     length_of_time,
+    p_equals,
     p_value,
 )
-from esmcls.reporting.report import Kind, Table, Timing, aligned, render, timed, write_report
-from esmcls.tasks.go_terms.figures import save_term_figures
-from esmcls.tasks.one_label.figures import Comparison, Row
+from esmcls.reporting.report import Layout, Table, competitors, render, write_report
+from esmcls.reporting.results import Cost, Timing, timed
+from esmcls.tasks.go_terms.figures import FIGURES
+from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
 _DIGITS: Final = {"smin": 2}
-_REFERENCES: Final = {"versus_best": "best", "versus_homology": "homology"}
 
 
-def write_term_report(folder: Path, comparison: Comparison, timing: Timing) -> Path:
-    """Write a comparison into a folder, as `esmcls.reporting.report.write_report` does."""
-    return write_report(folder, comparison, timing, Kind(save_term_figures, tables, page))
+def write_term_report(folder: Path, report: TermReport, timing: Timing) -> Path:
+    """Write a comparison into a folder; see `esmcls.reporting.report.write_report`."""
+    return write_report(folder, report, timing, Layout(FIGURES, tables, page))
 
 
 def digits(measure: str) -> int:
@@ -37,148 +40,153 @@ def digits(measure: str) -> int:
     return _DIGITS.get(measure, 3)
 
 
-def aspects(comparison: Comparison) -> dict[str, str]:
+def aspects(rows: Sequence[TermRow]) -> dict[str, str]:
     """Return the letters of the aspects that were measured, and what each is called."""
-    letters = dict.fromkeys(letter for row in comparison["rows"] for letter in row["aspects"])
+    letters = dict.fromkeys(letter for row in rows for letter in row.aspects)
     return {letter: ASPECTS.get(letter, letter).replace("_", " ") for letter in letters}
 
 
 # Tables
 
 
-def tables(comparison: Comparison, timing: Timing) -> dict[str, Table]:
+def tables(report: TermReport, timing: Timing) -> dict[str, Table]:
     """Return the name and the rows of each TSV file; one without rows is no file."""
-    rows = comparison["rows"]
+    rows = report.rows
+    scored = [(row.name, aspect, scores) for row in rows for aspect, scores in row.aspects.items()]
     return {
-        "table.tsv": [line for row in rows for line in _flat(row)],
+        "table.tsv": [line for row in rows for line in _measured(row)],
         "differences.tsv": [line for row in rows for line in _differences(row)],
-        "buckets.tsv": list(_places(rows, "buckets", "training_proteins")),
-        "lengths.tsv": list(_places(rows, "lengths", "residues")),
-        "timing.tsv": [dict(row) for row in timing["rows"]],
+        "buckets.tsv": [
+            _by_range(name, aspect, "training_proteins", bucket)
+            for name, aspect, scores in scored
+            for bucket in scores.buckets
+        ],
+        "lengths.tsv": [
+            _by_range(name, aspect, "residues", part) for name, aspect, scores in scored for part in scores.lengths
+        ],
+        "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
 
 
-def _flat(row: Row) -> Iterator[dict[str, Any]]:
-    about = {"model": row["name"], "head": row["head"], "encoder": row["encoder"]}
-    about |= {"baseline": "yes" if row["baseline"] else "no", "mean_fmax": row["mean_fmax"]}
-    for aspect, found in row["aspects"].items():
-        flat = about | {"aspect": aspect, "proteins": found["proteins"], "terms": found["aupr"]["terms"]}
-        for name, one in found["metrics"].items():
-            flat |= {name: one["value"], f"{name}_low": one["low"], f"{name}_high": one["high"]}
-            flat[f"{name}_threshold"] = found["thresholds"][name]
-        yield flat | {f"aupr_{kind}": found["aupr"][kind] for kind in ("micro", "macro")}
+def _measured(row: TermRow) -> Iterator[dict[str, Any]]:
+    about = {
+        "model": row.name,
+        "head": row.head,
+        "encoder": row.encoder,
+        "baseline": "yes" if row.baseline else "no",
+        "mean_fmax": row.mean_fmax,
+    }
+    for aspect, scores in row.aspects.items():
+        cells = about | {"aspect": aspect, "proteins": scores.proteins, "terms": scores.aupr.terms}
+        for name, interval in scores.metrics.items():
+            cells |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            cells[f"{name}_threshold"] = scores.thresholds[name]
+        yield cells | {"aupr_micro": scores.aupr.micro, "aupr_macro": scores.aupr.macro}
 
 
-def _differences(row: Row) -> Iterator[dict[str, Any]]:
-    for key, reference in _REFERENCES.items():
-        for aspect, measures in (row[key] or {}).items():
-            for name, one in measures.items():
-                yield {"model": row["name"], "reference": reference, "aspect": aspect, "measure": name, **one}
+def _differences(row: TermRow) -> Iterator[dict[str, Any]]:
+    for reference, differences in (("best", row.versus_best), ("homology", row.versus_homology)):
+        for aspect, measures in (differences or {}).items():
+            for name, difference in measures.items():
+                place = {"model": row.name, "reference": reference, "aspect": aspect, "measure": name}
+                yield place | asdict(difference)
 
 
-def _places(rows: Sequence[Row], key: str, label: str) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        for aspect, found in row["aspects"].items():
-            for one in found[key]:
-                place = {name: value for name, value in one.items() if name != "name"}
-                yield {"model": row["name"], "aspect": aspect, label: one["name"], **place}
+def _by_range(model: str, aspect: str, column: str, part: Bucket | LengthClass) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(part).items() if name != "name"}
+    return {"model": model, "aspect": aspect, column: part.name, **values}
 
 
 # The terminal
 
 
-def lines(comparison: Comparison, timing: Timing) -> list[str]:
-    """Return tables for a terminal, the best model first, with what was not run and how to read them.
-
-    Parameters
-    ----------
-    comparison, timing : mapping
-        As `write_term_report` takes them.
-    """
-    pairs, names = timed(comparison["rows"], timing), aspects(comparison)
-    cells = [["model", *(f"{letter} Fmax" for letter in names), "mean", "fit", "proteins/s", "MB"]]
-    cells += [_overall(row, cost, list(names)) for row, cost in pairs]
-    told = aligned(cells)
+def lines(report: TermReport, timing: Timing) -> list[str]:
+    """Return tables for a terminal, the best model first, with what was not run and how to read them."""
+    names = aspects(report.rows)
+    header = ["model", *(f"{letter} Fmax" for letter in names), "mean", "fit", "proteins/s", "MB"]
+    lines = aligned([header, *(_overall(row, cost, list(names)) for row, cost in timed(report.rows, timing))])
     for letter, name in names.items():
-        told += ["", f"{name} ({letter})", *_aspect(comparison["rows"], letter)]
-    told += ["", "Smin in bits, less is better; beside each value its 95 % interval"]
-    told += ["p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
-    return told + [f"not run: {one['name']}: {one['reason']}" for one in comparison["not_run"]]
+        lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
+    lines += ["", "Smin in bits, less is better; beside each value its 95 % interval"]
+    lines += ["p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
+    return lines + [f"not run: {model.name}: {model.reason}" for model in report.not_run]
 
 
-def _overall(row: Row, cost: Mapping[str, Any], letters: Sequence[str]) -> list[str]:
-    found = [decimal(row["aspects"][letter]["metrics"]["fmax"]["value"]) for letter in letters]
-    took, speed = length_of_time(cost["fit_seconds"]), count(cost["proteins_per_second"])
-    return [row["name"], *found, decimal(row["mean_fmax"]), took, speed, count(row["megabytes"])]
+def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
+    return [
+        row.name,
+        *(decimal(row.aspects[letter].metrics["fmax"].value) for letter in letters),
+        decimal(row.mean_fmax),
+        length_of_time(cost.fit_seconds),
+        count(cost.proteins_per_second),
+        count(row.megabytes),
+    ]
 
 
-def _aspect(rows: Sequence[Row], letter: str) -> list[str]:
+def _aspect(rows: Sequence[TermRow], letter: str) -> list[str]:
     cells = [["model", *MEASURES.values(), "p, best", "p, homology"]]
     for row in rows:
-        metrics = row["aspects"][letter]["metrics"]
-        found = [_with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
-        cells.append([row["name"], *found, *(_p(row[key], letter) for key in _REFERENCES)])
+        metrics = row.aspects[letter].metrics
+        values = [_with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
+        cells.append([row.name, *values, _p(row.versus_best, letter), _p(row.versus_homology, letter)])
     return aligned(cells)
 
 
-def _with_interval(found: Mapping[str, float], places: int) -> str:
-    return f"{decimal(found['value'], places)} ({between(found, places)})"
+def _with_interval(interval: Interval, places: int = 3) -> str:
+    return f"{decimal(interval.value, places)} ({between(interval, places)})"
 
 
-def _p(versus: Mapping[str, Any] | None, letter: str) -> str:
-    return NONE if not versus else p_value(versus[letter]["fmax"]["p_holm"])
+def _p(differences: Differences | None, letter: str) -> str:
+    return p_value(differences[letter]["fmax"].p_holm) if differences else NONE
 
 
 # The page
 
 
-def page(comparison: Comparison, timing: Timing, figures: Mapping[str, str]) -> str:
+def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
     """Return the page: HTML that asks for nothing else, what was timed in its last section alone.
 
     Parameters
     ----------
-    comparison, timing, figures : mapping
-        As `esmcls.reporting.report.page` takes them.
+    report : TermReport
+    timing : Timing
+    figures : mapping
+        Name of a figure -> a whole SVG file.
     """
     more = {
-        "sentences": summary(comparison),
-        "aspects": aspects(comparison),
+        "sentences": summary(report),
+        "aspects": aspects(report.rows),
         "measures": MEASURES,
         "decimal": decimal,
         "between": between,
         "digits": digits,
     }
-    return render(TEMPLATE, comparison, timing, figures, tables(comparison, timing), more)
+    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
 
 
-def summary(comparison: Comparison) -> list[str]:
+def summary(report: TermReport) -> list[str]:
     """Return what came of it in sentences: the best, and how it stands to homology and to each baseline."""
-    rows = comparison["rows"]
-    [best] = [row for row in rows if row["name"] == comparison["best"]]
-    n, names = count(comparison["dataset"]["records"]["test"]), aspects(comparison)
-    reached = ", ".join(f"{name} {_fmax(best, letter)}" for letter, name in names.items())
-    first = f"The best of {competitors(rows)} on the test part ({n} proteins), by the mean of Fmax over the aspects, "
-    found = [f"{first}is {best['name']}: {reached}."]
-    if best["versus_homology"]:
-        found.append(f"Against homology, its Fmax is {_against(best['versus_homology'], names, 1)}.")
-    for row in rows:
-        if row["baseline"] and row["versus_best"]:
-            found.append(f"Against {row['name']}, a baseline, it is {_against(row['versus_best'], names, -1)}.")
-    return found
+    best = report.best_row
+    names = aspects(report.rows)
+    proteins = count(report.dataset.records["test"])
+    reached = ", ".join(
+        f"{name} {_with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
+    )
+    first = f"The best of {competitors(report.rows)} on the test part ({proteins} proteins), "
+    sentences = [f"{first}by the mean of Fmax over the aspects, is {best.name}: {reached}."]
+    if best.versus_homology:
+        sentences.append(f"Against homology, its Fmax is {_against(best.versus_homology, names, 1)}.")
+    for row in report.rows:
+        if row.baseline and row.versus_best:
+            sentences.append(f"Against {row.name}, a baseline, it is {_against(row.versus_best, names, -1)}.")
+    return sentences
 
 
-def _fmax(row: Row, letter: str) -> str:
-    found = row["aspects"][letter]["metrics"]["fmax"]
-    return f"{decimal(found['value'])} ({between(found)})"
-
-
-def _against(versus: Mapping[str, Any], names: Mapping[str, str], sign: int) -> str:
+def _against(differences: Differences, names: Mapping[str, str], sign: int) -> str:
     """Say how far apart two models are in each aspect; sign -1 where it was measured the other way round."""
-    told = []
+    phrases = []
     for letter, name in names.items():
-        one = versus[letter]["fmax"]
-        p = p_value(one["p_holm"])
-        chance = f"p {p}" if p.startswith("<") else f"p = {p}"
-        doubt = "" if one["p_holm"] < SIGNIFICANT else ", which may be chance"
-        told.append(f"{decimal(sign * one['value'], sign=True)} in {name} ({chance}{doubt})")
-    return ", ".join(told)
+        fmax = differences[letter]["fmax"]
+        doubt = "" if fmax.p_holm < SIGNIFICANT else ", which may be chance"
+        phrases.append(f"{decimal(sign * fmax.value, sign=True)} in {name} ({p_equals(fmax.p_holm)}{doubt})")
+    return ", ".join(phrases)

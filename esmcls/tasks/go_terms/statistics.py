@@ -1,4 +1,4 @@
-"""What a set of many labels is like: terms a protein, how rare they are, and which aspects are covered."""
+"""Statistics of a set of many labels: terms a protein, how rare they are, and which aspects are covered."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from esmcls.errors import DataError
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS, Ontology
 from esmcls.reading.records import PARTS, Record
+from esmcls.reporting.phrases import percent_of
 from esmcls.types import Indices
 
 BUCKETS: Final = (("1-5", 1, 6), ("6-10", 6, 11), ("11-50", 11, 51), ("51-500", 51, 501), (">500", 501, None))
@@ -22,7 +23,7 @@ BUCKETS: Final = (("1-5", 1, 6), ("6-10", 6, 11), ("11-50", 11, 51), ("51-500", 
 
 @dataclass(frozen=True)
 class TermStatistics(Statistics):
-    """What a set of proteins with many labels each is like; no term counted here is a root.
+    """Counts and sizes of a set of proteins with many labels each; no term counted here is a root.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class TermStatistics(Statistics):
         return [("terms with so many proteins", *names), *rows]
 
     def _coverage(self) -> Section:
-        rows = [(ASPECTS[one], f"{n:,}", f"{100 * n / self.sequences:.2f}") for one, n in self.covered.items()]
+        rows = [(ASPECTS[letter], f"{n:,}", percent_of(n, self.sequences)) for letter, n in self.covered.items()]
         return [("proteins with a term of", "number", "percent"), *rows]
 
 
@@ -91,8 +92,8 @@ def _spread(sizes: Indices) -> dict[str, float]:
 
 
 def _shown(name: str, sizes: Indices) -> tuple[str, ...]:
-    found = _spread(sizes)
-    return name, f"{found['median']:,g}", f"{found['mean']:,.1f}", f"{found['most']:,}"
+    spread = _spread(sizes)
+    return name, f"{spread['median']:,g}", f"{spread['mean']:,.1f}", f"{spread['most']:,}"
 
 
 def describe_terms(
@@ -119,8 +120,9 @@ def describe_terms(
     base = describe_records(labels.noted(records), limit=limit, part=part)
     names = [label.split() for label in labels.of(part)]
     sets = ontology.term_sets(names)
+    known = {field.name: getattr(base, field.name) for field in fields(base)}
     return TermStatistics(
-        **{one.name: getattr(base, one.name) for one in fields(base)} | {"sizes": base.sizes[:0], "power_law": None},
+        **known | {"sizes": base.sizes[:0], "power_law": None},
         direct=ontology.term_sets(names, propagate=False).sizes(),
         propagated=sets.sizes(),
         buckets=_buckets(sets),
@@ -149,7 +151,8 @@ class _Labels:
 
 
 def _buckets(sets: LabelSets) -> dict[str, dict[str, int]]:
-    counts, groups = sets.counts(), np.array(sets.groups, dtype="U1")
+    counts = sets.counts()
+    groups = np.array(sets.groups, dtype="U1")
     return {
         letter: {
             name: int(((groups == letter) & (counts >= first) & (counts < (end or np.inf))).sum())

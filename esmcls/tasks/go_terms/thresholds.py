@@ -1,19 +1,26 @@
-"""From what probability on a term is predicted: chosen for each term, and the less for itself the rarer it is."""
+"""From what probability on a term is predicted: chosen for each term, and the less for itself the rarer it is.
+
+thresholds.json      of a model folder; where there were no validation rows, all thresholds are .5
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.errors import ModelError
+from esmcls.files import read_json, write_json
 from esmcls.labels.labels import LabelSets
-from esmcls.labels.ontology import raise_parents
-from esmcls.tasks.go_terms.hierarchy import Terms
+from esmcls.labels.ontology import Ontology, raise_parents
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.types import Probabilities
 
+THRESHOLDS: Final = "thresholds.json"
 GRID: Final = np.linspace(0.1, 0.9, 17).astype(np.float32)
 """The thresholds tried."""
 PRIOR: Final = 10.0
@@ -59,7 +66,7 @@ class Thresholds:
         values = [known.get(name, self.pooled.get(group, UNKNOWN)) for name, group in pairs]
         return Thresholds(np.array(values, np.float32), self.pooled, self.prior, self.n)
 
-    def decide(self, scores: Probabilities, terms: Terms, at_least: int = 1) -> npt.NDArray[np.bool_]:
+    def decide(self, scores: Probabilities, terms: TermHierarchy, at_least: int = 1) -> npt.NDArray[np.bool_]:
         """Say which terms proteins are predicted to have, bool (n, classes).
 
         With a term all are predicted that contain it, whatever their own thresholds.
@@ -68,7 +75,7 @@ class Thresholds:
         ----------
         scores : float array, (n, classes)
             No parent's below its child's.
-        terms : Terms
+        terms : TermHierarchy
         at_least : int
             Where no term of an aspect reaches its threshold, so many of its most probable ones are predicted.
         """
@@ -99,6 +106,55 @@ class Thresholds:
         """Read what `to_json` gave."""
         values = np.array(flat["values"], dtype=np.float32)
         return cls(values, dict(flat["pooled"]), float(flat["prior"]), int(flat["n"]))
+
+
+@dataclass(frozen=True)
+class TermFindings:
+    """What validation rows tell of a head.
+
+    Parameters
+    ----------
+    ontology : Ontology
+    thresholds : Thresholds
+    """
+
+    ontology: Ontology
+    thresholds: Thresholds
+
+    @classmethod
+    def unknown(cls, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+        """Return what stands where there are no validation rows."""
+        return cls(ontology, Thresholds.unknown(TermHierarchy(ontology, tuple(classes)).groups))
+
+    def recoded(self, before: Sequence[str], after: Sequence[str]) -> TermFindings:
+        """Return the same for other classes: one that is new has the threshold of its aspect."""
+        groups = TermHierarchy(self.ontology, tuple(after)).groups
+        return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups))
+
+    def save(self, folder: Path) -> None:
+        """Write the thresholds; the ontology is the task's."""
+        write_json(folder / THRESHOLDS, self.thresholds.to_json())
+
+    @classmethod
+    def load(cls, folder: Path, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If the file is damaged.
+        """
+        path = folder / THRESHOLDS
+        if not path.is_file():
+            return cls.unknown(ontology, classes)
+        try:
+            return cls(ontology, Thresholds.from_json(read_json(path)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+
+    def lines(self) -> list[str]:
+        """Say what was chosen."""
+        return [self.thresholds.line()]
 
 
 class Counts:

@@ -7,7 +7,9 @@ folds of a cross-validation, stand side by side.
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,16 +23,20 @@ from safetensors.numpy import save_file
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path
-from esmcls.heads.registry import Head
+from esmcls.heads.base import Head
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import RANKS
+from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.one_label.confidence import Confidence, Rejection, blocks, known_score
+from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.types import Indices
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 DEPTH: Final = max(RANKS)
+MAJORITY: Final = "majority"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,7 @@ class Answers:
     covered, sizes : bool array and int64 array, (n,)
         Whether the set of the stated coverage holds the true class, and its size; empty without calibration rows.
     seconds : float64 array, (folds, 2)
-        Of fitting, and of predicting with vectors at hand.
+        Of fitting, NaN where that is not known, and of predicting with vectors at hand.
     about : dict
         validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows;
         score: what is compared with the threshold.
@@ -80,6 +86,17 @@ class Answers:
         """Whether the likeliest class is the true one, (n,)."""
         right: Flags = self.ranked[:, 0] == self.truth
         return right
+
+    @property
+    def headline(self) -> str:
+        """Its main measure, for a line of progress."""
+        return f"accuracy {100 * self.right.mean():.2f} %"
+
+    def timing(self) -> tuple[float | None, int | None]:
+        """Return the seconds of fitting and the proteins a second of predicting, where they are known."""
+        fit, predict = self.seconds.sum(0).tolist()
+        speed = round(len(self.truth) / predict) if predict else None
+        return None if math.isnan(fit) else round(fit, 2), speed
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all; `key` says what the answers are of."""
@@ -106,17 +123,11 @@ class Answers:
             return folds[0]
         arrays = {name: np.concatenate([getattr(one, name) for one in folds]) for name in _ARRAYS}
         return cls(
-            **arrays, about=_mean([{key: one.about[key] for key in one.about if key != "model"} for one in folds])
+            **arrays, about=mean_facts([{key: one.about[key] for key in one.about if key != "model"} for one in folds])
         )
 
 
 _ARRAYS: Final = tuple(field.name for field in fields(Answers) if field.name != "about")
-
-
-def _mean(facts: Sequence[Any]) -> Any:
-    if isinstance(facts[0], dict):
-        return {name: _mean([one[name] for one in facts]) for name in facts[0]}
-    return None if None in facts else sum(facts) / len(facts)
 
 
 @dataclass(frozen=True)
@@ -128,40 +139,54 @@ class Questions:
     known, unseen : Dataset
         Test proteins of known families and of families held out.
     classes : tuple of str
-    coverage : float
-        Of the sets.
+    coverage : float, optional
+        Of the sets; None where none are asked for.
     """
 
     known: Dataset
     unseen: Dataset
     classes: tuple[str, ...]
-    coverage: float
+    coverage: float | None
 
-    def ask(self, head: Head, x: Features, unseen: Features, doubts: Confidence, about: Mapping[str, Any]) -> Answers:
-        """Ask a head about all of them.
+    def ask(
+        self,
+        model: FittedModel[Head, LabelFindings],
+        x: Features,
+        unseen: Features,
+        fit_seconds: float | None,
+        about: dict[str, Any],
+    ) -> Answers:
+        """Ask a model about all of them.
 
         Parameters
         ----------
-        head : Head
+        model : FittedModel
         x, unseen : Features
             Of the proteins, in their order.
-        doubts : Confidence
-        about : mapping
-            counts: training members of each class; fit_seconds; the rest is what `Answers.about` is to hold.
+        fit_seconds : float or None
+            None where that is not known.
+        about : dict
+            See `Answers`.
         """
-        told = dict(about)
-        counts, fit_seconds = told.pop("counts"), told.pop("fit_seconds")
+        head, doubts = model.head, model.findings.confidence or Confidence()
+        counts = dict(zip(model.classes, model.class_counts, strict=True))
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         began = time.perf_counter()
         codes, probabilities = head.top_k(x, DEPTH)
         seconds = time.perf_counter() - began
-        found = self._plain(head.classes, codes, probabilities[:, 0], counts, (fit_seconds, seconds), told)
+        fitting = math.nan if fit_seconds is None else fit_seconds
+        shown = {"validation": {name: about["validation"].get(name, 0.0) for name in ("accuracy", "macro_f1")}}
+        answers = self._plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
         if doubts.rejection is not None:
-            found = _rejected(found, head, x, unseen, doubts.rejection)
-        if len(doubts.true_probabilities) > 1:
-            found = self._covered(found, head, x, doubts)
-        return found
+            answers = _rejected(answers, head, x, unseen, doubts.rejection)
+        if self.coverage is not None and len(doubts.true_probabilities) > 1:
+            answers = self._covered(answers, head, x, doubts, self.coverage)
+        return answers
+
+    def without_model(self, train: Dataset) -> dict[str, Answers]:
+        """Return the answers of the majority class, by its name."""
+        return {MAJORITY: self.majority(Counter(train.labels))}
 
     def majority(self, counts: Mapping[str, int]) -> Answers:
         """Answer every protein with the most frequent classes: what a model must beat to have learned anything."""
@@ -200,16 +225,16 @@ class Questions:
             about=about | {"held_half": None},
         )
 
-    def _covered(self, found: Answers, head: Head, x: Features, doubts: Confidence) -> Answers:
+    def _covered(self, found: Answers, head: Head, x: Features, doubts: Confidence, coverage: float) -> Answers:
         """Measure the sets of the stated coverage; a set is never empty: the likeliest class is in it."""
-        least, truth = doubts.threshold(self.coverage), Labels.from_names(self.known.labels, head.classes).codes
+        least, truth = doubts.threshold(coverage), Labels.from_names(self.known.labels, head.classes).codes
         covered, sizes = found.right.copy(), np.ones(len(x), dtype=np.int64)
         for rows, block in blocks(x, len(head.classes)):
             probabilities, codes = head.predict_proba(block), truth[rows]
             within = probabilities[np.arange(len(codes)), codes] >= least
             covered[rows] |= within & (codes >= 0)
             sizes[rows] = np.maximum((probabilities >= least).sum(1), 1)
-        told = {"held_half": doubts.held_half(self.coverage), "calibration_rows": len(doubts.true_probabilities)}
+        told = {"held_half": doubts.held_half(coverage), "calibration_rows": len(doubts.true_probabilities)}
         return replace(found, covered=covered, sizes=sizes, about=found.about | told)
 
 

@@ -5,60 +5,51 @@ Everything here is a function of answers: the same answers give the same bytes. 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from esmcls.metrics.calibration import auroc, reliability
-from esmcls.metrics.classification import bootstrap_interval, summary, tier_accuracy
+from esmcls.metrics.classification import (
+    LENGTHS,
+    Floats,
+    Interval,
+    Tier,
+    bootstrap_interval,
+    length_places,
+    summary,
+    tier_accuracy,
+)
+from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.tasks.one_label.answers import Answers
+from esmcls.tasks.one_label.results import (
+    ConformalSets,
+    Confusion,
+    FoldScores,
+    OneLabelRow,
+    OpenSet,
+    ReliabilityBins,
+    Retained,
+    Roc,
+    Versus,
+)
+from esmcls.tasks.task import Entrant
 
-FORMAT: Final = 1
-LENGTHS: Final = (("<100", 0), ("100–199", 100), ("200–399", 200), ("400–1022", 400), (">1022", 1023))
-"""Name and least number of residues; the last are longer than what an encoder sees at a time."""
 PAIRS: Final = 20
+"""Confusions of a row."""
 POINTS: Final = 200
 """Of an ROC curve."""
-DRAWS: Final = 10_000
-"""Of a paired bootstrap: no p-value is below 2 / (draws + 1)."""
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Entrant:
-    """A model in a comparison.
-
-    Parameters
-    ----------
-    name, head, encoder : str
-    baseline : bool
-        Whether it is there only to be beaten.
-    answers : Answers
-    folds : tuple of Answers
-        Of each fold of a cross-validation; empty without one.
-    """
-
-    name: str
-    head: str
-    encoder: str
-    baseline: bool
-    answers: Answers
-    folds: tuple[Answers, ...] = ()
 
 
 def compare_answers(
-    entrants: Sequence[Entrant],
+    entrants: Sequence[Entrant[Answers]],
     classes: Sequence[str],
     *,
     coverage: float = 0.95,
     false_acceptance: float = 0.05,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[OneLabelRow]:
     """Return a row for each model, the best accuracy first.
 
     Parameters
@@ -72,193 +63,138 @@ def compare_answers(
     seed : int
         Of the bootstrap.
 
-    Returns
-    -------
-    list of dict
-        Plain values for JSON: name, head, encoder, baseline, validation, metrics (each value, low, high), folds, tiers,
-        lengths, versus_best, calibration_error, reliability, retained, confusions, open_set, sets, megabytes.
-
     Raises
     ------
     ValueError
         If two models answered for other proteins.
     """
-    if any(not np.array_equal(one.answers.truth, entrants[0].answers.truth) for one in entrants):
+    truth = entrants[0].answers.truth
+    if any(not np.array_equal(entrant.answers.truth, truth) for entrant in entrants):
         raise ValueError("the models answered for other proteins")
-    ordered = sorted(entrants, key=lambda one: (-one.answers.right.mean(), one.baseline, one.name))
-    against = versus(ordered[0].answers, [one.answers for one in ordered[1:]], seed=seed)
+    best, *others = sorted(entrants, key=_best_first)
+    rights = [entrant.answers.right for entrant in others]
+    differences = accuracy_differences(best.answers.right, rights, seed=seed)
     return [
-        _row(one, classes, coverage, false_acceptance, seed) | {"versus_best": difference}
-        for one, difference in zip(ordered, [None, *against], strict=True)
+        _row(entrant, classes, coverage, false_acceptance, seed, difference)
+        for entrant, difference in zip([best, *others], [None, *differences], strict=True)
     ]
 
 
-def _row(one: Entrant, classes: Sequence[str], coverage: float, wanted: float, seed: int) -> dict[str, Any]:
-    answers, n = one.answers, len(one.answers.truth)
+def _best_first(entrant: Entrant[Answers]) -> tuple[float, bool, str]:
+    return -float(entrant.answers.right.mean()), entrant.baseline, entrant.name
+
+
+def _row(
+    entrant: Entrant[Answers],
+    classes: Sequence[str],
+    coverage: float,
+    wanted: float,
+    seed: int,
+    difference: Difference | None,
+) -> OneLabelRow:
+    answers = entrant.answers
     scores = summary(answers.truth, answers.ranked, len(classes))
-    intervals = bootstrap_interval(scores, n, seed=seed)
     curve = reliability(answers.probability, answers.right)
-    return {
-        "name": one.name,
-        "head": one.head,
-        "encoder": one.encoder,
-        "baseline": one.baseline,
-        "validation": answers.about["validation"],
-        "metrics": {name: vars(interval) for name, interval in intervals.items()},
-        "folds": [_plain(fold, len(classes)) for fold in one.folds],
-        "tiers": [vars(tier) for tier in _tiers(answers)],
-        "lengths": by_length(answers),
-        "calibration_error": curve.expected_error,
-        "reliability": {
-            "counts": curve.counts.tolist(),
-            "confidence": _numbers(curve.confidence),
-            "accuracy": _numbers(curve.accuracy),
-        },
-        "retained": retained(answers),
-        "confusions": confusions(answers, classes),
-        "open_set": open_set(answers, wanted),
-        "sets": sets(answers, coverage),
-        "megabytes": answers.about["megabytes"],
-    }
+    return OneLabelRow(
+        name=entrant.name,
+        head=entrant.head,
+        encoder=entrant.encoder,
+        baseline=entrant.baseline,
+        validation=answers.about["validation"],
+        metrics=bootstrap_interval(scores, len(answers.truth), seed=seed),
+        folds=[_fold_scores(fold, len(classes)) for fold in entrant.folds],
+        tiers=_by_members(answers),
+        lengths=by_length(answers),
+        calibration_error=curve.expected_error,
+        reliability=ReliabilityBins(curve.counts.tolist(), _known(curve.confidence), _known(curve.accuracy)),
+        retained=retained(answers),
+        confusions=confusions(answers, classes),
+        open_set=open_set(answers, wanted),
+        sets=sets(answers, coverage),
+        versus_best=None if difference is None else _versus(difference),
+        megabytes=answers.about["megabytes"],
+    )
 
 
-def _plain(fold: Answers, n_classes: int) -> dict[str, float]:
-    found = summary(fold.truth, fold.ranked, n_classes)(np.ones(len(fold.truth), np.int64))
-    return {name: found[name] for name in ("accuracy", "macro_f1")}
+def _versus(difference: Difference) -> Versus:
+    return Versus(Interval(difference.value, difference.low, difference.high), difference.p, difference.p_holm)
 
 
-def _numbers(values: Floats) -> list[float | None]:
+def _fold_scores(fold: Answers, n_classes: int) -> FoldScores:
+    scores = summary(fold.truth, fold.ranked, n_classes)(np.ones(len(fold.truth), np.int64))
+    return FoldScores(scores["accuracy"], scores["macro_f1"])
+
+
+def _known(values: Floats) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _tiers(answers: Answers) -> Any:
-    """Return the accuracy by training members; each row is a class of its own here."""
+def _by_members(answers: Answers) -> list[Tier]:
+    """Return the accuracy by training members; each protein is a class of its own here."""
     return tier_accuracy(np.arange(len(answers.truth)), answers.right, answers.members)
 
 
-def versus(best: Answers, others: Sequence[Answers], *, folds: int = DRAWS, seed: int = 0) -> list[dict[str, Any]]:
-    """Return how far the accuracy of others is from the best one's, and how often chance would do that.
-
-    Proteins are drawn anew, all models answering for the same draw (paired bootstrap). p is two-sided: twice the share
-    of draws in which the difference has the other sign or none, of at least 1 / (folds + 1). Holm's correction makes
-    the chance that any of the models is called different without being so at most p_holm.
-
-    Returns
-    -------
-    list of dict
-        difference (value, low, high), p and p_holm, in the order of `others`.
-
-    References
-    ----------
-    Efron & Tibshirani 1993, chapter 16; Holm 1979, Scand. J. Statist. 6:65.
-    """
-    n, random = len(best.truth), np.random.default_rng(seed)
-    gaps = np.array([other.right.astype(np.int64) - best.right for other in others], dtype=np.float64).reshape(-1, n)
-    drawn = np.empty((len(others), folds))
-    for fold in range(folds):
-        drawn[:, fold] = gaps @ np.bincount(random.integers(n, size=n), minlength=n) / n
-    tail = np.minimum((drawn >= 0).sum(1), (drawn <= 0).sum(1))
-    p = np.minimum(1.0, 2 * (tail + 1) / (folds + 1))
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=1) if len(others) else (np.zeros(0), np.zeros(0))
-    return [
-        {
-            "difference": {"value": float(gaps[i].mean()), "low": float(low[i]), "high": float(high[i])},
-            "p": float(p[i]),
-            "p_holm": float(corrected),
-        }
-        for i, corrected in enumerate(holm(p))
-    ]
-
-
-def holm(p: Floats) -> Floats:
-    """Return p-values corrected for their number, in their order.
-
-    Examples
-    --------
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1.0)
-    return out
-
-
-def by_length(answers: Answers) -> list[dict[str, Any]]:
+def by_length(answers: Answers) -> list[Tier]:
     """Return the accuracy by residues of the protein."""
-    starts = [start for _, start in LENGTHS]
-    place = np.searchsorted(starts, answers.lengths, side="right") - 1
-    found = []
+    places = length_places(answers.lengths)
+    tiers = []
     for number, (name, _) in enumerate(LENGTHS):
-        here = answers.right[place == number]
-        found.append({"name": name, "n": len(here), "accuracy": float(here.mean()) if len(here) else None})
-    return found
+        right = answers.right[places == number]
+        tiers.append(Tier(name, len(right), float(right.mean()) if len(right) else None))
+    return tiers
 
 
-def retained(answers: Answers) -> dict[str, list[float | None]]:
+def retained(answers: Answers) -> Retained:
     """Return the accuracy among the most confident share of the proteins, for shares of 0 to 1."""
     order = np.argsort(-answers.probability, kind="stable")
     right = np.concatenate(([0], np.cumsum(answers.right[order])))
     shares = np.linspace(0, 1, 101)
     kept = np.rint(shares * len(order)).astype(np.int64)
     accuracy = [None if not n else float(right[n] / n) for n in kept.tolist()]
-    return {"coverage": [float(share) for share in shares.round(2)], "accuracy": accuracy}
+    return Retained([float(share) for share in shares.round(2)], accuracy)
 
 
-def confusions(answers: Answers, classes: Sequence[str]) -> list[dict[str, Any]]:
+def confusions(answers: Answers, classes: Sequence[str]) -> list[Confusion]:
     """Return the pairs of classes that are confused most, with how often and of how many."""
     wrong = np.flatnonzero(~answers.right)
-    pairs, counts = np.unique(np.stack((answers.truth[wrong], answers.ranked[wrong, 0]), 1), axis=0, return_counts=True)
-    of = np.bincount(answers.truth, minlength=len(classes))
+    named = np.stack((answers.truth[wrong], answers.ranked[wrong, 0]), 1)
+    pairs, counts = np.unique(named, axis=0, return_counts=True)
+    members = np.bincount(answers.truth, minlength=len(classes))
     order = np.argsort(-counts, kind="stable")[:PAIRS]
     return [
-        {"true": classes[true], "predicted": classes[predicted], "n": int(counts[i]), "of": int(of[true])}
-        for i, (true, predicted) in zip(order, pairs[order].tolist(), strict=True)
+        Confusion(classes[true], classes[predicted], n, int(members[true]))
+        for (true, predicted), n in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)
     ]
 
 
-def open_set(answers: Answers, wanted: float) -> dict[str, Any] | None:
+def open_set(answers: Answers, wanted: float) -> OpenSet | None:
     """Return what rejection reaches on proteins of families held out; None where there are none."""
     near, far = answers.familiar, answers.unfamiliar
     if not len(near) or not len(far):
         return None
     cuts = np.quantile(np.concatenate((near, far)), np.linspace(1, 0, POINTS - 1), method="nearest")
-    reach = [[0.0, *((scores >= cut).mean() for cut in cuts)] for scores in (far, near)]
-    return {
-        "score": answers.about.get("score", "familiarity"),
-        "auroc": auroc(near, far),
-        "wanted": wanted,
-        "reached": float(answers.wrongly.mean()),
-        "accepted": float(answers.accepted.mean()),
-        "known": len(near),
-        "strangers": len(far),
-        "roc": dict(zip(("false_acceptance", "acceptance"), ([float(v) for v in one] for one in reach), strict=True)),
-    }
+    false_acceptance, acceptance = ([0.0, *(float((scores >= cut).mean()) for cut in cuts)] for scores in (far, near))
+    return OpenSet(
+        score=answers.about.get("score", "familiarity"),
+        auroc=auroc(near, far),
+        wanted=wanted,
+        reached=float(answers.wrongly.mean()),
+        accepted=float(answers.accepted.mean()),
+        known=len(near),
+        strangers=len(far),
+        roc=Roc(false_acceptance, acceptance),
+    )
 
 
-def sets(answers: Answers, coverage: float) -> dict[str, Any] | None:
+def sets(answers: Answers, coverage: float) -> ConformalSets | None:
     """Return what conformal sets reach; None without calibration rows."""
     if not len(answers.sizes):
         return None
-    return {
-        "coverage": coverage,
-        "held_half": answers.about["held_half"],
-        "test": float(answers.covered.mean()),
-        "mean_size": float(answers.sizes.mean()),
-        "median_size": float(np.median(answers.sizes)),
-        "calibration_rows": int(answers.about["calibration_rows"]),
-    }
-
-
-def timing(entrants: Sequence[Entrant], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how long each model took to fit, where that is known, and its proteins a second, in the rows' order."""
-    by_name = {one.name: one.answers for one in entrants}
-    told = []
-    for row in rows:
-        fit, predict = by_name[row["name"]].seconds.sum(0).tolist()
-        n = len(by_name[row["name"]].truth)
-        speed = round(n / predict) if predict else None
-        took = None if math.isnan(fit) else round(fit, 2)
-        told.append({"name": row["name"], "fit_seconds": took, "proteins_per_second": speed})
-    return {"format": FORMAT, "rows": told}
+    return ConformalSets(
+        coverage=coverage,
+        held_half=answers.about["held_half"],
+        test=float(answers.covered.mean()),
+        mean_size=float(answers.sizes.mean()),
+        median_size=float(np.median(answers.sizes)),
+        calibration_rows=int(answers.about["calibration_rows"]),
+    )

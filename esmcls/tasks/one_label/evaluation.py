@@ -11,10 +11,12 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from esmcls.datasets.dataset import Dataset, Features
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import FOLDS, RANKS, Interval, Tier, bootstrap_interval, summary, tier_accuracy
+from esmcls.reporting.phrases import NONE, counted, percent
 from esmcls.types import Indices, Probabilities
 
 _NAMES: Final = {
@@ -27,7 +29,6 @@ _NAMES: Final = {
     },
 }
 """Metric -> how the table calls it, in its order."""
-_NONE: Final = "–"
 
 
 class Ranks(Protocol):
@@ -38,25 +39,18 @@ class Ranks(Protocol):
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]: ...
 
 
-class Counted(Protocol):
-    """A model's manifest, as far as it is needed here: the training members of each class."""
-
-    @property
-    def class_counts(self) -> Sequence[int]: ...
-
-
 class Evaluable(Protocol):
     """A model: what `esmcls.models.folder.load_model` returns."""
 
     @property
     def head(self) -> Ranks: ...
     @property
-    def manifest(self) -> Counted: ...
+    def class_counts(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on a set of proteins.
+    """The scores of a model on a set of proteins.
 
     Parameters
     ----------
@@ -89,26 +83,18 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """Return a table for people, one line each."""
-        told = [f"{_count(self.n, 'protein')} of {_count(self.n_classes, 'class', 'es')}"]
+        lines = [f"{counted(self.n, 'protein')} of {counted(self.n_classes, 'class', 'es')}"]
         if self.unseen:
-            of = f"{_count(self.unseen, 'protein')} of {_count(self.unseen_classes, 'class', 'es')}"
-            told.append(f"{of} without training members (counted as wrong)")
-        told += ["", f"{'':20}  {'percent':>7}  95 % interval"]
-        told += [f"{name:20}  {_row(self.metrics[key])}" for key, name in _NAMES.items()]
-        told += ["", f"{'training members':20}  {'percent':>7}  {'proteins':>8}"]
-        return told + [f"{tier.name:20}  {_percent(tier.accuracy):>7}  {tier.n:>8,}" for tier in self.tiers]
+            unseen = f"{counted(self.unseen, 'protein')} of {counted(self.unseen_classes, 'class', 'es')}"
+            lines.append(f"{unseen} without training members (counted as wrong)")
+        lines += ["", f"{'':20}  {'percent':>7}  95 % interval"]
+        lines += [f"{name:20}  {_with_ends(self.metrics[key])}" for key, name in _NAMES.items()]
+        lines += ["", f"{'training members':20}  {'percent':>7}  {'proteins':>8}"]
+        return lines + [f"{tier.name:20}  {percent(tier.accuracy, 2):>7}  {tier.n:>8,}" for tier in self.tiers]
 
 
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
-
-
-def _percent(share: float | None) -> str:
-    return _NONE if share is None else f"{100 * share:.2f}"
-
-
-def _row(interval: Interval) -> str:
-    return f"{_percent(interval.value):>7}  {_percent(interval.low)} {_NONE} {_percent(interval.high)}"
+def _with_ends(interval: Interval) -> str:
+    return f"{percent(interval.value, 2):>7}  {percent(interval.low, 2)} {NONE} {percent(interval.high, 2)}"
 
 
 def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int = FOLDS, seed: int = 0) -> Evaluation:
@@ -120,7 +106,7 @@ def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int 
     Parameters
     ----------
     model : Evaluable
-        With `head` and `manifest`; see `esmcls.models.folder.load_model`.
+        With `head` and `class_counts`, the training members of each class; see `esmcls.models.folder.load_model`.
     part : Dataset
     features : Features
         Of the same proteins in the same order.
@@ -148,7 +134,7 @@ def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int 
     metrics = bootstrap_interval(
         summary(codes, ranked, len(classes) + unseen_classes), len(part), folds=folds, seed=seed
     )
-    tiers = tier_accuracy(codes, ranked[:, 0] == codes, np.asarray(model.manifest.class_counts, dtype=np.int64))
+    tiers = tier_accuracy(codes, ranked[:, 0] == codes, np.asarray(model.class_counts, dtype=np.int64))
     right = sum(tier.n * tier.accuracy for tier in tiers if tier.accuracy is not None)
     assert abs(right / len(part) - metrics["accuracy"].value) < 1e-9, "tiers do not add up to the accuracy"
     unseen = int(np.count_nonzero(codes >= len(classes)))

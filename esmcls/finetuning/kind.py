@@ -1,0 +1,92 @@
+"""What fine-tuning does with a kind of task: its settings are settled, and the model folder is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import Shares
+from esmcls.errors import UsageError
+from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+from esmcls.finetuning.rows import Rows
+from esmcls.models.folder import save_model
+from esmcls.models.manifest import Manifest
+from esmcls.tasks.kinds import task_of
+from esmcls.tasks.objective import FinalHead, Objective, Supervision
+from esmcls.tasks.task import AnyTask
+from esmcls.workspace.workspace import Workspace
+
+
+def objective_of(workspace: Workspace) -> Objective:
+    """Return what fine-tuning is to know of a workspace's kind of task."""
+    return task_of(workspace).objective(workspace)
+
+
+def settled(objective: Objective, config: FinetuneConfig, inputs: FinetuneInputs) -> FinetuneConfig:
+    """Return the settings with the kind of task's own loss where none is named.
+
+    Raises
+    ------
+    UsageError
+        If a setting is not for this kind of task, or two do not fit together.
+    """
+    if inputs.adapters_only and config.method != "lora":
+        raise UsageError(f"--adapters-only is for --method lora, not for {config.method}")
+    given, defaults = _options(config, inputs), _options(FinetuneConfig(), FinetuneInputs())
+    for name, line in objective.refused.items():
+        if given[name] != defaults[name]:
+            raise UsageError(line)
+    loss = config.loss or objective.losses[0]
+    if loss not in objective.losses:
+        choices = ", ".join(objective.losses)
+        raise UsageError(f"--loss {loss} is not for {objective.labelled}; choose from {choices}")
+    return replace(config, loss=loss)
+
+
+def _options(config: FinetuneConfig, inputs: FinetuneInputs) -> dict[str, object]:
+    """Return all that can be asked for, by the name of the option."""
+    shares = {"hold_out_families": inputs.shares.families, "calibration": inputs.shares.calibration}
+    return vars(config) | vars(inputs) | shares
+
+
+def save_tuned(
+    task: AnyTask,
+    folder: Path,
+    head: FinalHead,
+    manifest: Manifest,
+    rows: Rows,
+    shares: Shares,
+    features: Callable[[Dataset], Features],
+    supervision: Supervision,
+    encoder: Callable[[Path], object],
+) -> Manifest:
+    """Measure the final head on the held rows and write the model folder; return its manifest.
+
+    Parameters
+    ----------
+    task : Task
+    folder : Path
+    head : FinalHead
+    manifest : Manifest
+        But for what validation says.
+    rows : Rows
+    shares : Shares
+        By which some were set aside.
+    features : callable
+        From rows to their vectors by the tuned encoder.
+    supervision : Supervision
+        Of the rows.
+    encoder : callable
+        Writes the tuned encoder into a folder.
+    """
+    findings = task.unvalidated(manifest.classes)
+    if len(rows.held):
+        scores, findings = task.validate(head, features(rows.held), supervision.held)
+        manifest = replace(manifest, validation=scores)
+    findings = task.measure_set_aside(head, findings, rows.apart, shares, features)
+    manifest = replace(manifest, many=task.many)
+    save_model(folder, head, manifest, task=task, findings=findings, encoder=encoder)
+    return manifest

@@ -1,0 +1,132 @@
+"""The numbers of a comparison as report.json and timing.json hold them; a kind of task adds what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from typing_extensions import Self
+
+from esmcls.reporting.plain_values import from_plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """A model of a comparison.
+
+    Parameters
+    ----------
+    name, head, encoder : str
+    baseline : bool
+        Whether it is there only to be beaten.
+    validation : dict of str to float or None
+        Scores on the validation part, where there are any.
+    megabytes : float
+        On disk, without its encoder.
+    """
+
+    name: str
+    head: str
+    encoder: str
+    baseline: bool
+    validation: dict[str, float] | None
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A model that was to be compared and could not be."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedData:
+    """The data set of a comparison: proteins of each part, what the split is known by, and the seed."""
+
+    records: dict[str, int]
+    split_digest: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """Which heads stood on which encoders, and the knobs that were set, by head."""
+
+    heads: list[str]
+    encoders: list[str]
+    knobs: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A comparison: what report.json holds.
+
+    Parameters
+    ----------
+    dataset : ComparedData
+    settings : ComparisonSettings
+    best : str
+        The model that is best on the test part.
+    chosen : str or None
+        The one that validation would choose.
+    rows : sequence of ModelRow
+        The best first.
+    not_run : list of NotRun
+    format : int
+    """
+
+    dataset: ComparedData
+    settings: ComparisonSettings
+    best: str
+    chosen: str | None
+    rows: Sequence[ModelRow]
+    not_run: list[NotRun]
+    format: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the comparison that `to_json` gave the values of."""
+        return from_plain(cls, values)
+
+
+ReportT = TypeVar("ReportT", bound=Report)
+RowT = TypeVar("RowT", bound=ModelRow)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a model took to fit, and proteins a second in prediction; None where that is not known."""
+
+    name: str
+    fit_seconds: float | None
+    proteins_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All that differs between two runs of a comparison: what timing.json holds."""
+
+    rows: list[Cost]
+    format: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the timing that `to_json` gave the values of."""
+        return from_plain(cls, values)
+
+
+def timed(rows: Sequence[RowT], timing: Timing) -> list[tuple[RowT, Cost]]:
+    """Return rows with what was timed of them, which may stand in another order."""
+    costs = {cost.name: cost for cost in timing.rows}
+    return [(row, costs[row.name]) for row in rows]

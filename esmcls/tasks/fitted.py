@@ -1,0 +1,100 @@
+"""A fitted model as a kind of task sees it: its head, its labels, and what rows told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.heads.base import ExplainsItself, FindsNearest, LabelledHead
+from esmcls.types import Indices
+
+if TYPE_CHECKING:
+    from typing_extensions import Never, Self
+
+AnyHead: TypeAlias = "LabelledHead[Never]"
+"""A head for whatever kind of labels."""
+
+
+class ClassLabels(Protocol):
+    """Labels of rows, of whatever kind: see `esmcls.labels.labels`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def n_classes(self) -> int: ...
+    def counts(self) -> Indices: ...
+    def __len__(self) -> int: ...
+
+
+class Findings(Protocol):
+    """What rows that a head was not fitted on tell of it; it lies beside the head in the model folder."""
+
+    def recoded(self, before: Sequence[str], after: Sequence[str]) -> Self:
+        """Return the same for other classes, once the head is fitted on more rows."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write its files into a folder."""
+        ...
+
+    def lines(self) -> list[str]:
+        """Return what to tell the user of it after a fit."""
+        ...
+
+
+def explanation_of(head: object) -> str:
+    """Return what a head says of the way of fitting that it took; nothing, where it says nothing."""
+    return head.explanation if isinstance(head, ExplainsItself) else ""
+
+
+def nearest_of(head: object, x: Features) -> Sequence[dict[str, Any]]:
+    """Return `distance` and `nearest_id`, the nearest training protein's, of each row, where the head knows them."""
+    if not isinstance(head, FindsNearest):
+        return [{}] * len(x)
+    distances, ids = head.nearest(x)
+    pairs = zip(distances.tolist(), ids, strict=True)
+    return [{} if name is None else {"distance": distance, "nearest_id": name} for distance, name in pairs]
+
+
+H = TypeVar("H", bound="AnyHead")
+L = TypeVar("L", bound=ClassLabels)
+F = TypeVar("F", bound=Findings)
+H_co = TypeVar("H_co", bound="AnyHead", covariant=True)
+F_co = TypeVar("F_co", bound=Findings, covariant=True)
+H_contra = TypeVar("H_contra", bound="AnyHead", contravariant=True)
+F_contra = TypeVar("F_contra", bound=Findings, contravariant=True)
+
+
+class FittedModel(Protocol[H_co, F_co]):
+    """A model as a kind of task sees it: `esmcls.Model` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def head(self) -> H_co: ...
+    @property
+    def findings(self) -> F_co: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def class_counts(self) -> tuple[int, ...]: ...
+
+
+class Fitted(FittedModel[H_co, F_co], Protocol[H_co, F_co]):
+    """A model that can be a member of an ensemble."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def head_name(self) -> str: ...
+    @property
+    def spec(self) -> EmbeddingSpec: ...
+    @property
+    def specs(self) -> tuple[EmbeddingSpec, ...]: ...
+    @property
+    def refitted(self) -> bool:
+        """Whether its head was fitted on the validation rows, too, in the end."""
+        ...

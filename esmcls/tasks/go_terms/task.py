@@ -1,0 +1,373 @@
+"""Gene Ontology terms, any number a protein."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.errors import ModelError, UsageError
+from esmcls.heads.alignment.search import installed
+from esmcls.heads.base import Log, TermHead
+from esmcls.heads.ensemble.members import TermMember
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_related, said
+from esmcls.heads.neighbours.term_votes import HELD_MOST
+from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.settings import parse_settings
+from esmcls.labels.information_accretion import information_accretion, read_ia
+from esmcls.labels.labels import LabelSets
+from esmcls.labels.ontology import Ontology
+from esmcls.metrics.cafa import fmax_by_group
+from esmcls.reporting.results import Timing
+from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
+from esmcls.tasks.go_terms.comparison import compare_terms
+from esmcls.tasks.go_terms.evaluation import evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.prediction import TermAnswering
+from esmcls.tasks.go_terms.results import (
+    AspectScores,
+    Differences,
+    TermData,
+    TermNumbers,
+    TermReport,
+    TermRow,
+    TermSettings,
+)
+from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
+from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.types import Indices, Probabilities
+
+if TYPE_CHECKING:
+    from esmcls.tasks.objective import Objective
+    from esmcls.workspace.workspace import Workspace
+
+ONTOLOGY: Final = "terms.json"
+NAIVE: Final = "naive"
+HOMOLOGY: Final = "homology"
+_TERMS: Final = "gives Gene Ontology terms, any number a protein"
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Where the information accretion of terms is from.
+
+    Parameters
+    ----------
+    source : str
+        The training terms, a file, or empty where it is not known.
+    """
+
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under their name in metrics.json."""
+        return {"information_accretion": self.source}
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        if self.source:
+            return [f"information accretion: from {self.source}"]
+        return ["information accretion is not known: give --ia FILE for weighted measures"]
+
+
+@dataclass(frozen=True)
+class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
+    """The terms of each protein; see `Task`.
+
+    Parameters
+    ----------
+    terms : Ontology
+    propagate : bool
+        Whether a protein with a term has those that contain it, too.
+    """
+
+    terms: Ontology
+    propagate: bool = True
+
+    name: ClassVar[str] = "Gene Ontology terms"
+    group: ClassVar[str] = TERM_GROUP
+    score: ClassVar[str] = "fmax"
+    many: ClassVar[bool] = True
+    baseline_heads: ClassVar[tuple[str, ...]] = (NAIVE,)
+    refits_in_comparisons: ClassVar[bool] = False
+    next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA --format cafa"
+    unavailable: ClassVar[Mapping[str, str]] = {
+        "--coverage": f"{_TERMS}: instead of sets they have thresholds",
+        "--calibration": f"{_TERMS}: their thresholds are chosen on the validation part",
+        "--hold-out-families": f"{_TERMS}: a protein has no one family to hold out",
+        "--false-acceptance": f"{_TERMS}: no families are held out",
+        "--names": f"{_TERMS}: their names are the ontology's",
+    }
+
+    @property
+    def ontology(self) -> Ontology:
+        """The ontology of the labels."""
+        return self.terms
+
+    def hierarchy(self, classes: Sequence[str]) -> TermHierarchy:
+        """Return the classes of a model with what contains what."""
+        return _hierarchy(self.terms, tuple(classes))
+
+    def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> LabelSets:
+        """Return the terms of each row with those that contain them, without roots."""
+        sets = self.terms.term_sets((label.split() for label in part.labels), self.propagate)
+        if classes is None:
+            return sets
+        return LabelSets.from_names(sets.names(), classes, self.hierarchy(classes).groups)
+
+    def strata(self, dataset: Dataset) -> list[str]:
+        """Return one name for all: the sets of terms are nearly all different."""
+        return [""] * len(dataset)
+
+    def identity(self) -> list[Any]:
+        """Return the digest of the ontology, and whether terms are propagated."""
+        return [self.terms.digest(), self.propagate]
+
+    def knows(self, classes: Sequence[str]) -> bool:
+        """Return whether all classes are terms of this ontology."""
+        return all(name in self.terms.place for name in classes)
+
+    def setup(self, shares: Shares) -> dict[str, Any]:
+        """Return nothing: there are no shares."""
+        return {}
+
+    def head_class(self, name: str) -> type[TermHead]:
+        """Import a head by its registered name."""
+        return load_head(name, TERM_GROUP)
+
+    def load_head(
+        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
+    ) -> TermHead:
+        """Read a head from a model folder."""
+        head_class = self.head_class(name)
+        groups = self.hierarchy(classes).groups
+        return head_class.load(folder, parse_settings(head_class.Config, config), classes, groups, device)
+
+    def fit_head(
+        self,
+        head: TermHead,
+        x: Features,
+        labels: LabelSets,
+        validation: tuple[Features, LabelSets] | None,
+        seed: int,
+        log: Log | None,
+    ) -> None:
+        """Fit a head, its choices made on the validation rows."""
+        head.fit(x, labels, validation, seed, log)
+
+    def refit_head(self, head: TermHead, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
+        """Fit a head on all rows with what it chose."""
+        head.refit(x, labels, seed, log)
+
+    def probabilities(self, head: TermHead, x: Features) -> Probabilities:
+        """Return what the head says with each parent as probable as its children."""
+        return self.hierarchy(head.classes).predict_proba(head, x)
+
+    def ranked(self, head: TermHead, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k most probable terms by `probabilities`; of equals, the parent comes first."""
+        return self.hierarchy(head.classes).top_k(head, x, k)
+
+    def validate(self, head: TermHead, x: Features, labels: LabelSets) -> tuple[dict[str, float], TermFindings]:
+        """Measure a head, and choose the thresholds; the rows are asked once.
+
+        Returns
+        -------
+        (dict, TermFindings)
+            `fmax`, the mean over aspects, that of each aspect, and n, the number of rows.
+        """
+        counts = Counts(labels)
+
+        def counted() -> Iterator[tuple[slice, Probabilities]]:
+            for rows, scores in self.hierarchy(labels.classes).blocks(head, x):
+                counts.add(rows, scores)
+                yield rows, scores
+
+        by_aspect = fmax_by_group(labels, counted())
+        mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
+        scores = {"fmax": mean} | {f"fmax_{aspect}": value for aspect, value in by_aspect.items()}
+        return scores | {"n": len(labels)}, TermFindings(self.terms, counts.choose())
+
+    def unvalidated(self, classes: Sequence[str]) -> TermFindings:
+        """Return thresholds of a half."""
+        return TermFindings(self.terms, Thresholds.unknown(self.hierarchy(classes).groups))
+
+    def read_findings(self, folder: Path, classes: Sequence[str]) -> TermFindings:
+        """Read the thresholds from a model folder."""
+        return TermFindings.load(folder, self.terms, classes)
+
+    def save(self, folder: Path) -> None:
+        """Write the ontology; the classes stand in the model's manifest."""
+        self.terms.save(folder / ONTOLOGY)
+
+    def combine(
+        self,
+        models: Sequence[Fitted[TermHead, TermFindings]],
+        validation: Dataset,
+        features: GetFeatures,
+        settings: Mapping[str, Any],
+        *,
+        device: str = "cpu",
+        log: Log | None = None,
+    ) -> Combined[TermHead, TermFindings]:
+        """Weigh models by what each says of the validation rows; members that bring nothing are left out."""
+        self.check_ensemble_settings(settings)
+        if not len(validation):
+            raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
+        for model in models:
+            if model.refitted:
+                found = "was fitted on the validation rows, too: nothing tells how much to trust it"
+                raise ModelError(model.folder, found, "fit it again with --no-refit")
+        labels = self.labels(validation, models[0].classes)
+        x = features(validation)
+        held = x.take(range(min(len(x), HELD_MOST)))
+        truth = labels.take(slice(HELD_MOST))
+        members = [TermMember(model.name, model.head_name, model.head, model.spec) for model in models]
+        head = TermEnsembleHead.of(
+            members, truth, lambda: said(members, held), find_related(members, held), device, log
+        )
+        scores, findings = self.validate(head, x, labels)
+        return Combined(head, scores, findings, head.specs)
+
+    def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse all: it takes the models as they are."""
+        if settings:
+            found = "fitted models of terms are combined as they are"
+            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
+
+    def answering(self, model: FittedModel[TermHead, TermFindings], **options: Any) -> TermAnswering:
+        """Return how new proteins are answered; the options are those of `TermAnswering.of`."""
+        return TermAnswering.of(model, self.hierarchy(model.classes), **options)
+
+    def objective(self, workspace: Workspace) -> Objective:
+        """Return what fine-tuning needs."""
+        from esmcls.tasks.go_terms.tuning import TermObjective
+
+        return TermObjective(workspace)
+
+    def assess(self, model: FittedModel[TermHead, TermFindings], exam: Exam) -> Examined:
+        """Measure as CAFA does, weighed by information accretion where it is known."""
+        hierarchy = self.hierarchy(model.classes)
+        truth = with_unseen(self.labels(exam.part), model.classes, hierarchy.groups)
+        bits, source = self._accretion(truth, exam)
+        lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
+        counts = np.array(model.class_counts, dtype=np.int64)
+        blocks = hierarchy.blocks(model.head, exam.x)
+        evaluation = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths)
+        return Examined(evaluation, (Weighting(source),))
+
+    def _accretion(self, truth: LabelSets, exam: Exam) -> tuple[npt.NDArray[np.float64] | None, str]:
+        """Return the bits of each class and where they are from; a term that no training protein has says 0."""
+        if exam.ia is not None:
+            return read_ia(exam.ia, truth.classes), Path(exam.ia).name
+        if exam.train is None:
+            return None, ""
+        bits = self._bits(exam.train)
+        return np.array([bits.get(name, 0.0) for name in truth.classes]), "the training terms"
+
+    def _bits(self, train: Dataset) -> dict[str, float]:
+        labels = self.labels(train)
+        return dict(zip(labels.classes, information_accretion(labels, self.terms).tolist(), strict=True))
+
+    def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> TermQuestions:
+        """Return what the models of a comparison are asked."""
+        test = apart.kept.part("test")
+        return TermQuestions(test, self.labels(test), self._bits(train), self.terms, setting.seed)
+
+    def load_answers(self, path: Path, key: str) -> TermAnswers | None:
+        """Read answers that were kept."""
+        return TermAnswers.load(path, key)
+
+    def join_folds(self, answers: Sequence[TermAnswers], setting: Setting) -> TermAnswers:
+        """Put the answers of folds one after another."""
+        return TermAnswers.joined(answers, setting.seed)
+
+    def beside(self) -> tuple[str, ...]:
+        """Return the naive model, and homology where an engine for it is installed."""
+        return (NAIVE, HOMOLOGY) if installed() is not None else (NAIVE,)
+
+    def report(
+        self,
+        proceedings: Proceedings,
+        dataset: Dataset,
+        entrants: Sequence[Entrant[TermAnswers]],
+        classes: tuple[str, ...],
+    ) -> TermReport:
+        """Return the numbers of a comparison, the highest mean Fmax first."""
+        ordered = sorted(entrants, key=lambda entrant: (-entrant.answers.mean_fmax, entrant.baseline, entrant.name))
+        best = _versus(ordered, ordered[0].name, proceedings.setting)
+        homology = _versus(ordered, HOMOLOGY, proceedings.setting)
+        rows = [_row(entrant, best.get(entrant.name), homology.get(entrant.name)) for entrant in ordered]
+        tested = ordered[0].answers.evaluation
+        trained = self.labels(dataset.part("train")).n_classes
+        return TermReport(
+            dataset=TermData(
+                records=proceedings.records,
+                terms=TermNumbers(trained, tested["n_terms"], tested["unseen_terms"]),
+                split_digest=proceedings.split_digest,
+                seed=proceedings.setting.seed,
+            ),
+            settings=TermSettings(
+                heads=proceedings.heads,
+                encoders=proceedings.encoders,
+                knobs=proceedings.knobs,
+                folds=proceedings.folds,
+            ),
+            best=rows[0].name,
+            chosen=chosen(rows, self.score),
+            rows=rows,
+            not_run=proceedings.not_run,
+        )
+
+    def write_report(self, folder: Path, report: TermReport, timing: Timing, names: Mapping[str, str]) -> Path:
+        """Write the report of a comparison and return its page."""
+        from esmcls.tasks.go_terms.report import write_term_report
+
+        return write_term_report(folder, report, timing)
+
+    def report_lines(self, report: TermReport, timing: Timing) -> list[str]:
+        """Return the tables of a comparison for a terminal."""
+        from esmcls.tasks.go_terms.report import lines
+
+        return lines(report, timing)
+
+
+def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Differences | None) -> TermRow:
+    answers = entrant.answers
+    return TermRow(
+        name=entrant.name,
+        head=entrant.head,
+        encoder=entrant.encoder,
+        baseline=entrant.baseline,
+        validation=answers.about["validation"],
+        mean_fmax=answers.mean_fmax,
+        aspects={letter: AspectScores.from_json(scores) for letter, scores in answers.evaluation["aspects"].items()},
+        versus_best=best,
+        versus_homology=homology,
+        megabytes=answers.about["megabytes"],
+        folds=[fold.mean_fmax for fold in entrant.folds],
+    )
+
+
+@lru_cache(maxsize=8)
+def _hierarchy(ontology: Ontology, classes: tuple[str, ...]) -> TermHierarchy:
+    return TermHierarchy(ontology, classes)
+
+
+def _versus(entrants: Sequence[Entrant[TermAnswers]], reference: str, setting: Setting) -> dict[str, Differences]:
+    """Return how far each other model is from one; nothing where that was not run."""
+    by_name = {entrant.name: entrant.answers.counts for entrant in entrants}
+    if reference not in by_name:
+        return {}
+    others = [name for name in by_name if name != reference]
+    draws = {} if setting.draws is None else {"folds": setting.draws}
+    differences = compare_terms(by_name[reference], [by_name[name] for name in others], **draws, seed=setting.seed)
+    return dict(zip(others, differences, strict=True))

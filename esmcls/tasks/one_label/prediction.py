@@ -1,0 +1,162 @@
+"""The likeliest classes of proteins, as rows: with the nearest training protein, a status, and sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TextIO
+
+from esmcls.cache.features import Features
+from esmcls.heads.base import Head
+from esmcls.metrics.calibration import conformal_sets
+from esmcls.reading.records import Protein
+from esmcls.reporting.rows import TOO_LARGE, Written, write_rows
+from esmcls.tasks.fitted import FittedModel, nearest_of
+from esmcls.tasks.one_label.confidence import Confidence, log_probability
+from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.types import Probabilities
+
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+"""Status by the threshold of a model that was fitted with families held out: as of a known family, or of none."""
+BETWEEN: Final = "|"
+"""What stands between the classes of a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One row of the answer: the class at one rank for one record.
+
+    Parameters
+    ----------
+    id : str
+        The record's, verbatim.
+    rank : int or None
+        1 for the likeliest class; None where the protein could not be classified.
+    label : str or None
+    probability : float or None
+    distance : float or None
+        To the nearest training protein, where the head knows one; of a homology search, the E-value.
+    nearest_id : str or None
+        That training protein.
+    status : str or None
+        Why there is no label, where there is none; `accepted` or `rejected`, where the model has a threshold for it.
+    set : str or None
+        At rank 1, where a coverage is asked for: the classes that cannot be ruled out, likeliest first.
+    """
+
+    id: str
+    rank: int | None = None
+    label: str | None = None
+    probability: float | None = None
+    distance: float | None = None
+    nearest_id: str | None = None
+    status: str | None = None
+    set: str | None = None
+
+
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction))
+LabelAnswer = Sequence[dict[str, Any]]
+"""The fields of a protein's rows, but for its id."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelAnswering:
+    """How a model's answers are asked for and written.
+
+    Parameters
+    ----------
+    model : FittedModel
+    k : int
+        Classes a protein, likeliest first; all there are, if fewer.
+    coverage : float, optional
+        Fill `set` so that it holds the true class with this probability, for proteins like the calibration rows.
+    format : {"tsv", "jsonl"}
+
+    Raises
+    ------
+    UsageError
+        If the model has too few calibration rows for the coverage.
+    """
+
+    model: FittedModel[Head, LabelFindings]
+    k: int = 1
+    coverage: float | None = None
+    format: str = "tsv"
+
+    def __post_init__(self) -> None:
+        if self.coverage is not None:
+            self._confidence.threshold(self.coverage)
+
+    @property
+    def _confidence(self) -> Confidence:
+        return self.model.findings.confidence or Confidence()
+
+    def ask(self, x: Features) -> list[LabelAnswer]:
+        """Return the rows of each protein, without the id."""
+        head = self.model.head
+        codes, probabilities = head.top_k(x, self.k)
+        beside = zip(nearest_of(head, x), self._statuses(x, probabilities[:, 0]), strict=True)
+        answers = [
+            [
+                {"rank": rank, "label": head.classes[code], "probability": probability, **near, **status}
+                for rank, (code, probability) in enumerate(zip(*ranked, strict=True), 1)
+            ]
+            for *ranked, (near, status) in zip(codes.tolist(), probabilities.tolist(), beside, strict=True)
+        ]
+        if self.coverage is not None:
+            sets = conformal_sets(head.predict_proba(x), self._confidence.threshold(self.coverage))
+            for rows, members in zip(answers, sets, strict=True):
+                rows[0]["set"] = BETWEEN.join(head.classes[code] for code in members)
+        return list(answers)
+
+    def _statuses(self, x: Features, first: Probabilities) -> Sequence[dict[str, str]]:
+        """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
+        rejection = self._confidence.rejection
+        if rejection is None:
+            return [{}] * len(x)
+        by_head = rejection.score == "familiarity"
+        scores = self.model.head.familiarity(x) if by_head else log_probability(first)
+        return [{"status": ACCEPTED if accepted else REJECTED} for accepted in (scores > rejection.threshold).tolist()]
+
+    def rows(self, name: str, answer: LabelAnswer | None) -> Iterator[Prediction]:
+        """Give k rows, ranks ascending; a single row with a `status` where the protein does not fit into memory."""
+        if answer is None:
+            yield Prediction(name, status=TOO_LARGE)
+            return
+        for fields in answer:
+            yield Prediction(name, **fields)
+
+    def write(self, answers: Iterable[tuple[Protein, LabelAnswer | None]], handle: TextIO) -> Written:
+        """Write the rows of records as they come."""
+        rows = (row for protein, answer in answers for row in self.rows(protein.id, answer))
+        return write_predictions(rows, handle, self.format)
+
+
+def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = "tsv") -> Written:
+    """Write predictions as they come.
+
+    Parameters
+    ----------
+    rows : iterable of Prediction
+    handle : text file
+    format : {"tsv", "jsonl"}
+        A table with a header, empty where something does not apply; or an object a line, null where it does not.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such format.
+
+    Examples
+    --------
+    >>> import sys
+    >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
+    {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
+    """
+    return write_rows(rows, handle, format, COLUMNS)

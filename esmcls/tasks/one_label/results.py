@@ -1,0 +1,181 @@
+"""The numbers of a comparison of models of one label a protein, as its report.json holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from esmcls.metrics.classification import Interval, Tier
+from esmcls.reporting.results import ComparedData, ComparisonSettings, ModelRow, Report
+
+
+@dataclass(frozen=True)
+class Versus:
+    """How far a model's accuracy is from the best one's, with its two-sided p, and that corrected by Holm's method."""
+
+    difference: Interval
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """The scores of a model on one fold of a cross-validation."""
+
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Proteins by the probability of their answer: how many, its mean, and the share that is right, where any are."""
+
+    counts: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+
+
+@dataclass(frozen=True)
+class Retained:
+    """The accuracy among the most confident share of the proteins, for each share; None of no protein."""
+
+    coverage: list[float]
+    accuracy: list[float | None]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many proteins of a class, of all that it has, were taken for another."""
+
+    true: str
+    predicted: str
+    n: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Shares of strangers and of known proteins that pass, as the threshold falls."""
+
+    false_acceptance: list[float]
+    acceptance: list[float]
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """How well rejection tells proteins of families held out from those of known families.
+
+    Parameters
+    ----------
+    score : str
+        What is compared with the threshold.
+    auroc : float
+    wanted, reached : float
+        Share of strangers that the threshold was to accept, and that it accepts.
+    accepted : float
+        Share of known proteins that it accepts.
+    known, strangers : int
+        Proteins.
+    roc : Roc
+    """
+
+    score: str
+    auroc: float
+    wanted: float
+    reached: float
+    accepted: float
+    known: int
+    strangers: int
+    roc: Roc
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """How often sets of classes hold the right one, and how large they are.
+
+    Parameters
+    ----------
+    coverage, held_half, test : float
+        How often the right class is in the set: as wanted, on the half of the calibration rows that the sets were not
+        made from, and on the test part.
+    mean_size, median_size : float
+        Classes in a set.
+    calibration_rows : int
+    """
+
+    coverage: float
+    held_half: float
+    test: float
+    mean_size: float
+    median_size: float
+    calibration_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneLabelRow(ModelRow):
+    """A model, the best accuracy first.
+
+    Parameters
+    ----------
+    metrics : dict of str to Interval
+        See `esmcls.metrics.classification.summary`.
+    folds : list of FoldScores
+        Empty without a cross-validation.
+    tiers, lengths : list of Tier
+        Accuracy by training members of the class, and by residues.
+    calibration_error : float
+    reliability : ReliabilityBins
+    retained : Retained
+    confusions : list of Confusion
+        The most frequent first.
+    open_set : OpenSet or None
+        None where no family was held out.
+    sets : ConformalSets or None
+        None without calibration rows.
+    versus_best : Versus or None
+        None of the best itself.
+    """
+
+    metrics: dict[str, Interval]
+    folds: list[FoldScores]
+    tiers: list[Tier]
+    lengths: list[Tier]
+    calibration_error: float
+    reliability: ReliabilityBins
+    retained: Retained
+    confusions: list[Confusion]
+    open_set: OpenSet | None
+    sets: ConformalSets | None
+    versus_best: Versus | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneLabelData(ComparedData):
+    """The data set, and how many classes it has."""
+
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneLabelSettings(ComparisonSettings):
+    """The options of a comparison: folds, shares set apart, and what thresholds and sets are made for."""
+
+    folds: int
+    hold_out_families: float
+    calibration: float
+    false_acceptance: float
+    coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneLabelReport(Report):
+    """A comparison; `family_names` are shown beside the classes that they name."""
+
+    dataset: OneLabelData
+    settings: OneLabelSettings
+    rows: list[OneLabelRow]
+    family_names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best_row(self) -> OneLabelRow:
+        """The row of the best model."""
+        return next(row for row in self.rows if row.name == self.best)

@@ -1,0 +1,273 @@
+"""One label a protein: families, domains, functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.errors import ModelError, UsageError
+from esmcls.heads.base import Head, Log
+from esmcls.heads.ensemble.ensemble import EnsembleHead
+from esmcls.heads.ensemble.members import Member, Ranked
+from esmcls.heads.registry import GROUP, load_head, reads_vectors
+from esmcls.heads.settings import parse_settings
+from esmcls.labels.labels import Labels
+from esmcls.metrics.calibration import auroc
+from esmcls.reporting.results import Timing
+from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.one_label.answers import Answers, Questions
+from esmcls.tasks.one_label.comparison import compare_answers
+from esmcls.tasks.one_label.confidence import Confidence, Floats, Score, known_score, log_probability
+from esmcls.tasks.one_label.evaluation import evaluate
+from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.one_label.prediction import LabelAnswering
+from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
+from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.types import Indices, Probabilities
+
+if TYPE_CHECKING:
+    from esmcls.tasks.objective import Objective
+    from esmcls.workspace.workspace import Workspace
+
+_ONE_LABEL: Final = "gives one label a protein"
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Test proteins of known families, and of families that were held out and did not set the threshold.
+
+    Parameters
+    ----------
+    known, unknown : int
+        Proteins.
+    accepted, false_accepted : float
+        Shares of them that the model accepts as of a known family.
+    auroc : float
+        How often one of the former is more familiar than one of the latter.
+    """
+
+    known: int
+    unknown: int
+    accepted: float
+    false_accepted: float
+    auroc: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under their name in metrics.json."""
+        return {"strangers": asdict(self)}
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        return [
+            f"{self.unknown:,} proteins of families held out: {100 * self.false_accepted:.1f} % accepted as known",
+            f"{self.known:,} proteins of known families: {100 * self.accepted:.1f} % accepted; AUROC {self.auroc:.3f}",
+        ]
+
+
+class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
+    """The class of each protein; see `Task`."""
+
+    name = "one label"
+    group = GROUP
+    score = "macro_f1"
+    many = False
+    baseline_encoder = "kmer"
+    next_steps = "esmcls evaluate, or esmcls predict FASTA"
+    unavailable: ClassVar[Mapping[str, str]] = {
+        "--min-score": _ONE_LABEL,
+        "--aspect": _ONE_LABEL,
+        "--at-least": _ONE_LABEL,
+        "--format cafa": _ONE_LABEL,
+        "--ia": _ONE_LABEL,
+    }
+
+    def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Labels:
+        """Return the class of each row."""
+        return Labels.from_names(part.labels, classes)
+
+    def strata(self, dataset: Dataset) -> list[str]:
+        """Return the classes: every fold has its share of each."""
+        return dataset.labels
+
+    def identity(self) -> list[Any]:
+        """Return nothing: the data set says it all."""
+        return []
+
+    def setup(self, shares: Shares) -> dict[str, Any]:
+        """Return the shares."""
+        return asdict(shares)
+
+    def head_class(self, name: str) -> type[Head]:
+        """Import a head by its registered name."""
+        return load_head(name)
+
+    def load_head(
+        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
+    ) -> Head:
+        """Read a head from a model folder."""
+        head_class = self.head_class(name)
+        return head_class.load(folder, parse_settings(head_class.Config, config), classes, device)
+
+    def fit_head(
+        self,
+        head: Head,
+        x: Features,
+        labels: Labels,
+        validation: tuple[Features, Labels] | None,
+        seed: int,
+        log: Log | None,
+    ) -> None:
+        """Fit a head, its choices made on the validation rows."""
+        head.fit(x, labels, validation, seed, log)
+
+    def refit_head(self, head: Head, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
+        """Fit a head on all rows with what it chose."""
+        head.refit(x, labels, seed, log)
+
+    def probabilities(self, head: Head, x: Features) -> Probabilities:
+        """Return what the head says."""
+        return head.predict_proba(x)
+
+    def ranked(self, head: Head, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return what the head ranks first."""
+        return head.top_k(x, k)
+
+    def validate(self, head: Head, x: Features, labels: Labels) -> tuple[dict[str, float], LabelFindings]:
+        """Return the scores that the head reached on these rows when it was fitted, and its answers there."""
+        return {**head.scores, "n": len(labels)}, LabelFindings(Held.of(head, x, labels))
+
+    def unvalidated(self, classes: Sequence[str]) -> LabelFindings:
+        """Return findings without anything."""
+        return LabelFindings()
+
+    def measure_set_aside(
+        self, head: Head, findings: LabelFindings, apart: SetAside, shares: Shares, features: GetFeatures
+    ) -> LabelFindings:
+        """Measure calibration and rejection."""
+        return findings.measured(head, apart, shares, features)
+
+    def read_findings(self, folder: Path, classes: Sequence[str]) -> LabelFindings:
+        """Read them from a model folder."""
+        return LabelFindings.load(folder)
+
+    def combine(
+        self,
+        models: Sequence[Fitted[Head, LabelFindings]],
+        validation: Dataset,
+        features: GetFeatures,
+        settings: Mapping[str, Any],
+        *,
+        device: str = "cpu",
+        log: Log | None = None,
+    ) -> Combined[Head, LabelFindings]:
+        """Weigh models by what each said of the validation rows before it was fitted on them, if it ever was."""
+        held = [_validation_answers(model) for model in models]
+        if len({answers.digest for answers in held}) > 1:
+            raise UsageError("the models were validated on different rows; fit them again on one split")
+        members = [_member(model, answers) for model, answers in zip(models, held, strict=True)]
+        truth = Labels(models[0].classes, held[0].truth)
+        head = EnsembleHead.of(members, truth, parse_settings(EnsembleHead.Config, settings))
+        familiarities = [
+            member.scale.standardised(answers.familiarity) for member, answers in zip(head.members, held, strict=True)
+        ]
+        known: dict[Score, Floats] = {
+            "familiarity": np.mean(familiarities, axis=0),
+            "probability": log_probability(head.held_probability),
+        }
+        specs = dict.fromkeys(spec for model in models if reads_vectors(model.head) for spec in model.specs)
+        scores = {**head.scores, "n": len(truth)}
+        return Combined(head, scores, LabelFindings(known_scores=known), tuple(specs))
+
+    def answering(self, model: FittedModel[Head, LabelFindings], **options: Any) -> LabelAnswering:
+        """Return how new proteins are answered; the options are those of `LabelAnswering`."""
+        return LabelAnswering(model, **options)
+
+    def objective(self, workspace: Workspace) -> Objective:
+        """Return what fine-tuning needs."""
+        from esmcls.tasks.one_label.tuning import OneLabelObjective
+
+        return OneLabelObjective()
+
+    def assess(self, model: FittedModel[Head, LabelFindings], exam: Exam) -> Examined:
+        """Measure accuracy and, where families were held out, what becomes of their proteins."""
+        evaluation = evaluate(model, exam.part, exam.x, seed=exam.seed)
+        rejection = (model.findings.confidence or Confidence()).rejection
+        if rejection is None or not len(exam.unseen):
+            return Examined(evaluation)
+        near, far = (known_score(model.head, x, rejection.score) for x in (exam.x, exam.features(exam.unseen)))
+        accepted, false = (float((scores > rejection.threshold).mean()) for scores in (near, far))
+        return Examined(evaluation, (Strangers(len(near), len(far), accepted, false, auroc(near, far)),))
+
+    def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
+        """Return what the models of a comparison are asked."""
+        return Questions(apart.kept.part("test"), apart.unseen, classes, setting.coverage)
+
+    def load_answers(self, path: Path, key: str) -> Answers | None:
+        """Read answers that were kept."""
+        return Answers.load(path, key)
+
+    def join_folds(self, answers: Sequence[Answers], setting: Setting) -> Answers:
+        """Put the answers of folds one after another."""
+        return Answers.joined(answers)
+
+    def report(
+        self, proceedings: Proceedings, dataset: Dataset, entrants: Sequence[Entrant[Answers]], classes: tuple[str, ...]
+    ) -> OneLabelReport:
+        """Return the numbers of a comparison, the best accuracy first."""
+        setting = proceedings.setting
+        wanted = setting.shares.false_acceptance
+        rows = compare_answers(entrants, classes, coverage=setting.coverage, false_acceptance=wanted, seed=setting.seed)
+        return OneLabelReport(
+            dataset=OneLabelData(
+                records=proceedings.records,
+                classes=len(set(dataset.labels)),
+                split_digest=proceedings.split_digest,
+                seed=setting.seed,
+            ),
+            settings=OneLabelSettings(
+                heads=proceedings.heads,
+                encoders=proceedings.encoders,
+                folds=proceedings.folds,
+                hold_out_families=setting.shares.families,
+                calibration=setting.shares.calibration,
+                false_acceptance=wanted,
+                coverage=setting.coverage,
+                knobs=proceedings.knobs,
+            ),
+            best=rows[0].name,
+            chosen=chosen(rows, self.score),
+            rows=rows,
+            not_run=proceedings.not_run,
+        )
+
+    def write_report(self, folder: Path, report: OneLabelReport, timing: Timing, names: Mapping[str, str]) -> Path:
+        """Write the report of a comparison and return its page."""
+        from esmcls.tasks.one_label.report import write_one_label_report
+
+        return write_one_label_report(folder, replace(report, family_names=dict(names)), timing)
+
+    def report_lines(self, report: OneLabelReport, timing: Timing) -> list[str]:
+        """Return the table of a comparison for a terminal."""
+        from esmcls.tasks.one_label.report import lines
+
+        return lines(report, timing)
+
+
+def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:
+    if model.findings.held is None:
+        found = "was fitted without a validation part, or by an older esmcls: nothing tells how much to trust it"
+        raise ModelError(model.folder, found, "fit it again on a dataset with a validation part")
+    return model.findings.held
+
+
+def _member(model: Fitted[Head, LabelFindings], held: Held) -> Member:
+    ranked = Ranked(held.codes, held.probabilities, held.familiarity)
+    return Member(model.name, model.head_name, model.head, model.spec, ranked)

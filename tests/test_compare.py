@@ -1,0 +1,305 @@
+"""Every head on the same split, of whatever kind of task: fitted once, kept, compared; what cannot run is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kinds import KINDS, Kind, relabelled, without_part
+
+from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
+from esmcls.evaluation import fit_and_ask
+from esmcls.evaluation.compare import Compared, compare
+from esmcls.evaluation.plan import ComparisonPlan
+from esmcls.models.combine import combine_in_workspace
+from esmcls.models.fit import fit_head
+from esmcls.models.folder import read_manifest
+from esmcls.tasks.kinds import task_of
+from esmcls.workspace.workspace import Workspace
+
+HEADS = ("knn", "linear", "ensemble")
+SETTINGS = {"knn": {"k": "3"}, "linear": {"epochs": "2"}}
+
+
+@pytest.fixture(params=KINDS, ids=str)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture
+def workspace(kind: Kind, tmp_path: Path) -> Workspace:
+    return kind.workspace(tmp_path / "w")
+
+
+def run(workspace: Workspace, **plan: Any) -> tuple[Compared, list[str]]:
+    """Compare two heads and their ensemble, or what the plan says; return what came of it and what was said."""
+    said: list[str] = []
+    options = {"heads": HEADS, "settings": SETTINGS, "baselines": False, "draws": 50} | plan
+    return compare(workspace, ComparisonPlan(**options), say=said.append), said
+
+
+def rows(compared: Compared) -> dict[str, Any]:
+    return {row["name"]: row for row in compared.report.to_json()["rows"]}
+
+
+def test_the_report_is_plain_values_with_the_best_first_and_the_one_that_validation_chose(workspace: Workspace) -> None:
+    compared, _ = run(workspace)
+    report = compared.report.to_json()
+    assert set(rows(compared)) == set(HEADS)
+    assert report["best"] == report["rows"][0]["name"]
+    scores = {name: row["validation"][task_of(workspace).score] for name, row in rows(compared).items()}
+    assert scores[report["chosen"]] == max(scores.values())
+    assert report["dataset"]["records"] == {"train": 18, "validation": 6, "test": 6}
+    assert report["dataset"]["split_digest"] == workspace.split_digest
+    assert report["settings"]["encoders"] == ["composition"]
+    assert report["settings"]["knobs"] == SETTINGS
+    assert json.loads(json.dumps(report)) == report
+    assert [row["name"] for row in compared.timing.to_json()["rows"]] == [row["name"] for row in report["rows"]]
+
+
+def test_a_comparison_has_lines_for_a_terminal_and_writes_its_report(workspace: Workspace, tmp_path: Path) -> None:
+    compared, _ = run(workspace)
+    page = compared.write(tmp_path / "report")
+    assert page == tmp_path / "report" / "report.html"
+    assert json.loads((page.parent / "report.json").read_text())["rows"] == compared.report.to_json()["rows"]
+    assert any(line.startswith("ensemble") for line in compared.lines())
+    assert compared._repr_html_().startswith("<pre>")
+
+
+def test_options_of_a_plan_may_be_given_one_by_one(workspace: Workspace) -> None:
+    compared = compare(workspace, heads=("knn",), settings=SETTINGS, baselines=False)
+    assert compared.report == run(workspace, heads=("knn",), draws=None)[0].report
+
+
+def test_a_second_run_fits_nothing_and_reports_the_same_bytes_timing_too(workspace: Workspace) -> None:
+    once, first = run(workspace)
+    again, said = run(workspace)
+    assert not any("kept" in line for line in first)
+    assert not any("fitting" in line for line in said)
+    assert json.dumps(again.report.to_json()) == json.dumps(once.report.to_json())
+    assert again.timing == once.timing
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fit_and_ask.fit_dataset
+
+    def stopped(task: Any, dataset: Any, cache: Any, head: str, *args: Any, **options: Any) -> Any:
+        if head == "linear":
+            raise KeyboardInterrupt
+        return fit(task, dataset, cache, head, *args, **options)
+
+    monkeypatch.setattr(fit_and_ask, "fit_dataset", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace)
+    monkeypatch.undo()
+    compared, said = run(workspace)
+    assert "knn: kept from an earlier run" in said
+    assert {"linear: fitting", "ensemble: fitting"} <= set(said)
+    assert set(rows(compared)) == set(HEADS)
+
+
+def test_other_options_are_fitted_again_and_so_is_the_ensemble_but_no_other_head(workspace: Workspace) -> None:
+    run(workspace)
+    _, said = run(workspace, settings=SETTINGS | {"knn": {"k": "2"}})
+    assert {"knn: fitting", "linear: kept from an earlier run", "ensemble: fitting"} <= set(said)
+    assert "linear: fitting" in run(workspace, seed=1)[1]
+
+
+def test_other_draws_of_the_bootstrap_fit_nothing_again(workspace: Workspace) -> None:
+    run(workspace)
+    assert not any("fitting" in line for line in run(workspace, draws=60)[1])
+
+
+def test_answers_that_are_damaged_are_asked_for_again(workspace: Workspace) -> None:
+    once, _ = run(workspace)
+    (workspace.reports / "compare" / "answers" / "knn.safetensors").write_bytes(b"damaged")
+    again, said = run(workspace)
+    assert "knn: fitting" in said
+    assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
+
+
+def test_a_model_that_another_fit_replaced_is_fitted_again_and_so_is_the_ensemble_with_it(workspace: Workspace) -> None:
+    once, _ = run(workspace)
+    fit_head(workspace, "linear", {"warm_start": "false", "epochs": "1"})
+    again, said = run(workspace)
+    assert "linear: fitting" in said
+    assert "knn: kept from an earlier run" in said
+    assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
+
+
+def test_an_ensemble_of_other_members_is_fitted_again(workspace: Workspace) -> None:
+    run(workspace)
+    _, said = run(workspace, heads=("knn", "linear", "mlp", "ensemble"), settings=SETTINGS | {"mlp": {"epochs": "1"}})
+    assert {"knn: kept from an earlier run", "ensemble: fitting"} <= set(said)
+
+
+def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Workspace) -> None:
+    fit_head(workspace, "knn", {"k": "1"}, name="mine")
+    compared, said = run(workspace, heads=("linear",), models=("mine",))
+    assert (rows(compared)["mine"]["head"], rows(compared)["mine"]["encoder"]) == ("knn", "composition")
+    times = {row["name"]: row["fit_seconds"] for row in compared.timing.to_json()["rows"]}
+    assert times["mine"] is None
+    assert "mine: asking" in said
+    assert "mine: kept from an earlier run" in run(workspace, heads=("linear",), models=("mine",))[1]
+    elsewhere = str(shutil.move(workspace.folder / "models" / "mine", workspace.folder.parent / "moved"))
+    assert "moved: asking" in run(workspace, heads=("linear",), models=(elsewhere,))[1]
+    assert "moved: kept from an earlier run" in run(workspace, heads=("linear",), models=(elsewhere,))[1]
+
+
+def test_a_model_that_may_know_the_test_part_is_not_compared(kind: Kind, workspace: Workspace, tmp_path: Path) -> None:
+    shuffled = replace(workspace.dataset, parts=workspace.dataset.parts[::-1])
+    folder = fit_head(kind.workspace(tmp_path / "other", shuffled), "knn", SETTINGS["knn"], name="elsewhere").folder
+    compared, _ = run(workspace, heads=("linear",), models=(str(folder),))
+    assert compared.report.to_json()["not_run"] == [
+        {"name": str(folder), "reason": "fitted on another split, so it may know the test part; fit it again"}
+    ]
+    with pytest.raises(UsageError, match="cannot stand beside folds"):
+        run(workspace, models=("mine",), folds=2)
+    with pytest.raises(UsageError, match="two models named linear"):
+        run(workspace, heads=("linear",), models=("linear",))
+
+
+def test_a_model_of_another_kind_of_task_is_not_compared(tmp_path: Path) -> None:
+    one_label, terms = (kind.workspace(tmp_path / str(number)) for number, kind in enumerate(KINDS))
+    folders = [str(fit_head(one, "knn", SETTINGS["knn"], name="other").folder) for one in (one_label, terms)]
+    for workspace, folder, kind in ((one_label, folders[1], "Gene Ontology terms"), (terms, folders[0], "one label")):
+        compared, _ = run(workspace, heads=("linear",), models=(folder,))
+        [refused] = compared.report.to_json()["not_run"]
+        assert refused["reason"] == f"is a model of another kind of task: {kind}"
+
+
+def test_a_head_whose_extra_is_missing_is_listed_with_what_to_install(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = type(task_of(workspace))
+    find = task.head_class
+
+    def missing(self: Any, name: str) -> Any:
+        if name == "mlp":
+            raise MissingExtraError("head mlp", "perceptron", "mlp")
+        return find(self, name)
+
+    monkeypatch.setattr(task, "head_class", missing)
+    compared, _ = run(workspace, heads=("knn", "mlp"))
+    assert compared.report.to_json()["not_run"] == [
+        {"name": "mlp", "reason": "head mlp needs the package perceptron; run: pip install 'esmcls[mlp]'"}
+    ]
+    assert set(rows(compared)) == {"knn"}
+
+
+def test_a_head_that_cannot_be_fitted_is_listed_with_the_reason(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingExtraError("head knn", "faiss", "knn")
+
+    monkeypatch.setattr(task_of(workspace).head_class("knn"), "fit", missing)
+    compared, _ = run(workspace)
+    assert set(rows(compared)) == {"linear"}  # and no ensemble of one
+    [refused] = compared.report.to_json()["not_run"]
+    assert refused == {"name": "knn", "reason": "head knn needs the package faiss; run: pip install 'esmcls[knn]'"}
+
+
+def test_nothing_that_can_be_fitted_is_an_error_with_the_reasons(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="no head could be fitted: knn: setting k: 0"):
+        run(workspace, heads=("knn",), settings={"knn": {"k": "0"}})
+
+
+def test_a_head_that_nothing_is_registered_as_is_an_error(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="unknown head 'kn'; did you mean 'knn'"):
+        run(workspace, heads=("kn",))
+
+
+def test_another_encoder_is_embedded_if_need_be_and_the_ensemble_reads_those_of_its_members(
+    workspace: Workspace,
+) -> None:
+    settings = {"linear": {"epochs": "1", "whiten": "false"}}
+    compared, said = run(workspace, heads=("linear", "ensemble"), encoders=("composition", "kmer"), settings=settings)
+    assert set(rows(compared)) == {"linear", "linear-kmer", "ensemble"}
+    assert "embedding with kmer" in said
+    manifest = read_manifest(workspace.find_model("ensemble"))
+    encoders = {"linear": "composition", "linear-kmer": "kmer"}
+    members = manifest.config["members"].split(",")
+    assert {spec.encoder for spec in manifest.specs} == {encoders[name] for name in members}
+    with workspace.latest_cache() as cache:
+        assert cache.spec.encoder == "composition"
+
+
+def test_without_a_test_part_folds_are_asked_for(kind: Kind, tmp_path: Path) -> None:
+    workspace = kind.workspace(tmp_path / "w", without_part(kind.dataset(), "test"))
+    with pytest.raises(WorkspaceError, match="its split has no test part; compare on folds: --folds 5"):
+        run(workspace)
+
+
+def test_folds_ask_about_each_train_and_validation_protein_once_and_never_about_a_test_protein(
+    kind: Kind, tmp_path: Path
+) -> None:
+    """Labels of the test part that nothing else has would show; so would models, which are not for prediction."""
+    poison = "poison" if kind.name == "one label" else "GO:0008270"
+    workspace = kind.workspace(tmp_path / "w", relabelled(kind.dataset(), "test", poison))
+    compared, said = run(workspace, folds=3)
+    poisoned, _ = run(kind.workspace(tmp_path / "another", relabelled(kind.dataset(), "test", kind.another)), folds=3)
+    assert compared.report.to_json()["rows"] == poisoned.report.to_json()["rows"]
+    assert compared.report.to_json()["settings"]["folds"] == 3
+    assert {"knn.0: fitting", "linear.2: fitting", "ensemble.1: fitting"} <= set(said)
+    task = task_of(workspace)
+    for name in HEADS:
+        paths = [workspace.reports / "compare" / "answers" / f"{name}.{fold}.safetensors" for fold in range(3)]
+        asked = [length for path in paths for length in read_lengths(path)]
+        lengths = [
+            len(sequence)
+            for sequence, part in zip(workspace.dataset.sequences, workspace.dataset.parts, strict=True)
+            if part != "test"
+        ]
+        assert sorted(asked) == sorted(lengths)
+        assert len(rows(compared)[name]["folds"]) == 3
+    assert workspace.models() == []
+    assert task.score in rows(compared)["knn"]["validation"]
+
+
+def read_lengths(path: Path) -> list[int]:
+    """Return the residues of the proteins that kept answers are about."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        lengths: list[int] = file.get_tensor("lengths").tolist()
+    return lengths
+
+
+def test_folds_are_kept_one_by_one_and_a_run_goes_on_where_it_stopped(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, fits = fit_and_ask.fit_dataset, list[str]()
+
+    def stopped(task: Any, dataset: Any, cache: Any, head: str, *args: Any, **options: Any) -> Any:
+        fits.append(head)
+        if len(fits) == 4:  # linear of the second fold
+            raise KeyboardInterrupt
+        return fit(task, dataset, cache, head, *args, **options)
+
+    monkeypatch.setattr(fit_and_ask, "fit_dataset", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace, folds=3)
+    monkeypatch.undo()
+    compared, said = run(workspace, folds=3)
+    kept = [line for line in said if line.endswith("kept from an earlier run")]
+    assert kept == [f"{name}: kept from an earlier run" for name in ("knn.0", "linear.0", "ensemble.0", "knn.1")]
+    again, said = run(workspace, folds=3)
+    assert not any("fitting" in line for line in said)
+    assert json.dumps(again.report.to_json()) == json.dumps(compared.report.to_json())
+    assert again.timing == compared.timing
+
+
+def test_a_model_combined_by_hand_stands_beside_the_heads(workspace: Workspace) -> None:
+    run(workspace, heads=("knn", "linear"))
+    combine_in_workspace(workspace, ["knn", "linear"], "both")
+    compared, said = run(workspace, heads=("knn", "linear"), models=("both",))
+    assert "both: asking" in said
+    assert rows(compared)["both"]["head"] == "ensemble"

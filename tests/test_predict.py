@@ -1,0 +1,196 @@
+"""Proteins in, typed rows out, of whatever kind of task: what a notebook calls and the command `predict` writes."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import run
+from kinds import KINDS, ONE_LABEL, TERMS, Kind
+from ontologies import BINDING, ION, ZINC
+
+from esmcls.errors import MissingExtraError, UnknownNameError, UsageError
+from esmcls.models.fit import fit_head
+from esmcls.models.folder import load_model
+from esmcls.models.model import Model
+from esmcls.models.predict import Predictions, predict, predict_stream, stream_rows, write_answers
+from esmcls.reading.records import Protein
+from esmcls.tasks.go_terms.prediction import TermPrediction
+from esmcls.tasks.one_label.prediction import Prediction
+from esmcls.workspace.workspace import Workspace
+
+ALANINE, LYSINE = "MAAAAAAAAAAAAAAAAAAAALIVE", "MKKKKKKKKKKKKKKKKKKKKLIVE"
+PROTEINS = [Protein("first", ALANINE), Protein("second", LYSINE), Protein("first", ALANINE)]
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
+    """A workspace of each kind with a model."""
+    opened = {}
+    for kind in KINDS:
+        opened[kind.name] = kind.workspace(tmp_path_factory.mktemp("predict") / "w")
+        fit_head(opened[kind.name], "knn", {"k": "3"})
+    return opened
+
+
+@pytest.fixture(params=KINDS, ids=str)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    chosen: Kind = request.param
+    return chosen
+
+
+@pytest.fixture
+def workspace(kind: Kind, workspaces: dict[str, Workspace]) -> Workspace:
+    return workspaces[kind.name]
+
+
+@pytest.fixture
+def model(workspace: Workspace) -> Model:
+    return load_model(workspace.find_model("knn"))
+
+
+def test_a_model_a_folder_a_workspace_and_its_path_give_the_same_rows(workspace: Workspace, model: Model) -> None:
+    wanted = predict(model, PROTEINS)
+    for source in (model.folder, str(model.folder), workspace, workspace.folder, str(workspace.folder)):
+        assert predict(source, PROTEINS) == wanted
+    assert predict(model, PROTEINS, device="cpu") == wanted
+
+
+def test_every_record_is_answered_in_input_order_and_texts_are_called_by_their_number(model: Model) -> None:
+    rows = predict(model, PROTEINS, k=2)
+    names = [row.id for row in rows if row.rank == 1]
+    assert names == ["first", "second", "first"]
+    assert [row.id for row in predict(model, [ALANINE, LYSINE], k=1)] == ["1", "2"]
+    assert predict(model, iter([ALANINE]), k=1) == predict(model, [ALANINE], k=1)
+    assert predict(model, []) == []
+
+
+def test_one_label_gives_the_likeliest_class(workspaces: dict[str, Workspace]) -> None:
+    rows: Any = predict(workspaces["one label"], PROTEINS)
+    assert {type(row) for row in rows} == {Prediction}
+    assert [row.label for row in rows] == ["alanine-rich", "lysine-rich", "alanine-rich"]
+    assert [row.rank for row in predict(workspaces["one label"], [ALANINE], k=3)] == [1, 2, 3]
+
+
+def test_terms_gives_those_that_are_predicted_or_likely_with_their_parents(workspaces: dict[str, Workspace]) -> None:
+    rows: Any = predict(workspaces["terms"], [ALANINE], aspects="F")
+    assert {type(row) for row in rows} == {TermPrediction}
+    assert [row.term for row in rows] == [BINDING, ION, ZINC]
+    assert all(row.predicted for row in rows)
+    assert [row.rank for row in predict(workspaces["terms"], [ALANINE], k=2)] == [1, 2]
+    assert predict(workspaces["terms"], [ALANINE], aspects=("F", "C")) == predict(
+        workspaces["terms"], [ALANINE], aspects="FC"
+    )
+
+
+def test_rows_come_as_they_are_read(model: Model) -> None:
+    read = []
+
+    def proteins() -> Iterator[Protein]:
+        while True:
+            read.append(1)
+            yield Protein(str(len(read)), ALANINE)
+
+    assert next(stream_rows(model, proteins(), block=4)).id == "1"
+    assert len(read) == 4
+
+
+@pytest.mark.parametrize("format", ["tsv", "jsonl", "cafa"])
+def test_what_is_written_is_what_the_command_writes(
+    format: str, kind: Kind, workspace: Workspace, model: Model, tmp_path: Path
+) -> None:
+    if format == "cafa" and kind is ONE_LABEL:
+        with pytest.raises(UsageError, match="--format cafa is not for model knn, which gives one label a protein"):
+            write_answers(model, PROTEINS, io.StringIO(), format)
+        return
+    fasta, handle = tmp_path / "new.fasta", io.StringIO()
+    fasta.write_text("".join(f">{protein.id}\n{protein.sequence}\n" for protein in PROTEINS))
+    written = write_answers(model, PROTEINS, handle, format, k=2)
+    assert (written.records, written.left_out) == (3, [])
+    ran = run("predict", fasta, "--format", format, "--top-k", "2", "-w", workspace.folder)
+    assert handle.getvalue() == ran.out
+
+
+def test_an_unknown_format_or_option_is_told_before_anything_is_written(model: Model) -> None:
+    handle = io.StringIO()
+    with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: jsonl, tsv"):
+        write_answers(model, PROTEINS, handle, "tvs")
+    with pytest.raises(UnknownNameError, match="unknown option 'min_scor'; did you mean 'min_score'"):
+        predict(model, PROTEINS, min_scor=0.5)
+    assert handle.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (ONE_LABEL, {"min_score": 0.5}, "--min-score is not for model knn, which gives one label a protein"),
+        (ONE_LABEL, {"aspects": "F"}, "--aspect is not for model knn, which gives one label a protein"),
+        (ONE_LABEL, {"at_least": 0}, "--at-least is not for model knn, which gives one label a protein"),
+        (TERMS, {"coverage": 0.9}, "--coverage is not for model knn, which gives Gene Ontology terms, any number a"),
+    ],
+    ids=str,
+)
+def test_an_option_of_another_kind_of_task_is_refused(
+    kind: Kind, options: dict[str, Any], message: str, workspaces: dict[str, Workspace]
+) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        predict(workspaces[kind.name], PROTEINS, **options)
+    assert predict(workspaces[kind.name], PROTEINS, **dict.fromkeys(options)) == predict(
+        workspaces[kind.name], PROTEINS
+    )
+
+
+def test_an_option_for_tables_is_not_for_a_submission(workspaces: dict[str, Workspace]) -> None:
+    model = load_model(workspaces["terms"].find_model("knn"))
+    with pytest.raises(UsageError, match="--at-least is for tables: --format cafa holds all terms of at least"):
+        write_answers(model, PROTEINS, io.StringIO(), "cafa", at_least=2)
+
+
+def test_one_text_is_no_list_of_proteins(model: Model) -> None:
+    with pytest.raises(UsageError, match="predict takes a list of sequences, not one text; put it into a list"):
+        predict(model, ALANINE)
+
+
+def test_the_stream_of_0_1_0_gives_the_likeliest_classes_of_both_kinds(model: Model) -> None:
+    rows = list(predict_stream(model, PROTEINS, 2))
+    assert {type(row) for row in rows} == {Prediction}
+    pairs = [pair for ranked in model.predict([protein.sequence for protein in PROTEINS], 2) for pair in ranked]
+    assert [(row.label, row.probability) for row in rows] == pairs
+    assert rows[0].nearest_id is not None
+
+
+def test_rows_are_a_table_for_notebooks(model: Model) -> None:
+    rows = predict(model, PROTEINS, k=2)
+    text = rows._repr_html_()
+    assert text.count("<tr>") == 1 + len(rows)
+    assert all(f"<th>{name}</th>" in text for name in rows.columns)
+    assert rows.columns[:2] == ("id", "rank")
+    assert Predictions().columns == ()
+    many = predict(model, [ALANINE] * 30, k=1)._repr_html_()
+    assert "<p>10 rows more</p>" in many
+
+
+def test_a_name_is_not_taken_for_markup(model: Model) -> None:
+    assert "&lt;b&gt;" in predict(model, [Protein("<b>", ALANINE)], k=1)._repr_html_()
+
+
+def test_rows_become_a_frame_or_say_what_to_install(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = predict(model, PROTEINS, k=1)
+
+    class Frames:
+        @staticmethod
+        def DataFrame(columns: dict[str, list[Any]], **_: Any) -> dict[str, list[Any]]:
+            return columns
+
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setitem(sys.modules, "pandas", Frames)
+    frame = rows.to_frame()
+    assert tuple(frame) == rows.columns
+    assert frame["id"] == ["first", "second", "first"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match="to_frame needs the package polars; run: pip install 'esmcls"):
+        rows.to_frame()
