@@ -119,13 +119,13 @@ def measure_speed(
     """Return what a few steps of training, and as many of prediction, take."""
     import torch
 
-    from esmcls.encoders.devices import choose_precision
+    from esmcls.finetuning.encoder import training_precision
     from esmcls.finetuning.task import peak_memory
     from esmcls.training.loop import run
     from esmcls.training.schedule import TrainingPlan
 
     device = torch.device(options.device)
-    choose_precision(precision, device)
+    training_precision(precision, device)
     peak = gemm_peak(device, precision)
     task = random_task(options, shape, precision, optimizer, method)
     run(task, TrainingPlan(steps=2, lr=1e-5, clip=1.0), scaler=task.scaler)

@@ -173,12 +173,12 @@ def heads(options: argparse.Namespace) -> None:
     names = tuple(options.heads.split(",")) if options.heads else ()
     plan = ComparisonPlan(heads=names, settings=settings, seed=options.seed, draws=options.draws)
     found = compare(workspace, plan, device=options.device, say=say)
-    found.write(workspace.reports / "compare")
+    found.write()
     print("\n".join(found.lines()))
     answers = dict[str, Counts]()
     report = found.report.to_json()
     for row in report["rows"]:
-        one = TermAnswers.load(workspace.reports / "compare" / "answers" / f"{row['name']}.safetensors")
+        one = TermAnswers.load(found.place.answers / f"{row['name']}.safetensors")
         assert one is not None
         answers[row["name"]] = one.counts
         for aspect in row["aspects"].values():

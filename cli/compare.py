@@ -4,29 +4,81 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls_cli.options import PATH, common, given_options, note, progress, set_aside_options, share
+from esmcls_cli.options import (
+    PATH,
+    Grouped,
+    common,
+    complete_encoders,
+    complete_heads,
+    complete_models,
+    given_options,
+    note,
+    progress,
+    set_aside_options,
+    share,
+    shares_of,
+)
+
+if TYPE_CHECKING:
+    from esmcls.workspace.workspace import Workspace
 
 _BY_KIND = {
     "hold_out_families": "--hold-out-families",
     "calibration": "--calibration",
     "false_acceptance": "--false-acceptance",
+    "accept_known": "--accept-known",
     "coverage": "--coverage",
     "names": "--names",
 }
 """Options that not every kind of task has."""
+_GROUPS = {
+    "Common options": ("heads", "encoders", "workspace", "device", "quiet"),
+    "What it is called": ("name", "replace", "names"),
+    "What is compared": ("longs", "models", "baselines", "settings"),
+    "How it is measured": (
+        "folds",
+        "hold_out_families",
+        "calibration",
+        "false_acceptance",
+        "accept_known",
+        "coverage",
+        "refit",
+        "seed",
+    ),
+    "Other options": (),
+}
 
 
-@click.command("compare")
-@click.option("--heads", metavar="A,B", help="Heads to compare; `esmcls heads` lists them.  [default: all]")
-@click.option("--encoders", metavar="A,B", help="Encoders, embedded now if need be.  [default: that of the last cache]")
+@click.command("compare", cls=Grouped, groups=_GROUPS)
+@click.option(
+    "--heads",
+    metavar="A,B",
+    shell_complete=complete_heads,
+    help="Heads to compare; `esmcls heads` lists them.  [default: all]",
+)
+@click.option(
+    "--encoders",
+    metavar="A,B",
+    shell_complete=complete_encoders,
+    help="Encoders, embedded now if need be.  [default: that of the last cache]",
+)
 @click.option("--long", "longs", metavar="A,B", help="Strategies for long sequences to compare, each with its vectors.")
-@click.option("--models", metavar="A,B", help="Fitted ones to stand beside, such as one of `esmcls finetune`.")
+@click.option(
+    "--models",
+    metavar="A,B",
+    shell_complete=complete_models,
+    help="Fitted ones to stand beside, such as one of `esmcls finetune`.",
+)
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate on train and validation; test is not read.")
-@set_aside_options
+@set_aside_options(
+    "Take this share of the families, such as 10%, away from all models of the comparison: half of them set the "
+    "threshold of rejection, test proteins of the others are the strangers that it is measured on. To use a head, fit "
+    "it again (`esmcls fit`), so that it knows all families."
+)
 @click.option("--coverage", type=share, default=0.95, show_default=True, help="Of sets, with --calibration.")
 @click.option("--refit/--no-refit", default=None, help="As in `esmcls fit`.")
 @click.option(
@@ -36,6 +88,8 @@ _BY_KIND = {
 )
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
 @click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
+@click.option("--name", default="", help="Of the report and its models.  [default: a new number]")
+@click.option("--replace", is_flag=True, help="Replace a report and models of these names, whatever made them.")
 @common(device=True, seed=True)
 def command(
     workspace: Path,
@@ -44,24 +98,27 @@ def command(
     longs: str | None,
     models: str | None,
     folds: int | None,
-    hold_out_families: float,
+    hold_out_families: float | None,
     calibration: float,
-    false_acceptance: float,
+    false_acceptance: float | None,
+    accept_known: float | None,
     coverage: float,
     refit: bool | None,
     baselines: bool,
     settings: tuple[tuple[str, str, str], ...],
     names: Path | None,
+    name: str,
+    replace: bool,
     device: str,
     seed: int,
-) -> None:
+) -> int:
     """Fit every head on the same split, measure all on the test part, and write a report.
 
-    Leaves the models in models/ and reports/compare/ with report.html, tables and figures. An interrupted comparison
-    goes on where it stopped; what is fitted with the same options already is not fitted again. Of Gene Ontology terms,
-    heads are measured as CAFA does it: Fmax, weighted Fmax and Smin in each aspect, by frequency and length.
+    Leaves the models in models/, and report.html, tables and figures in reports/compare-NAME/; reports/compare is the
+    latest. What other settings made stays as it is. An interrupted comparison goes on where it stopped; what is fitted
+    with the same options already is not fitted again. Of Gene Ontology terms, heads are measured as CAFA does it: Fmax,
+    weighted Fmax and Smin in each aspect, by frequency and length. Exits with 3 if a head had to be left out.
     """
-    from esmcls.datasets.held_out import Shares
     from esmcls.evaluation.compare import compare
     from esmcls.evaluation.plan import ComparisonPlan
     from esmcls.tasks.kinds import task_of
@@ -69,25 +126,49 @@ def command(
     from esmcls.workspace.workspace import Workspace
 
     knobs: dict[str, dict[str, Any]] = defaultdict(dict)
-    for head, name, value in settings:
-        knobs[head][name] = value
+    for head, knob, value in settings:
+        knobs[head][knob] = value
+    place = Workspace.open(workspace)
+    task_of(place).refuse(given_options(_BY_KIND), str(workspace))
     plan = ComparisonPlan(
         heads=tuple((heads or "").split(",")) if heads else (),
         encoders=tuple(encoders.split(",")) if encoders else (),
         longs=tuple(longs.split(",")) if longs else (),
         models=tuple(models.split(",")) if models else (),
         settings=dict(knobs),
-        shares=Shares(hold_out_families, calibration, false_acceptance),
+        shares=shares_of(hold_out_families, calibration, false_acceptance, accept_known),
         coverage=coverage,
         folds=folds or 0,
         refit=refit,
         baselines=baselines,
         seed=seed,
+        name=name,
+        replace=replace,
     )
-    place = Workspace.open(workspace)
-    task_of(place).refuse(given_options(_BY_KIND), str(workspace))
     class_names = read_names(names) if names is not None else {}
     compared = compare(place, plan, device=device, say=note, progress=progress)
-    page = compared.write(place.folder / "reports" / "compare", class_names)
+    page = compared.write(names=class_names)
     click.echo("\n".join(compared.lines()))
-    note(f"written: {page}", "next: esmcls predict FASTA, with the model that validation chose")
+    click.echo(_choice(compared.report.chosen, place))
+    note(f"written: {page}")
+    if hold_out_families:
+        best = {row.name: row.head for row in compared.report.rows}.get(compared.report.chosen or "", "linear")
+        note(
+            "these models lack the families taken away; next: fit the head to use on all of them, such as "
+            f"esmcls fit --head {best} --hold-out-families {100 * hold_out_families:g}%"
+        )
+    else:
+        note("next: esmcls predict FASTA")
+    return 3 if compared.report.not_run else 0
+
+
+def _choice(chosen: str | None, workspace: Workspace) -> str:
+    """Say what validation chose, and what `predict` takes by default where that is another model."""
+    if chosen is None:
+        return "nothing was chosen: there are no validation proteins"
+    if chosen not in [folder.name for folder in workspace.models()]:
+        return f"chosen on validation: {chosen}; it is no model of this workspace: fit it to predict"
+    best = workspace.best_model().name
+    if chosen == best:
+        return f"chosen on validation: {chosen}, which predict takes by default"
+    return f"chosen on validation: {chosen}; predict takes it with --model {chosen}, by default {best}"

@@ -72,7 +72,7 @@ def stats(
         statistics = describe_terms(records, ontology, limit=limit, part=part)
     else:
         statistics = describe_records(records, limit=limit, part=part, x_min=x_min)
-    note(*(tally.lines() if inputs else []))
+    note(*([*tally.lines(), *tally.source_lines()] if inputs else []))
     click.echo("\n\n".join(table(section) for section in statistics.sections()))
     if output is not None:
         from esmcls.datasets.statistics_page import write_overview
@@ -133,7 +133,7 @@ def stratify(
     allotment = _allotment(plan, total, keep_all_classes)
     report = _report_of(output)
     source, tally = _read(inputs, labels, on_bad_record, labelled=True)
-    note(*tally.lines())
+    note(*tally.lines(), *tally.source_lines())
     drawn = draw(source, allotment, seed=seed, trained_only=trained_only)
     source.write(output, drawn.parts, drawn.rows)
     write_json(report, {"format": 1, "asked": str(allotment), "seed": seed, **drawn.to_json()})
@@ -222,12 +222,12 @@ def split(
     if by_cluster and clusters is None:
         find_mmseqs()
     source, tally = _read(inputs, labels, on_bad_record)
-    note(*tally.lines())
     groups = None
     if clusters is not None:
-        groups = clusters_of(source, clusters)
+        groups = clusters_of(source, clusters, tally)
     elif by_cluster:
         groups = cluster_sequences(source.sequences, identity=identity, method=method)
+    note(*tally.lines(), *tally.source_lines())
     parts, report = split_anew(source, groups, fractions=shares, seed=seed)
     source.write(output, parts)
     passed = sum(part is not None for part in source.parts)

@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, common, note, on_bad_option, warn
+from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, warn
 
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
-@click.option("--model", metavar="NAME_OR_FOLDER", help="[default: the workspace's best, by its score on validation]")
+@click.option(
+    "--model",
+    metavar="NAME_OR_FOLDER",
+    shell_complete=complete_models,
+    help="[default: the workspace's best, by its score on validation]",
+)
 @click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
 @on_bad_option
 @common(device=True, seed=True)
@@ -37,10 +42,14 @@ def command(
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
     from esmcls.models.predict import open_model
-    from esmcls.reading.readers import read_records
+    from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
     from esmcls.workspace.workspace import STATE, Workspace
 
+    for item in (*inputs, *(str(table) for table in (labels, ia) if table is not None)):
+        find_sources(item)  # a file that is not there is told before a model is loaded
+    if model is None and (workspace / STATE).exists():
+        warn(str(Workspace.open(workspace).choose_model()))
     opened = open_model(workspace, model, device=device, encoder=encoder)
     place = Workspace.open(workspace) if (workspace / STATE).exists() else None
     opened.task.refuse({"--ia": ia}, f"model {opened.name}")

@@ -11,7 +11,17 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import common, fetch_encoder, integers, note, set_aside_options, training_bar
+from esmcls_cli.options import (
+    Grouped,
+    common,
+    complete_encoders,
+    fetch_encoder,
+    integers,
+    note,
+    set_aside_options,
+    shares_of,
+    training_bar,
+)
 
 RATE = click.FloatRange(0, min_open=True)
 _METHODS = ("lora", "top-k", "full")
@@ -19,11 +29,36 @@ _LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric")
 """Which are for the workspace's kind of task is seen to when that is known."""
 
 
-@click.command("finetune")
+_GROUPS = {
+    "Common options": (
+        *("method", "encoder", "epochs", "lr", "batch", "name", "resume", "workspace", "device", "seed", "quiet"),
+    ),
+    "Sequences": ("families", "stratify", "layers", "long", "crop", "mask", "pooling"),
+    "LoRA and top-k": ("rank", "alpha", "targets", "adapters_only", "top_layers"),
+    "Loss and sampling": ("loss", "class_weights", "weight_cap", "sampling", "start", "dropout"),
+    "Rates and steps": (
+        *("max_steps", "head_lr", "weight_decay", "warmup", "schedule", "floor", "clip", "optimizer", "average"),
+        *("validate_every", "patience"),
+    ),
+    "Memory, machines and logs": (
+        *("tokens", "precision", "checkpointing", "checkpoint_every", "nodes", "shard", "seeds", "track", "debug"),
+    ),
+    "What is set aside": ("hold_out_families", "calibration", "false_acceptance", "accept_known"),
+}
+
+
+@click.command("finetune", cls=Grouped, groups=_GROUPS)
 @click.option("--method", type=click.Choice(_METHODS), default="lora", show_default=True, help="What is trained.")
 @click.option("--families", type=click.IntRange(2), metavar="N", help="The N largest families.  [default: all]")
 @click.option("--stratify", metavar="PLAN", help="Train sequences of each, such as 1000x200+4000x50.")
-@click.option("--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="Where it starts.")
+@click.option(
+    "--encoder",
+    shell_complete=complete_encoders,
+    default="bundled",
+    show_default=True,
+    metavar="NAME_OR_PATH",
+    help="Where it starts.",
+)
 @click.option("--layers", metavar="N,N,…", help="Layers side by side.  [default: the encoder's]")
 @click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
 @click.option("--crop", type=click.IntRange(0), default=0, show_default=True, help="Train on random crops; 0: none.")
@@ -135,7 +170,10 @@ _LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric")
 @click.option("--name", default="finetuned", show_default=True, help="Name of the model.")
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that run this command.")
 @click.option("--shard", is_flag=True, help="Each device keeps a part of the model (FSDP), for the largest ones.")
-@set_aside_options
+@set_aside_options(
+    "Take this share of the families, such as 10%, away for good: half of them set the threshold of rejection, the "
+    "others tell what it reaches. To tune once a fold, as `esmcls fit` does, would take too long."
+)
 @common(devices=True, seed=True)
 def command(
     workspace: Path,
@@ -148,9 +186,10 @@ def command(
     device: str,
     seed: int,
     targets: str | None,
-    hold_out_families: float,
+    hold_out_families: float | None,
     calibration: float,
-    false_acceptance: float,
+    false_acceptance: float | None,
+    accept_known: float | None,
     **settings: Any,
 ) -> None:
     """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of families or of terms.
@@ -158,7 +197,6 @@ def command(
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
     """
-    from esmcls.datasets.held_out import Shares
     from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.kind import objective_of, settled
     from esmcls.finetuning.seeds import finetune_seeds
@@ -166,7 +204,7 @@ def command(
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
-    shares = Shares(hold_out_families, calibration, false_acceptance)
+    shares = shares_of(hold_out_families, calibration, false_acceptance, accept_known)
     layers = integers(settings.pop("layers"), "--layers")
     given = {field.name: settings.pop(field.name) for field in fields(FinetuneInputs) if field.name in settings}
     given["encoder"] = place.encoder_name(given["encoder"])

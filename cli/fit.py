@@ -8,11 +8,33 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import common, note, set_aside_options
+from esmcls_cli.options import (
+    common,
+    complete_encoders,
+    complete_heads,
+    given_options,
+    note,
+    set_aside_options,
+    shares_of,
+)
+
+_SET_ASIDE = {
+    "hold_out_families": "--hold-out-families",
+    "calibration": "--calibration",
+    "false_acceptance": "--false-acceptance",
+    "accept_known": "--accept-known",
+}
+"""Options that not every kind of task has."""
 
 
 @click.command("fit")
-@click.option("--head", default="linear", show_default=True, help="What to fit; `esmcls heads` lists them.")
+@click.option(
+    "--head",
+    shell_complete=complete_heads,
+    default="linear",
+    show_default=True,
+    help="What to fit; `esmcls heads` lists them.",
+)
 @click.option(
     "--set", "settings", nargs=2, multiple=True, metavar="NAME VALUE", help="A knob of the head; can be repeated."
 )
@@ -20,9 +42,17 @@ from esmcls_cli.options import common, note, set_aside_options
     "--of", "members", multiple=True, metavar="MODEL", help="A model to combine (--head ensemble); twice or more."
 )
 @click.option("--name", help="Name of the model.  [default: that of the head]")
-@click.option("--encoder", help="Take the cache of this encoder.  [default: the cache used last]")
+@click.option(
+    "--encoder",
+    shell_complete=complete_encoders,
+    help="Take the cache of this encoder.  [default: the cache used last]",
+)
 @click.option("--pool", help="Pooled vectors to take: mean, cls or max.  [default: the head's]")
-@set_aside_options
+@set_aside_options(
+    "Hold this share of the families out, such as 10%, in 5 folds: each is a stranger once, to a head fitted for that "
+    "alone, and sets the threshold of rejection. The model is fitted on all of them. Five more fits.  "
+    "[default: none; all, where a line is drawn]"
+)
 @click.option(
     "--refit/--no-refit",
     default=None,
@@ -37,9 +67,10 @@ def command(
     name: str | None,
     encoder: str | None,
     pool: str | None,
-    hold_out_families: float,
+    hold_out_families: float | None,
     calibration: float,
-    false_acceptance: float,
+    false_acceptance: float | None,
+    accept_known: float | None,
     refit: bool | None,
     device: str,
     seed: int,
@@ -48,7 +79,6 @@ def command(
 
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
-    from esmcls.datasets.held_out import Shares
     from esmcls.heads.trees.time_estimate import in_words
     from esmcls.models.combine import combine_in_workspace
     from esmcls.models.fit import fit_head
@@ -56,9 +86,11 @@ def command(
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
-    shares = Shares(hold_out_families, calibration, false_acceptance)
     task = task_of(place)
-    task.refuse({"--calibration": calibration, "--hold-out-families": hold_out_families}, str(workspace))
+    task.refuse(given_options(_SET_ASIDE), str(workspace))
+
+    if place.model_folder(name or head) in place.models():
+        note(f"models/{name or head} is there already, and is replaced once this fit is done; --name keeps both")
 
     def log(entry: dict[str, float]) -> None:
         if "estimated_seconds" in entry:
@@ -67,8 +99,12 @@ def command(
     if members:
         if head != "ensemble":
             raise UsageError(f"--of is for --head ensemble, not for {head}")
-        fitted = combine_in_workspace(place, members, name or head, dict(settings), device, log)
+        if hold_out_families or calibration:
+            raise UsageError("--hold-out-families and --calibration are for the members: fit them with these")
+        point = {"false_acceptance": false_acceptance, "accept_known": accept_known}
+        fitted = combine_in_workspace(place, members, name or head, dict(settings), device, log, **point)
     else:
+        shares = shares_of(hold_out_families, calibration, false_acceptance, accept_known, by_default=1.0)
         options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
         options |= {"device": device, "seed": seed, "log": log, "shares": shares}
         fitted = fit_head(place, head, dict(settings), **options)

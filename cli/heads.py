@@ -2,39 +2,95 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls_cli.options import common
+from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.settings import Knob, knobs_of
+from esmcls_cli.options import common, complete_heads
 
 if TYPE_CHECKING:
     from typing_extensions import Never
 
     from esmcls.heads.base import LabelledHead
+    from esmcls.heads.registry import AnyGroup
+
+WIDTH = 80
 
 
 @click.command("heads")
+@click.argument("name", required=False, shell_complete=complete_heads)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--terms", is_flag=True, help="List those for Gene Ontology terms, any number a protein.")
+@click.option("--markdown", is_flag=True, help="Print tables, of both kinds of heads, as docs/heads.md has them.")
+@click.option("--terms", is_flag=True, help="Those for Gene Ontology terms, any number a protein.")
 @common(workspace=False)
-def command(as_json: bool, terms: bool) -> None:
-    """List the heads (classifiers), each knob with its default."""
-    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head
-
+def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> None:
+    """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""
     group = TERM_GROUP if terms else GROUP
-    cards = [_card(name, load_head(name, group)) for name in list_heads(group)]
-    click.echo(json.dumps(cards, indent=1) if as_json else "\n\n".join(map(_text, cards)))
+    if markdown:
+        click.echo("\n".join(page()), nl=False)
+        return
+    cards = [_card(one, load_head(one, group)) for one in ([name] if name else list_heads(group))]
+    if as_json:
+        click.echo(json.dumps(cards, indent=1))
+    elif name is not None:
+        click.echo("\n".join(explained(name, load_head(name, group))))
+    else:
+        click.echo("\n\n".join(map(_text, cards)) + "\n\nesmcls heads NAME explains each knob of one")
 
 
 def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
-    knobs = {field.name: field.default for field in dataclasses.fields(head.Config)}
-    return {"name": name, "what": (inspect.getdoc(head) or "").partition("\n")[0], "knobs": knobs}
+    return {
+        "name": name,
+        "what": _summary(head),
+        "knobs": {knob.name: knob.default for knob in knobs_of(head.Config)},
+        "explained": {knob.name: {"values": knob.values, "what": knob.what} for knob in knobs_of(head.Config)},
+    }
+
+
+def _summary(head: type[LabelledHead[Never]]) -> str:
+    return (inspect.getdoc(head) or "").partition("\n")[0]
+
+
+def _default(knob: Knob) -> str:
+    return "auto" if knob.default is None else str(knob.default)
 
 
 def _text(card: dict[str, Any]) -> str:
     knobs = [f"  --set {name} {'auto' if value is None else value}" for name, value in card["knobs"].items()]
     return "\n".join([f"{card['name']}: {card['what']}", *knobs])
+
+
+def explained(name: str, head: type[LabelledHead[Never]]) -> list[str]:
+    """Return what a head is and what each of its knobs does, in lines of eighty columns."""
+    lines = [*textwrap.wrap(f"{name}: {_summary(head)}", WIDTH), "", "auto: the validation part decides."]
+    for knob in knobs_of(head.Config):
+        values = f"  ({knob.values})" if knob.values else ""
+        lines += ["", f"--set {knob.name} {_default(knob)}{values}"]
+        lines += textwrap.wrap(knob.what, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return lines
+
+
+def page() -> list[str]:
+    """Return docs/heads.md: a table of the knobs of each head."""
+    lines = ["# Heads and their knobs", ""]
+    lines += ["`esmcls fit --head NAME --set KNOB VALUE`; `auto` is chosen on the validation part. This page is what"]
+    lines += ["`esmcls heads --markdown` prints; `esmcls heads NAME` explains one head in a terminal.", ""]
+    groups: dict[str, AnyGroup] = {"One label a protein": GROUP, "Gene Ontology terms": TERM_GROUP}
+    for title, group in groups.items():
+        lines += [f"## {title}", ""]
+        for name in list_heads(group):
+            head = load_head(name, group)
+            lines += [f"### `{name}`", "", _summary(head), ""]
+            if knobs := knobs_of(head.Config):
+                lines += ["| knob | default | values | what |", "|---|---|---|---|", *map(_row, knobs), ""]
+    return lines
+
+
+def _row(knob: Knob) -> str:
+    cells = [f"`{knob.name}`", f"`{_default(knob)}`", knob.values, knob.what]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import logging
 import os
 import signal
 import sys
@@ -14,7 +17,9 @@ import click
 
 from esmcls import __version__
 from esmcls.errors import EsmclsError
-from esmcls_cli.options import Group, context_settings
+from esmcls.files import is_device, raise_descriptor_limit, refuse_address, system_errno
+from esmcls.text_files import check_readable
+from esmcls_cli.options import Group, context_settings, note, safe_screen, visible
 
 COMMANDS = {
     "demo": "demo",
@@ -70,8 +75,10 @@ def main(args: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in given
+    _open_standard_files()
+    raise_descriptor_limit()
     try:
-        with _ends_when_asked():
+        with _ends_when_asked(), safe_screen():
             code = _run(given)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -81,17 +88,52 @@ def main(args: Sequence[str] | None = None) -> int:
     except EsmclsError as error:
         return _fail(error, str(error), error.exit_code, debug)
     except BrokenPipeError:  # the reader of our output (`head`, say) has all it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 0
     except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
+        _give_up_output()
         return _fail(error, _surroundings(error), 1, debug)
+    except MemoryError as error:
+        return _fail(error, "the memory is full; free some, or give smaller files or less at a time", 1, debug)
     except _AskedToEnd as error:
         return _fail(error, "asked to end", 143, debug)
     except (KeyboardInterrupt, click.Abort) as error:
         return _fail(error, "interrupted", 130, debug)
     return code
+
+
+class _Closed(io.TextIOBase):
+    """Stands for a standard output or error that was closed before we began: what is written to it is an error."""
+
+    def writable(self) -> bool:
+        """Say that it can be tried."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Fail as the system does."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "<stdout>")
+
+
+def _open_standard_files() -> None:
+    """Take the places of standard files that are closed: else the next file that is opened would be one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
+
+
+def _give_up_output() -> None:
+    """Let what could not be written to standard output not fail once more when the process ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _AskedToEnd(BaseException):
@@ -115,14 +157,46 @@ def _ends_when_asked() -> Iterator[None]:
 
 
 def _run(args: list[str]) -> int:
-    with esmcls.make_context("esmcls", args or ["--help"]) as context:
+    for before, word in zip(["", *args], args, strict=False):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        refuse_address(value)
+        if option not in ("-o", "--output"):  # which may be written to a pipe or device
+            with contextlib.suppress(OSError, ValueError):  # no path, or one that is told of where it is used
+                if is_device(value):
+                    check_readable(value)
+    with esmcls.make_context("esmcls", args or ["--help"]) as context, _library_notes():
         return int(esmcls.invoke(context) or 0)
+
+
+class _Notes(logging.Handler):
+    """Says what the library logs, each line once a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it as any other note."""
+        line = record.getMessage()
+        if line not in self.said:
+            self.said.add(line)
+            note(line)
+
+
+@contextlib.contextmanager
+def _library_notes() -> Iterator[None]:
+    log, notes = logging.getLogger("esmcls"), _Notes()
+    log.addHandler(notes)
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
 
 
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    click.echo(f"esmcls: error: {message}", err=True)
+    click.echo(f"esmcls: error: {visible(message)}", err=True)
     return code
 
 
@@ -139,8 +213,17 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _surroundings(error: OSError) -> str:
-    place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-    return f"{place}{error.strerror or error}; check the path, its permissions and the free space"
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    number = system_errno(error)
+    problem = os.strerror(number) if number is not None else " ".join(str(error).split())
+    fix = {
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.ENFILE: "close other programs",
+        errno.ENOSPC: "make room on the disk",
+        errno.EDQUOT: "make room on the disk",
+        errno.EBADF: "open standard output, or give -o FILE",
+    }.get(number or 0, "check the path, its permissions and the free space")
+    return f"{place}{problem}; {fix}"
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TextIO, cast
 
 import click
 from click.core import ParameterSource
@@ -17,6 +19,7 @@ from esmcls.errors import FolderError, UnknownNameError, UsageError
 
 context_settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 DEFAULT_WORKSPACE = "esmcls-work"
+
 PATH = click.Path(path_type=Path)
 
 
@@ -30,6 +33,34 @@ def share(value: Any) -> float:
     if not 0 <= found <= 1:
         raise click.BadParameter(f"{text!r} is no share; give one such as 10% or 0.1")
     return found
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options in groups, those that most people want first.
+
+    Parameters
+    ----------
+    groups : mapping
+        Title -> names of the parameters; what is in none comes under the last title.
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.groups = dict(groups)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options a group after the other."""
+        title_of = {name: title for title, names in self.groups.items() for name in names}
+        last = list(self.groups)[-1]
+        records: dict[str, list[tuple[str, str]]] = {title: [] for title in self.groups}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                records[title_of.get(param.name or "", last)].append(record)
+        for title, group in records.items():
+            if group:
+                with formatter.section(title):
+                    formatter.write_dl(group)
 
 
 class Group(click.Group):
@@ -49,6 +80,13 @@ class Group(click.Group):
             return super().get_command(ctx, cmd_name)
         command: click.Command = importlib.import_module(f"esmcls_cli.{self.lazy[cmd_name]}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the whole first sentence of each, over several lines if need be."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command.get_short_help_str(limit=1000)) for name, command in commands if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(shown)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -130,10 +168,83 @@ on_bad_option = click.option(
 )
 
 
+def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a head, the last of several with commas between, in a shell."""
+    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads
+
+    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP)})
+
+
+def complete_encoders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of an encoder in a shell."""
+    from esmcls.encoders.encoder import encoder_names
+
+    return _completed(incomplete, encoder_names())
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a model of the workspace that is named before it, or of the default one, in a shell."""
+    workspace = Path(ctx.params.get("workspace") or DEFAULT_WORKSPACE)
+    return _completed(incomplete, {path.parent.name for path in (workspace / "models").glob("*/manifest.json")})
+
+
+def _completed(incomplete: str, names: Iterable[str]) -> list[str]:
+    before, comma, begun = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(begun)]
+
+
 def is_quiet() -> bool:
     """Return whether the running command was given `--quiet`."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get("esmcls.quiet"))
+
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal would obey instead of show: escape sequences, its own 8-bit ones, and turns of the direction."""
+_COLOUR: Final = re.compile(r"(\x1b\[[0-9;]{0,19}m)")
+
+
+def visible(text: str) -> str:
+    """Return a text with each sign that a terminal would obey written as Python writes it.
+
+    Ids and labels are from files of strangers, and stand in messages and tables.
+
+    Examples
+    --------
+    >>> print(visible("id \x1b]0;title\x07"))
+    id \\x1b]0;title\\x07
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+class Screen:
+    """Standard output where it is a terminal: shows what `visible` makes of a text, and colours as they are."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text as it can be shown."""
+        parts = _COLOUR.split(text)
+        self.stream.write("".join(part if place % 2 else visible(part) for place, part in enumerate(parts)))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def safe_screen() -> Iterator[None]:
+    """Let nothing that is written to standard output be obeyed by a terminal; what goes elsewhere is verbatim."""
+    before = sys.stdout
+    if before is None or not before.isatty():
+        yield
+        return
+    sys.stdout = cast(TextIO, Screen(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
 
 
 def note(*lines: str) -> None:
@@ -145,19 +256,41 @@ def note(*lines: str) -> None:
 def warn(*lines: str) -> None:
     """Say on stderr what the user must know even with `--quiet`."""
     for line in lines:
-        click.echo(f"esmcls: {line}", err=True)
+        click.echo(f"esmcls: {visible(line)}", err=True)
+
+
+LOG_SECONDS = 30.0
+"""How often progress is told in a line, where there is no terminal to show a bar on."""
+
+
+class LogLines:
+    """Lines of progress for a log (of Slurm, of a notebook): one every half minute, none on a terminal."""
+
+    def __init__(self) -> None:
+        self.wanted = not is_quiet() and not sys.stderr.isatty()
+        self.last = time.monotonic()
+
+    def tell(self, line: Callable[[], str]) -> None:
+        """Write a line, if it is time for one."""
+        if self.wanted and time.monotonic() - self.last >= LOG_SECONDS:
+            self.last = time.monotonic()
+            note(line())
 
 
 @contextlib.contextmanager
 def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with residues a second and the time left on stderr, where that is a terminal; give its update."""
+    """Show a bar with residues a second and the time left on stderr; in a log, a line every half minute."""
     from tqdm import tqdm
 
     disable = True if is_quiet() else None  # None: only on a terminal
+    done, log = [0, 0], LogLines()
+    whole = "" if residues is None else f" of {residues:,}"
     with tqdm(total=residues, unit="residue", unit_scale=True, disable=disable, dynamic_ncols=True) as bar:
 
         def advance(residues: int, sequences: int) -> None:
             bar.update(residues)
+            done[:] = done[0] + residues, done[1] + sequences
+            log.tell(lambda: f"{done[0]:,}{whole} residues, {done[1]:,} sequences")
 
         yield advance
 
@@ -168,10 +301,12 @@ class TrainingBar:
     def __init__(self, bar: Any) -> None:
         self.bar, self.done, self.begun = bar, 0.0, time.perf_counter()
         self.means: dict[str, float] = {}
+        self.log, self.steps = LogLines(), 0
 
     def start(self, steps: int) -> None:
         """Set how many steps there are to be."""
         self.bar.reset(total=steps)
+        self.steps = steps
         self.begun = time.perf_counter()
         note(f"training for {steps:,} steps")
 
@@ -187,6 +322,8 @@ class TrainingBar:
         speed = self.done / (time.perf_counter() - self.begun)
         self.bar.set_postfix(shown | {f"{unit}/s": f"{speed:,.0f}"}, refresh=False)
         self.bar.update()
+        means = ", ".join(f"{name} {mean}" for name, mean in shown.items())
+        self.log.tell(lambda: f"step {int(entry['step']):,} of {self.steps:,}: {means}")
 
 
 @contextlib.contextmanager
@@ -241,35 +378,80 @@ def integers(text: str | None, option: str) -> tuple[int, ...] | None:
         raise UsageError(f"{option} {text}: not whole numbers with commas between, such as 3,4,5") from None
 
 
-def set_aside_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the shares of what is set aside before anything is fitted."""
-    for option in reversed(
-        [
-            click.option(
-                "--hold-out-families",
-                type=share,
-                default=0.0,
-                metavar="SHARE",
-                help="Keep families out of training, such as 10%, to set and measure a threshold for proteins of none.",
-            ),
-            click.option(
-                "--calibration",
-                type=share,
-                default=0.0,
-                metavar="SHARE",
-                help="Keep training sequences, such as 10%, for sets with a stated coverage (predict --coverage).",
-            ),
-            click.option(
-                "--false-acceptance",
-                type=share,
-                default=0.05,
-                show_default=True,
-                help="Share of proteins of families held out that may be accepted.",
-            ),
-        ]
-    ):
-        function = option(function)
-    return function
+def set_aside_options(held_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the shares of what is set aside, and where to draw the line between known and strangers.
+
+    Parameters
+    ----------
+    held_out : str
+        Help of --hold-out-families: what it does with them.
+    """
+    line = "Reject so that"
+    options = [
+        click.option("--hold-out-families", type=share, metavar="SHARE", help=held_out),
+        click.option(
+            "--calibration",
+            type=share,
+            default=0.0,
+            metavar="SHARE",
+            help="Keep training sequences, such as 10%, for sets with a stated coverage (predict --coverage).",
+        ),
+        click.option(
+            "--false-acceptance",
+            type=share,
+            metavar="SHARE",
+            help=f"{line} at most this share of strangers, proteins of no known family, is accepted.  [default: 5%]",
+        ),
+        click.option(
+            "--accept-known",
+            type=share,
+            metavar="SHARE",
+            help=f"{line} this share of proteins of known families is accepted, whatever strangers are.",
+        ),
+    ]
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def shares_of(
+    hold_out_families: float | None,
+    calibration: float,
+    false_acceptance: float | None,
+    accept_known: float | None,
+    by_default: float | None = None,
+) -> Any:
+    """Return the `Shares` of `set_aside_options`.
+
+    Parameters
+    ----------
+    hold_out_families, calibration, false_acceptance, accept_known
+        As given.
+    by_default : float, optional
+        Share of the families that is held out where only a line is given; None where one must be given.
+
+    Raises
+    ------
+    UsageError
+        If both lines are given, or one without families held out.
+    """
+    from esmcls.datasets.held_out import NOTHING, Shares
+
+    lines = {"--false-acceptance": false_acceptance, "--accept-known": accept_known}
+    given = [option for option, value in lines.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError("--false-acceptance and --accept-known are two ways to draw one line; give one of them")
+    if given and not hold_out_families:
+        if by_default is None or hold_out_families is not None:
+            raise UsageError(f"{given[0]} needs strangers to draw the line by; give --hold-out-families 10%, too")
+        hold_out_families = by_default
+    strangers = NOTHING.false_acceptance if false_acceptance is None else false_acceptance
+    folds = 0 if by_default is None else NOTHING.folds
+    return Shares(hold_out_families or 0.0, calibration, strangers, accept_known, folds)
 
 
 def given_options(names: Mapping[str, str]) -> dict[str, object]:

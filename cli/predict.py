@@ -10,13 +10,25 @@ from typing import Any, TextIO
 
 import click
 
-from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, share, warn
+from esmcls.errors import UsageError
+from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file, share, warn
 
 
 @click.command("predict")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--model", metavar="NAME_OR_FOLDER", help="[default: the workspace's best, by its score on validation]")
+@click.option(
+    "--model",
+    metavar="NAME_OR_FOLDER",
+    shell_complete=complete_models,
+    help="[default: the workspace's best, by its score on validation]",
+)
 @click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
+@click.option(
+    "--vectors",
+    type=PATH,
+    metavar="FILE",
+    help="Vectors of INPUT by their ids, as `esmcls import` takes them: for a model on imported ones.",
+)
 @click.option(
     "--top-k",
     type=click.IntRange(1),
@@ -43,12 +55,15 @@ from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, s
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["tsv", "jsonl", "cafa"]),
-    default="tsv",
-    show_default=True,
-    help="cafa: a CAFA submission, for terms.",
+    type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa"]),
+    help="cafa: a CAFA submission, for terms.  [default: as FILE ends, else tsv]",
 )
-@click.option("-o", "--output", type=PATH, help="File to write, whole or not at all.  [default: stdout]")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="File to write, whole or not at all: .tsv, .csv, .xlsx or .jsonl.  [default: stdout]",
+)
 @on_bad_option
 @common(device=True)
 def command(
@@ -56,7 +71,8 @@ def command(
     workspace: Path,
     model: str | None,
     encoder: str | None,
-    format_: str,
+    vectors: Path | None,
+    format_: str | None,
     output: Path | None,
     on_bad_record: Any,
     device: str,
@@ -66,23 +82,49 @@ def command(
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order.
-    A model that was fitted with --hold-out-families says in `status` whether a sequence is of a family it knows; one
-    fitted with --calibration can fill `set`. A model of terms writes those of at least --min-score, and says which of
-    them are predicted by the thresholds that validation chose.
+    A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
+    knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
+    where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
+    --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
+    answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
+    answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
-    from esmcls.reading.readers import read_records
+    from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
+    from esmcls.reporting.rows import NO_VECTOR
+    from esmcls.workspace.workspace import STATE, Workspace
 
-    opened = open_model(workspace, model, device=device, encoder=encoder)
+    for item in inputs:
+        find_sources(item)  # a file that is not there is told before a model is loaded
+    if output is not None:
+        output_file(output)
+    format_ = format_ or _format_of(output)
+    if format_ == "xlsx" and output is None:
+        raise UsageError("--format xlsx writes a file; name it with -o FILE")
+    if model is None and (workspace / STATE).exists():
+        warn(str(Workspace.open(workspace).choose_model()))
+    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors)
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     with _writing(output) as handle:
         written = write_answers(opened, proteins, handle, format_, k=top_k, **options)
-    note(*tally.lines(), f"model {opened.name}: {written.records:,} records answered")
-    for name in written.left_out:
-        warn(f"{name}: too large for the memory; left without a label")
+    note(*tally.lines(), f"model {opened.name}: {written.summary()}")
+    if written.repeated:
+        warn(f"{len(written.repeated):,} records with the id of an earlier one, not written: {written.repeated[0]}, …")
+    for name, status in zip(written.left_out, written.why, strict=True):
+        if status != NO_VECTOR:
+            warn(f"{name}: too large for the memory; left without a label")
+    if lacking := [name for name, why in zip(written.left_out, written.why, strict=True) if why == NO_VECTOR]:
+        names = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+        warn(f"{len(lacking):,} without a vector, left without a label: {names}; give theirs with --vectors FILE")
     return 3 if tally.bad or written.left_out else 0
+
+
+def _format_of(output: Path | None) -> str:
+    """Return the format that a file's name ends in."""
+    suffix = "" if output is None else output.suffix.lower().lstrip(".")
+    return suffix if suffix in ("csv", "xlsx", "jsonl") else "tsv"
 
 
 @contextlib.contextmanager
@@ -90,7 +132,7 @@ def _writing(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    from esmcls.files import atomic_path
+    from esmcls.files import atomic_text
 
-    with atomic_path(output_file(output)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_text(output_file(output)) as handle:
         yield handle

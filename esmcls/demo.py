@@ -225,7 +225,7 @@ class _Bench:
         )
         plan = ComparisonPlan(heads=(*self.heads, ENSEMBLE), baselines=False, seed=self.seed)
         found = compare(workspace, plan, device=self.device, say=self.say)
-        page = found.write(workspace.reports / "compare")
+        page = found.write()
         reached = {row.name: row for row in found.report.rows if isinstance(row, OneLabelRow)}
         n = found.report.dataset.records["test"]
         rows = [Row(encoder, name, reached[name].metrics, n) for name in (*self.heads, ENSEMBLE) if name in reached]

@@ -248,6 +248,8 @@ class SequenceError(EsmclsError):
         The remedy, as an order.
     position : int, optional
         0-based, in the text as given.
+    number : int, optional
+        Which of several texts, from 1.
 
     Examples
     --------
@@ -255,12 +257,13 @@ class SequenceError(EsmclsError):
     "residue 3: sign '-'; write residues alone"
     """
 
-    def __init__(self, found: str, fix: str, position: int | None = None) -> None:
+    def __init__(self, found: str, fix: str, position: int | None = None, number: int | None = None) -> None:
         self.found = found
         self.fix = fix
         self.position = position
-        place = f"residue {position + 1}: " if position is not None else ""
-        super().__init__(f"{place}{found}; {fix}")
+        places = [] if number is None else [f"sequence {number}"]
+        places += [] if position is None else [f"residue {position + 1}"]
+        super().__init__(f"{', '.join(places)}{': ' if places else ''}{found}; {fix}")
 
 
 class NotTextError(DataError):

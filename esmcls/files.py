@@ -1,16 +1,60 @@
-"""Files that appear under their final name only when they are whole."""
+"""Files that appear under their final name only when they are whole, and what we wrote read back with care."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import json
+import math
 import os
+import re
+import shutil
+import socket
+import stat
 import sys
+import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections import abc
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, TextIO, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from esmcls.errors import EsmclsError, UsageError
+
+Made = TypeVar("Made")
+
+STALE_SECONDS: Final = 3600.0
+"""Age of a temporary file that is nobody's any more, where nothing is known of the process that made it."""
+_TEMPORARY: Final = re.compile(r"\..+\.(?P<pid>\d+)(-(?P<machine>[0-9a-f]{6}))?\.[0-9a-f]{8}\.tmp")
+_DESCRIPTOR: Final = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""As `Path` leaves it of s3://bucket; a drive of Windows is one letter."""
+_SAID: Final = re.compile(r"(?:os error|errno =|Errno) (\d+)")
+"""How Rust, HDF5 and Python put the number of a system's error into a text."""
+_UMASK: Final = re.compile(r"^Umask:\s*([0-7]+)", re.MULTILINE)
+_umask_lock = threading.Lock()
+
+
+def refuse_address(path: str | Path) -> None:
+    """Refuse an address such as s3://bucket/folder, which would be taken for a folder `s3:`.
+
+    Raises
+    ------
+    UsageError
+        If it is one.
+    """
+    if _ADDRESS.match(str(path)):
+        raise UsageError(f"{path}: an address, not a path; copy it to this machine and give a file or folder")
+
+
+# modes and durability
 
 
 def fsync_folder(folder: Path) -> None:
@@ -31,34 +75,249 @@ def fsync_file(path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    """Return the umask, unchanged for other threads where the system tells it (Linux since 4.7)."""
+    with contextlib.suppress(OSError):
+        if told := _UMASK.search(Path("/proc/self/status").read_text(encoding="ascii", errors="replace")):
+            return int(told[1], 8)
+    with _umask_lock:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+
+
+def settle(path: Path) -> None:
+    """Give a new file the umask's mode and make it durable: some writers make files that only their owner may read."""
+    with contextlib.suppress(PermissionError):  # a file system without modes
+        path.chmod(0o666 & ~_umask())
+    fsync_file(path)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may, 65,536 at most."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+# files, whole or not at all
+
+
+def is_descriptor(path: str | Path) -> bool:
+    """Say whether a path names an open file of the process: /dev/stdin, or /dev/fd/63 as `<(command)` gives it."""
+    return _DESCRIPTOR.fullmatch(str(path)) is not None
+
+
+def is_device(path: str | Path) -> bool:
+    """Say whether what stands at `path` is to be written to, not replaced: a pipe, a device, an open descriptor."""
+    if is_descriptor(path):
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary sibling of `path` to write to; it becomes `path` when the block ends well, else it is removed.
 
+    A link is followed. What is neither file nor folder is never replaced: it is written to when the block has ended.
+
+    Raises
+    ------
+    OSError
+        If the system does not take it; also where a library that writes says so in an error of its own.
+    UsageError
+        If `path` is an address.
+
     Examples
     --------
-    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic_path(Path(folder) / "a.txt") as temporary:
     ...         _ = temporary.write_text("whole")
     ...     (Path(folder) / "a.txt").read_text()
     'whole'
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    refuse_address(path)
+    if is_device(path):
+        with tempfile.TemporaryDirectory(prefix="esmcls-") as folder:
+            yield Path(folder) / "output"
+            with open(Path(folder) / "output", "rb") as whole, open(path, "wb") as device:
+                shutil.copyfileobj(whole, device)
+        return
+    target = Path(os.path.realpath(path))
+    temporary = temporary_beside(target)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
-        fsync_file(temporary)
-        os.replace(temporary, target)
-        fsync_folder(target.parent)
+        with _errors_of_the_system(temporary, path):
+            yield temporary
+            settle(temporary)
+            os.replace(temporary, target)
+            fsync_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_text(path: str | Path) -> Iterator[TextIO]:
+    """Give UTF-8 text to write to, of a file that appears whole; a pipe or device gets each line as it comes."""
+    if is_device(path):
+        with open(path, "w", encoding="utf-8") as handle:
+            yield handle
+    else:
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+            yield handle
+
+
+@contextlib.contextmanager
+def _errors_of_the_system(temporary: Path, path: str | Path) -> Iterator[None]:
+    """Name `path` in errors of the system, and find these behind the errors of libraries that write."""
+    try:
+        yield
+    except EsmclsError:
+        raise
+    except Exception as error:
+        number = _system_error(error, temporary)
+        if number is None or (isinstance(error, OSError) and error.filename not in (None, str(temporary))):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def system_errno(error: BaseException) -> int | None:
+    """Return the number of the system's error behind one of Python, safetensors, polars or HDF5; else None.
+
+    Examples
+    --------
+    >>> system_errno(OSError("Unable to open file (errno = 24, error message = 'Too many open files')"))
+    24
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    told = _SAID.search(str(error))
+    return int(told[1]) if told and int(told[1]) else None
+
+
+def _system_error(error: Exception, temporary: Path) -> int | None:
+    """Return the number of the system's error that ended a writer; else None."""
+    if (number := system_errno(error)) is not None:
+        return number
+    if not isinstance(error, RuntimeError | OSError) or not temporary.exists():
+        return None
+    try:  # torch says no more than that it failed: ask the disk itself
+        with open(temporary, "ab", buffering=0) as handle:
+            rest = memoryview(bytes(1 << 20))
+            while len(rest):
+                rest = rest[handle.write(rest) or 0 :]
+            os.fsync(handle.fileno())
+    except OSError as failure:
+        return failure.errno
+    return None
+
+
+# temporary files, and those that dead processes left
+
+
+@cache
+def _machine() -> str:
+    """Return what tells this machine, since it began, from others whose processes have the same numbers."""
+    facts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        facts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:6]
+
+
+def temporary_beside(target: Path) -> Path:
+    """Return a hidden name beside `target` that says which process it is of."""
+    return target.with_name(f".{target.name[:60]}.{os.getpid()}-{_machine()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove the temporary files and folders that dead processes left in `folder`; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            name = _TEMPORARY.fullmatch(path.name)
+            if name is None or not _is_nobodys(path, int(name["pid"]), name["machine"]):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_nobodys(path: Path, pid: int, machine: str | None) -> bool:
+    if machine == _machine() and sys.platform != "win32":
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # it lives, and is another user's
+            pass
+    return path.lstat().st_mtime < time.time() - STALE_SECONDS
+
+
+# folders, whole or not at all
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put the folder `new` at the place of `folder`; where the system can, no reader sees a moment without either.
+
+    What was there lies at `new` after an exchange; else it is removed, and a crash between two renames leaves it where
+    `put_back` finds it.
+    """
+    if not (folder.exists() and _exchange(new, folder)):
+        previous = _previous(folder)
+        while True:
+            if folder.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+                os.replace(folder, previous)
+            try:
+                os.replace(new, folder)
+                break
+            except OSError as error:  # a reader has put it back in between
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    put_back(folder)
+                    raise
+        shutil.rmtree(previous, ignore_errors=True)
+    fsync_folder(folder.parent)
+
+
+def _previous(folder: Path) -> Path:
+    """Where a replaced folder lies between the two renames."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def put_back(folder: Path) -> None:
+    """Put back the folder that a crash between the two renames of `replace_folder` left aside."""
+    if _previous(folder).is_dir() and not folder.exists():
+        with contextlib.suppress(OSError):  # another process was first, or nobody may write here
+            os.replace(_previous(folder), folder)
+
+
+def put_all_back(parent: Path) -> None:
+    """Put back every folder below `parent` that was left aside."""
+    with contextlib.suppress(OSError):
+        for path in list(parent.glob(".*.previous")):
+            put_back(parent / path.name[1:].removesuffix(".previous"))
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    """Exchange two folders in one step; return False where the system or the file system cannot (Linux: renameat2)."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc 2.28 and musl 1.2.6
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0
+
+
+# contents
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -68,8 +327,207 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, is nested deeper than anything we write, or has NaN, Infinity or a number beyond all bounds.
+    """
+    return parse_json(Path(path).read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read a JSON text; errors are those of `read_json`.
+
+    Examples
+    --------
+    >>> parse_json('{"a": [1, 2.5, null]}')
+    {'a': [1, 2.5, None]}
+    >>> parse_json("[" * 10_000)
+    Traceback (most recent call last):
+    ValueError: nested too deep
+    """
+    try:
+        return json.loads(text, parse_constant=_refused, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _refused(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refused(text)
+
+
+def read_as(
+    path: str | Path, kind: type[Made], error: Callable[[str | Path, str, str], EsmclsError], fix: str, **options: bool
+) -> Made:
+    """Read a JSON file that holds what an annotation says: the one way in which we read what we wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : type
+        A dataclass, or any annotation that `from_plain` knows.
+    error : FolderError, or a child
+        What is raised where the file does not hold it.
+    fix : str
+        The remedy, as an order.
+    **options
+        Of `from_plain`.
+
+    Raises
+    ------
+    error
+        If the file is no JSON or holds something else; the message names it, the place in it, and the remedy.
+    """
+    try:
+        return from_plain(kind, read_json(path), **options)
+    except ValueError as reason:
+        raise error(path, f"is damaged ({reason})", fix) from None
+
+
+def from_plain(kind: type[Made], values: object, *, strict: bool = False) -> Made:
+    """Return what an annotation says, made of the plain values of JSON; what does not fit is refused.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass, of numbers, texts, dataclasses, lists, tuples and mappings of these; or any of those themselves.
+    values : object
+        Of JSON. Of a dataclass, a mapping by the names of the fields; one with a default may be absent.
+    strict : bool
+        Whether a key that is no field is refused; default it is left out, as what a later version may have added.
+
+    Raises
+    ------
+    ValueError
+        If a value is of another kind, is missing, not finite or beyond 64 bits; the message says where it stands.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Point:
+    ...     name: str
+    ...     at: "list[float] | None" = None
+    >>> from_plain(Point, {"name": "a", "at": [1.0], "color": "red"}), from_plain(Point, {"name": "b"})
+    (Point(name='a', at=[1.0]), Point(name='b', at=None))
+    >>> from_plain(Point, {"name": "a", "at": [1.0, "2"]})
+    Traceback (most recent call last):
+    ValueError: at[1]: '2' instead of a number
+    """
+    made: Made = _Reading(strict).of(kind, values, "")
+    return made
+
+
+_NAMES: Final[dict[object, str]] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    NoneType: "null",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+}
+_CONTAINERS: Final = {abc.Sequence: list, abc.Mapping: dict, abc.Iterable: list}
+_BITS: Final = 64
+
+
+class _Reading:
+    """Plain values on their way into annotations; each method gets the place where they stand, for the message."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+
+    def of(self, hint: Any, value: Any, place: str) -> Any:
+        """Return the value as the annotation says."""
+        origin = _CONTAINERS.get(get_origin(hint), get_origin(hint))
+        if hint is Any or hint is object or isinstance(hint, TypeVar):
+            return value
+        if origin in (Union, UnionType):
+            return self._union(get_args(hint), value, place)
+        if origin is Literal:
+            if any(value == choice and type(value) is type(choice) for choice in get_args(hint)):
+                return value
+            raise _unlike(place, value, " or ".join(map(repr, get_args(hint))))
+        if origin is list or origin is tuple:
+            return self._items(origin, get_args(hint), value, place)
+        if origin is dict:
+            self._expect(dict, value, place)
+            return {key: self.of(get_args(hint)[1], item, _below(place, key)) for key, item in value.items()}
+        if isinstance(hint, type) and is_dataclass(hint):
+            return self._dataclass(hint, value, place)
+        return self._plain(hint, value, place)
+
+    def _union(self, choices: tuple[Any, ...], value: Any, place: str) -> Any:
+        if value is None and NoneType in choices:
+            return None
+        kinds = [choice for choice in choices if choice is not NoneType]
+        for kind in kinds[:-1]:
+            with contextlib.suppress(ValueError):
+                return self.of(kind, value, place)
+        return self.of(kinds[-1], value, place)
+
+    def _items(self, kind: type, inner: tuple[Any, ...], value: Any, place: str) -> Any:
+        self._expect(tuple if type(value) is tuple else list, value, place)
+        open_ended = kind is list or inner[1:] == (...,)
+        if not open_ended and len(value) != len(inner):
+            raise ValueError(f"{place or 'it'}: {len(value)} values instead of {len(inner)}")
+        hints = [inner[0]] * len(value) if open_ended else inner
+        if open_ended and inner[0] is str and all(type(item) is str for item in value):
+            return kind(value)  # many, as ids are
+        return kind(
+            self.of(hint, item, f"{place}[{n}]") for n, (hint, item) in enumerate(zip(hints, value, strict=True))
+        )
+
+    def _dataclass(self, kind: Any, value: Any, place: str) -> Any:
+        self._expect(dict, value, place)
+        hints = get_type_hints(kind)
+        known = {field.name: field for field in fields(kind) if field.init}
+        missing = [
+            name
+            for name, field in known.items()
+            if name not in value and field.default is MISSING and field.default_factory is MISSING
+        ]
+        unknown = sorted(map(str, value.keys() - known.keys())) if self.strict else []
+        if missing or unknown:
+            problem = f"lacks {missing[0]!r}" if missing else f"{unknown[0]!r} is nothing that is known"
+            raise ValueError(f"{place}: {problem}" if place else problem)
+        entries = {name: self.of(hints[name], value[name], _below(place, name)) for name in known if name in value}
+        return kind(**entries)
+
+    def _plain(self, hint: Any, value: Any, place: str) -> Any:
+        hint = _CONTAINERS.get(hint, hint)
+        if hint is float and type(value) is int and abs(value) < 1 << _BITS:
+            return value  # as it was written: 1.0 and 1 are not told apart by JSON's other writers
+        self._expect(hint, value, place)
+        if (hint is int and value.bit_length() >= _BITS) or (hint is float and not math.isfinite(value)):
+            raise _unlike(place, value, "a number in bounds")
+        return value
+
+    def _expect(self, kind: Any, value: Any, place: str) -> None:
+        if type(value) is not kind:
+            raise _unlike(place, value, _NAMES.get(kind, str(kind)))
+
+
+def _below(place: str, name: str) -> str:
+    return f"{place}.{name[:40]}" if place else name[:40]
+
+
+def _unlike(place: str, value: Any, wanted: str) -> ValueError:
+    if isinstance(value, (list, dict)):
+        found = f"{_NAMES[type(value)]} of {len(value)}"
+    elif isinstance(value, int) and value.bit_length() >= _BITS:
+        found = "a number beyond 64 bits"
+    else:
+        found = repr(value if not isinstance(value, str) else value[:40])
+    return ValueError(f"{place or 'it'}: {found} instead of {wanted}")
 
 
 def sha256_file(path: str | Path) -> str:

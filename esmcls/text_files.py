@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
-import itertools
+import os
+import stat
 import sys
-from collections.abc import Iterator
-from typing import BinaryIO, Final, cast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
 
 from xopen import xopen
 
 from esmcls.errors import DataError, NotTextError
+from esmcls.files import is_descriptor, refuse_address
 
 STDIN: Final = "-"
 LONGEST_FIRST_LINE: Final = 1 << 20
@@ -22,6 +26,27 @@ _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMATS: Final = "FASTA, CSV, TSV or Stockholm, as text"
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x01")
 """Signs no text has; ^A does stand in NCBI's headers, between those of equal sequences."""
+
+_KINDS: Final[dict[Callable[[int], bool], str]] = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISDIR: "a folder",
+}
+_FIXES: Final = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ELOOP: "mend the link",
+    errno.ENOENT: "check the name",
+}
+NO_LIMITS: Final = "ESMCLS_NO_LIMITS"
+"""Variable of the environment that, set to 1, takes off the limits below."""
+LONGEST_LINE: Final = 16 << 20
+"""Characters; the longest protein known has 45,000 residues, the longest table line of annotations some 100,000."""
+LARGEST_RATIO: Final = 200
+"""Times that text may be larger than its packed form; sequences reach 3 to 20."""
+RATIO_FROM: Final = 16 << 20
+"""Bytes of text from which on the ratio is looked at."""
 
 
 def shown(path: str) -> str:
@@ -58,11 +83,13 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
         _check_text(unpacked.peek(), path)
         text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", errors="esmcls-latin-1")
         stack.callback(text.detach)  # what lies below is closed by its own context, standard input by nobody
-        yield itertools.chain(_first_lines(text, path), _guarded(text, path))
+        yield _lines(text, path)
 
 
 @contextlib.contextmanager
 def _stdin() -> Iterator[io.BufferedReader]:
+    if sys.stdin is None:
+        raise DataError(shown(STDIN), "standard input is closed", "give a file, or pipe something in")
     # a buffer of our own over the process's, for whatever stands there may lack `peek`
     buffered = _buffered(sys.stdin.buffer)
     try:
@@ -71,18 +98,41 @@ def _stdin() -> Iterator[io.BufferedReader]:
         buffered.detach()
 
 
-def _buffered(stream: BinaryIO) -> io.BufferedReader:
+def _buffered(stream: BinaryIO | io.RawIOBase) -> io.BufferedReader:
     return cast(io.BufferedReader, io.BufferedReader(cast(io.RawIOBase, stream)))
 
 
 @contextlib.contextmanager
 def _file(path: str) -> Iterator[io.BufferedReader]:
+    refuse_address(path)
     with contextlib.ExitStack() as stack:
         try:
+            check_readable(path)
             handle = stack.enter_context(open(path, "rb"))
         except OSError as error:
-            raise DataError(path, f"cannot be opened ({error.strerror})", "check its permissions") from error
+            fix = _FIXES.get(error.errno or 0, "check its permissions")
+            raise DataError(path, f"cannot be opened ({error.strerror})", fix) from error
         yield handle
+
+
+def check_readable(path: str) -> None:
+    """Refuse, before anything is read, what has no end or never begins: sockets, devices, and named pipes of a folder.
+
+    Pipes that a shell makes (`<(zcat a.gz)`, /dev/stdin) are read.
+
+    Raises
+    ------
+    DataError
+        If it is neither a file nor such a pipe.
+    OSError
+        If the system does not say what it is: a loop of links, say.
+    """
+    mode = Path(path).stat().st_mode
+    if stat.S_ISREG(mode) or is_descriptor(path):
+        return
+    kind = next((name for test, name in _KINDS.items() if test(mode)), "no file")
+    fix = "give a file, or pipe it in and give -" if kind == "a pipe" else "give a file"
+    raise DataError(path, f"{kind}, not a file", fix)
 
 
 @contextlib.contextmanager
@@ -92,8 +142,9 @@ def _unpack(raw: io.BufferedReader, path: str) -> Iterator[io.BufferedReader]:
     if packing is None:
         yield raw
         return
-    with xopen(raw, "rb", format=packing, threads=0) as stream:
-        unpacked = _buffered(stream)
+    counted = _Counted(raw)
+    with xopen(io.BufferedReader(counted), "rb", format=packing, threads=0) as stream:
+        unpacked = _buffered(_Unpacked(stream, counted, path))
         with _as_data_error(path):
             unpacked.peek()
         yield unpacked
@@ -106,20 +157,73 @@ def _check_text(head: bytes, path: str) -> None:
         raise NotTextError(shown(path), "binary data", f"give {_FORMATS}")
 
 
-def _first_lines(text: io.TextIOWrapper, path: str) -> Iterator[str]:
-    """Give the lines up to the first that is not blank, none of them longer than a header may be."""
-    for line in _guarded(iter(lambda: text.readline(LONGEST_FIRST_LINE), ""), path):
-        if len(line) == LONGEST_FIRST_LINE:
-            raise NotTextError(shown(path), "a first line of a mebibyte", f"give {_FORMATS}")
-        yield line
-        if line.strip():
-            return
-
-
-def _guarded(lines: Iterator[str], path: str) -> Iterator[str]:
+def _lines(text: io.TextIOWrapper, path: str) -> Iterator[str]:
+    """Give the lines, none longer than a line may be; those up to the first that is not blank, than a header may be."""
+    longest = LONGEST_FIRST_LINE
+    number = 0
     with _as_data_error(path):
-        for line in lines:  # noqa: UP028  (`yield from` would close the file, standard input too, when it is left early)
+        while line := text.readline(longest):
+            number += 1
+            if len(line) == longest and not line.endswith("\n"):
+                raise _too_long(path, longest, number)
+            if longest == LONGEST_FIRST_LINE and line.strip():
+                longest = -1 if limits_are_off() else LONGEST_LINE
             yield line
+
+
+def _too_long(path: str, longest: int, line: int) -> DataError:
+    if longest == LONGEST_FIRST_LINE:
+        return NotTextError(shown(path), "a first line of a mebibyte", f"give {_FORMATS}")
+    problem = f"a line of more than {longest:,} characters"
+    return DataError(shown(path), problem, f"break it, or set {NO_LIMITS}=1 if it is right", line=line)
+
+
+def limits_are_off() -> bool:
+    """Say whether the user has taken off the limits on lines, records and packed files."""
+    return os.environ.get(NO_LIMITS, "") not in ("", "0")
+
+
+class _Counted(io.RawIOBase):
+    """Bytes of a packed file, counted as they are read."""
+
+    def __init__(self, source: io.BufferedReader) -> None:
+        self.source = source
+        self.count = 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there."""
+        count = self.source.readinto1(buffer)
+        self.count += count
+        return count
+
+
+class _Unpacked(io.RawIOBase):
+    """Bytes of what a packed file holds; an error where they are far too many."""
+
+    def __init__(self, source: BinaryIO, packed: _Counted, path: str) -> None:
+        self.source = source
+        self.packed = packed
+        self.path = path
+        self.count = 0
+        self.most = sys.maxsize if limits_are_off() else RATIO_FROM
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as much as is asked for."""
+        data = self.source.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count += len(data)
+        if self.count > self.most and self.count > LARGEST_RATIO * self.packed.count:
+            problem = f"its text is more than {LARGEST_RATIO} times as large as the packed file"
+            raise DataError(shown(self.path), problem, f"check it, and set {NO_LIMITS}=1 if it is right")
+        return len(data)
 
 
 @contextlib.contextmanager
@@ -127,6 +231,8 @@ def _as_data_error(path: str) -> Iterator[None]:
     # reading alone is done inside: each unpacker has errors of its own that share no base but Exception
     try:
         yield
+    except (DataError, MemoryError):
+        raise
     except Exception as error:
         raise DataError(shown(path), f"cannot be read to its end ({error})", "fetch or pack the file again") from error
 

@@ -1,6 +1,7 @@
 """Runs that die: at each single file operation in turn, or by SIGKILL at a random moment. Prints JSON counts.
 
     python tests/fault_driver.py crash FOLDER        a child a file operation, each with a folder of its own
+    python tests/fault_driver.py first FOLDER        a first `esmcls embed` each, and a second that mends what it left
     python tests/fault_driver.py kill FOLDER 100     so many children killed, each going on where the last one died
 
 A process of its own, because a fork must not inherit the threads of a test runner.
@@ -8,6 +9,8 @@ A process of its own, because a fork must not inherit the threads of a test runn
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import json
 import os
@@ -27,6 +30,8 @@ import esmcls.cache.store as cache_module
 from esmcls.cache.embed import embed_into
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
+from esmcls.workspace.workspace import Workspace
+from esmcls_cli.main import main
 
 SPEC = EmbeddingSpec.of(ToyEncoder(), poolings=("mean", "chunk"))
 CRASHED = 9
@@ -66,7 +71,13 @@ class Bomb:
                 bomb.tick()
                 return super().truncate(size)
 
-        segments_module.open = lambda path, mode, buffering: (bomb.tick(), Raw(path, "x+"))[1]  # type: ignore[attr-defined]
+        def opened(path: Path, mode: str, buffering: int = -1) -> Any:
+            if mode == "rb":
+                return open(path, mode)
+            bomb.tick()
+            return Raw(path, "x+")
+
+        segments_module.open = opened  # type: ignore[attr-defined]
         for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (Path, "write_text")):
             setattr(owner, name, self.wrapped(getattr(owner, name)))
         flush = EmbeddingCache.flush
@@ -88,24 +99,59 @@ class Bomb:
         return counted
 
 
-def crash_everywhere(root: Path, sequences: list[str]) -> int:
+def in_child(work: Callable[[], object]) -> int:
+    """Do something in a child; return its exit code, 1 after an exception."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0 if sys.exc_info()[0] is None else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def crash_everywhere(root: Path, work: Callable[[Path], object]) -> int:
     """Crash at operation 1, 2, 3 … until a run comes through; return how many crashed."""
     at = 0
     while True:
         at += 1
         folder = root / f"{at:04d}"
         folder.mkdir()
-        child = os.fork()
-        if child == 0:
-            try:
-                Bomb(at, folder / "sealed.log").plant()
-                run(folder / "cache", sequences)
-            finally:
-                os._exit(0 if sys.exc_info()[0] is None else 1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        bomb = Bomb(at, folder / "sealed.log")
+        code = in_child(lambda bomb=bomb, folder=folder: (bomb.plant(), work(folder)))  # type: ignore[misc]
         if code == 0:
             return at - 1
         assert code == CRASHED, code
+
+
+def embed_command(folder: Path, table: Path) -> None:
+    """Run `esmcls embed`, as a first time."""
+    words = ["embed", str(table), "--encoder", "composition", "-w", str(folder / "w"), "--quiet"]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        assert main(words) == 0
+
+
+def mended(folder: Path, table: Path) -> None:
+    """Embed once more, and look whether everything is there and nothing besides."""
+    embed_command(folder, table)
+    workspace = Workspace.open(folder / "w")
+    assert len(workspace.dataset.ids) == 12
+    with workspace.latest_cache() as cache:
+        assert cache.missing(workspace.dataset.sequences) == []
+    left = [path.name for path in (folder / "w").rglob(".*")]
+    assert left == [], left
+
+
+def first_embeds(root: Path) -> dict[str, int]:
+    """Crash a first embed everywhere; count those that a second one did not mend."""
+    for module in ("torch", "polars", "esmcls.workspace.embed_in_workspace", "esmcls_cli.embed"):
+        importlib.import_module(module)  # once for all children; none of them has a thread yet
+    table = root.parent / "set.csv"
+    rows = [f"p{number},{letters(number)}ACDEFGHIKL,{'ab'[number % 2]}" for number in range(12)]
+    table.write_text("\n".join(["id,sequence,label", *rows]) + "\n")
+    operations = crash_everywhere(root, lambda folder: embed_command(folder, table))
+    broken = sum(in_child(lambda folder=folder: mended(folder, table)) for folder in sorted(root.iterdir()))  # type: ignore[misc]
+    return {"operations": operations, "broken": broken}
 
 
 def kill_at_random(root: Path, kills: int, sequences: list[str], seed: int = 0) -> dict[str, int]:
@@ -146,6 +192,9 @@ def kill_at_random(root: Path, kills: int, sequences: list[str], seed: int = 0) 
 if __name__ == "__main__":
     mode, root = sys.argv[1], Path(sys.argv[2])
     if mode == "crash":
-        print(json.dumps({"operations": crash_everywhere(root, [letters(number) for number in range(12)])}))
+        names = [letters(number) for number in range(12)]
+        print(json.dumps({"operations": crash_everywhere(root, lambda folder: run(folder / "cache", names))}))
+    elif mode == "first":
+        print(json.dumps(first_embeds(root)))
     else:
         print(json.dumps(kill_at_random(root, int(sys.argv[3]), [letters(number) for number in range(240)])))

@@ -69,7 +69,7 @@ def test_codes_are_those_of_the_whole_data_set_and_members_those_of_training(que
 
 
 def test_rejection_and_sets_are_measured_where_rows_were_set_aside(questions: Questions) -> None:
-    doubts = Confidence((0.6,) * 20, Rejection("familiarity", 0.7, 0.05, None, None, 5, 0))
+    doubts = Confidence((0.6,) * 20, Rejection("familiarity", 0.7, 0.05))
     found = questions.ask(model(doubts), rows(0.75, 0.625, 0.25), rows(0.5, 0.9), 1.5, ABOUT)
     assert found.accepted.tolist() == [True, False, True]
     assert found.wrongly.tolist() == [False, True]

@@ -21,6 +21,7 @@ from esmcls.files import sha256_file
 from esmcls.heads.base import Head
 from esmcls.heads.registry import list_heads, load_head
 from esmcls.labels.labels import Labels
+from esmcls.models import folder as folder_module
 from esmcls.models import model as classifier
 from esmcls.models.folder import load_model, read_manifest, save_model
 from esmcls.models.manifest import Manifest
@@ -177,6 +178,7 @@ def test_a_new_model_takes_the_place_of_the_old_one(folder: Path) -> None:
 
 def test_a_crash_at_any_rename_leaves_the_old_or_the_new_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head, rename = fitted("knn"), os.replace
+    monkeypatch.setattr("esmcls.files._exchange", lambda one, two: False)
     for crash in (1, 2):
         calls = iter(range(1, 9))
 
@@ -185,11 +187,24 @@ def test_a_crash_at_any_rename_leaves_the_old_or_the_new_model(folder: Path, mon
                 raise KeyboardInterrupt
             rename(old, new)
 
-        monkeypatch.setattr(os, "replace", replace_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            save_model(folder, head, manifest(head, "knn"))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_or_die)
+            with pytest.raises(KeyboardInterrupt):
+                save_model(folder, head, manifest(head, "knn"))
         assert load_model(folder).manifest.head == "linear"
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_read_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = fitted("knn")
+    check = folder_module._check_files
+
+    def replaced_in_between(path: Path, found: Manifest) -> None:
+        if found.head == "linear":
+            save_model(folder, head, manifest(head, "knn"))
+        check(path, found)
+
+    monkeypatch.setattr(folder_module, "_check_files", replaced_in_between)
+    assert load_model(folder).manifest.head == "knn"
 
 
 def test_a_folder_that_is_no_model_is_never_replaced(tmp_path: Path) -> None:

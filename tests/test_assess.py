@@ -20,7 +20,6 @@ from esmcls.models.fit import fit_head
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model, features_for
 from esmcls.tasks.go_terms.evaluation import TermEvaluation
-from esmcls.tasks.one_label.confidence import known_score
 from esmcls.tasks.one_label.evaluation import Evaluation
 from esmcls.tasks.one_label.task import Strangers
 from esmcls.workspace.workspace import Workspace
@@ -110,8 +109,9 @@ def test_proteins_of_families_held_out_count_in_nothing_but_in_what_becomes_of_t
     dataset = ONE_LABEL.dataset()
     labels = [f"{label} {row % 2}" for row, label in enumerate(dataset.labels)]
     workspace = ONE_LABEL.workspace(tmp_path, replace(dataset, labels=labels))
-    model = fitted(workspace, shares=Shares(0.34), seed=1)
-    apart = set_aside(workspace.dataset, Shares(0.34), 1)
+    shares = Shares(0.34, folds=0)
+    model = fitted(workspace, shares=shares, seed=1)
+    apart = set_aside(workspace.dataset, shares, 1)
     assessment = assess(model, workspace)
     known, unseen = apart.kept.part("test"), apart.unseen
     assert assessment.evaluation.to_json()["n"] == len(known) < 6
@@ -119,12 +119,28 @@ def test_proteins_of_families_held_out_count_in_nothing_but_in_what_becomes_of_t
     assert isinstance(strangers, Strangers)
     assert (strangers.known, strangers.unknown) == (len(known), len(unseen))
     rejection = model.findings.confidence.rejection
-    far = known_score(model.head, features_for(model, unseen, workspace), rejection.score)
+    far = rejection.of(model.head, features_for(model, unseen, workspace))
     assert strangers.false_accepted == pytest.approx(np.mean(far > rejection.threshold))
     assert read(assessment)["strangers"] == strangers.to_json()["strangers"]
-    assert assessment.lines()[-2].startswith(f"{len(unseen)} proteins of families held out: ")
-    others = assess(model, workspace, known)
-    assert others.beside == ()  # of proteins that are given nobody knows who is a stranger
+    assert assessment.lines()[-2].startswith(f"{len(unseen)} strangers: ")
+    [others] = assess(model, workspace, workspace.dataset.part("test")).beside
+    assert isinstance(others, Strangers)  # of proteins that are given, those of other labels are strangers
+    assert (others.known, others.unknown) == (len(known), 6 - len(known))
+
+
+def test_a_model_that_knows_all_families_is_measured_on_known_proteins_and_tells_what_folds_told(
+    tmp_path: Path,
+) -> None:
+    dataset = ONE_LABEL.dataset()
+    labels = [f"{label} {row % 2}" for row, label in enumerate(dataset.labels)]
+    workspace = ONE_LABEL.workspace(tmp_path, replace(dataset, labels=labels))
+    model = fitted(workspace, shares=Shares(1.0))
+    assessment = assess(model, workspace)
+    [strangers] = assessment.beside
+    assert isinstance(strangers, Strangers)
+    assert (strangers.known, strangers.unknown) == (6, 0)
+    assert strangers.false_accepted == model.findings.confidence.rejection.strangers.share
+    assert assessment.lines()[-2].startswith("strangers, when the model was fitted: ")
 
 
 def test_terms_that_contain_a_given_one_are_true_of_the_protein_too(tmp_path: Path) -> None:

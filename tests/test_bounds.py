@@ -99,16 +99,18 @@ def test_rows_of_like_length_share_a_group_where_distance_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "fit"),
+    ("flags", "exact", "fit"),
     [
-        ({"avx512_vnni": True}, True),
-        ({"amx_int8": True}, True),
-        ({"avx512_bf16": True, "amx_int8": False}, False),
-        ({}, False),
+        ({"avx512_vnni": True}, True, True),
+        ({"amx_int8": True}, True, True),
+        ({"avx512_vnni": True}, False, False),
+        ({"avx512_bf16": True, "amx_int8": False}, True, False),
+        ({}, True, False),
     ],
 )
 def test_eight_bit_products_are_for_processors_that_make_them_without_rounding(
-    monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], fit: bool
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], exact: bool, fit: bool
 ) -> None:
+    monkeypatch.setattr(bounds, "multiplies_int8_exactly", lambda: exact)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
     assert has_int8_units() is fit

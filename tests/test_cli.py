@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -81,7 +82,11 @@ def test_embedding_a_labelled_set_makes_it_the_dataset(tmp_path: Path) -> None:
     families = write_families(tmp_path / "families.csv")
     ran = done("embed", families, "--encoder", "composition", "-w", tmp_path / "w")
     assert ran.out == "30 sequences, 30 distinct: 30 embedded, 0 were cached\n"
-    assert ran.err == "esmcls: 30 records read\n"
+    assert ran.err.splitlines() == [
+        "esmcls: 30 records read",
+        f"esmcls: {families}: id from 'id', sequence from 'sequence', label from 'label', part from 'split'",
+        "esmcls: dataset: 3 classes; records: 18 train, 6 validation, 6 test",
+    ]
     dataset = Workspace.open(tmp_path / "w").dataset
     columns = zip(dataset.ids, dataset.sequences, dataset.labels, dataset.parts, strict=True)
     assert list(columns) == rows()
@@ -103,7 +108,11 @@ def test_an_unlabelled_input_is_only_cached(tmp_path: Path) -> None:
     unknown = write_unknown(tmp_path / "unknown.fasta")
     ran = done("embed", unknown, "--encoder", "composition", "-w", tmp_path / "w")
     assert ran.out == "3 sequences, 2 distinct: 2 embedded, 0 were cached\n"
-    assert ran.err == "esmcls: 3 records read\n"
+    assert ran.err.splitlines() == [
+        "esmcls: 3 records read",
+        f"esmcls: no labels in {unknown}: the vectors are kept, but there is no dataset to fit on; "
+        "give them with --labels TABLE",
+    ]
     assert not Workspace.open(tmp_path / "w").has_dataset
 
 
@@ -120,6 +129,12 @@ def test_given_parts_are_read_and_leaks_are_told(tmp_path: Path) -> None:
     )
     assert ran.err.splitlines() == [
         "esmcls: 6 records read",
+        "esmcls: 3 files read:",
+        f"esmcls:   {tmp_path / 'one.csv'}: 4 records",
+        f"esmcls:   {tmp_path / 'two.csv'}: 1 record",
+        f"esmcls:   {tmp_path / 'three.csv'}: 1 record",
+        f"esmcls: {tmp_path / 'one.csv'} and 2 more: id from 'id', sequence from 'sequence', label from 'label'",
+        "esmcls: dataset: 2 classes; records: 3 train, 1 validation, 1 test",
         "esmcls: 4 records without a part beside others with one: taken as train",
         "esmcls: 1 record left out because another part holds an equal sequence:",
         "esmcls:   a: left train, stays in validation",
@@ -137,6 +152,8 @@ def test_a_record_left_out_is_listed_and_the_exit_code_says_so(tmp_path: Path) -
         "esmcls: 2 residues J read as X",
         "esmcls: 1 record left out:",
         f"esmcls:   {path}:4:2: record 'b': sign '1', which is no amino acid",
+        f"esmcls: no labels in {path}: the vectors are kept, but there is no dataset to fit on; "
+        "give them with --labels TABLE",
     ]
 
 
@@ -247,9 +264,10 @@ ANSWERS = [("new", "alanine-rich"), ("other", "lysine-rich"), ("new", "alanine-r
 def test_prediction_answers_every_record_in_input_order(home: Path) -> None:
     ran = done("predict", home / "unknown.fasta", "--model", "linear", "-w", home / "w")
     header, *answers = [line.split("\t") for line in ran.out.splitlines()]
-    assert header == ["id", "rank", "label", "probability", "distance", "nearest_id", "status", "set"]
+    names = ["id", "rank", "label", "probability", "distance", "nearest_id", "status", "set"]
+    assert header == [*names, "note", "model", "confidence"]
     assert [(name, label) for name, _, label, *_ in answers] == ANSWERS
-    assert ran.err == "esmcls: 3 records read\nesmcls: model linear: 3 records answered\n"
+    assert ran.err == "esmcls: 3 records read\nesmcls: model linear: 3 records: 3 answered, 3 with another note\n"
 
 
 def test_prediction_with_a_nearest_neighbour_names_it(home: Path) -> None:
@@ -287,6 +305,37 @@ def test_prediction_writes_the_same_to_a_file_as_to_stdout(home: Path, tmp_path:
     ran = done("predict", home / "unknown.fasta", "-o", tmp_path / "out.tsv", "-w", home / "w")
     assert ran.out == ""
     assert (tmp_path / "out.tsv").read_text() == printed
+
+
+def test_a_file_of_predictions_is_what_its_name_ends_in(home: Path, tmp_path: Path) -> None:
+    for name, begins in (
+        ("a.csv", b"id,rank,label,"),
+        ("a.xlsx", b"PK"),
+        ("a.jsonl", b'{"id": '),
+        ("a", b"id\trank\t"),
+    ):
+        done("predict", home / "unknown.fasta", "-o", tmp_path / name, "-w", home / "w")
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    ran = run("predict", home / "unknown.fasta", "--format", "xlsx", "-w", home / "w")
+    assert (ran.code, ran.err) == (2, "esmcls: error: --format xlsx writes a file; name it with -o FILE\n")
+
+
+def test_a_file_that_is_not_there_is_told_before_a_model_is_loaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("esmcls.models.predict.load_model", never)
+    for command in ("predict", "evaluate"):
+        ran = run(command, home / "nothing.fasta", "-w", home / "w")
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.endswith("nothing.fasta: no such file or folder; check the name\n")
+
+
+def test_the_model_that_is_taken_by_default_is_said_even_where_quiet_is_asked_for(home: Path) -> None:
+    ran = done("predict", home / "unknown.fasta", "-w", home / "w", "--quiet")
+    best = Workspace.open(home / "w").best_model().name
+    assert ran.err.startswith(f"esmcls: model {best}, the best of ")
+    assert {line.split("\t")[9] for line in ran.out.splitlines()[1:]} == {best}
 
 
 def test_a_file_of_predictions_appears_only_when_it_is_whole(home: Path, tmp_path: Path) -> None:

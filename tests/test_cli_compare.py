@@ -33,6 +33,13 @@ def compared(home: Path) -> str:
     return done("compare", "--heads", "linear,knn,ensemble", "-w", home / "w").out
 
 
+@pytest.fixture
+def mine(home: Path, tmp_path: Path) -> Path:
+    """A workspace of the same proteins, without models."""
+    done("embed", home / "families.csv", "--encoder", "composition", "-w", tmp_path / "w")
+    return tmp_path / "w"
+
+
 def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
@@ -56,6 +63,39 @@ def test_the_same_comparison_again_fits_nothing_and_writes_the_same_bytes(home: 
     assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
 
 
+def test_a_slip_in_a_knob_is_told_before_anything_is_fitted_and_the_last_report_stays(
+    home: Path, compared: str
+) -> None:
+    report = home / "w" / "reports" / "compare" / "report.json"
+    before = report.read_bytes()
+    ran = run("compare", "--heads", "linear,knn", "--set", "linear", "epochs", "abc", "-w", home / "w")
+    assert ran.code == 2
+    assert "linear: setting epochs: 'abc' is not a whole number" in ran.err
+    assert "fitting" not in ran.err
+    assert report.read_bytes() == before
+
+
+def test_what_is_left_out_is_said_first_and_in_the_exit_code(mine: Path) -> None:
+    ran = run("compare", "--heads", "knn,ensemble", "--no-baselines", "-w", mine)
+    assert ran.code == 3
+    reason = "combines two models or more, and knn alone was fitted"
+    assert ran.out.startswith(f"left out: ensemble: {reason}\n\nmodel ")
+    page = (mine / "reports" / "compare" / "report.html").read_text()
+    assert page.index(reason) < page.index("<h2>What was compared</h2>")
+
+
+def test_the_report_and_predict_agree_on_the_model_and_say_it(home: Path, mine: Path) -> None:
+    out = done("compare", "--heads", "linear,knn,ensemble", "-w", mine, "--quiet").out
+    chosen = json.loads((mine / "reports" / "compare" / "report.json").read_text())["chosen"]
+    assert out.splitlines()[-1] == f"chosen on validation: {chosen}, which predict takes by default"
+    ran = done("predict", home / "new.fasta", "-w", mine, "--quiet")
+    assert f"esmcls: model {chosen}, the best of 3 on validation (" in ran.err
+    assert {row["model"] for row in table(ran.out)} == {chosen}
+    out = done("compare", "--heads", "linear", "--hold-out-families", "25%", "--name", "open", "-w", mine).out
+    assert f"chosen on validation: linear-open; predict takes it with --model linear-open, by default {chosen}" in out
+    assert {row["model"] for row in table(done("predict", home / "new.fasta", "-w", mine).out)} == {chosen}
+
+
 def test_names_of_families_stand_beside_their_accessions(home: Path, compared: str, tmp_path: Path) -> None:
     names = tmp_path / "names.tsv"
     names.write_text("".join(f"PF{n}\tprotein of kind {n}\n" for n in range(FAMILIES)))
@@ -74,18 +114,32 @@ def test_a_table_of_names_without_a_second_column_is_named_by_its_line(home: Pat
 def test_a_careful_model_tells_sets_and_whom_it_does_not_know(home: Path) -> None:
     options = ("--calibration", "25%", "--hold-out-families", "0.5", "--false-acceptance", "20%")
     told = done("fit", "--head", "knn", "--name", "careful", *options, "-w", home / "w").out.splitlines()
-    assert told[1].startswith("12 calibration rows; sets of 95 % from half of them hold ")
-    assert told[2] == "32 proteins of unknown families: 20 % may be accepted"
-    assert told[3].startswith("32 of others: ")
+    assert told[1].startswith("24 calibration rows; sets of 95 % from half of them hold ")
+    assert told[2].startswith("4 families strangers once each, in 4 folds: at most 20 % of strangers accepted, by ")
+    assert told[3].startswith("known accepted: ")
+    assert told[4].startswith("strangers accepted: ")
     rows = table(done("predict", home / "new.fasta", "--model", "careful", "--coverage", ".8", "-w", home / "w").out)
     assert {row["status"] for row in rows} <= {"accepted", "rejected"}
     assert all(row["label"] in row["set"].split("|") for row in rows)
     told = done("evaluate", "--model", "careful", "-w", home / "w").out.splitlines()
-    assert told[1] == "16 proteins of 4 classes"
-    assert told[-2].startswith("8 proteins of families held out: ")
-    assert told[-1].startswith("16 proteins of known families: ")
+    assert told[1] == "32 proteins of 8 classes"
+    assert told[-2].startswith("strangers, when the model was fitted: ")
+    assert told[-1].startswith("32 proteins of known families: ")
     metrics = json.loads((home / "w" / "reports" / "evaluate" / "careful" / "metrics.json").read_text())
-    assert metrics["strangers"]["unknown"] == 8
+    assert metrics["strangers"]["known"] == 32
+
+
+def test_a_line_alone_holds_all_families_out_once(home: Path) -> None:
+    told = done("fit", "--head", "knn", "--name", "sure", "--accept-known", "95%", "-w", home / "w").out.splitlines()
+    assert told[1].startswith("8 families strangers once each, in 5 folds: at least 95 % of known accepted, by ")
+
+
+def test_families_that_a_comparison_takes_away_are_back_with_a_fit(home: Path) -> None:
+    options = ("--heads", "knn", "--hold-out-families", "50%", "--no-baselines", "-w", home / "w")
+    ran = done("compare", *options)
+    assert "these models lack the families taken away; next: fit the head to use on all of them" in ran.err
+    assert "esmcls fit --head knn --hold-out-families 50%" in ran.err
+    assert ": knn, 8 classes" in done("fit", "--head", "knn", "-w", home / "w").out
 
 
 def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path) -> None:
@@ -108,7 +162,14 @@ def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path) -> Non
         (("fit", "--head", "ensemble", "--of", "knn"), 2, "an ensemble takes two models or more; name each with --of"),
         (("fit", "--head", "ensemble", "--of", "kn", "--of", "knn"), 2, "unknown model 'kn'; did you mean 'knn'"),
         (("fit", "--calibration", "many"), 2, "'many' is no share; give one such as 10% or 0.1"),
-        (("fit", "--hold-out-families", "70%"), 2, "--hold-out-families 70%: give a share from 0% to 50%"),
+        (("compare", "--hold-out-families", "70%"), 2, "--hold-out-families 70%: give a share from 0% to 50%"),
+        (("compare", "--accept-known", ".9"), 2, "--accept-known needs strangers to draw the line by; give --hold-out"),
+        (("fit", "--accept-known", ".9", "--false-acceptance", ".1"), 2, "are two ways to draw one line; give one"),
+        (
+            ("fit", "--head", "ensemble", "--of", "knn", "--of", "linear", "--calibration", ".1"),
+            2,
+            "--hold-out-families and --calibration are for the members: fit them with these",
+        ),
         (("compare", "--heads", "kn"), 2, "unknown head 'kn'; did you mean 'knn'"),
         (("compare", "--heads", "knn", "--folds", "1"), 2, "invalid value for '--folds': 1 is not in the range x>=2"),
         (("predict", "new.fasta", "--model", "knn", "--coverage", ".9"), 2, "fit it with --calibration 10%"),

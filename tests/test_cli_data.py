@@ -12,6 +12,8 @@ from families import rows, write_families, write_unknown
 
 from esmcls.reading.readers import read_records
 
+COLUMNS = "id from 'id', sequence from 'sequence', label from 'label', part from 'split'"
+
 
 @pytest.fixture
 def families(tmp_path: Path) -> Path:
@@ -72,7 +74,7 @@ power-law exponent                 –
   Kolmogorov-Smirnov distance      –
 """
     )
-    assert ran.err == "esmcls: 30 records read\n"
+    assert ran.err == f"esmcls: 30 records read\nesmcls: {families}: {COLUMNS}\n"
 
 
 def test_stats_of_a_part_are_of_its_records_alone(families: Path) -> None:
@@ -118,6 +120,7 @@ def test_a_plan_leaves_a_table_that_embed_takes_and_a_report(families: Path, tmp
     assert ran.out == f"{output}: 16 sequences of 3 families; report in chosen.report.json\n"
     assert ran.err.splitlines() == [
         "esmcls: 30 records read",
+        f"esmcls: {families}: {COLUMNS}",
         "esmcls: drawn from 18 sequences of 3 families",
         "esmcls: validation: 6 records went through unchanged",
         "esmcls: test: 6 records went through unchanged",
@@ -184,6 +187,7 @@ test              6     20.0         2         2
 """
     )
     assert ran.err.splitlines()[1:] == [
+        f"esmcls: {families}: {COLUMNS}",
         "esmcls: cluster split: 60 % train, 20 % validation, 20 % test (seed 0)",
         "esmcls: 30 records had a part: passed over",
     ]

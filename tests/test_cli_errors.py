@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import done, run
 from families import write_families, write_unknown
@@ -105,7 +106,11 @@ DATA = [
         "{home}/none: no workspace here; run: esmcls embed INPUT first, or name another with -w DIR",
     ),
     ("predict {home}/unknown.fasta -w {home}/unfitted", "{home}/unfitted: no model; run: esmcls fit --head linear"),
-    ("fit -w {home}/unlabelled", "{home}/unlabelled: no dataset; run: esmcls embed INPUT"),
+    (
+        "fit -w {home}/unlabelled",
+        "{home}/unlabelled: no dataset: no labels were found in {home}/unknown.fasta; name the column of labels label, "
+        "or give a table of them: esmcls embed INPUT --labels TABLE",
+    ),
     (
         "fit -w {home}/w --encoder kmer",
         "{home}/w: nothing is embedded with encoder 'kmer' (there are: composition); run: esmcls embed --encoder kmer",
@@ -166,7 +171,8 @@ def same(told: str, expected: str) -> bool:
 def test_a_data_error_exits_with_1_and_names_the_place_and_the_way_out(home: Path, words: str, message: str) -> None:
     ran = run(*words.format(home=home).split())
     assert (ran.code, ran.out) == (1, "")
-    assert same(ran.err, f"esmcls: error: {message.format(home=home)}\n"), ran.err
+    told = ran.err.removeprefix("esmcls: model knn, the only one here\n")
+    assert same(told, f"esmcls: error: {message.format(home=home)}\n"), ran.err
 
 
 def test_a_file_without_records_is_an_error(home: Path, tmp_path: Path) -> None:
@@ -194,16 +200,58 @@ def test_another_dataset_does_not_replace_the_one_that_models_stand_on(home: Pat
     )
 
 
-def test_a_model_of_imported_vectors_refuses_to_predict(home: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def imported(home: Path, tmp_path: Path) -> Path:
+    """A workspace with a model on imported vectors; beside it `vectors.npz`, of which they are."""
     vectors = tmp_path / "vectors.npz"
     done("export", "--format", "npz", "-o", vectors, "-w", home / "w")
     done("import", vectors, "--sequences", home / "families.csv", "-w", tmp_path / "w")
     done("fit", "--head", "knn", "-w", tmp_path / "w")
-    ran = run("predict", home / "unknown.fasta", "-w", tmp_path / "w")
+    return tmp_path / "w"
+
+
+def test_a_model_of_imported_vectors_answers_where_it_has_one_and_names_the_rest(home: Path, imported: Path) -> None:
+    known = [line.split(",") for line in (home / "families.csv").read_text().splitlines()[1:3]]
+    asked = imported.parent / "asked.fasta"
+    text = "".join(f">other-{line[0]}\n{line[1]}\n" for line in known)
+    asked.write_text(text + (home / "unknown.fasta").read_text())
+    ran = run("predict", asked, "-w", imported)
+    rows = [line.split("\t") for line in ran.out.splitlines()[1:]]
+    assert ran.code == 3
+    assert [row[6] for row in rows] == ["", "", *["no_vector"] * 3]
+    assert all(row[2] for row in rows[:2])
+    assert "3 without a vector, left without a label: new, other, new; give theirs with --vectors FILE\n" in ran.err
+
+
+def test_vectors_of_new_sequences_are_taken_from_a_file_by_id(home: Path, imported: Path) -> None:
+    """They answer as those do that the encoder makes itself."""
+    asked, new = imported.parent / "asked.fasta", imported.parent / "new.npz"
+    asked.write_text(">one\nMKTAYIAKQRQISFVK\n>two\nGGGGPLWWCA\n")
+    done("embed", asked, "--encoder", "composition", "-w", home / "w")
+    done("export", asked, "--format", "npz", "-o", new, "-w", home / "w")
+    done("fit", "--head", "knn", "-w", home / "w")
+    ran = run("predict", asked, "--vectors", new, "-w", imported)
+    assert (ran.code, ran.out) == (0, done("predict", asked, "--model", "knn", "-w", home / "w").out)
+    np.savez(imported.parent / "wide.npz", new=np.zeros(7, dtype=np.float32))
+    ran = run("predict", asked, "--vectors", imported.parent / "wide.npz", "-w", imported)
+    assert ran.code == 1
+    assert "a vector of 7 numbers, where the model was fitted on 25; give vectors made as those of training" in ran.err
+
+
+def test_vectors_are_refused_by_a_model_that_embeds(home: Path, imported: Path) -> None:
+    done("fit", "--head", "knn", "-w", home / "w")
+    ran = run("predict", home / "unknown.fasta", "--vectors", imported.parent / "vectors.npz", "-w", home / "w")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith("--vectors is for models on imported vectors; this one embeds what it is asked about\n")
+
+
+def test_without_cache_and_file_a_model_of_imported_vectors_says_what_to_give(home: Path, imported: Path) -> None:
+    alone = (imported / "models" / "knn").rename(imported.parent / "alone")
+    ran = run("predict", home / "unknown.fasta", "--model", alone)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
-        f"esmcls: error: {tmp_path / 'w' / 'models' / 'knn'}: fitted on imported vectors, whose encoder is not known "
-        "here; embed and fit with esmcls to predict new sequences\n"
+        f"esmcls: error: {alone}: fitted on imported vectors, whose encoder is not known here; "
+        "give the vectors of new sequences (--vectors FILE)\n"
     )
 
 
@@ -222,8 +270,7 @@ def test_an_error_of_the_system_names_the_path(home: Path, tmp_path: Path, monke
     ran = run("predict", home / "unknown.fasta", "-o", tmp_path / "out.tsv", "-w", home / "w")
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == (
-        f"esmcls: error: {tmp_path / 'out.tsv'}: No space left on device; "
-        "check the path, its permissions and the free space"
+        f"esmcls: error: {tmp_path / 'out.tsv'}: No space left on device; make room on the disk"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +286,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(group: str) -> list[str]:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("esmcls.heads.registry.list_heads", broken)
+    monkeypatch.setattr("esmcls_cli.heads.list_heads", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run("heads")
 
@@ -248,7 +295,7 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(group: str) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("esmcls.heads.registry.list_heads", interrupted)
+    monkeypatch.setattr("esmcls_cli.heads.list_heads", interrupted)
     ran = run("heads")
     assert (ran.code, ran.out, ran.err) == (130, "", "esmcls: error: interrupted\n")
 
@@ -264,7 +311,7 @@ def test_a_process_that_is_asked_to_end_cleans_up_and_exits_with_143(monkeypatch
             cleaned.append("up")
         return []
 
-    monkeypatch.setattr("esmcls.heads.registry.list_heads", asked)
+    monkeypatch.setattr("esmcls_cli.heads.list_heads", asked)
     before = signal.getsignal(signal.SIGTERM)
     ran = run("heads")
     assert (ran.code, ran.out, ran.err) == (143, "", "esmcls: error: asked to end\n")

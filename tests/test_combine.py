@@ -16,9 +16,11 @@ from tiny import write_encoder, write_set
 
 from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import EsmclsError, ModelError, UsageError, WorkspaceError
+from esmcls.heads.ensemble.members import Ranked
 from esmcls.models.combine import combine, combine_in_workspace, features_of_members
 from esmcls.models.fit import fit_head
 from esmcls.models.folder import load_model
+from esmcls.models.model import features_for
 from esmcls.tasks.kinds import task_of
 from esmcls.workspace.workspace import Workspace
 
@@ -140,6 +142,7 @@ def test_where_nothing_is_set_aside_models_of_other_seeds_are_combined(workspace
     [
         ({}, {"shares": Shares(0, 0.25)}),
         ({"shares": Shares(0.34)}, {"shares": Shares(0.34), "seed": 1}),
+        ({"shares": Shares(0.34)}, {"shares": Shares(0.34, folds=0)}),
         ({"refit": True}, {"refit": False}),
     ],
 )
@@ -199,19 +202,52 @@ def test_one_label_remembers_what_was_said_of_validation_rows_before_they_were_f
     assert [manifest.n_train for manifest in manifests] == [18, 24]
 
 
-def test_rows_set_aside_tell_sets_and_rejection_of_the_ensemble(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folds", [0, 5])
+def test_rows_set_aside_tell_sets_and_rejection_of_the_ensemble(folds: int, tmp_path: Path) -> None:
     """They are those of its members, which saw none of them."""
     workspace = six_families(tmp_path)
     for name, head in (("one", "knn"), ("two", "linear")):
-        fit(workspace, name, head, shares=Shares(0.34, 0.25))
+        fit(workspace, name, head, shares=Shares(0.34, 0.25, folds=folds))
     fitted = combine_in_workspace(workspace, ["one", "two"], "both")
     confidence = load_model(fitted.folder).findings.confidence
     assert confidence.rejection is not None
-    calibration = len(set_aside(workspace.dataset, Shares(0.34, 0.25)).calibration)
+    assert confidence.rejection.strangers is not None
+    calibration = len(set_aside(workspace.dataset, Shares(0.34, 0.25, folds=folds)).calibration)
     assert len(confidence.true_probabilities) == calibration
     assert fitted.manifest.setup["calibration"] == 0.25
-    assert len(fitted.manifest.classes) == 4
+    assert len(fitted.manifest.classes) == (6 if folds else 4)
     assert any(line.startswith(f"{calibration} calibration rows; ") for line in fitted.lines())
+
+
+def test_the_ensemble_is_asked_about_the_strangers_of_its_members_without_a_fit(tmp_path: Path) -> None:
+    """And its line can be drawn elsewhere than theirs."""
+    workspace = six_families(tmp_path)
+    for name, head in (("one", "knn"), ("two", "linear")):
+        fit(workspace, name, head, shares=Shares(1.0))
+    fitted = combine_in_workspace(workspace, ["one", "two"], "both", accept_known=0.5)
+    model, first = (load_model(workspace.find_model(name)) for name in ("both", "one"))
+    folds, theirs = model.findings.folds, first.findings.folds
+    for name in ("families", "folds", "strangers"):
+        np.testing.assert_array_equal(getattr(folds, name), getattr(theirs, name))
+    np.testing.assert_allclose(folds.probabilities.sum(1), 1, atol=1e-4)
+    rejection = model.findings.confidence.rejection
+    assert (rejection.point, rejection.wanted) == ("accept_known", 0.5)
+    assert fitted.manifest.setup["accept_known"] == 0.5
+    assert first.findings.confidence.rejection.point == "false_acceptance"
+
+
+def test_what_the_ensemble_says_of_rows_is_what_its_head_says_when_asked(tmp_path: Path) -> None:
+    workspace = six_families(tmp_path)
+    for name, head in (("one", "knn"), ("two", "linear")):
+        fit(workspace, name, head)
+    model: Any = load_model(combine_in_workspace(workspace, ["one", "two"], "both").folder)
+    x = features_for(model, workspace.dataset, workspace)
+    said = [Ranked.of(member.head, member.view(x), 20) for member in model.head.members]
+    answers = model.head.combined(said, 20)
+    codes, mass = model.head.top_k(x, 20)
+    np.testing.assert_array_equal(answers.codes, codes)
+    np.testing.assert_allclose(answers.mass, mass, rtol=1e-6)
+    np.testing.assert_allclose(answers.familiarity, model.head.familiarity(x))
 
 
 def test_a_member_whose_vectors_are_gone_is_named(workspace: Workspace) -> None:

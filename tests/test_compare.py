@@ -39,7 +39,8 @@ def workspace(kind: Kind, tmp_path: Path) -> Workspace:
 def run(workspace: Workspace, **plan: Any) -> tuple[Compared, list[str]]:
     """Compare two heads and their ensemble, or what the plan says; return what came of it and what was said."""
     said: list[str] = []
-    options = {"heads": HEADS, "settings": SETTINGS, "baselines": False, "draws": 50} | plan
+    options: dict[str, Any] = {"heads": HEADS, "settings": SETTINGS, "baselines": False, "draws": 50} | plan
+    options["settings"] = {head: knobs for head, knobs in options["settings"].items() if head in options["heads"]}
     return compare(workspace, ComparisonPlan(**options), say=said.append), said
 
 
@@ -72,7 +73,7 @@ def test_a_comparison_has_lines_for_a_terminal_and_writes_its_report(workspace: 
 
 
 def test_options_of_a_plan_may_be_given_one_by_one(workspace: Workspace) -> None:
-    compared = compare(workspace, heads=("knn",), settings=SETTINGS, baselines=False)
+    compared = compare(workspace, heads=("knn",), settings={"knn": SETTINGS["knn"]}, baselines=False)
     assert compared.report == run(workspace, heads=("knn",), draws=None)[0].report
 
 
@@ -83,6 +84,23 @@ def test_a_second_run_fits_nothing_and_reports_the_same_bytes_timing_too(workspa
     assert not any("fitting" in line for line in said)
     assert json.dumps(again.report.to_json()) == json.dumps(once.report.to_json())
     assert again.timing == once.timing
+
+
+def test_two_runs_in_two_folders_give_the_same_bytes_but_for_what_is_timed(kind: Kind, tmp_path: Path) -> None:
+    """The same answers, models, tables and figures; times lie in files of their own and in the page's last section."""
+    pages, files = [], []
+    for name in ("one", "two"):
+        workspace = kind.workspace(tmp_path / name)
+        page = run(workspace)[0].write()
+        pages.append(page.read_text().split('<section id="cost">')[0])
+        below = [path for path in workspace.folder.rglob("*") if path.is_file() and "cache" not in path.parts]
+        files.append({path.relative_to(workspace.folder): path.read_bytes() for path in below})
+    one, two = files
+    assert one.keys() == two.keys()
+    differing = {path.name for path in one if one[path] != two[path]}
+    timed = {f"{name}.seconds.json" for name in HEADS} | {"timing.json", "timing.tsv", "report.html"}
+    assert differing <= timed
+    assert pages[0] == pages[1]
 
 
 def test_an_interrupted_comparison_goes_on_where_it_stopped(
@@ -108,8 +126,8 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(
 def test_other_options_are_fitted_again_and_so_is_the_ensemble_but_no_other_head(workspace: Workspace) -> None:
     run(workspace)
     _, said = run(workspace, settings=SETTINGS | {"knn": {"k": "2"}})
-    assert {"knn: fitting", "linear: kept from an earlier run", "ensemble: fitting"} <= set(said)
-    assert "linear: fitting" in run(workspace, seed=1)[1]
+    assert {"knn-2: fitting", "linear: kept from an earlier run", "ensemble-2: fitting"} <= set(said)
+    assert "linear-3: fitting" in run(workspace, seed=1)[1]
 
 
 def test_other_draws_of_the_bootstrap_fit_nothing_again(workspace: Workspace) -> None:
@@ -119,25 +137,29 @@ def test_other_draws_of_the_bootstrap_fit_nothing_again(workspace: Workspace) ->
 
 def test_answers_that_are_damaged_are_asked_for_again(workspace: Workspace) -> None:
     once, _ = run(workspace)
-    (workspace.reports / "compare" / "answers" / "knn.safetensors").write_bytes(b"damaged")
+    (workspace.reports / "compare-1" / "answers" / "knn.safetensors").write_bytes(b"damaged")
     again, said = run(workspace)
     assert "knn: fitting" in said
     assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
 
 
-def test_a_model_that_another_fit_replaced_is_fitted_again_and_so_is_the_ensemble_with_it(workspace: Workspace) -> None:
-    once, _ = run(workspace)
-    fit_head(workspace, "linear", {"warm_start": "false", "epochs": "1"})
-    again, said = run(workspace)
-    assert "linear: fitting" in said
-    assert "knn: kept from an earlier run" in said
-    assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
+def test_a_model_that_another_fit_replaced_stays_and_is_fitted_again_by_another_name(workspace: Workspace) -> None:
+    run(workspace)
+    folder = fit_head(workspace, "linear", {"warm_start": "false", "epochs": "1"}).folder
+    before = (folder / "manifest.json").read_bytes()
+    compared, said = run(workspace)
+    assert "linear-1: so called since other settings made models/linear, which stays" in said
+    assert {"linear-1: fitting", "knn: kept from an earlier run", "ensemble: fitting"} <= set(said)
+    assert set(rows(compared)) == {"linear-1", "knn", "ensemble"}
+    assert (folder / "manifest.json").read_bytes() == before
+    assert "linear: fitting" in run(workspace, replace=True)[1]
+    assert (folder / "manifest.json").read_bytes() != before
 
 
 def test_an_ensemble_of_other_members_is_fitted_again(workspace: Workspace) -> None:
     run(workspace)
     _, said = run(workspace, heads=("knn", "linear", "mlp", "ensemble"), settings=SETTINGS | {"mlp": {"epochs": "1"}})
-    assert {"knn: kept from an earlier run", "ensemble: fitting"} <= set(said)
+    assert {"knn: kept from an earlier run", "ensemble-2: fitting"} <= set(said)
 
 
 def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Workspace) -> None:
@@ -162,8 +184,14 @@ def test_a_model_that_may_know_the_test_part_is_not_compared(kind: Kind, workspa
     ]
     with pytest.raises(UsageError, match="cannot stand beside folds"):
         run(workspace, models=("mine",), folds=2)
-    with pytest.raises(UsageError, match="two models named linear"):
-        run(workspace, heads=("linear",), models=("linear",))
+    with pytest.raises(UsageError, match="--models names two models elsewhere"):
+        run(workspace, heads=("linear",), models=(str(folder), shutil.copytree(folder, tmp_path / "elsewhere")))
+
+
+def test_a_model_that_is_called_as_a_head_stands_beside_that_head(workspace: Workspace) -> None:
+    fit_head(workspace, "linear", {"epochs": "1"})
+    compared, _ = run(workspace, heads=("linear",), models=("linear",))
+    assert set(rows(compared)) == {"linear", "linear-1"}
 
 
 def test_a_model_of_another_kind_of_task_is_not_compared(tmp_path: Path) -> None:
@@ -202,14 +230,105 @@ def test_a_head_that_cannot_be_fitted_is_listed_with_the_reason(
 
     monkeypatch.setattr(task_of(workspace).head_class("knn"), "fit", missing)
     compared, _ = run(workspace)
-    assert set(rows(compared)) == {"linear"}  # and no ensemble of one
-    [refused] = compared.report.to_json()["not_run"]
-    assert refused == {"name": "knn", "reason": "head knn needs the package faiss; run: pip install 'esmcls[knn]'"}
+    assert set(rows(compared)) == {"linear"}
+    assert compared.report.to_json()["not_run"] == [
+        {"name": "knn", "reason": "head knn needs the package faiss; run: pip install 'esmcls[knn]'"},
+        {"name": "ensemble", "reason": "combines two models or more, and linear alone was fitted"},
+    ]
 
 
-def test_nothing_that_can_be_fitted_is_an_error_with_the_reasons(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="no head could be fitted: knn: setting k: 0"):
-        run(workspace, heads=("knn",), settings={"knn": {"k": "0"}})
+def test_nothing_that_can_be_fitted_is_an_error_with_the_reasons(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingExtraError("head knn", "faiss", "knn")
+
+    monkeypatch.setattr(task_of(workspace).head_class("knn"), "fit", missing)
+    with pytest.raises(UsageError, match="no head could be fitted: knn: head knn needs the package faiss"):
+        run(workspace, heads=("knn",))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"settings": {"linear": {"epochs": "abc"}}}, "linear: setting epochs: 'abc' is not"),
+        ({"settings": {"knn": {"k": "0"}}}, "knn: setting k: 0 is not at least 1"),
+        ({"settings": {"knn": {"kk": "1"}}}, "knn: unknown setting 'kk'"),
+        ({"settings": {"ensemble": {"member": "knn"}}}, "ensemble"),
+        ({"heads": ("knn", "linaer")}, "unknown head 'linaer'; did you mean 'linear'"),
+        ({"encoders": ("kmre",)}, "unknown encoder 'kmre'; did you mean 'kmer'"),
+        ({"longs": ("windows",)}, "strategy 'windows'; did you mean 'window'"),
+        ({"models": ("mine",)}, "unknown model 'mine'"),
+        ({"name": "a/b"}, "name 'a/b': use letters, digits"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_told_before_anything_is_embedded_or_fitted(
+    workspace: Workspace, plan: dict[str, Any], message: str
+) -> None:
+    said: list[str] = []
+    with pytest.raises(UsageError, match=message):
+        compare(workspace, ComparisonPlan(**{"heads": HEADS, "baselines": False} | plan), say=said.append)
+    assert not said
+    assert not workspace.models()
+
+
+def test_a_knob_of_a_head_that_takes_no_part_is_a_slip(workspace: Workspace) -> None:
+    message = "--set linear: it is not among the heads that are compared"
+    with pytest.raises(UsageError, match=message):
+        compare(workspace, ComparisonPlan(heads=("knn",), settings={"linear": {"epochs": "1"}}, baselines=False))
+
+
+def test_another_comparison_gets_another_name_and_leaves_report_and_models_as_they_are(workspace: Workspace) -> None:
+    first, _ = run(workspace)
+    page = first.write()
+    assert page.parent == workspace.reports / "compare-1"
+    assert (workspace.reports / "compare").resolve() == page.parent.resolve()
+    before = {
+        path: path.read_bytes() for path in workspace.folder.rglob("*") if path.is_file() and "models" in str(path)
+    }
+    told = (page.parent / "report.json").read_bytes()
+    second, _ = run(workspace, settings={"knn": {"k": "1"}})
+    assert second.write().parent == workspace.reports / "compare-2"
+    assert (workspace.reports / "compare").resolve() == (workspace.reports / "compare-2").resolve()
+    assert (page.parent / "report.json").read_bytes() == told
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert run(workspace)[0].write().parent == workspace.reports / "compare-1"
+    assert (workspace.reports / "compare").resolve() == (workspace.reports / "compare-1").resolve()
+
+
+def test_a_comparison_and_its_models_are_called_as_its_user_wants(workspace: Workspace) -> None:
+    compared, _ = run(workspace, name="mine")
+    assert set(rows(compared)) == {"knn-mine", "linear-mine", "ensemble-mine"}
+    assert compared.write().parent == workspace.reports / "compare-mine"
+    assert not any("fitting" in line for line in run(workspace, name="mine")[1])
+    with pytest.raises(UsageError, match="a comparison mine of other settings is there; give another --name, or"):
+        run(workspace, name="mine", seed=1)
+    assert "knn-mine: fitting" in run(workspace, name="mine", seed=1, replace=True)[1]
+    fit_head(workspace, "knn", {"k": "2"}, name="knn-yours")
+    with pytest.raises(UsageError, match="a model knn-yours is there that other settings made; give the comparison"):
+        run(workspace, name="yours")
+
+
+def test_where_there_are_no_links_the_latest_report_is_a_copy(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    for plan in ({}, {"seed": 1}):
+        page = run(workspace, heads=("knn",), **plan)[0].write()
+        latest = workspace.reports / "compare"
+        assert not latest.is_symlink()
+        assert (latest / "report.json").read_bytes() == (page.parent / "report.json").read_bytes()
+
+
+def test_the_report_of_an_older_esmcls_gets_a_name_of_its_own(workspace: Workspace) -> None:
+    old = workspace.reports / "compare"
+    old.mkdir()
+    (old / "report.json").write_text("{}")
+    assert run(workspace, heads=("knn",))[0].write().parent.name == "compare-2"
+    assert (workspace.reports / "compare-1" / "report.json").read_text() == "{}"
 
 
 def test_a_head_that_nothing_is_registered_as_is_an_error(workspace: Workspace) -> None:
@@ -251,7 +370,7 @@ def test_folds_ask_about_each_train_and_validation_protein_once_and_never_about_
     assert {"knn.0: fitting", "linear.2: fitting", "ensemble.1: fitting"} <= set(said)
     task = task_of(workspace)
     for name in HEADS:
-        paths = [workspace.reports / "compare" / "answers" / f"{name}.{fold}.safetensors" for fold in range(3)]
+        paths = [workspace.reports / "compare-1" / "answers" / f"{name}.{fold}.safetensors" for fold in range(3)]
         asked = [length for path in paths for length in read_lengths(path)]
         lengths = [
             len(sequence)

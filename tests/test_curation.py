@@ -21,6 +21,7 @@ from esmcls.errors import DataError, EsmclsError, UsageError
 from esmcls.reading.readers import read_records
 from esmcls.reading.record_columns import Columns
 from esmcls.reading.records import Protein, Record
+from esmcls.reading.rows import clean_cell
 
 Row = tuple[str, str, str | None, str | None]  # id, sequence, label, part
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 60), min_size=1)
@@ -311,7 +312,7 @@ def test_records_have_all_a_label_or_none() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=6),
+            st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=6).map(clean_cell),
             st.text("ACDE", min_size=1, max_size=5),
             st.text("xyz,\" '", min_size=1, max_size=4).filter(str.strip).map(str.strip),
             st.sampled_from([None, "train", "validation", "test"]),

@@ -62,7 +62,7 @@ def test_the_workspace_is_left_with_the_encoder_of_the_demo_alone(left: Demo, ti
 
 
 def test_a_report_of_the_comparison_is_left(left: Demo) -> None:
-    assert left.report == left.folder / "reports" / "compare" / "report.html"
+    assert left.report.resolve() == (left.folder / "reports" / "compare" / "report.html").resolve()
     assert "knn" in left.report.read_text(encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,8 +223,35 @@ def test_embed_names_what_is_too_large(tmp_path: Path, cached: bool) -> None:
 
 
 def test_embed_refuses_what_is_no_sequence() -> None:
-    with pytest.raises(SequenceError, match="residue 2"):
-        embed(["A-C"], ToyEncoder())
+    with pytest.raises(SequenceError, match=r"^sequence 2, residue 2: gap sign '-'"):
+        embed(["A", "A-C"], ToyEncoder())
+    with pytest.raises(SequenceError, match=r"^sequence 1: no residues"):
+        embed([""], ToyEncoder())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("MKTAYIAKQRQ", "embed takes a list of sequences, not one text; put it into a list"),
+        (b"MKTAYIAKQRQ", "embed takes a list of sequences, not one text; put it into a list"),
+        (None, "embed takes a list of sequences, not None"),
+        (7, "embed takes a list of sequences, not of type int"),
+        (["MK", None], "embed: sequence 2 is None, not a text"),
+        ([["MK"]], "embed: sequence 1 is of type list, not a text"),
+    ],
+)
+def test_embed_takes_a_list_of_texts_and_says_what_it_got(given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        embed(given, ToyEncoder())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_embed_tells_how_many_are_done_and_how_many_there_are(tmp_path: Path, cached: bool) -> None:
+    told: list[tuple[int, int]] = []
+    options = {"cache": tmp_path} if cached else {}
+    embed(["A", "CD", "A", "EF"], ToyEncoder(batch=2), progress=lambda *done: told.append(done), **options)
+    assert told[-1] == (3, 3)
+    assert told == sorted(told)
 
 
 # threads

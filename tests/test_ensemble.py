@@ -422,7 +422,7 @@ def folder(tmp_path: Path) -> Path:
         "ensemble",
         vars(head.chosen),
         head.classes,
-        (1,),
+        (1,) * len(head.classes),
         head.specs[0],
         "mean",
         "d",

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
+from esmcls.cache import index as rows_module
+from esmcls.cache import segments as segments_module
 from esmcls.cache.embed import embed_into
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
@@ -58,6 +60,14 @@ def test_a_crash_at_any_single_file_operation_loses_no_sealed_row_and_changes_no
             assert encoder.batches_seen == [SEQUENCES[start : start + 3] for start in range(len(there), 12, 3)]
             assert np.array_equal(cache.read(SEQUENCES), stacked(SEQUENCES))
             assert [len(part) for part in cache.read_chunks(SEQUENCES)] == [1] * 12
+
+
+def test_a_first_embed_that_died_at_any_file_operation_is_mended_by_a_second(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    counts = drive("first", root)
+    assert counts["operations"] > 15, "every write, fsync, rename and unlink"
+    assert counts["broken"] == 0
 
 
 def test_random_kills_lose_no_sealed_row_and_change_no_value(tmp_path: Path) -> None:
@@ -215,6 +225,161 @@ def test_a_segment_that_says_something_else_is_named(
     with pytest.raises(CacheError) as caught:
         EmbeddingCache.open(tmp_path)
     assert str(caught.value).startswith(f"{path}: this segment {line}")
+
+
+@pytest.mark.parametrize(
+    "change", ["soft link", "external link", "external storage", "virtual", "claim", "packed claim"]
+)
+def test_a_segment_that_shows_bytes_of_other_files_or_claims_more_than_it_holds_is_refused(
+    tmp_path: Path, change: str
+) -> None:
+    path = segment_of(tmp_path)
+    secret = tmp_path / "secret.h5f"
+    with h5py.File(secret, "w") as file:
+        file["mean"] = np.zeros((4, 26), dtype=np.float16)
+    with h5py.File(path, "r+") as file:
+        shape, dtype = file["mean"].shape, file["mean"].dtype
+        file.move("mean", "other")
+        if change == "soft link":
+            file["mean"] = h5py.SoftLink("/other")
+        elif change == "external link":
+            file["mean"] = h5py.ExternalLink(str(secret), "/mean")
+        elif change == "external storage":
+            file.create_dataset("mean", shape, dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+        elif change == "virtual":
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource(str(secret), "mean", shape, dtype)
+            file.create_virtual_dataset("mean", layout)
+        else:
+            packing = {"chunks": (1 << 20, shape[1]), "compression": "gzip"} if change == "packed claim" else {}
+            file.create_dataset("mean", (1 << 40, shape[1]), dtype, **packing)
+    with pytest.raises(CacheError, match=r"this segment is damaged \(.*; delete this file and run embed again"):
+        EmbeddingCache.open(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_is_never_given_out(tmp_path: Path, value: float) -> None:
+    path = segment_of(tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["mean"][1, 2] = value
+    with (
+        EmbeddingCache.open(tmp_path) as cache,
+        pytest.raises(CacheError, match=r"column mean of this segment is damaged \(a number that is not finite\)"),
+    ):
+        cache.read(["ACD", "C"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"), [("mean", (2, 7), "f2"), ("mean", (2, 26), "f8"), ("key", (2, 31), "u1")]
+)
+def test_a_column_of_another_form_than_the_specs_is_named(
+    tmp_path: Path, name: str, shape: tuple[int, int], dtype: str
+) -> None:
+    path = segment_of(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = np.zeros(shape, dtype=dtype)
+    with pytest.raises(CacheError, match=f"this segment is damaged .column {name} is of"):
+        EmbeddingCache.open(tmp_path)
+
+
+@pytest.mark.parametrize("offsets", [[0, 5, 1, 2], [1, 1, 1, 2], [0, 1, 2, 9], [0, -1, 2, 2]])
+def test_offsets_that_do_not_fit_are_named(tmp_path: Path, offsets: list[int]) -> None:
+    spec = EmbeddingSpec.of(ToyEncoder(), poolings=("mean", "chunk"))
+    with EmbeddingCache.open(tmp_path, spec) as cache:
+        embed_into(cache, ToyEncoder(), SEQUENCES[:3])
+    with h5py.File(next(tmp_path.glob("*.h5")), "r+") as file:
+        file["chunk_offsets"][...] = offsets
+    with (
+        EmbeddingCache.open(tmp_path) as cache,
+        pytest.raises(CacheError, match="the offsets of column chunk of this segment do not fit its rows"),
+    ):
+        cache.read_chunks(SEQUENCES[:3])
+
+
+# what the system refuses is no damage
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EACCES, errno.EIO, errno.ENFILE])
+@pytest.mark.parametrize("place", ["open", "h5py.File"])
+def test_an_error_of_the_system_never_advises_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, place: str
+) -> None:
+    path = segment_of(tmp_path)
+    said = f"Unable to open file (unable to open file: name = 'x', errno = {code}, error message = 'x')"
+    error = OSError(code, os.strerror(code)) if place == "open" else OSError(said)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"esmcls.cache.segments.{place}", fail, raising=False)
+    with pytest.raises(CacheError) as caught:
+        EmbeddingCache.open(tmp_path)
+    assert str(caught.value).startswith(f"{path}: this segment cannot be read ({os.strerror(code)}); ")
+    assert str(caught.value).endswith(" and run again; keep the file, its content was not found wrong")
+
+
+def many_segments(folder: Path, count: int) -> None:
+    """Make a cache of so many segments of one sequence each."""
+    with EmbeddingCache.open(folder, SPEC) as cache:
+        for number in range(count):
+            cache.append([letters(number)], ToyEncoder().encode([letters(number)]))
+            write = cache._write(cache._pending.columns())
+            cache._pending = type(cache._pending)(SPEC)
+            write.close()
+
+
+def test_a_cache_of_more_segments_than_descriptors_is_read_compacted_and_verified(tmp_path: Path) -> None:
+    many_segments(tmp_path, 60)
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); from test_faults import *;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20));"
+        "cache = EmbeddingCache.open(sys.argv[2]); names = [letters(n) for n in range(60)];"
+        "print(cache.segments, np.array_equal(cache.read(names), stacked(names)));"
+        "print(cache.verify().rows, cache.compact());"
+        "print(np.array_equal(cache.read(names), stacked(names)))"
+    )
+    command = [sys.executable, "-c", code, str(DRIVER.parent), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("60 True\n60 60\nTrue\n", "")
+
+
+def test_the_index_beside_many_segments_opens_them_without_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many_segments(tmp_path, 40)
+    names = [letters(number) for number in range(40)]
+    index = tmp_path / rows_module.INDEX
+    assert not index.exists()
+    EmbeddingCache.open(tmp_path).close()
+    assert index.exists()
+    opened: list[str] = []
+    opening = segments_module.Segment.opened
+    monkeypatch.setattr(
+        segments_module.Segment, "opened", lambda segment: opened.append(segment.name) or opening(segment)
+    )
+    with EmbeddingCache.open(tmp_path) as cache:
+        assert (cache.segments, opened) == (40, [])
+        assert np.array_equal(cache.read(names), stacked(names))
+    for content in (b"", b"{}\n", b"[" * 100_000, index.read_bytes()[:-32], b"{" + index.read_bytes()):
+        index.write_bytes(content)
+        with EmbeddingCache.open(tmp_path) as cache:
+            assert np.array_equal(cache.read(names), stacked(names)), "rebuilt from the segments"
+    opened.clear()
+    path = sorted(tmp_path.glob("*.h5"))[7]
+    os.utime(path, (0, 0))
+    with EmbeddingCache.open(tmp_path) as cache:
+        assert opened == [path.name], "a file that is not as it was is read itself"
+
+
+def test_a_reader_goes_on_where_another_process_has_compacted_what_it_listed(tmp_path: Path) -> None:
+    many_segments(tmp_path, 40)
+    names = [letters(number) for number in range(40)]
+    EmbeddingCache.open(tmp_path).close()
+    with EmbeddingCache.open(tmp_path) as reader, EmbeddingCache.open(tmp_path) as other:
+        assert other.compact() == 40
+        assert np.array_equal(reader.read(names), stacked(names))
+        assert (reader.segments, reader.verify().rows, reader.compact()) == (1, 40, 1)
 
 
 def test_a_segment_of_another_spec_is_named(tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import Shares, set_aside
+from esmcls.datasets.held_out import Shares, set_aside, stranger_folds
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.registry import list_heads, load_head, reads_vectors
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model
-from esmcls.tasks.one_label.confidence import known_score
 from esmcls.tasks.one_label.task import OneLabel
 
 CLASSES = ("little C", "much C")
@@ -140,6 +139,7 @@ def test_the_pooling_asked_for_is_the_one_fitted_on(dataset: Dataset, tmp_path: 
 
 
 SHARES = Shares(families=0.5, calibration=0.2)
+AWAY = SHARES.taking_away()
 
 
 def four_families(dataset: Dataset) -> Dataset:
@@ -148,30 +148,66 @@ def four_families(dataset: Dataset) -> Dataset:
 
 
 @pytest.mark.parametrize("refit", [True, False])
-def test_what_is_set_aside_is_not_fitted_on_and_kept_beside_the_head(
-    refit: bool, dataset: Dataset, tmp_path: Path
-) -> None:
+def test_families_that_are_taken_away_are_not_fitted_on(refit: bool, dataset: Dataset, tmp_path: Path) -> None:
     dataset = four_families(dataset)
     cache = cache_of(tmp_path, dataset.sequences)
-    fitted = fit(dataset, cache, "knn", shares=SHARES, refit=refit)
-    apart = set_aside(dataset, SHARES)
+    fitted = fit(dataset, cache, "knn", shares=AWAY, refit=refit)
+    apart = set_aside(dataset, AWAY)
     assert set(fitted.manifest.classes) == set(apart.kept.labels)
     assert len(fitted.manifest.classes) == 2
     parts = {"train", "validation"} if refit else {"train"}
     assert fitted.manifest.n_train == sum(part in parts for part in apart.kept.parts)
-    assert fitted.manifest.setup == {
-        "families": 0.5,
-        "calibration": 0.2,
-        "false_acceptance": 0.05,
-        "refit": refit,
-    }
+    assert fitted.manifest.setup == {**vars(AWAY), "refit": refit}
     assert fitted.findings.confidence is not None
     assert len(fitted.findings.confidence.true_probabilities) == len(apart.calibration)
     rejection = fitted.findings.confidence.rejection
     assert rejection is not None
-    assert (rejection.strangers, rejection.checks) == (len(apart.strangers), len(apart.checks))
-    by_hand = known_score(fitted.head, Features.from_cache(cache, apart.strangers), rejection.score)
+    assert (rejection.folds, rejection.families) == (0, 2)
+    assert rejection.strangers is not None
+    assert rejection.strangers.n == len(apart.checks)
+    by_hand = rejection.of(fitted.head, Features.from_cache(cache, apart.strangers))
     assert (by_hand > rejection.threshold).mean() <= 0.05
+    far = rejection.of(fitted.head, Features.from_cache(cache, apart.checks))
+    assert rejection.strangers.share == pytest.approx((far > rejection.threshold).mean())
+
+
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("head", ["knn", "linear"])
+def test_families_held_out_in_folds_set_the_threshold_and_the_model_is_as_without(
+    head: str, refit: bool, dataset: Dataset, tmp_path: Path
+) -> None:
+    """The heads of the folds leave no trace in it: it is the same, bit for bit."""
+    dataset = four_families(dataset)
+    cache = cache_of(tmp_path, dataset.sequences)
+    plain = fit(dataset, cache, head, refit=refit)
+    careful = fit(dataset, cache, head, refit=refit, shares=Shares(1.0))
+    assert careful.manifest.classes == plain.manifest.classes == tuple(sorted(set(dataset.labels)))
+    x = Features.from_cache(cache, dataset)
+    np.testing.assert_array_equal(careful.head.predict_proba(x), plain.head.predict_proba(x))
+    assert careful.findings.confidence is not None
+    rejection = careful.findings.confidence.rejection
+    assert rejection is not None
+    assert (rejection.folds, rejection.families) == (4, 4)
+    assert rejection.known is not None
+    assert rejection.known.n == len(dataset.part("validation"))
+    assert rejection.strangers is not None
+    assert Shares.of_setup(careful.manifest.setup) == Shares(1.0)
+
+
+def test_strangers_are_asked_of_a_head_that_was_fitted_without_their_families(dataset: Dataset, tmp_path: Path) -> None:
+    dataset = four_families(dataset)
+    cache = cache_of(tmp_path, dataset.sequences)
+    folds = fit(dataset, cache, "knn", shares=Shares(1.0), settings={"k": 3}).findings.folds
+    assert folds is not None
+    classes = sorted(set(dataset.labels))
+    for number, fold in enumerate(stranger_folds(dataset, Shares(1.0))):
+        strange = folds.strangers & (folds.folds == number)
+        assert strange.sum() == len(fold.strangers)
+        first = {classes[code] for code in folds.codes[strange, 0]}
+        assert not first & set(fold.strangers.labels)
+        assert first <= set(fold.train.labels)
+    assert (folds.codes >= 0).all()
+    assert {len(set(row)) for row in folds.codes.tolist()} == {4}
 
 
 def test_a_refit_changes_the_head_and_neither_the_choices_nor_the_scores_nor_what_was_held(

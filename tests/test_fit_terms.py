@@ -135,7 +135,7 @@ def test_a_damaged_file_of_thresholds_is_one_line(dataset: Dataset, tmp_path: Pa
     folder = fit(workspace_of(tmp_path / "w", dataset), "naive").save(tmp_path / "m")
     model = load_model(folder)
     (folder / "thresholds.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"thresholds.json: is damaged \(KeyError: 'values'\); fit again"):
+    with pytest.raises(ModelError, match=r"thresholds.json: is damaged \(lacks 'values'\); fit again"):
         _ = model.findings
     with pytest.raises(ModelError, match=r"thresholds.json: is not as it was written"):
         load_model(folder)

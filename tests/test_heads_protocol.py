@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -284,6 +285,17 @@ def test_without_validation_choices_are_made_on_rows_held_out_and_then_all_are_f
     test, truth = case.rows(60, 2)
     np.testing.assert_array_equal(by_hand.predict_proba(test), whole.predict_proba(test))
     assert case.good(whole, test, truth)
+
+
+def test_a_copy_is_fitted_again_and_the_head_stays_what_it_was(case: Case) -> None:
+    """So heads are asked about families that they were fitted without, and the model is none the different."""
+    fitted, test = fitted_once(case), blobs(20, 2)
+    before, chosen = fitted.predict_proba(test), fitted.chosen
+    x, labels = case.rows(120, 0)
+    again = copy.copy(fitted)
+    again.refit(x.take(slice(40)), labels.take(slice(40)), seed=4)
+    assert again.chosen == fitted.chosen == chosen
+    np.testing.assert_array_equal(fitted.predict_proba(test), before)
 
 
 def test_scores_are_those_on_the_validation_part(case: Case) -> None:

@@ -14,16 +14,18 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 import torch
+from command import done, run
 
 from esmcls.cache import export_vectors as exporting
 from esmcls.cache import import_vectors as interop
 from esmcls.cache.export_vectors import export_embeddings
-from esmcls.cache.import_vectors import Imported, import_embeddings, imported_spec, read_vectors
+from esmcls.cache.import_vectors import Imported, check_import, import_embeddings, imported_spec, read_vectors
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, DataError, UnknownNameError, UsageError
 from esmcls.reading.records import Protein, Record
+from esmcls.workspace.workspace import Workspace
 
 Floats = npt.NDArray[np.float32]
 
@@ -245,6 +247,53 @@ def test_residue_vectors_are_pooled(tmp_path: Path) -> None:
     assert largest.vector.tolist() == [8, 9, 10, 11]
     with pytest.raises(UsageError, match="vectors of residues give no cls; choose mean or max"):
         list(read_vectors(path, pooling="cls"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (7, r"7 rows for 5 residues, BOS and EOS among them; store .* \(array\[1:-1\]\)"),
+        (1024, "1024 rows for 5 residues, padding or special tokens among them; store the vectors of the residues"),
+    ],
+)
+@pytest.mark.parametrize("writer", [write_npz, write_h5])
+def test_more_rows_than_residues_are_refused(
+    writer: Callable[[Path, dict[str, Floats]], Path], rows: int, problem: str, tmp_path: Path
+) -> None:
+    path = writer(tmp_path, {"a": np.ones((rows, 4), np.float32)})
+    with pytest.raises(DataError, match=f"record 'a': {problem}"):
+        check_import(path, read_vectors(path), RECORDS)
+
+
+def test_fewer_rows_than_residues_are_residues_not_seen(tmp_path: Path) -> None:
+    vectors = {"a": np.ones((3, 4), np.float32), "b": np.ones((2, 4), np.float32), "c": np.ones((1, 4), np.float32)}
+    path = write_npz(tmp_path, vectors)
+    with EmbeddingCache.open(tmp_path / "cache", imported_spec(path)) as cache:
+        report = import_embeddings(cache, read_vectors(path), RECORDS)
+    assert report.lines() == ["1 with fewer vectors than residues, the rest not seen: a"]
+
+
+def test_vectors_are_joined_by_what_tools_make_of_an_id(tmp_path: Path) -> None:
+    path = write_uniprot_h5(tmp_path, {"P1": VECTORS["a"], "AF-P2-F1-model_v4": VECTORS["b"]})
+    records = [record("sp|P1|X_HUMAN", "MKTAY"), record("P2", "MV")]
+    with EmbeddingCache.open(tmp_path / "cache", imported_spec(path)) as cache:
+        report = import_embeddings(cache, read_vectors(path), records)
+    assert (report.imported, report.without_sequence, report.without_vector) == (2, [], [])
+    assert report.lines() == [
+        "1 id joined by UniProt's accession",
+        "1 id joined by the accession of AlphaFold's model",
+    ]
+
+
+def test_an_import_that_matches_nothing_leaves_the_cache_that_was_used_last(tmp_path: Path) -> None:
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text(">x\nMKTAY\n")
+    done("embed", fasta, "--encoder", "composition", "-w", tmp_path / "w")
+    before = Workspace.open(tmp_path / "w").caches
+    ran = run("import", write_npz(tmp_path, VECTORS), "--sequences", fasta, "-w", tmp_path / "w")
+    assert ran.code == 1
+    assert "in.npz: none of its ids (a, b, …) is that of a sequence (x, …); give the sequences" in ran.err
+    assert Workspace.open(tmp_path / "w").caches == before
 
 
 def test_fair_esms_kinds_and_layers_are_chosen(tmp_path: Path) -> None:

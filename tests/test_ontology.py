@@ -13,9 +13,10 @@ import pytest
 from gene_ontology import BINDING, ION, METAL, NUCLEUS, OBO, TRANSPORT, ZINC, C, F, P, write_obo
 
 from esmcls.errors import DataError
-from esmcls.labels.information_accretion import information_accretion, read_ia
+from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology, raise_parents, read_obo
+from esmcls.reading.term_tables import read_ia
 
 FIX = "give an OBO file of the Gene Ontology, such as go-basic.obo"
 
@@ -178,8 +179,8 @@ def test_a_table_of_information_accretion_is_read_in_the_order_asked_for(tmp_pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("term\tia\n", ":1: 'term\\tia'; write term<TAB>bits, not negative, one a line"),
-        (f"{ION} 1.5\n", f":1: '{ION} 1.5'; write term<TAB>bits, not negative, one a line"),
+        ("name\tia\n", ":1: 'name\\tia'; write term<TAB>bits, not negative, one a line"),
+        (f"{ION} 1.5 x\n", f":1: '{ION} 1.5 x'; write term<TAB>bits, not negative, one a line"),
         (f"{ION}\t1\n{ZINC}\t-1\n", f":2: '{ZINC}\\t-1'; write term<TAB>bits, not negative, one a line"),
         (f"{ION}\tnan\n", f":1: '{ION}\\tnan'; write term<TAB>bits, not negative, one a line"),
         (f"{ION}\t1\n{ION}\t2\n", f":2: 2 for {ION}, but 1 before; keep one"),
@@ -198,3 +199,59 @@ def test_a_table_of_information_accretion_that_cannot_be_used_is_an_error(
     with pytest.raises(DataError) as caught:
         read_ia(path, (ION, METAL))
     assert str(caught.value) == f"{path}{message}"
+
+
+def test_a_table_of_information_accretion_may_have_a_header_other_ids_and_any_delimiter(tmp_path: Path) -> None:
+    ontology = Ontology(("GO:1", "GO:2"), ("all", "some"), "FF", ((), (0,)), {"GO:9": "GO:2"})
+    for text in ("term,ia\nGO:1,0\nGO:9,1.5\n", "GO:1\t0\nGO:9\t1.5\n", "GO:1 0\nGO:9 1.5\n"):
+        (tmp_path / "ia.txt").write_text(text)
+        assert read_ia(tmp_path / "ia.txt", ontology.terms, ontology).tolist() == [0, 1.5]
+
+
+HEAD = "format-version: 1.2\nontology: go\n"
+TERM = "\n[Term]\nid: {}\nname: {}\nnamespace: molecular_function\n{}"
+
+
+def read_text(folder: Path, *terms: tuple[str, str]) -> Ontology:
+    text = HEAD + TERM.format(F, "molecular_function", "") + "".join(TERM.format(id, id, rest) for id, rest in terms)
+    (folder / "go.obo").write_text(text)
+    return read_obo(folder / "go.obo")
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [
+        "is_a: GO:0000001 ! one\n",
+        "is_a: GO:0000001! one\n",
+        "is_a: GO:0000001!one\n",
+        'is_a: GO:0000001 {source="x"} ! one\n',
+        "is_a: GO:0000001 one\n",
+        "relationship: part_of GO:0000001 one\n",
+        "relationship: part_of GO:0000001! one\n",
+        "is_a: GO:0000008 ! another id of one\n",
+        "is_a: GO:0000007 ! an id that was replaced twice\n",
+    ],
+)
+def test_an_edge_is_read_however_its_line_is_written(edge: str, tmp_path: Path) -> None:
+    replaced = "is_obsolete: true\nreplaced_by: {}\n"
+    ontology = read_text(
+        tmp_path,
+        ("GO:0000001", f"alt_id: GO:0000008\nis_a: {F} ! molecular_function\n"),
+        ("GO:0000002", edge),
+        ("GO:0000006", replaced.format("GO:0000008")),
+        ("GO:0000007", replaced.format("GO:0000006")),
+    )
+    assert ontology.propagate([["GO:0000002"]]).names() == [("GO:0000001", "GO:0000002", F)]
+    assert ontology.others == dict.fromkeys(("GO:0000006", "GO:0000007", "GO:0000008"), "GO:0000001")
+    assert ontology.notes == ()
+
+
+def test_replacements_that_go_round_in_a_circle_are_of_no_term(tmp_path: Path) -> None:
+    replaced = "is_obsolete: true\nreplaced_by: {}\n"
+    ontology = read_text(tmp_path, ("GO:6", replaced.format("GO:7")), ("GO:7", replaced.format("GO:6")))
+    assert ontology.others == {}
+
+
+def test_an_edge_to_nowhere_is_told(tmp_path: Path) -> None:
+    [note] = read_text(tmp_path, ("GO:0000002", "is_a: GO:0000005 ! nowhere\n")).notes
+    assert note.startswith("warning: ontology: 1 edge to 1 term that are not in the file or obsolete (GO:0000005)")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from compared import a_comparison, a_timing
 
-from esmcls.reporting.plain_values import from_plain
+from esmcls.files import from_plain
 from esmcls.reporting.results import Report, Timing
 from esmcls.tasks.go_terms.results import TermReport
 from esmcls.tasks.one_label.results import OneLabelReport
@@ -47,7 +47,7 @@ def test_a_field_may_be_none_or_absent_and_what_is_no_field_is_left_out() -> Non
 
 
 def test_a_field_without_a_default_must_be_there() -> None:
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'value'"):
+    with pytest.raises(ValueError, match="lacks 'value'"):
         from_plain(Inner, {})
 
 

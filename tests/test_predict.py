@@ -117,7 +117,7 @@ def test_what_is_written_is_what_the_command_writes(
 
 def test_an_unknown_format_or_option_is_told_before_anything_is_written(model: Model) -> None:
     handle = io.StringIO()
-    with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: jsonl, tsv"):
+    with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: csv, jsonl, tsv"):
         write_answers(model, PROTEINS, handle, "tvs")
     with pytest.raises(UnknownNameError, match="unknown option 'min_scor'; did you mean 'min_score'"):
         predict(model, PROTEINS, min_scor=0.5)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -51,10 +54,10 @@ class Toy:
 
     name, task, classes = "toy", OneLabel(), CLASSES
 
-    def __init__(self, head: Any = None, limit: int = 1000) -> None:
+    def __init__(self, head: Any = None, limit: int = 2000) -> None:
         self.head, self.limit = head or Counting(), limit
         self.embedded: list[list[str]] = []
-        self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
+        self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy", long="full")])
         self.findings = LabelFindings()
 
     def features(self, sequences: Sequence[str]) -> Features:
@@ -74,10 +77,35 @@ def predict(model: Toy, *sequences: str, **options: Any) -> list[Prediction]:
 
 
 def test_each_protein_gets_its_likeliest_class() -> None:
+    beside = {"note": "fragment of 4 residues", "model": "toy", "confidence": "medium"}
     assert predict(Toy(), "AAAC", "CCCA") == [
-        Prediction("p0", 1, "alanine", 0.75),
-        Prediction("p1", 1, "cysteine", 0.75),
+        Prediction("p0", 1, "alanine", 0.75, **beside),
+        Prediction("p1", 1, "cysteine", 0.75, **beside),
     ]
+
+
+def test_what_makes_an_answer_doubtful_stands_in_its_first_row() -> None:
+    model = Toy()
+    model.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy", long="balanced")])
+    protein = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
+    rows = predict(model, 40 * protein, protein, "MKT", "ATGC" * 10, "Q" * 40, k=2)
+    assert [row.note for row in rows[1::2]] == [None] * 5
+    assert [row.note for row in rows[::2]] == [
+        "298 of 1,320 residues unseen",
+        None,
+        "fragment of 3 residues",
+        "letters of DNA alone",
+        "low complexity (100 % of residues)",
+    ]
+
+
+def test_a_head_that_reads_sequences_sees_all_of_them() -> None:
+    class Reader(Counting):
+        reads_vectors = False
+
+    model = Toy(Reader(), limit=2000)
+    model.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy", long="balanced")])
+    assert predict(model, 40 * "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ")[0].note is None
 
 
 def test_the_k_best_classes_come_in_rows_by_rank() -> None:
@@ -165,9 +193,9 @@ def written(format: str, rows: Sequence[Prediction] = ROWS) -> str:
 
 def test_a_table_holds_every_column_and_leaves_empty_what_does_not_apply() -> None:
     assert written("tsv") == (
-        "id\trank\tlabel\tprobability\tdistance\tnearest_id\tstatus\tset\n"
-        '"a""b"\t1\tkinase, ATP\t0.123457\t1.5\t"n\t1"\t\t\n'
-        "big\t\t\t\t\t\ttoo_large\t\n"
+        "id\trank\tlabel\tprobability\tdistance\tnearest_id\tstatus\tset\tnote\tmodel\tconfidence\n"
+        '"a""b"\t1\tkinase, ATP\t0.123457\t1.5\t"n\t1"\t\t\t\t\t\n'
+        "big\t\t\t\t\t\ttoo_large\t\t\t\t\n"
     )
 
 
@@ -195,7 +223,9 @@ def test_what_was_written_is_counted_a_record_not_a_row() -> None:
 
 
 def test_an_unknown_format_is_told_before_anything_is_written() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: jsonl, tsv\)"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown format 'tvs'; did you mean 'tsv'\? \(known: csv, jsonl, tsv, xlsx\)"
+    ):
         written("tvs")
 
 
@@ -218,7 +248,7 @@ def doubtful(confidence: Confidence) -> Toy:
 
 
 def test_a_model_with_a_threshold_says_of_each_protein_whether_it_is_of_a_known_family() -> None:
-    model = doubtful(Confidence(rejection=Rejection("familiarity", 0.5, 0.05, 0.05, 0.9, 10, 10)))
+    model = doubtful(Confidence(rejection=Rejection("familiarity", 0.5, 0.05)))
     assert [row.status for row in predict(model, "AAAC", "AACC", "CCCC", k=2)] == [
         *["accepted"] * 2,
         *["rejected"] * 4,
@@ -238,3 +268,38 @@ def test_a_coverage_that_the_model_cannot_promise_is_an_error_before_anything_is
     with pytest.raises(UsageError, match="no calibration rows"):
         predict(model, "AAAC", coverage=0.9)
     assert model.embedded == []
+
+
+def test_a_spreadsheet_runs_nothing_that_an_id_or_a_label_says() -> None:
+    rows = [Prediction("=cmd()", 1, "@SUM(A1)", 0.5, -1.5), Prediction("-id", 1, "kinase, ATP", 0.5)]
+    first, second = csv.DictReader(io.StringIO(written("csv", rows)))
+    assert (first["id"], first["label"], first["distance"]) == ("'=cmd()", "'@SUM(A1)", "-1.5")
+    assert (second["id"], second["label"]) == ("'-id", "kinase, ATP")
+
+
+def test_a_workbook_holds_texts_as_texts_and_numbers_as_numbers(tmp_path: Path) -> None:
+    rows = [Prediction("=<a&b>\x1b", 1, "kinase", 0.123456789)]
+    with open(tmp_path / "answers.xlsx", "w", encoding="utf-8") as handle:
+        write_predictions(rows, handle, "xlsx")
+    with zipfile.ZipFile(tmp_path / "answers.xlsx") as package:
+        assert package.testzip() is None
+        for name in package.namelist():
+            ElementTree.fromstring(package.read(name))
+        sheet = ElementTree.fromstring(package.read("xl/worksheets/sheet1.xml"))
+    cells = [[cell.findtext(".//{*}t") or cell.findtext("{*}v") for cell in row] for row in sheet[0]]
+    assert cells[0] == list(COLUMNS)
+    assert cells[1][:4] == ["=<a&b>\N{REPLACEMENT CHARACTER}", "1", "kinase", "0.123457"]
+    assert not list(sheet.iter("{*}f"))
+
+
+def test_what_became_of_records_is_told_in_one_line() -> None:
+    rows = [
+        Prediction("a", 1, "kinase", 0.9, status="accepted"),
+        Prediction("a", 2, "lyase", 0.1, status="accepted"),
+        Prediction("b", 1, "kinase", 0.4, status="rejected", note="10 of 30 residues unseen"),
+        Prediction("c", 1, "kinase", 0.4, status="rejected", note="fragment of 3 residues"),
+        Prediction("d", status="too_large"),
+    ]
+    told = write_predictions(rows, io.StringIO())
+    summary = "3 answered, 1 accepted, 2 rejected, 1 cut (not all of its residues were seen), 1 with another note"
+    assert told.summary() == f"4 records: {summary}"

@@ -6,7 +6,9 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import random
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from esmcls.errors import DataError, NotTextError
-from esmcls.reading.readers import Source, find_sources
+from esmcls import text_files
+from esmcls.errors import DataError, NotTextError, UsageError
+from esmcls.reading.readers import Source, find_sources, read_records
 from esmcls.text_files import LONGEST_FIRST_LINE, STDIN, open_lines, shown
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -108,7 +111,7 @@ def test_what_is_no_text_is_told_from_its_beginning(tmp_path: Path, content: byt
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         lines_of(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be opened (Is a directory); check its permissions"
+    assert str(caught.value) == f"{tmp_path}: a folder, not a file; give a file"
 
 
 def test_standard_input_is_read_packed_too_and_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +151,84 @@ def test_files_of_a_folder_come_sorted(tmp_path: Path) -> None:
     for name in ["b/2", "b/10", "a", "c/.hidden"]:
         put(tmp_path / name, b"")
     found = [Path(source.path).relative_to(tmp_path).as_posix() for source in find_sources(str(tmp_path))]
-    assert found == ["a", "b/10", "b/2", "c/.hidden"]
+    assert found == ["a", "b/10", "b/2"]  # hidden files are listed, not read
 
 
 def test_an_input_that_is_not_there_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         find_sources("no/such.fasta")
     assert str(caught.value) == "no/such.fasta: no such file or folder; check the name"
+
+
+# what has no end, or never begins
+
+
+def test_pipes_sockets_devices_and_loops_of_links_are_refused_before_reading(tmp_path: Path) -> None:
+    pipe, loop, place = tmp_path / "pipe", tmp_path / "loop", tmp_path / "socket"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    with socket.socket(socket.AF_UNIX) as listening:
+        before = Path.cwd()
+        os.chdir(tmp_path)  # the path of a socket has 100 characters at most
+        listening.bind("socket")
+        os.chdir(before)
+        for path, problem in (
+            (pipe, "a pipe, not a file; give a file, or pipe it in and give -"),
+            (place, "a socket, not a file; give a file"),
+            (Path("/dev/zero"), "a device, not a file; give a file"),
+            (loop, "cannot be opened (Too many levels of symbolic links); mend the link"),
+        ):
+            with pytest.raises(DataError) as caught:
+                lines_of(path)
+            assert str(caught.value) == f"{path}: {problem}"
+
+
+def test_a_pipe_that_the_shell_makes_is_read() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b">a\nMKT\n")
+    os.close(writing)
+    assert lines_of(Path(f"/dev/fd/{reading}")) == [">a\n", "MKT\n"]
+    os.close(reading)
+
+
+def test_an_address_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"https:/+example\.org/a\.fasta: an address, not a path"):
+        lines_of(Path("https://example.org/a.fasta"))
+
+
+# bombs
+
+
+@pytest.mark.parametrize("packing", ["gzip", "xz", "zstd", "bzip2"])
+def test_a_file_that_unpacks_to_far_more_than_it_is_is_refused_unless_switched_off(
+    tmp_path: Path, packing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_files, "RATIO_FROM", 1 << 20)
+    path = put(tmp_path / "bomb.fasta", PACKERS[packing](b">a\n" + (b"A" * 99 + b"\n") * 50_000))
+    with pytest.raises(DataError, match="its text is more than 200 times as large as the packed file; check it, and"):
+        lines_of(path)
+    monkeypatch.setenv("ESMCLS_NO_LIMITS", "1")
+    assert len(lines_of(path)) == 50_001
+
+
+def test_a_line_that_is_too_long_is_named_unless_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 1000)
+    path = tmp_path / "a.fasta"
+    path.write_text(">a\n" + "A" * 999 + "\n" + "A" * 1001 + "\n")
+    with pytest.raises(
+        DataError, match=r"a\.fasta:3: a line of more than 1,000 characters; break it, or set ESMCLS_NO"
+    ):
+        lines_of(path)
+    monkeypatch.setenv("ESMCLS_NO_LIMITS", "1")
+    assert len(lines_of(path)) == 3
+
+
+@pytest.mark.parametrize("line", ["A" * 60, ""])
+def test_a_record_that_is_too_long_is_named_even_of_blank_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("esmcls.reading.fasta.LONGEST_LINE", 1000)
+    path = tmp_path / "a.fasta"
+    path.write_text(">a\nMKT\n>b\n" + f"{line}\n" * 1001)
+    with pytest.raises(DataError, match=r"a\.fasta:3: a record of more than 1,000 characters; leave it out, or set"):
+        list(read_records(path))

@@ -76,7 +76,7 @@ class Toy:
         thresholds = Thresholds(np.full(len(terms.classes), threshold, np.float32), {})
         self.findings = TermFindings(terms.ontology, thresholds)
         self.embedded = list[list[str]]()
-        self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy")])
+        self.manifest = SimpleNamespace(specs=[SimpleNamespace(encoder="toy", long="full")])
 
     def features(self, sequences: list[str]) -> Features:
         """Return features without vectors."""
@@ -256,8 +256,11 @@ def test_a_table_comes_back_as_it_was_and_empty_cells_are_what_does_not_apply() 
         "predicted": "yes",
         "nearest_id": "near",
         "status": "",
+        "note": "fragment of 2 residues",
+        "model": "toy",
     }
-    assert last == dict.fromkeys(COLUMNS, "") | {"id": "p1", "status": "too_large"}
+    beside = {"note": "fragment of 9 residues", "model": "toy"}
+    assert last == dict.fromkeys(COLUMNS, "") | {"id": "p1", "status": "too_large"} | beside
 
 
 def test_a_record_without_a_term_is_no_record_left_out() -> None:
@@ -273,6 +276,13 @@ def test_ids_of_uniprot_headers_are_accessions_in_a_submission_since_cafa_joins_
     written, lines = submission(toy(), iter(stream), min_score=0.001)
     assert [line[0] for line in lines] == ["P69905", "T96060000001"]
     assert written.records == 2
+
+
+def test_a_protein_and_term_stand_once_in_a_submission_and_no_id_has_a_blank() -> None:
+    names = ("sp|P69905|HBA_HUMAN", "P69905", "a\tb", "a")
+    written, lines = submission(toy(), (Protein(name, "AA") for name in names))
+    assert len({(name, term) for name, term, _ in lines}) == len(lines) == 8
+    assert (written.records, written.repeated) == (4, ["P69905", "a"])
 
 
 def test_a_submission_leaves_out_what_does_not_fit_into_memory_and_says_so() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import esm
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from esmcls.encoders import weights
@@ -110,6 +110,18 @@ def save_hugging_face(
     return folder
 
 
+def shard(folder: Path) -> Path:
+    """Write the weights of a folder in two files and an index, as `save_pretrained(max_shard_size=…)` does."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in names if files[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    return folder
+
+
 def save_own(path: Path, state: dict[str, Tensor]) -> Path:
     save_state(path, SHAPE, state)
     return path
@@ -119,6 +131,7 @@ ORIGINS: dict[str, Callable[[Path, dict[str, Tensor]], Path]] = {
     "fair-esm": lambda folder, state: save_fair_esm(folder / "a.pt", state),
     "hugging face safetensors": lambda folder, state: save_hugging_face(folder / "hf", state),
     "hugging face bin": lambda folder, state: save_hugging_face(folder / "hf", state, "pytorch_model.bin"),
+    "hugging face shards": lambda folder, state: shard(save_hugging_face(folder / "hf", state)),
     "own": lambda folder, state: save_own(folder / "a.safetensors", state),
 }
 
@@ -134,6 +147,50 @@ def test_every_origin_gives_the_same_state_shape_and_digest(
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, canonical[name]), name
     assert state_digest(state) == state_digest(canonical)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "base_model.model."])
+def test_what_wraps_a_model_leaves_no_trace(wrapper: str, tmp_path: Path, canonical: dict[str, Tensor]) -> None:
+    folder = save_hugging_face(tmp_path / "hf", canonical)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({f"{wrapper}{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    assert state_digest(load_state(folder)[1]) == state_digest(canonical)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_the_weights_of_a_folder_may_be_given_directly(name: str, tmp_path: Path, canonical: dict[str, Tensor]) -> None:
+    file = save_hugging_face(tmp_path / "hf", canonical, name) / name
+    assert state_digest(load_state(file)[1]) == state_digest(canonical)
+    assert default_layers(file) == ()
+
+
+def test_an_index_of_shards_may_be_given_directly_and_a_missing_shard_is_named(
+    tmp_path: Path, canonical: dict[str, Tensor]
+) -> None:
+    folder = shard(save_hugging_face(tmp_path / "hf", canonical))
+    index = folder / "model.safetensors.index.json"
+    assert state_digest(load_state(index)[1]) == state_digest(canonical)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"1 of 2 files of weights missing: model-00002-of-00002\.safet"):
+        load_state(folder)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": {"a": "../b.safetensors"}}', '{"weight_map": 1}', "{"])
+def test_an_index_that_is_none_is_one_line(content: str, tmp_path: Path, canonical: dict[str, Tensor]) -> None:
+    folder = shard(save_hugging_face(tmp_path / "hf", canonical))
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(WeightsError, match="no index of sharded weights"):
+        load_state(folder)
+
+
+def test_a_folder_without_weights_says_what_it_lacks(tmp_path: Path, canonical: dict[str, Tensor]) -> None:
+    folder = save_hugging_face(tmp_path / "hf", canonical)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"it lacks weights \(model\.safetensors, pytorch_model\.bin, "):
+        load_state(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"it lacks config\.json"):
+        load_state(folder)
 
 
 def test_frequencies_that_a_file_does_not_store_are_the_exact_ones(

@@ -314,6 +314,37 @@ def test_a_model_without_a_score_is_better_than_none(workspace):
     assert workspace.best_model().name == "alone"
 
 
+def describe_model(
+    workspace: Workspace, name: str, macro_f1: float, classes: int, rows: int = 10, **setup: bool
+) -> None:
+    manifest = {
+        "classes": [f"c{number}" for number in range(classes)],
+        "validation": {"macro_f1": macro_f1, "n": rows},
+        "setup": setup,
+    }
+    (add_model(workspace, name) / "manifest.json").write_text(json.dumps({"format": 1} | manifest))
+
+
+def test_the_best_model_is_chosen_among_those_of_the_same_classes_and_validation_rows(workspace):
+    describe_model(workspace, "careful", 0.9, classes=3)  # it was never asked about the hardest family
+    describe_model(workspace, "knn", 0.6, classes=4)
+    describe_model(workspace, "linear", 0.7, classes=4)
+    describe_model(workspace, "fewer", 0.8, classes=4, rows=5)
+    choice = workspace.choose_model()
+    assert (choice.best.name, choice.others, choice.apart) == ("linear", ("knn",), ("careful", "fewer"))
+    assert str(choice) == (
+        "model linear, the best of 2 on validation (0.7000); "
+        "not compared, since of other classes or validation rows: careful, fewer; another: --model NAME"
+    )
+
+
+def test_what_is_only_there_to_be_beaten_is_never_the_best_model_beside_others(workspace):
+    describe_model(workspace, "linear-kmer", 0.9, classes=4, baseline=True)
+    assert str(workspace.choose_model()) == "model linear-kmer, the only one here"
+    describe_model(workspace, "linear", 0.7, classes=4)
+    assert workspace.best_model().name == "linear"
+
+
 def test_a_workspace_without_models_says_how_to_get_one(workspace):
     with pytest.raises(WorkspaceError) as caught:
         workspace.best_model()
@@ -334,6 +365,15 @@ def test_folders_without_a_manifest_and_unfinished_ones_are_no_models(workspace)
     unfinished.mkdir()
     (unfinished / "manifest.json").write_text("{}")
     assert [path.name for path in workspace.models()] == ["linear"]
+
+
+def test_a_model_that_an_interrupted_replacement_left_aside_is_put_back(workspace):
+    linear = add_model(workspace, "linear")
+    linear.rename(linear.with_name(".linear.previous"))
+    assert [path.name for path in workspace.models()] == ["linear"]
+    linear.rename(linear.with_name(".linear.previous"))
+    assert workspace.find_model("linear") == linear
+    assert (linear / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "/tmp", ".hidden", "-x", "a\n", "é", "a" * 101])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Sha
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
 from esmcls.encoders.windows import parse_long, positions_of
 from esmcls.errors import CacheError, SequenceTooLargeError
-from esmcls.reading.records import clean_sequence
+from esmcls.reading.records import clean_sequences, several
 from esmcls.types import Residues
 
 __all__ = [
@@ -95,7 +95,7 @@ def embed_into(
     NonFiniteError
         If a vector is not finite; nothing of its batch is stored.
     """
-    items = Missing(cache, sequences, shard)
+    items = Missing(cache, several("embed_into", sequences), shard)
     return embed_items(cache, encoder, items, items.report, progress)
 
 
@@ -213,6 +213,7 @@ def embed(
     pooling: str = "mean",
     device: str = "cpu",
     cache: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Residues:
     """Embed sequences.
 
@@ -229,6 +230,8 @@ def embed(
     device : str
     cache : str or Path, optional
         A folder to keep the vectors in, as float16, in a subfolder for each spec; default none.
+    progress : callable, optional
+        Called with how many distinct sequences are done, and how many there are.
 
     Returns
     -------
@@ -237,7 +240,9 @@ def embed(
     Raises
     ------
     SequenceError
-        If a text is no protein sequence.
+        If a text is no protein sequence; it names the place.
+    UsageError
+        If `sequences` is a single text, or holds what is none.
     SequenceTooLargeError
         If a sequence does not fit into memory; with a cache, the others are kept there.
 
@@ -246,11 +251,11 @@ def embed(
     >>> embed(["MKTAYIAKQR", "MLE"], encoder="composition").shape
     (2, 25)
     """
-    cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
+    cleaned = clean_sequences("embed", sequences)
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, layers=layers, long=long, precision=precision, device=device)
     if cache is not None:
-        return _embed_cached(cleaned, encoder, pooling, Path(cache))
+        return _embed_cached(cleaned, encoder, pooling, Path(cache), progress)
     distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
     vectors = np.empty((len(distinct), encoder.width), dtype=np.float32)
     for batch in plan_batches(encoder, enumerate(distinct)):
@@ -259,16 +264,32 @@ def embed(
         except SequenceTooLargeError as error:
             raise _too_large(cleaned, batch[error.index][1]) from error
         vectors[batch[0][0] : batch[-1][0] + 1] = pooled
+        if progress is not None:
+            progress(batch[-1][0] + 1, len(distinct))
     return vectors[[distinct[sequence] for sequence in cleaned]]
 
 
-def _embed_cached(sequences: list[str], encoder: Encoder, pooling: str, root: Path) -> Residues:
+def _embed_cached(
+    sequences: list[str],
+    encoder: Encoder,
+    pooling: str,
+    root: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Residues:
     """Embed through the cache of this spec in a folder of caches."""
     spec = EmbeddingSpec.of(encoder, poolings=(pooling,))
+    distinct, done = list(dict.fromkeys(sequences)), 0
+
+    def advance(_: int, count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, len(distinct))
+
     with EmbeddingCache.open(root / spec.key(), spec) as cache:
-        report = embed_into(cache, encoder, sequences)
+        report = embed_into(cache, encoder, distinct, progress=advance)
         if report.too_large:
-            raise _too_large(sequences, sequences[report.too_large[0]])
+            raise _too_large(sequences, distinct[report.too_large[0]])
         return cache.read(sequences, pooling).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from esmcls.cache.segments import new_hdf5
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UnknownNameError
 from esmcls.files import atomic_path
@@ -83,9 +84,7 @@ def _write_npz(path: Path, proteins: NamedSequences, read: _Read, spec: Embeddin
 
 
 def _write_h5(path: Path, proteins: NamedSequences, read: _Read, spec: EmbeddingSpec) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["esmcls_encoder"], file.attrs["esmcls_digest"] = spec.encoder, spec.digest
         for start, vectors in _blocks(proteins.sequences, read):
             for number, vector in enumerate(vectors, start=start):

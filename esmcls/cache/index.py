@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.segments import BLOCK_BYTES, Column, Segment
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.segments import BLOCK_BYTES, Column, Known, Segment, form_of
+from esmcls.cache.spec import EmbeddingSpec, canonical
+from esmcls.files import atomic_path
 from esmcls.types import Indices, Vectors
 
 Keys: TypeAlias = npt.NDArray[np.uint8]
 """(n, 32)."""
+INDEX: Final = ".segments.index"
+INDEX_HEAD: Final = 256 << 20
+"""Bytes of its first line at most."""
 
 
 class KeyIndex:
@@ -71,8 +79,8 @@ def read_rows(segments: Sequence[Segment], name: str, rows: Indices) -> npt.NDAr
     name : str
     rows : int64 array, (n,)
     """
-    first = segments[0].file[name]
-    values = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+    shape, dtype = form_of(segments[0].spec, name)
+    values = np.empty((len(rows), *shape), dtype=dtype)
     if bool((np.diff(rows) > 0).all()):
         for segment, part, place in _by_segment(segments, rows):
             segment.read_into(name, part, values[place])
@@ -98,8 +106,8 @@ def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> d
     parts = [(segment, part) for segment, part, _ in _by_segment(segments, rows)]
     columns = {}
     for name in ("key", "length", "inputs", *spec.pooled):
-        dataset = segments[0].file[name]
-        columns[name] = Column((len(rows), *dataset.shape[1:]), dataset.dtype, _blocks(parts, name))
+        shape, dtype = form_of(spec, name)
+        columns[name] = Column((len(rows), *shape), dtype, _blocks(parts, name))
     for name in spec.ragged:
         counts = [np.diff(segment.offsets(name))[part] for segment, part in parts]
         offsets = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
@@ -107,6 +115,42 @@ def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> d
         columns[f"{name}_offsets"] = Column.of(offsets)
         columns[name] = Column((int(offsets[-1]), spec.width), np.dtype(spec.dtype), vectors)
     return columns
+
+
+def read_index(folder: Path, spec: EmbeddingSpec) -> dict[str, Known]:
+    """Return what the index beside the segments says of each; nothing where there is none that can be used.
+
+    An entry holds for the file of that name, bytes and time alone: the caller checks them.
+    """
+    try:
+        with open(folder / INDEX, "rb") as handle:
+            head = json.loads(handle.readline(INDEX_HEAD))
+            keys = np.frombuffer(handle.read(), dtype=np.uint8).reshape(-1, 32)
+        if head["format"] != 1 or head["spec"] != canonical(spec.to_json()) or head["sha256"] != _digest(keys):
+            return {}
+        bounds = np.cumsum([0, *(int(rows) for *_, rows in head["segments"])]).tolist()
+        return {
+            name: Known(spec, frozenset(replaces), keys[start:stop], nbytes, mtime_ns)
+            for (name, nbytes, mtime_ns, replaces, _), start, stop in zip(
+                head["segments"], bounds, bounds[1:], strict=False
+            )
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def write_index(folder: Path, spec: EmbeddingSpec, segments: Sequence[Segment]) -> None:
+    """Write the index beside the segments: a line of JSON, then their keys. It is only there to save time."""
+    keys = all_keys(segments)
+    entries = [[s.name, s.nbytes, s.mtime_ns, sorted(s.replaces), len(s)] for s in segments]
+    head = {"format": 1, "spec": canonical(spec.to_json()), "sha256": _digest(keys), "segments": entries}
+    with contextlib.suppress(OSError), atomic_path(folder / INDEX) as temporary, open(temporary, "wb") as handle:
+        handle.write(canonical(head).encode() + b"\n")
+        handle.write(keys.data)
+
+
+def _digest(keys: Keys) -> str:
+    return hashlib.sha256(np.ascontiguousarray(keys).data).hexdigest()
 
 
 def _by_segment(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Segment, Indices, slice]]:
@@ -121,8 +165,8 @@ def _by_segment(segments: Sequence[Segment], rows: Indices) -> Iterator[tuple[Se
 def _blocks(parts: Sequence[tuple[Segment, Indices]], name: str) -> Iterator[npt.NDArray[Any]]:
     """Read a column of parts of segments, at most `BLOCK_BYTES` bytes at once."""
     for segment, rows in parts:
-        dataset = segment.file[name]
-        step = max(1, BLOCK_BYTES // (dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
+        shape, dtype = form_of(segment.spec, name)
+        step = max(1, BLOCK_BYTES // (dtype.itemsize * int(np.prod(shape))))
         for start in range(0, len(rows), step):
             yield segment.read_into(name, rows[start : start + step])
 

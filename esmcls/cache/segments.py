@@ -15,30 +15,39 @@ first error for the end, and a file gets its name only after that.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import itertools
 import json
+import os
+import stat
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.spec import FORMAT, EmbeddingSpec, canonical
-from esmcls.errors import CacheError
-from esmcls.files import atomic_path
+from esmcls.errors import CacheError, EsmclsError, UsageError
+from esmcls.files import atomic_path, from_plain, parse_json, system_errno
 from esmcls.types import Indices, Vectors
 
 BLOCK_BYTES: Final = 16 << 20
 """Bytes that are read or written at once."""
 GAP: Final = 64 << 10
 """Bytes that are rather read and thrown away than skipped."""
+SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+"""The first bytes of an HDF5 file."""
+LARGEST_RATIO: Final = 1000
+"""Times that a packed dataset may be larger than its bytes."""
 AGAIN: Final = "delete this file and run embed again; what else is cached stays"
 
 
@@ -118,27 +127,38 @@ def write_segment(path: Path, spec: EmbeddingSpec, columns: Mapping[str, Column]
     OSError
         If the disk does not take it.
     """
-    with atomic_path(path) as temporary, open(temporary, "x+b", buffering=0) as raw:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["spec"] = canonical(spec.to_json())
+        file.attrs["replaces"] = json.dumps(sorted(replaces))
+        for name, column in columns.items():
+            _write_column(file, name, column)
+
+
+@contextlib.contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Give a new HDF5 file to write to.
+
+    Raises
+    ------
+    OSError
+        At the end, if the disk did not take all of it.
+    """
+    with open(path, "x+b", buffering=0) as raw:
         steady = SteadyFile(raw)
         # superblock 3 has checksums and takes attributes beyond 64 KiB; every HDF5 since 1.10 reads it
         with h5py.File(steady, "w", libver=("v110", "v110")) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["spec"] = canonical(spec.to_json())
-            file.attrs["replaces"] = json.dumps(sorted(replaces))
-            for name, column in columns.items():
-                _write_column(file, name, column, steady)
+            yield file
         if steady.error is not None:
             raise steady.error
 
 
-def _write_column(file: h5py.File, name: str, column: Column, steady: SteadyFile) -> None:
+def _write_column(file: h5py.File, name: str, column: Column) -> None:
     """Write one column and the digest of its content."""
     dataset = file.create_dataset(name, column.shape, column.dtype)
     digest = _new_digest(column.shape, column.dtype)
     row = 0
     for block in column.blocks:
-        if steady.error is not None:
-            return
         block = np.ascontiguousarray(block)
         if len(block):
             dataset[row : row + len(block)] = block
@@ -152,12 +172,143 @@ def _new_digest(shape: tuple[int, ...], dtype: np.dtype[Any]) -> hashlib._Hash:
     return hashlib.sha256(f"{'x'.join(map(str, shape))} {dtype.str}\n".encode())
 
 
+def form_of(spec: EmbeddingSpec, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape of a row of a column, and the column's dtype."""
+    if name == "key":
+        return (32,), np.dtype(np.uint8)
+    if name in ("length", "inputs") or name.endswith("_offsets"):
+        return (), np.dtype(np.int64)
+    return (spec.width,), np.dtype(spec.dtype)
+
+
+def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset whose bytes lie in this file, as many as it claims.
+
+    Raises
+    ------
+    ValueError
+        If it is a link, or is made of other files, or claims more than is there.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link, or is not there")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"{name} is a {type(dataset).__name__.lower()}, not a dataset")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"the content of {name} lies in other files")
+    if dataset.dtype.hasobject:
+        raise ValueError(f"{name} holds {dataset.dtype} instead of numbers")
+    stored = dataset.id.get_storage_size()
+    packed = dataset.id.get_create_plist().get_nfilters() > 0
+    if dataset.size * dataset.dtype.itemsize > stored * (LARGEST_RATIO if packed else 1):
+        raise ValueError(f"{name} claims {dataset.size:,} numbers, but holds {stored:,} bytes")
+    return dataset
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading; errors of the system are told apart from those of its content."""
+    with _told(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CacheError(path, "this is no file", "move it out of this folder")
+        with open(path, "rb") as handle:
+            start = handle.read(len(SIGNATURE))
+        if start != SIGNATURE:
+            raise CacheError(path, "this segment is no HDF5 file, or a damaged one", AGAIN)
+        return h5py.File(path, "r", locking=False)  # sealed: nobody writes, and network disks may not lock
+
+
+@contextlib.contextmanager
+def _told(path: Path, what: str = "this segment is") -> Iterator[None]:
+    """Turn what goes wrong with a segment into one line: only where its content is wrong may it be deleted."""
+    try:
+        yield
+    except EsmclsError:
+        raise
+    except FileNotFoundError as error:
+        raise SegmentGoneError(errno.ENOENT, "the segment has gone", str(path)) from error
+    except MemoryError as error:
+        raise _of_the_system(path, errno.ENOMEM) from error
+    except Exception as error:  # whatever h5py makes of a damaged file
+        number = system_errno(error)
+        if number is not None:
+            raise _of_the_system(path, number) from error
+        if "truncated" in str(error):
+            raise CacheError(path, "this segment is truncated", AGAIN) from error
+        raise CacheError(path, f"{what} damaged ({_first_line(error)})", AGAIN) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _of_the_system(path: Path, number: int) -> CacheError:
+    remedies = {
+        errno.EMFILE: "raise the limit (ulimit -n)",
+        errno.ENFILE: "close other programs",
+        errno.ENOMEM: "free some memory",
+        errno.EACCES: "check its permissions",
+        errno.EPERM: "check its permissions",
+    }
+    fix = f"{remedies.get(number, 'check the disk')} and run again; keep the file, its content was not found wrong"
+    return CacheError(path, f"this segment cannot be read ({os.strerror(number)})", fix)
+
+
+class SegmentGoneError(FileNotFoundError):
+    """A segment that another process has compacted since it was listed: `EmbeddingCache.refresh` sees what is."""
+
+
+class _OpenFiles:
+    """The HDF5 files that are open for reading: the few used last."""
+
+    def __init__(self) -> None:
+        self.files: dict[Segment, h5py.File] = {}
+        self.lock = threading.RLock()
+
+    @contextlib.contextmanager
+    def use(self, segment: Segment) -> Iterator[h5py.File]:
+        """Give the file of a segment, opened if need be; the one that was not used for longest makes room."""
+        with self.lock:
+            file = self.files.pop(segment, None)
+            if file is None:
+                most = most_open_files()
+                while len(self.files) >= most:
+                    self.files.pop(next(iter(self.files))).close()
+                file = segment.opened()
+            self.files[segment] = file
+            yield file
+
+    def close(self, segment: Segment) -> None:
+        """Close the file of a segment, if it is open."""
+        with self.lock:
+            file = self.files.pop(segment, None)
+            if file is not None:
+                file.close()
+
+
+def most_open_files() -> int:
+    """Return how many segments may be open at once: a quarter of the descriptors that a process may have, 32 at most.
+
+    Each holds about 0.7 MB besides.
+    """
+    try:
+        import resource
+    except ImportError:
+        return 32
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 32 if allowed == resource.RLIM_INFINITY else max(1, min(32, allowed // 4))
+
+
+_OPEN: Final = _OpenFiles()
+
+
 class Segment:
-    """A sealed segment, open for reading.
+    """A sealed segment; its file is opened when rows are read, and closed for others.
 
     Parameters
     ----------
     path : Path
+    known : Known, optional
+        What is known of it from an index; else its head and keys are read.
 
     Raises
     ------
@@ -167,63 +318,44 @@ class Segment:
         If it is not there; another process may have compacted it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: Known | None = None) -> None:
         self.path = path
         self.name = path.name
-        path.stat()  # a file that has gone is not a broken one
+        if known is None:
+            about = self._stat()
+            with _OPEN.use(self) as file, _told(path):
+                head = _head(file, path)
+                known = Known(*head, file["key"][:], about.st_size, about.st_mtime_ns)
+        self.spec, self.replaces, self.keys, self.nbytes, self.mtime_ns = known
+
+    def _stat(self) -> os.stat_result:
+        with _told(self.path):
+            return self.path.stat()
+
+    def opened(self) -> h5py.File:
+        """Open the file and check that every column is there, in its form."""
+        file = _open_hdf5(self.path)
         try:
-            self.file = h5py.File(path, "r", locking=False)  # sealed: nobody writes, and network disks may not lock
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            problem = "truncated" if "truncated" in str(error) else "no HDF5 file, or a damaged one"
-            raise CacheError(path, f"this segment is {problem}", AGAIN) from error
-        try:
-            self._read_head()
+            with _told(self.path):
+                spec = _head(file, self.path)[0]
+                _check_columns(file, spec)
         except BaseException:
-            self.file.close()
+            file.close()
             raise
-
-    def _read_head(self) -> None:
-        attrs = dict(self.file.attrs)
-        if not {"format", "spec", "replaces"} <= attrs.keys() or not isinstance(attrs["format"], np.integer):
-            raise CacheError(self.path, "this is no segment of an esmcls cache", "move it out of this folder")
-        if attrs["format"] > FORMAT:
-            problem = f"this segment is of format {attrs['format']}; this esmcls reads up to {FORMAT}"
-            raise CacheError(self.path, problem, "update esmcls")
-        try:
-            self.spec = EmbeddingSpec.from_json(json.loads(attrs["spec"]))
-            self.replaces = frozenset(json.loads(attrs["replaces"]))
-            self._check_columns()
-            self.keys: npt.NDArray[np.uint8] = self.file["key"][:]
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            raise CacheError(self.path, f"this segment is damaged ({error})", AGAIN) from error
-
-    def _check_columns(self) -> None:
-        """Check that every column is there, with a row a sequence."""
-        rows = len(self.file["key"])
-        for name in ("length", "inputs", *self.spec.pooled):
-            if self.file[name].shape[0] != rows:
-                raise ValueError(f"column {name} has {len(self.file[name])} rows, not {rows}")
-        for name in self.spec.ragged:
-            if self.file[f"{name}_offsets"].shape[0] != rows + 1 or name not in self.file:
-                raise ValueError(f"column {name} does not fit its {rows} sequences")
+        return file
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the disk."""
-        return int(self.file.id.get_filesize())
-
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        _OPEN.close(self)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Read a whole column."""
-        return self.read_into(name, np.arange(len(self.file[name]), dtype=np.int64))
+        with _OPEN.use(self) as file:
+            rows = len(file[name])
+        return self.read_into(name, np.arange(rows, dtype=np.int64))
 
     def read_into(self, name: str, rows: Indices, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Read ascending rows of a column in slices, never by an index, which HDF5 takes minutes for.
@@ -235,26 +367,28 @@ class Segment:
             Strictly ascending.
         out : array, (n, ...), optional
             Where to; default a new array.
+
+        Raises
+        ------
+        CacheError
+            If they cannot be read, or hold a number that is not finite.
         """
-        dataset = self.file[name]
-        out = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype) if out is None else out
-        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
-        for part in _runs(rows, max(1, GAP // row_bytes), max(1, BLOCK_BYTES // row_bytes)):
-            start = int(rows[part.start])
-            stop = int(rows[part.stop - 1]) + 1
-            target = out[part]
-            try:
-                if stop - start == len(target) and target.flags.c_contiguous:
-                    dataset.read_direct(target, np.s_[start:stop])
-                else:
-                    target[...] = dataset[start:stop][rows[part] - start]
-            except OSError as error:
-                raise CacheError(self.path, f"column {name} cannot be read ({error})", AGAIN) from error
+        with _OPEN.use(self) as file, _told(self.path, f"column {name} of this segment is"):
+            dataset = file[name]
+            out = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype) if out is None else out
+            row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+            for part in _runs(rows, max(1, GAP // row_bytes), max(1, BLOCK_BYTES // row_bytes)):
+                _read_run(dataset, rows[part], out[part])
         return out
 
     def offsets(self, name: str) -> Indices:
         """Where the vectors of each sequence begin in a ragged column, (n + 1,)."""
-        return self.column(f"{name}_offsets")
+        offsets: Indices = self.column(f"{name}_offsets")
+        with _OPEN.use(self) as file:
+            rows = len(file[name])
+        if offsets[0] != 0 or offsets[-1] != rows or bool((np.diff(offsets) < 0).any()):
+            raise CacheError(self.path, f"the offsets of column {name} of this segment do not fit its rows", AGAIN)
+        return offsets
 
     def ragged(self, name: str, rows: Indices) -> Iterator[Vectors]:
         """Read the vectors of each of ascending rows."""
@@ -270,22 +404,76 @@ class Segment:
         CacheError
             If a byte differs.
         """
-        try:
-            wrong = [name for name, dataset in self.file.items() if self._digest(name) != dataset.attrs.get("sha256")]
-        except (KeyError, OSError, RuntimeError) as error:
-            raise CacheError(self.path, f"this segment is damaged ({error})", AGAIN) from error
-        if wrong:
-            raise CacheError(self.path, f"column {wrong[0]} of this segment does not have its digest", AGAIN)
+        with _OPEN.use(self) as file, _told(self.path):
+            digests = {name: plain_dataset(file, name).attrs.get("sha256") for name in file}
+            rows = {name: file[name].shape for name in file}
+        for name, digest in digests.items():
+            if rows[name] == () or self._digest(name) != digest:
+                raise CacheError(self.path, f"column {name} of this segment does not have its digest", AGAIN)
 
     def _digest(self, name: str) -> str:
         """Return the digest of a column's content."""
-        dataset = self.file[name]
-        digest = _new_digest(dataset.shape, dataset.dtype)
-        step = max(1, BLOCK_BYTES // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
-        for start in range(0, len(dataset), step):
-            rows = np.arange(start, min(start + step, len(dataset)), dtype=np.int64)
+        with _OPEN.use(self) as file:
+            shape, dtype = file[name].shape, file[name].dtype
+        digest = _new_digest(shape, dtype)
+        step = max(1, BLOCK_BYTES // max(1, dtype.itemsize * int(np.prod(shape[1:]))))
+        for start in range(0, shape[0], step):
+            rows = np.arange(start, min(start + step, shape[0]), dtype=np.int64)
             digest.update(self.read_into(name, rows).data)
         return digest.hexdigest()
+
+
+class Known(NamedTuple):
+    """What an index says of a segment, so that its file need not be opened: the bytes and time are of that file."""
+
+    spec: EmbeddingSpec
+    replaces: frozenset[str]
+    keys: npt.NDArray[np.uint8]
+    nbytes: int
+    mtime_ns: int
+
+
+def _head(file: h5py.File, path: Path) -> tuple[EmbeddingSpec, frozenset[str]]:
+    """Read whose vectors a segment holds, and which segments it replaces."""
+    attrs = {name: file.attrs[name] for name in ("format", "spec", "replaces") if name in file.attrs}
+    if len(attrs) < 3 or not isinstance(attrs["format"], np.integer):
+        raise CacheError(path, "this is no segment of an esmcls cache", "move it out of this folder")
+    if attrs["format"] > FORMAT:
+        problem = f"this segment is of format {attrs['format']}; this esmcls reads up to {FORMAT}"
+        raise CacheError(path, problem, "update esmcls")
+    replaces = from_plain(list[str], parse_json(attrs["replaces"]))
+    if any(Path(name).name != name for name in replaces):
+        raise ValueError("its list of replaced segments is none")
+    try:
+        return EmbeddingSpec.from_json(parse_json(attrs["spec"])), frozenset(replaces)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_columns(file: h5py.File, spec: EmbeddingSpec) -> None:
+    """Check that every column is there in its form, with a row a sequence."""
+    rows = plain_dataset(file, "key").shape[0]
+    lengths: dict[str, int | None] = dict.fromkeys(("key", "length", "inputs", *spec.pooled), rows)
+    for name in spec.ragged:
+        lengths |= {f"{name}_offsets": rows + 1, name: None}
+    for name, length in lengths.items():
+        dataset = plain_dataset(file, name)
+        shape, dtype = form_of(spec, name)
+        if dataset.shape[1:] != shape or len(dataset.shape) != 1 + len(shape) or dataset.dtype != dtype:
+            raise ValueError(f"column {name} is of {dataset.dtype} {dataset.shape}, not {dtype} {('n', *shape)}")
+        if length is not None and dataset.shape[0] != length:
+            raise ValueError(f"column {name} has {dataset.shape[0]} rows, not {length}")
+
+
+def _read_run(dataset: h5py.Dataset, rows: Indices, target: npt.NDArray[Any]) -> None:
+    """Read ascending rows that lie close together, in one slice."""
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    if stop - start == len(target) and target.flags.c_contiguous:
+        dataset.read_direct(target, np.s_[start:stop])
+    else:
+        target[...] = dataset[start:stop][rows - start]
+    if target.dtype.kind == "f" and not np.isfinite(target).all():
+        raise ValueError("a number that is not finite")
 
 
 def _runs(rows: Indices, gap: int, longest: int) -> Iterator[slice]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import UsageError
+from esmcls.files import from_plain
 
 if TYPE_CHECKING:
     from esmcls.encoders.encoder import Encoder
@@ -23,6 +24,8 @@ POOLED: Final = ("mean", "cls", "max", "attention")
 """Poolings that may be stored: one vector a sequence."""
 RAGGED: Final = ("chunk", "residue")
 """Poolings that may be stored: several vectors a sequence, one an encoder input, or one a residue seen."""
+WIDEST: Final = 1 << 24
+"""Numbers in a vector, at most: a hundred times those of the largest encoder with all its layers."""
 STORED_DTYPES: Final = ("float16", "float32")
 
 
@@ -114,7 +117,7 @@ class EmbeddingSpec:
         return {"format": FORMAT} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> EmbeddingSpec:
+    def from_json(cls, value: object) -> EmbeddingSpec:
         """Return the spec that `to_json` gave.
 
         Raises
@@ -122,15 +125,15 @@ class EmbeddingSpec:
         ValueError
             If it is not that, or of a version newer than this one.
         """
-        names = {entry.name for entry in fields(cls)}
         if not isinstance(value, Mapping) or not isinstance(value.get("format"), int):
             raise ValueError("it is no spec of esmcls")
         if value["format"] > FORMAT:
-            raise ValueError(f"it is of format {value['format']}, newer than this esmcls, which reads up to {FORMAT}")
-        if value.keys() - {"format"} != names:
-            raise ValueError(f"it has the keys {', '.join(sorted(value))}")
-        entries: dict[str, Any] = {name: tuple(v) if isinstance(v := value[name], list) else v for name in names}
-        return cls(**entries)
+            number = str(value["format"])[:9]
+            raise ValueError(f"it is of format {number}, newer than this esmcls, which reads up to {FORMAT}")
+        spec = from_plain(cls, {name: entry for name, entry in value.items() if name != "format"}, strict=True)
+        if not 0 < spec.width <= WIDEST:
+            raise ValueError(f"vectors of {spec.width} numbers")
+        return spec
 
     def key(self) -> str:
         """Return the hexadecimal sha256 of all but the encoder's name: the name of the cache's folder."""

@@ -14,20 +14,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from esmcls.cache.index import KeyIndex, all_keys, gather, read_ragged, read_rows
+from esmcls.cache.index import KeyIndex, all_keys, gather, read_index, read_ragged, read_rows, write_index
 from esmcls.cache.pending import Pending
-from esmcls.cache.segments import Column, Segment, new_name, write_segment
+from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, write_segment
 from esmcls.cache.spec import EmbeddingSpec, keys_of, sequence_key
 from esmcls.errors import CacheError, UsageError
-from esmcls.files import read_json, write_json
+from esmcls.files import read_json, remove_left_overs, write_json
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
@@ -40,8 +39,11 @@ InMemory: TypeAlias = Literal["auto"] | bool
 SEAL_BYTES: Final = 64 << 20
 SEAL_SECONDS: Final = 30.0
 MOST_SEGMENTS: Final = 64
-STALE_SECONDS: Final = 3600.0
-"""Age of a temporary file that is nobody's any more: a living writer is at its file for seconds."""
+INDEX_FROM: Final = 16
+"""Segments to be opened for which the index is read, or written anew."""
+MOST_TRIES: Final = 100
+"""How often the folder is listed anew because a segment has gone since."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -142,18 +144,36 @@ class EmbeddingCache:
     def refresh(self) -> None:
         """See the segments that others have sealed since."""
         known = {segment.name: segment for segment in self._segments}
-        while True:
-            try:
-                listed = [known.get(name) or Segment(self.folder / name) for name in self._names()]
-                break
-            except FileNotFoundError:  # compacted by another process since the folder was listed
-                continue
+        listed = _unless_gone(lambda: self._list(known))
         replaced = {name for segment in listed for name in segment.replaces}
         for segment in listed:
             if segment.spec != self.spec:
                 problem = f"this segment is of another spec ({self.spec.difference(segment.spec)})"
                 raise CacheError(segment.path, problem, "move it out of this folder")
         self._set_segments([segment for segment in listed if segment.name not in replaced])
+
+    def _list(self, known: Mapping[str, Segment]) -> list[Segment]:
+        """Return the segments of the folder; where many are new, by the index, which is written anew if it lacks many.
+
+        Raises
+        ------
+        SegmentGoneError
+            If one was compacted by another process since the folder was listed.
+        """
+        names = self._names()
+        many = len(names) - len(known) >= INDEX_FROM
+        index = read_index(self.folder, self.spec) if many else {}
+        listed = []
+        lacking = 0
+        for name in names:
+            segment = known.get(name) or _indexed(self.folder / name, index.get(name))
+            if segment is None:
+                lacking += 1
+                segment = Segment(self.folder / name)
+            listed.append(segment)
+        if many and (lacking >= INDEX_FROM or len(index) > 2 * len(names)):
+            write_index(self.folder, self.spec, [segment for segment in listed if segment.spec == self.spec])
+        return listed
 
     def _names(self) -> list[str]:
         """List the segments, sorted; until two lists agree, since a list is no snapshot while others rename."""
@@ -165,7 +185,10 @@ class EmbeddingCache:
                 return names
 
     def _set_segments(self, segments: Iterable[Segment]) -> None:
+        before = self._segments
         self._segments = tuple(sorted(segments, key=lambda segment: segment.name))
+        for segment in {*before} - {*self._segments}:
+            segment.close()
         self._index = None
         self._held.clear()
 
@@ -229,6 +252,13 @@ class EmbeddingCache:
             raise CacheError(
                 self.folder, f"no {pooling} vectors are stored, but {stored}", f"embed with --pool {pooling}"
             )
+        return self._unless_gone(lambda: self._vectors(sequences, pooling))
+
+    def _unless_gone(self, read: Callable[[], T]) -> T:
+        """Read, anew where another process has compacted a segment since the folder was listed."""
+        return _unless_gone(read, self.refresh)
+
+    def _vectors(self, sequences: Sequence[str], pooling: str) -> Vectors:
         rows = self.rows(sequences)
         held = self._hold(pooling, len(rows))
         return held[rows] if held is not None else self._read(pooling, rows)
@@ -275,7 +305,7 @@ class EmbeddingCache:
     def _read_ragged(self, name: str, sequences: Sequence[str]) -> list[Vectors]:
         if name not in self.spec.ragged:
             raise CacheError(self.folder, f"no {name} vectors are stored", f"embed with --{name}s")
-        return read_ragged(self._segments, name, self.rows(sequences))
+        return self._unless_gone(lambda: read_ragged(self._segments, name, self.rows(sequences)))
 
     # writing
 
@@ -315,7 +345,7 @@ class EmbeddingCache:
         if len(pending):
             self._set_segments([*self._segments, self._write(pending.columns())])
         if len(self._segments) > MOST_SEGMENTS:
-            with contextlib.suppress(CacheError):  # it only saves files; the rows are safe
+            with contextlib.suppress(CacheError, SegmentGoneError):  # it only saves files; the rows are safe
                 self.refresh()
                 self._compact(self._cheapest_run())
 
@@ -334,11 +364,8 @@ class EmbeddingCache:
         if self._swept:
             return
         self._swept = True
+        remove_left_overs(self.folder)
         with contextlib.suppress(OSError):
-            oldest = time.time() - STALE_SECONDS
-            for path in self.folder.glob(".*.h5.*.tmp"):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
             for name in {name for segment in self._segments for name in segment.replaces}:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -353,6 +380,9 @@ class EmbeddingCache:
             If it cannot be written.
         """
         self.flush()
+        return self._unless_gone(self._compact_all)
+
+    def _compact_all(self) -> int:
         self.refresh()
         before = len(self._segments)
         self._compact(self._segments)
@@ -367,6 +397,9 @@ class EmbeddingCache:
             If one is of another spec, or cannot be read or written.
         """
         self.flush()
+        return self._unless_gone(lambda: self._merge(list(folders)))
+
+    def _merge(self, folders: Iterable[str | Path]) -> int:
         with contextlib.ExitStack() as stack:
             others = [stack.enter_context(_open_existing(folder, self.spec)) for folder in folders]
             segments = [segment for other in others for segment in other._segments]
@@ -430,9 +463,7 @@ class EmbeddingCache:
             If something differs: which file or sequence, and what to do.
         """
         self.flush()
-        self.refresh()
-        for segment in self._segments:
-            segment.check()
+        self._unless_gone(self._check_segments)
         report = VerifyReport(len(self._segments), len(self._keys().first_rows()), self.nbytes)
         rows = self._keys().find(keys_of(sequences)).tolist()
         there = [sequence for sequence, row in zip(sequences, rows, strict=True) if row >= 0]
@@ -443,6 +474,11 @@ class EmbeddingCache:
         report.checked = len(chosen)
         report.worst = self._embed_again(encoder, chosen, limit)
         return report
+
+    def _check_segments(self) -> None:
+        self.refresh()
+        for segment in self._segments:
+            segment.check()
 
     def _embed_again(self, encoder: Encoder, sequences: Sequence[str], limit: float) -> float:
         """Return the largest relative difference between stored and new vectors."""
@@ -461,6 +497,26 @@ class EmbeddingCache:
                     raise CacheError(self.folder, problem, "delete this folder and run embed again")
                 worst = max(worst, off)
         return worst
+
+
+def _unless_gone(read: Callable[[], T], refresh: Callable[[], object] = lambda: None) -> T:
+    """Call `read`, and once more whenever a segment has gone; `refresh` sees what is there instead."""
+    for _ in range(MOST_TRIES):
+        try:
+            return read()
+        except SegmentGoneError:
+            refresh()
+    return read()
+
+
+def _indexed(path: Path, known: Known | None) -> Segment | None:
+    """Return a segment as the index has it, if that is of this very file."""
+    if known is None:
+        return None
+    about = path.stat()
+    if (about.st_size, about.st_mtime_ns) != (known.nbytes, known.mtime_ns):
+        return None
+    return Segment(path, known)
 
 
 def _open_existing(folder: str | Path, spec: EmbeddingSpec) -> EmbeddingCache:
@@ -486,6 +542,8 @@ def _as_cache_error(folder: Path, what: str) -> Iterator[None]:
     """Turn an error of the file system into one line that names the folder and what to do."""
     try:
         yield
+    except SegmentGoneError:
+        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         fix = "make room on the disk" if full else "choose a folder that can be written to, or repair this one"

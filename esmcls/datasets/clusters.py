@@ -10,28 +10,36 @@ from typing import Final
 
 from esmcls.errors import DataError, EsmclsError
 from esmcls.programs import run_program
+from esmcls.reading.ids import IdJoin
+from esmcls.reading.records import Tally, refuse_text
+from esmcls.reading.rows import column_name
+from esmcls.reading.tables import cells
+from esmcls.text_files import open_lines, shown
 
 MMSEQS: Final = "mmseqs"
 CLUSTER_METHODS: Final = ("easy-cluster", "easy-linclust")
 """MMseqs2's sensitive way, and the one whose time grows with the number of sequences alone."""
 
 
-def read_clusters(path: str | Path, ids: Iterable[str]) -> dict[str, str]:
-    """Read a cluster table of two tab-separated columns: MMseqs2's (representative, member), or id and cluster.
+def read_clusters(path: str | Path, ids: Iterable[str], tally: Tally | None = None) -> dict[str, str]:
+    """Read a cluster table of two columns: MMseqs2's (representative, member), or id and cluster.
 
-    A first line with the words "id" and "cluster" names the columns; without it the ids are the column that knows all
-    of `ids`, the second (as in MMseqs2's tables) if both do.
+    A first line with the words "id" and "cluster" names the columns; without it the ids are the column that knows more
+    of `ids`, the second (as in MMseqs2's tables) if both know as many. Ids are joined as `IdJoin` does: MMseqs2 writes
+    the accession of `sp|P69905|HBA_HUMAN`.
 
     Parameters
     ----------
     path : str or Path
     ids : iterable of str
         The ids that need a cluster.
+    tally : Tally, optional
+        Gets how many ids were joined by which rule.
 
     Returns
     -------
     dict of str to str
-        The cluster of each id in the table.
+        The cluster of each of `ids`.
 
     Raises
     ------
@@ -39,34 +47,50 @@ def read_clusters(path: str | Path, ids: Iterable[str]) -> dict[str, str]:
         If the file cannot be read, a line has not two columns, an id stands in two clusters, or an id lacks a cluster.
     """
     rows = _table(path)
-    wanted = set(ids)
-    header = [word.strip().lower() for word in rows[0][1]] if rows else []
-    if "cluster" in header and header[0] != header[1] and not wanted.issuperset(rows[0][1]):
-        rows = rows[1:]
-        id_column = 1 - header.index("cluster")
+    wanted = list(dict.fromkeys(refuse_text(ids, "ids")))
+    header = [column_name(cell) for cell in rows[0][1]] if rows else []
+    if "cluster" in header and header[0] != header[1] and not set(wanted).issuperset(rows[0][1]):
+        names = rows[0][1]
+        rows = [row for row in rows if row[1] != names]
+        column = 1 - header.index("cluster")
+        joined = _joined(rows, column, wanted)
     else:
-        missed = [len(wanted - {columns[column] for _, columns in rows}) for column in (0, 1)]
-        id_column = 0 if missed[0] < missed[1] else 1
-    cluster_of: dict[str, str] = {}
-    for line, columns in rows:
-        name = columns[id_column]
-        cluster = columns[1 - id_column]
-        if cluster_of.setdefault(name, cluster) != cluster:
-            problem = f"in cluster {cluster!r}, but in {cluster_of[name]!r} before"
-            raise DataError(path, problem, "give each id one cluster", line=line, record=name)
-    missing = sorted(wanted - cluster_of.keys())
+        both = [_joined(rows, column, wanted) for column in (0, 1)]
+        column = 0 if len(both[0][0]) > len(both[1][0]) else 1
+        joined = both[column]
+    name_of, join = joined
+    cluster_of = _cluster_of(path, rows, column)
+    missing = sorted(set(wanted) - name_of.keys())
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise DataError(path, f"no cluster for {len(missing):,} of {len(wanted):,} ids ({shown})", "add lines for them")
+    if tally is not None:
+        tally.count_joined("clusters", join.matched)
+    return {id_: cluster_of[name] for id_, name in name_of.items()}
+
+
+def _joined(rows: Iterable[tuple[int, list[str]]], column: int, wanted: Iterable[str]) -> tuple[dict[str, str], IdJoin]:
+    """Return the table's name of each wanted id that a column has, and the join."""
+    join = IdJoin(columns[column] for _, columns in rows)
+    names = ((id_, join.find(id_)) for id_ in wanted)
+    return {id_: name for id_, name in names if name is not None}, join
+
+
+def _cluster_of(path: str | Path, rows: Iterable[tuple[int, list[str]]], column: int) -> dict[str, str]:
+    """Return the cluster of each name in a column."""
+    cluster_of: dict[str, str] = {}
+    for line, columns in rows:
+        name = columns[column]
+        cluster = columns[1 - column]
+        if cluster_of.setdefault(name, cluster) != cluster:
+            problem = f"in cluster {cluster!r}, but in {cluster_of[name]!r} before"
+            raise DataError(path, problem, "give each id one cluster", line=line, record=name)
     return cluster_of
 
 
 def _table(path: str | Path) -> list[tuple[int, list[str]]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error})", "give a text of two tab-separated columns") from error
-    rows = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    with open_lines(str(path)) as lines:
+        rows = list(cells(lines, shown(str(path)), (2,)))
     for number, columns in rows:
         if len(columns) != 2:
             problem = f"{len(columns)} column{'' if len(columns) == 1 else 's'}"

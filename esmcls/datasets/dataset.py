@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from esmcls.cache.features import Features
 from esmcls.datasets import split
@@ -15,10 +15,14 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path
+from esmcls.labels.label_checks import check_labels
 from esmcls.labels.ontology import Ontology
-from esmcls.reading.records import PARTS, Protein, Record, Tally
+from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
 
 __all__ = ["Built", "Dataset", "Features", "build"]
+_Clusters: TypeAlias = "Callable[[Iterable[str]], dict[str, str]]"
+"""From ids to the cluster of each."""
+_EMBED: Final = "run: esmcls embed INPUT"
 COLUMNS: Final = ("id", "sequence", "label", "part")
 
 
@@ -115,10 +119,15 @@ class Dataset:
         try:
             # as bytes, so that no mapping of the file outlives this call
             table = pl.read_parquet(Path(path).read_bytes(), columns=list(COLUMNS))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).splitlines()[0]
-            raise FolderError(path, f"cannot be read ({reason})", "run: esmcls embed INPUT") from error
-        return cls(*(table[name].to_list() for name in COLUMNS))
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # the last is no Exception
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+            raise FolderError(path, f"cannot be read ({reason})", _EMBED) from error
+        columns = [table[name] for name in COLUMNS]
+        if any(column.dtype != pl.String or column.null_count() for column in columns):
+            raise FolderError(path, f"no texts in each of the columns {', '.join(COLUMNS)}", _EMBED)
+        if strange := set(table["part"].unique()) - set(PARTS):
+            raise FolderError(path, f"a part {min(strange)[:40]!r} that is none of {', '.join(PARTS)}", _EMBED)
+        return cls(*(column.to_list() for column in columns))
 
 
 def content_digest(rows: Iterable[Sequence[str]]) -> str:
@@ -187,12 +196,15 @@ def build(
     UsageError
         If the fractions are no shares of 1, or no record is train.
     """
-    columns = _LabelledColumns.of(records, joined=clusters is not None)
+    columns = _LabelledColumns.of(refuse_text(records, "records"), joined=clusters is not None)
+    if ontology is None:
+        check_labels(columns.labels, columns.sequences, columns.path)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
     kind = kind or _usual_kind(columns.parts, clusters is not None, ontology is not None)
     report = SplitReport(kind, seed, split.check_fractions(fractions), terms=ontology is not None)
-    dataset = _with_parts(columns, report, fractions, clusters)
+    clusters_of = None if clusters is None else partial(read_clusters, clusters, tally=tally)
+    dataset = _with_parts(columns, report, fractions, clusters_of)
     report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
     classes = set if ontology is None else partial(_terms, ontology)
@@ -208,7 +220,7 @@ def _usual_kind(parts: Sequence[str | None], has_clusters: bool, has_terms: bool
 
 
 def _with_parts(
-    columns: _LabelledColumns, report: SplitReport, fractions: Sequence[float], clusters: str | Path | None
+    columns: _LabelledColumns, report: SplitReport, fractions: Sequence[float], clusters: _Clusters | None
 ) -> Dataset:
     """Make the data set with the split of the report's kind."""
     if report.kind == "given":
@@ -226,11 +238,11 @@ def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
 
 
 def _draw(
-    rows: Dataset | _LabelledColumns, shares: Sequence[float], report: SplitReport, clusters: str | Path | None = None
+    rows: Dataset | _LabelledColumns, shares: Sequence[float], report: SplitReport, clusters: _Clusters | None = None
 ) -> list[str]:
     """Draw the part of each row: of whole clusters, where there is a table of them."""
     if clusters is not None:
-        cluster_of = read_clusters(clusters, rows.ids)
+        cluster_of = clusters(rows.ids)
         return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
     if report.kind == "random" or report.terms:
         return split.at_random(rows.sequences, shares, report.seed)
@@ -245,6 +257,8 @@ class _LabelledColumns:
     sequences: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     parts: list[str | None] = field(default_factory=list)
+    path: str = "input"
+    """The first record's file."""
     known: dict[str, str] = field(default_factory=dict)
     seen: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
@@ -269,13 +283,14 @@ class _LabelledColumns:
                 problem = f"this id is that of another sequence too ({path}:{line})"
                 fix = "give each an id of its own, since clusters are joined by id"
                 raise DataError(record.path, problem, fix, line=record.line, record=protein.id)
+        self.path = self.path if self.ids else record.path
         self.ids.append(protein.id)
         self.sequences.append(protein.sequence)
         self.labels.append(self.known.setdefault(label, label))
         self.parts.append(record.part)
 
 
-def _given(columns: _LabelledColumns, report: SplitReport, clusters: str | Path | None = None) -> Dataset:
+def _given(columns: _LabelledColumns, report: SplitReport, clusters: _Clusters | None = None) -> Dataset:
     """Complete a given split: without leaks between parts, and with a validation part."""
     report.assigned = sum(part is None for part in columns.parts)
     parts = split.apply_given(columns.parts)

@@ -26,7 +26,7 @@ from esmcls.datasets.split import (
 )
 from esmcls.errors import DataError
 from esmcls.reading.record_columns import Columns
-from esmcls.reading.records import PARTS
+from esmcls.reading.records import PARTS, Tally
 
 SHOWN: Final = 20
 """Shortfalls that are told one by one; the report has all of them."""
@@ -223,7 +223,7 @@ def _sorted(source: Columns, parts: Sequence[str | None], rows: list[int]) -> li
     )
 
 
-def clusters_of(source: Columns, table: str | Path) -> list[str]:
+def clusters_of(source: Columns, table: str | Path, tally: Tally | None = None) -> list[str]:
     """Return the cluster of each record, from a table of the cluster of each id; see `read_clusters`.
 
     Raises
@@ -236,7 +236,7 @@ def clusters_of(source: Columns, table: str | Path) -> list[str]:
         if first.setdefault(name, sequence) != sequence:
             fix = "give each an id of its own, since clusters are joined by id"
             raise DataError(table, "two sequences of the input have this id", fix, record=name)
-    cluster_of = read_clusters(table, first)
+    cluster_of = read_clusters(table, first, tally)
     return [cluster_of[name] for name in source.ids]
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +24,7 @@ from esmcls.encoders.download import CHECKPOINTS, fetch
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, find_weights, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, from_plain, parse_json
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"
@@ -174,19 +175,50 @@ def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, St
         If the base is not here, or is not the one that the adapters were trained on.
     """
     try:
-        lora = LoRA(**{**header["lora"], "targets": tuple(header["lora"]["targets"])})
-        base = Base(**header["base"])
+        about = from_plain(_Header, dict(header))
+        lora, base = about.lora, about.base
         adapters = load_file(path)
-    except (KeyError, TypeError, SafetensorError) as error:
-        raise WeightsError(str(path), f"no adapters ({type(error).__name__})", "copy the model folder anew") from None
+    except (ValueError, UsageError, SafetensorError, OSError, RuntimeError, OverflowError) as error:
+        raise WeightsError(str(path), f"no adapters ({error})", "copy the model folder anew") from None
     place = fetch(base.name) if base.name in CHECKPOINTS else find_weights(base.name)
     config, state = load_state(place)
     digest = state_digest(state)
     if digest != base.digest:
         problem = f"adapters of an encoder of digest {base.digest[:12]}, but {base.name} has {digest[:12]}"
         raise WeightsError(str(path), problem, "put the encoder they were trained on in its place")
+    _check_adapters(path, adapters, state, lora)
     attention = {name: adapters[name] for name in adapters if name == ATTENTION_WEIGHT}
     return config, merge_adapters(state, adapters, lora) | attention, adapted_digest(base, adapters, lora)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header of a file of adapters must hold."""
+
+    lora: LoRA
+    base: Base
+
+
+def _check_adapters(path: Path, adapters: State, state: State, lora: LoRA) -> None:
+    """Make sure that there is a B for each A, both for a matrix that the base has, and all are finite."""
+    fix = "copy the model folder anew"
+    for name, tensor in adapters.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(str(path), f"NaN or infinity in {name[:80]}", fix)
+        if name == ATTENTION_WEIGHT:
+            continue
+        stem, _, kind = name.rpartition(".")
+        matrix = state.get(f"{stem}.weight")
+        if (
+            kind not in ("A", "B")
+            or matrix is None
+            or matrix.dim() != 2
+            or not {f"{stem}.A", f"{stem}.B"} <= adapters.keys()
+        ):
+            raise WeightsError(str(path), f"{name[:80]!r} belongs to no matrix of the encoder", fix)
+        expected = (lora.rank, matrix.shape[1]) if kind == "A" else (matrix.shape[0], lora.rank)
+        if tuple(tensor.shape) != expected:
+            raise WeightsError(str(path), f"{name[:80]!r} is {tuple(tensor.shape)} instead of {expected}", fix)
 
 
 def adapters_header(path: Path) -> dict[str, Any]:
@@ -199,9 +231,9 @@ def adapters_header(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as handle:
-            header: dict[str, Any] = json.loads((handle.metadata() or {}).get("esmcls", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+            header = from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise WeightsError(str(path), f"cannot be read ({type(error).__name__})", "copy the folder anew") from None
     if header.get("format") != FORMAT:
-        raise WeightsError(str(path), f"format {header.get('format')!r} instead of {FORMAT!r}", "update esmcls")
+        raise WeightsError(str(path), f"format {header.get('format')!r:.40} instead of {FORMAT!r}", "update esmcls")
     return header

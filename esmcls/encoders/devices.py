@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, get_args
 
 import torch
@@ -16,37 +18,80 @@ Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
+LOG: Final = logging.getLogger("esmcls")
+"""Takes lines for people; the commands show them, in a program they go where it sends its log."""
+LOG.addHandler(logging.NullHandler())
+
+
 def choose_precision(precision: str, device: torch.device) -> Precision:
     """Return the precision to compute in; `auto` is bf16 where the hardware has it, else fp32.
+
+    Any other is returned as it is, on any hardware: see `is_emulated`.
 
     Raises
     ------
     UsageError
-        If it is unknown or the device does not have it.
+        If it is unknown.
     """
     if precision == "auto":
-        return "bf16" if has_fast_bf16(device) else "fp32"
-    check_precision(precision, device)
+        return "fp32" if is_emulated("bf16", device) else "bf16"
+    check_precision(precision)
     return next(known for known in PRECISIONS if known == precision)
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Raise UsageError if a precision is unknown or a device cannot compute in it."""
+def check_precision(precision: str) -> None:
+    """Raise UsageError if a precision is unknown."""
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose from auto, {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device.type != "cuda":
-        raise UsageError("precision 'fp16' needs a CUDA device; use bf16 or fp32")
-    if precision == "int8" and device.type != "cpu":
-        raise UsageError("precision 'int8' is for CPUs; use bf16 or fp16")
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether a device has instructions for bf16."""
+def is_emulated(precision: Precision, device: torch.device) -> bool:
+    """Tell whether a precision's products are made of fp32 ones: numbers rounded as it says, multiplied in fp32."""
+    return precision not in hardware_precisions(device)
+
+
+def note_emulation(precision: Precision, device: torch.device) -> None:
+    """Say, where it is so, that vectors of a precision are made without the hardware for it."""
+    if is_emulated(precision, device):
+        how = "emulated in fp32, with vectors that differ by rounding alone"
+        _say(f"this {_kind(device)} lacks {precision}: {how}")
+
+
+def note_fp32_training(precision: Precision, device: torch.device) -> None:
+    """Say, where it is so, that training in a precision computes in fp32."""
+    if is_emulated(precision, device):
+        _say(f"this {_kind(device)} lacks {precision}: training computes in fp32")
+
+
+def _say(line: str) -> None:
+    """Log a line; of processes that train together, the first does."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not (together and torch.distributed.get_rank()):
+        LOG.warning(line)
+
+
+def _kind(device: torch.device) -> str:
+    return "processor" if device.type == "cpu" else "GPU"
+
+
+def hardware_precisions(device: torch.device) -> frozenset[Precision]:
+    """Return the precisions that a device has instructions for, and torch uses them: what tests fake."""
+    precisions: set[Precision] = {"fp32"}
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+        precisions |= {"fp16"}
+        precisions |= {"bf16"} if torch.cuda.is_bf16_supported(including_emulation=False) else set()
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precisions |= {"bf16"} if instructions and torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+        precisions |= {"int8"} if multiplies_int8_exactly() else set()
+    return frozenset(precisions)
+
+
+@lru_cache(maxsize=1)
+def multiplies_int8_exactly() -> bool:
+    """Tell whether torch's product of int8 matrices is right: without VNNI its sums of two are cut off at 2^15."""
+    largest = torch.full((64, 64), 127, dtype=torch.int8)
+    return bool((torch._int_mm(largest, largest) == 64 * 127**2).all())
 
 
 def keep_freed_memory() -> None:

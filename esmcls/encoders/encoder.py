@@ -177,7 +177,8 @@ def load_encoder(
     long : str
         Strategy for sequences beyond the context, see `windows.parse_long`.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
-        `auto` is bf16 where the hardware has it, else fp32.
+        `auto` is bf16 where the hardware has it, else fp32; any other works on all hardware, emulated in fp32 where
+        it lacks it.
     device : str
         `cpu`, `cuda`, `cuda:N` or `mps`.
 
@@ -196,7 +197,7 @@ def load_encoder(
     UsageError
         If an option does not fit the encoder or the device.
     """
-    return _opener(name)(name, layers=layers, long=long, precision=precision, device=device)
+    return find_opener(name)(name, layers=layers, long=long, precision=precision, device=device)
 
 
 def describe_encoders() -> list[EncoderCard]:
@@ -238,7 +239,13 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _opener(name: str) -> Opener:
+def encoder_names() -> list[str]:
+    """Return the names of the bundled encoder, the published ones and the plugins."""
+    return [BUNDLED, *CHECKPOINTS, *(name for name in sorted(_plugins()) if name != "esm2")]
+
+
+def find_opener(name: str) -> Opener:
+    """Return what opens an encoder, without opening it; errors are those of `load_encoder` about names and plugins."""
     plugins = _plugins()
     if name in plugins:
         return _load(plugins[name])

@@ -14,7 +14,7 @@ from torch import Tensor
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.adapters import FILE, EncoderWeights, adapters_header, read_adapted
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
-from esmcls.encoders.devices import choose_precision, exact_products, free_memory, is_out_of_memory
+from esmcls.encoders.devices import choose_precision, exact_products, free_memory, is_out_of_memory, note_emulation
 from esmcls.encoders.download import CHECKPOINTS, check_architecture, fetch
 from esmcls.encoders.encoder import KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
 from esmcls.encoders.inference import PackedESM2
@@ -57,6 +57,7 @@ class ESM2Encoder:
     long : str
         Strategy for sequences beyond the context.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
+        What the hardware lacks is emulated, and noted in the log `esmcls`.
     device : str
     digest : str, optional
         Of the weights; default that of the state.
@@ -87,6 +88,7 @@ class ESM2Encoder:
         self.strategy: Strategy = parse_long(long)
         self.attention = self._attention(state)
         self.precision = choose_precision(precision, self.device)
+        note_emulation(self.precision, self.device)
         self.model = PackedESM2(config, state, self.precision, self.device)
         self.stream_tokens = STREAM_TOKENS[self.device.type]
 

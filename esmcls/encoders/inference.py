@@ -4,7 +4,7 @@ It differs from `model.py`, and why: query, key and value are one product, with 
 query's rows (Vaswani et al. 2017, eq. 1); the rows of query and key are reordered so that the two halves that a
 rotary position turns lie side by side, which makes the turn one complex product; token dropout's constant lies in the
 embedding table; the products are prepared for the processor once. The residual stream and LayerNorm stay fp32 at
-every precision.
+every precision. What the hardware lacks is emulated: the numbers are rounded alike, and multiplied in fp32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esmcls.encoders.alphabet import MASK
-from esmcls.encoders.devices import Precision, check_precision, keep_freed_memory
+from esmcls.encoders.devices import Precision, check_precision, is_emulated, keep_freed_memory
 from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
@@ -47,18 +47,18 @@ class PackedESM2:
     Raises
     ------
     UsageError
-        If the device cannot compute in this precision.
+        If the precision is unknown.
     """
 
     def __init__(
         self, config: ModelConfig, state: Mapping[str, Tensor], precision: Precision, device: torch.device
     ) -> None:
-        check_precision(precision, device)
+        check_precision(precision)
         keep_freed_memory()
         self.config = config
         self.precision = precision
         self.device = device
-        self.dtype = DTYPES[precision]
+        self.emulated = is_emulated(precision, device)
         scale = 1 - TRAINED_MASK_SHARE if config.token_dropout else 1.0
         self.embedding = (state["embed_tokens.weight"] * scale).to(device)  # (33, width)
         self.norm_after = Norm(state, "emb_layer_norm_after", device)
@@ -87,7 +87,7 @@ class PackedESM2:
             Its state; overwritten when the next one is asked for.
         """
         wanted = set(layers)
-        stream = Stream(lengths, self.config, self.turns, self.device)
+        stream = Stream(lengths, self.config, self.turns, self.device, emulated=self.emulated)
         x = self.embed(tokens.to(self.device), stream)
         if 0 in wanted:
             yield 0, x
@@ -156,12 +156,23 @@ class Stream:
     config : ModelConfig
     turns : Turns
     device : torch.device
+    emulated : bool
+        Whether the device lacks the precision: it then attends in fp32, as a CPU always does.
     """
 
-    def __init__(self, lengths: Sequence[int], config: ModelConfig, turns: Turns, device: torch.device) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        config: ModelConfig,
+        turns: Turns,
+        device: torch.device,
+        *,
+        emulated: bool = False,
+    ) -> None:
         self.lengths = list(lengths)
         self.heads = config.heads
         self.head_width = config.width // config.heads
+        self.in_fp32 = emulated or device.type == "cpu"  # bf16 would round scores, which softmax makes large
         self.flash = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         table = turns.up_to(max(self.lengths, default=0))
         self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
@@ -173,7 +184,7 @@ class Stream:
         width = self.heads * self.head_width
         both = mixed[:, : 2 * width].float().view(total, 2 * self.heads, self.head_width // 2, 2)  # 2: a complex number
         turned = torch.view_as_real(torch.view_as_complex(both) * self.turns).flatten(2)
-        if mixed.device.type != "cpu":  # a CPU takes the scores from fp32: bf16 would round what softmax makes large
+        if not self.in_fp32:
             turned = turned.to(mixed.dtype)
         query, key = torch.split(turned, self.heads, dim=1)
         return query, key, mixed[:, 2 * width :].view(total, self.heads, self.head_width)
@@ -182,7 +193,8 @@ class Stream:
         """Attend within each sequence; (total, heads, head width) in, (total, width) out."""
         if self.flash and query.dtype != torch.float32:
             return self.attend_at_once(query, key, value)
-        attend = attend_in_cache if query.dtype != value.dtype else attend_exactly
+        in_cache = value.device.type == "cpu" and query.dtype != value.dtype
+        attend = attend_in_cache if in_cache else attend_exactly
         mixed = torch.empty(value.shape, dtype=value.dtype, device=value.device)
         parts = (torch.split(tensor, self.lengths) for tensor in (query, key, value, mixed))
         for sequence in zip(*parts, strict=True):
@@ -215,6 +227,7 @@ class Turns:
 
 def attend_exactly(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
     """Attend by torch's own kernel; (heads, length, head width) each."""
+    value = value.to(query.dtype)
     out.copy_(F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0])
 
 
@@ -249,7 +262,9 @@ def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], pref
 def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.device, *, gelu: bool = False) -> Product:
     """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
     if precision == "int8":
-        return in_few_shapes(_int8_product(weight.to(device), bias.to(device), gelu))
+        return _int8_product(weight.to(device), bias.to(device), gelu)
+    if is_emulated(precision, device):
+        return _emulated_product(weight, bias, precision, device, gelu)
     weight = weight.to(device, DTYPES[precision])
     bias = bias.to(device, DTYPES[precision])
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -276,15 +291,29 @@ def _onednn_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, after, [], "none")
 
 
+def _emulated_product(weight: Tensor, bias: Tensor, precision: Precision, device: torch.device, gelu: bool) -> Product:
+    """Prepare a product of fp32 numbers that are rounded where the precision would: what goes in and what comes out."""
+    dtype = DTYPES[precision]
+    product = prepare(weight.to(dtype).float(), bias.to(dtype).float(), "fp32", device, gelu=gelu)
+    return lambda x: product(x.float()).to(dtype)
+
+
 def _int8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
     """Prepare a product of int8 values, scaled by the largest of each token and of each output channel."""
     channel = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)  # (out,)
-    across = (weight / channel[:, None]).round().to(torch.int8).t().contiguous()  # (in, out)
+    multiply = _whole_product((weight / channel[:, None]).round())
 
     def product(x: Tensor) -> Tensor:
         token = (x.abs().amax(dim=1, keepdim=True).float() / 127).clamp_(min=1e-12)  # (total, 1)
-        whole = torch._int_mm((x / token).round_().to(torch.int8), across)
-        y = torch.addcmul(bias, whole * channel, token).to(x.dtype)
+        y = torch.addcmul(bias, multiply((x / token).round_()) * channel, token).to(x.dtype)
         return F.gelu(y) if gelu else y
 
     return product
+
+
+def _whole_product(weight: Tensor) -> Product:
+    """Prepare a product of whole numbers up to 127, (out, in); in fp32, where need be, it is exact up to 2^24."""
+    if is_emulated("int8", weight.device):
+        return prepare(weight, torch.zeros_like(weight[:, 0]), "fp32", weight.device)
+    across = weight.to(torch.int8).t().contiguous()  # (in, out)
+    return in_few_shapes(lambda x: torch._int_mm(x.to(torch.int8), across))

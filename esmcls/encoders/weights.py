@@ -1,8 +1,8 @@
 """Encoder weights of every origin, as one canonical state: fair-esm's names, fp32, no language-model or contact head.
 
-Read: fair-esm's `.pt`, a Hugging Face folder (`config.json` with `model.safetensors` or `pytorch_model.bin`), our own
-`.safetensors` (its header holds the shape and the default layers). Written: our own. Nothing is unpickled but tensors
-and `argparse.Namespace`.
+Read: fair-esm's `.pt`, a Hugging Face folder (`config.json` with `model.safetensors` or `pytorch_model.bin`, or shards
+of these and their index) or its weights given directly, our own `.safetensors` (its header holds the shape and the
+default layers). Written: our own. Nothing is unpickled but tensors and `argparse.Namespace`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from esmcls.encoders import BUNDLED
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
-from esmcls.files import atomic_path, read_json
+from esmcls.files import atomic_path, from_plain, parse_json, read_json
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
@@ -42,9 +42,21 @@ _LEFT_OUT = re.compile(
     r"|embeddings\.(position_ids|position_embeddings\.weight)$"
 )
 """Heads, and the absolute positions that rotary ones make superfluous."""
+LARGEST = 1 << 20
+"""Of layers, heads and width: far more than any model has."""
+_LAYER = re.compile(r"layers\.(\d{1,9})\.", re.ASCII)
 _FREQUENCIES = "rot_emb.inv_freq"
 """Kept as stored: published files hold them rounded to fp16, and the model was trained and is run with those."""
 _PREFIX = re.compile(r"^(encoder\.sentence_encoder\.|encoder\.|esm\.)(?!layer\.)")
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|base_model\.model)\.)+")
+"""Of torch's DataParallel, torch.compile and PEFT around a model that was saved."""
+_INDEX = ".index.json"
+_HUGGING_FACE_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    f"model.safetensors{_INDEX}",
+    f"pytorch_model.bin{_INDEX}",
+)
 _HUGGING_FACE = (
     (r"^(?:esm\.)?embeddings\.word_embeddings\.", "embed_tokens."),
     (r"^(?:esm\.)?encoder\.emb_layer_norm_after\.", "emb_layer_norm_after."),
@@ -70,7 +82,7 @@ def load_state(path: str | Path) -> tuple[ModelConfig, State]:
     Parameters
     ----------
     path : str or Path
-        A fair-esm `.pt`, a Hugging Face folder, or one of our `.safetensors`.
+        A fair-esm `.pt`, a Hugging Face folder or the file of weights in it, or one of our `.safetensors`.
 
     Returns
     -------
@@ -85,9 +97,16 @@ def load_state(path: str | Path) -> tuple[ModelConfig, State]:
     path = Path(path)
     if not path.exists():
         raise WeightsError(str(path), "no such file or folder", "check the path")
-    reader = _load_folder if path.is_dir() else _load_own if path.suffix == ".safetensors" else _load_fair_esm
-    config, state = reader(path)
+    config, state = _reader_of(path)(path)
     return config, _checked(path, config, state)
+
+
+def _reader_of(path: Path) -> Callable[[Path], tuple[ModelConfig, State]]:
+    if path.is_dir():
+        return _load_folder
+    if _of_hugging_face(path):
+        return _load_hugging_face
+    return _load_own if path.suffix == ".safetensors" else _load_fair_esm
 
 
 def save_state(
@@ -123,7 +142,10 @@ def default_layers(path: str | Path) -> tuple[int, ...]:
     path = Path(path) / OWN if (Path(path) / OWN).is_file() else Path(path)
     if path.suffix != ".safetensors":
         return ()
-    return tuple(_header(path).get("layers", ()))
+    try:
+        return from_plain(tuple[int, ...], _header(path).get("layers", []))
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def find_weights(name: str) -> Path:
@@ -172,31 +194,69 @@ def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
     try:
         arguments = vars(data["cfg"]["model"])
         layers, width, heads = (arguments[f"encoder_{name}"] for name in ("layers", "embed_dim", "attention_heads"))
-        config = ModelConfig(layers, width, heads, token_dropout=bool(arguments.get("token_dropout", True)))
-        return config, {_PREFIX.sub("", name): tensor for name, tensor in data["model"].items()}
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        shape = {"layers": layers, "width": width, "heads": heads}
+        config = _config(shape | {"token_dropout": bool(arguments.get("token_dropout", True))})
+        return config, {_PREFIX.sub("", _WRAPPERS.sub("", name)): tensor for name, tensor in data["model"].items()}
+    except (LookupError, TypeError, AttributeError) as error:
         raise WeightsError(
             str(path), f"no ESM-2 checkpoint of fair-esm (lacks {error})", "give an ESM-2 file"
         ) from None
+    except ValueError as error:
+        raise WeightsError(str(path), f"no ESM-2 checkpoint of fair-esm ({error})", "give an ESM-2 file") from None
 
 
 def _load_folder(path: Path) -> tuple[ModelConfig, State]:
     if (path / OWN).exists():
         return _load_own(path / OWN)
-    files = [path / "config.json", path / "model.safetensors", path / "pytorch_model.bin"]
-    if not files[0].exists() or not (files[1].exists() or files[2].exists()):
-        raise WeightsError(str(path), "no Hugging Face ESM-2 folder", "it needs config.json and its weights", files)
-    config = _hugging_face_config(files[0])
-    tensors = _load_safetensors(files[1]) if files[1].exists() else _load_torch(files[2])
+    weights = next((path / name for name in _HUGGING_FACE_FILES if (path / name).exists()), None)
+    config = path / "config.json"
+    if weights is None or not config.exists():
+        files = [config, *(path / name for name in _HUGGING_FACE_FILES)]
+        lacks = "config.json" if not config.exists() else f"weights ({', '.join(_HUGGING_FACE_FILES)})"
+        problem = f"no Hugging Face ESM-2 folder: it lacks {lacks}"
+        raise WeightsError(str(path), problem, "it needs config.json and its weights", files)
+    return _load_hugging_face(weights)
+
+
+def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
+    """Read a file of weights, or an index of several, with the `config.json` beside it."""
+    config = _hugging_face_config(path.with_name("config.json"))
+    tensors: dict[str, Any] = {}
+    for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
+        tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
+    _check_layers(path, config, state)
     shared = [name for name in state if name.startswith("layers.*.")]
     spread = {name.replace("*", str(layer)): state[name] for name in shared for layer in range(config.layers)}
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
 
 
+def _shards(index: Path) -> list[Path]:
+    """Return the files that an index of sharded weights names, having made sure that all lie beside it."""
+    try:
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        files = [index.with_name(name) for name in names]  # raises where a name leads elsewhere
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(str(index), f"no index of sharded weights ({error!r})", "fetch the folder again") from None
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        some = ", ".join(file.name for file in missing[:3]) + (", …" if len(missing) > 3 else "")
+        problem = f"{len(missing)} of {len(files)} files of weights missing: {some}"
+        raise WeightsError(str(index), problem, "fetch them into the same folder", missing)
+    return files
+
+
+def _of_hugging_face(path: Path) -> bool:
+    """Say whether a file is one of a Hugging Face folder, given directly."""
+    if path.name.endswith(_INDEX):
+        return True
+    beside = path.suffix in (".safetensors", ".bin") and path.with_name("config.json").is_file()
+    return beside and (path.suffix == ".bin" or "format" not in _header(path))
+
+
 def _hugging_face_config(path: Path) -> ModelConfig:
     try:
-        raw: dict[str, Any] = read_json(path)
+        raw = from_plain(dict[str, Any], read_json(path))
         if raw["model_type"] != "esm" or raw.get("position_embedding_type") != "rotary":
             raise WeightsError(str(path), "a model of another kind than ESM-2", "give an ESM-2 folder")
         if raw.get("emb_layer_norm_before"):
@@ -207,14 +267,18 @@ def _hugging_face_config(path: Path) -> ModelConfig:
             problem = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
             raise WeightsError(str(path), problem, "give an ESM-2 folder")
         layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-        return ModelConfig(layers, width, heads, token_dropout=bool(raw.get("token_dropout", True)))
-    except (KeyError, TypeError, ValueError) as error:
+        shape = {"layers": layers, "width": width, "heads": heads}
+        return _config(shape | {"token_dropout": bool(raw.get("token_dropout", True))})
+    except KeyError as error:
         raise WeightsError(
-            str(path), f"no configuration of an ESM-2 model ({error!r})", "give an ESM-2 folder"
+            str(path), f"no configuration of an ESM-2 model (lacks {error})", "give an ESM-2 folder"
         ) from None
+    except ValueError as error:
+        raise WeightsError(str(path), f"no configuration of an ESM-2 model ({error})", "give an ESM-2 folder") from None
 
 
 def _hugging_face_name(name: str) -> str:
+    name = _WRAPPERS.sub("", name)
     if _LEFT_OUT.search(name):
         return name
     for pattern, replacement in _HUGGING_FACE:
@@ -225,24 +289,42 @@ def _hugging_face_name(name: str) -> str:
 def _load_own(path: Path) -> tuple[ModelConfig, State]:
     header = _header(path)
     if header.get("format") != FORMAT:
-        raise WeightsError(str(path), f"format {header.get('format')!r} instead of {FORMAT!r}", "update esmcls")
-    return ModelConfig(**header["config"]), _load_safetensors(path)
+        raise WeightsError(str(path), f"format {header.get('format')!r:.40} instead of {FORMAT!r}", "update esmcls")
+    try:
+        return _config(header.get("config")), _load_safetensors(path)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def _config(values: object) -> ModelConfig:
+    """Return the shape that a file tells, its numbers within bounds that no model has reached."""
+    config = from_plain(ModelConfig, values, strict=True)
+    if max(config.layers, config.width, config.heads) > LARGEST:
+        raise ValueError(f"a model of {config.layers} layers, {config.heads} heads and width {config.width}")
+    return config
+
+
+def _check_layers(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> None:
+    """Make sure that a file holds as many layers as it tells, before anything is made for each."""
+    numbers = {int(match[1]) for name in state if (match := _LAYER.match(name))}
+    shared = any(name.startswith("layers.*.") for name in state)
+    if len(numbers) < config.layers and not (shared and not numbers):
+        raise WeightsError(str(path), f"{len(numbers)} layers instead of {config.layers}", "give an ESM-2 file")
 
 
 def _header(path: Path) -> dict[str, Any]:
     """Return our part of the header: one JSON text, since safetensors writes several entries in no fixed order."""
     try:
         with safe_open(path, framework="pt") as handle:
-            header: dict[str, Any] = json.loads((handle.metadata() or {}).get("esmcls", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+            return from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise _damaged(path, error) from None
-    return header
 
 
 def _load_safetensors(path: Path) -> State:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise _damaged(path, error) from None
 
 
@@ -252,6 +334,10 @@ def _load_torch(path: Path) -> dict[str, Any]:
             data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
         raise _damaged(path, error) from None
+    if not isinstance(data, dict):
+        raise WeightsError(
+            str(path), f"no ESM-2 checkpoint of fair-esm, but a {type(data).__name__}", "give an ESM-2 file"
+        )
     return data
 
 
@@ -278,6 +364,10 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def _checked(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> State:
     """Return the encoder's tensors in fp32, having compared their names, shapes and frequencies with the layout."""
+    odd = [name for name, tensor in state.items() if not (isinstance(name, str) and isinstance(tensor, Tensor))]
+    if odd:
+        raise WeightsError(str(path), f"{str(odd[0])[:40]!r} is no tensor", "give an ESM-2 file")
+    _check_layers(path, config, state)
     expected = state_shapes(config)
     tensors = {name: tensor for name, tensor in state.items() if not _LEFT_OUT.search(name)}
     if not any(name.endswith(_FREQUENCIES) for name in tensors):
@@ -297,4 +387,8 @@ def _checked(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) -> St
         if names:
             examples = f"{problem}: {', '.join(names[:3])} ({len(names)} in all)"
             raise WeightsError(str(path), examples, "give an ESM-2 file")
-    return {name: tensors[name].float().clone() for name in sorted(expected)}
+    checked = {name: tensors[name].float().clone() for name in sorted(expected)}
+    endless = [name for name, tensor in checked.items() if not bool(torch.isfinite(tensor).all())]
+    if endless:
+        raise WeightsError(str(path), f"NaN or infinity in {endless[0]}", "fetch the file again")
+    return checked

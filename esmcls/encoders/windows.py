@@ -269,6 +269,19 @@ def positions_of(cut: Cut) -> Positions:
     return np.concatenate([np.arange(part.start, part.stop, dtype=np.int64) for part in cut])
 
 
+def residues_seen(strategy: Strategy, length: int) -> int:
+    """Return how many residues of a sequence an encoder sees.
+
+    Examples
+    --------
+    >>> residues_seen(Balanced(limit=4), 7), residues_seen(Window(window=4, stride=2), 7)
+    (4, 7)
+    """
+    if strategy.longest is None or length <= strategy.longest:
+        return length
+    return len(np.unique(np.concatenate([positions_of(cut) for cut in strategy.cut(length)])))
+
+
 def glue(sequence: str, cut: Cut) -> str:
     """Return the residues of one input.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +13,14 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import DataError, WorkspaceError
 from esmcls.files import write_json
+from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Record
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import AnyTask, Exam, Measured
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 METRICS: Final = "metrics.json"
 NOBODY: Final = Dataset([], [], [], [])
@@ -38,8 +39,8 @@ class Assessment:
     same_split : bool
         Whether the model was fitted on the split whose test part was taken; if not, it may know some of it.
     beside : tuple of Measured
-        What became of test proteins of families that were held out, where any were (they count in nothing else), or
-        what weighs terms.
+        Who was accepted, where the model rejects strangers (test proteins of families that were taken away count in
+        nothing else), or what weighs terms.
     """
 
     evaluation: Measured
@@ -119,7 +120,8 @@ def assess(
         if known is None:
             place = model.folder if workspace is None else workspace.folder
             raise WorkspaceError(place, "no test part to measure this model on", "give INPUT and --labels")
-        apart = set_aside(known.dataset, Shares(model.manifest.setup.get("families", 0.0)), model.manifest.seed)
+        shares = replace(Shares.of_setup(model.manifest.setup), calibration=0.0)
+        apart = set_aside(known.dataset, shares, model.manifest.seed)
         given, unseen = test_part(known, apart.kept), apart.unseen
         same_split = model.manifest.split_digest == known.split_digest
     features = partial(features_for, model, workspace=workspace)
@@ -235,5 +237,4 @@ def evaluate(
 
 def home_of(model: Model) -> Workspace | None:
     """Return the workspace in whose models/ a model lies; None where it lies elsewhere."""
-    folder = model.folder.resolve().parent.parent
-    return Workspace.open(folder) if (folder / STATE).is_file() else None
+    return workspace_of(model.folder)

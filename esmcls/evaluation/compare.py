@@ -5,15 +5,15 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.errors import UsageError, WorkspaceError
-from esmcls.evaluation.fit_and_ask import Arena
-from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, find_caches, plan_models, variants
-from esmcls.models.combine import ENSEMBLE
-from esmcls.models.fit import check_shares
+from esmcls.errors import UsageError
+from esmcls.evaluation.check_plan import check_plan
+from esmcls.evaluation.comparison_folder import ComparisonFolder, open_comparison
+from esmcls.evaluation.fit_and_ask import Arena, Contestant, digest_of
+from esmcls.evaluation.plan import ComparisonPlan, Say, find_caches, plan_models, variants
 from esmcls.reporting.results import Cost, NotRun, Report, Timing
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import Answers, AnyTask, Entrant, Proceedings
@@ -32,26 +32,33 @@ class Compared:
     timing : Timing
         Seconds to fit and proteins a second, in the order of the rows: all that differs between two runs.
     task : Task
+    place : ComparisonFolder
+        Where it lies.
     """
 
     report: Report
     timing: Timing
     task: AnyTask
+    place: ComparisonFolder
 
     def lines(self) -> list[str]:
         """Return its tables for a terminal."""
         return self.task.report_lines(self.report, self.timing)
 
-    def write(self, folder: Path, names: Mapping[str, str] | None = None) -> Path:
-        """Write its report into a folder and return the page.
+    def write(self, folder: Path | None = None, names: Mapping[str, str] | None = None) -> Path:
+        """Write its report and return the page.
 
         Parameters
         ----------
-        folder : Path
+        folder : Path, optional
+            Default its own, for which reports/compare stands from then on.
         names : mapping, optional
             What classes are called.
         """
-        return self.task.write_report(folder, self.report, self.timing, names or {})
+        page = self.task.write_report(folder or self.place.folder, self.report, self.timing, names or {})
+        if folder is None:
+            self.place.make_latest()
+        return page
 
     def __repr__(self) -> str:
         return f"<comparison of {len(self.report.rows)} models, the best is {self.report.best}>"
@@ -94,15 +101,16 @@ def compare(
     """
     plan = plan or ComparisonPlan(**settings)
     dataset, task = workspace.dataset, task_of(workspace)
-    _check(workspace, plan, task)
+    check_plan(workspace, plan, task)
+    place = _open_place(workspace, plan, task)
     caches, baseline = find_caches(workspace, plan, task.baseline_encoder, device, say, progress)
     plans, not_run = plan_models(plan, task, caches, baseline)
-    arena = Arena(workspace, task, plan, device, say, tuple(sorted(set(dataset.labels))))
+    arena = Arena(workspace, task, plan, device, say, tuple(sorted(set(dataset.labels))), place)
     rounds = [arena.round(number, variant, plans, not_run) for number, variant in variants(dataset, plan, task)]
     names = [name for name in rounds[0] if all(name in answers for answers in rounds)]
     if not names:
         raise UsageError("no head could be fitted: " + "; ".join(f"{x['name']}: {x['reason']}" for x in not_run))
-    entrants = [_entrant(name, plans, [answers[name] for answers in rounds], arena) for name in names]
+    entrants = [_entrant(name, [answers[name] for answers in rounds], arena) for name in names]
     counts = Counter(dataset.parts)
     proceedings = Proceedings(
         records={part: counts.get(part, 0) for part in ("train", "validation", "test")},
@@ -112,38 +120,29 @@ def compare(
         knobs={head: dict(knobs) for head, knobs in plan.settings.items()},
         folds=plan.folds,
         setting=plan.setting,
-        not_run=[NotRun(**reason) for reason in not_run],
+        not_run=list(dict.fromkeys(NotRun(**reason) for reason in not_run)),
     )
     report = task.report(proceedings, dataset, entrants, arena.classes)
-    return Compared(report, timing(entrants, report), task)
+    return Compared(report, timing(entrants, report), task, place)
 
 
-def _check(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> None:
-    """Refuse what cannot be compared before anything is embedded or fitted."""
-    check_shares(task, plan.shares)
-    if not plan.folds and "test" not in workspace.dataset.parts:
-        raise WorkspaceError(workspace.folder, "its split has no test part", "compare on folds: --folds 5")
-    if plan.folds and plan.models:
-        raise UsageError("models that are fitted already cannot stand beside folds; leave out --models or --folds")
-    if plan.refit is not None and not task.refits_in_comparisons:
-        found = "validation rows weigh the members of the ensembles, so no model of a comparison is fitted on them"
-        raise UsageError(f"--refit is not for {task.name}: {found}")
-    if plan.settings.get(ENSEMBLE):
-        task.check_ensemble_settings(plan.settings[ENSEMBLE])
+def _open_place(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> ComparisonFolder:
+    """Return the folder of a comparison, made here, so that what cannot be written is known before anything is done."""
+    facts = {
+        "plan": asdict(replace(plan, name="", replace=False)),
+        "data": [workspace.dataset_digest, workspace.split_digest, *task.identity()],
+    }
+    reserved = frozenset(workspace.find_model(name).name for name in plan.models)
+    place = open_comparison(workspace, digest_of(facts), plan.name, plan.replace, reserved)
+    place.save()
+    return place
 
 
-def _entrant(name: str, plans: Sequence[PlannedModel], folds: Sequence[Answers], arena: Arena) -> Entrant[Answers]:
-    plan = next((plan for plan in plans if plan.name == name), None)
-    if name in arena.entered:
-        head, encoder, baseline = arena.entered[name].head, arena.entered[name].spec.short_name, False
-    elif plan is not None:
-        head, encoder, baseline = plan.head, plan.encoder, plan.baseline
-    elif name.startswith(ENSEMBLE):
-        head, encoder, baseline = ENSEMBLE, "", False
-    else:  # a baseline that needs no fitting
-        head, encoder, baseline = name, "", True
+def _entrant(name: str, folds: Sequence[Answers], arena: Arena) -> Entrant[Answers]:
+    model = arena.contestants.get(name, Contestant(name, baseline=True))  # the default: a baseline without a model
     joined = arena.task.join_folds(folds, arena.plan.setting)
-    return Entrant(name, head, encoder, baseline, joined, tuple(folds) if len(folds) > 1 else ())
+    several = tuple(folds) if len(folds) > 1 else ()
+    return Entrant(name, model.head, model.encoder, model.baseline, joined, several)
 
 
 def timing(entrants: Sequence[Entrant[Answers]], report: Report) -> Timing:

@@ -1,7 +1,7 @@
 """The models of a comparison: fitted on one split after another, asked about its test part, kept for the next run.
 
-reports/compare/answers/<model>.safetensors      what each model said, by the key of what made it
-models/<model>/                                  the models; those of folds lie in reports/compare/folds/<fold>/
+reports/compare-<name>/answers/<model>.safetensors      what each model said, by the key of what made it
+models/<model>/                                         the models; those of folds lie in the former, in folds/<fold>/
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ from typing import Any
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import set_aside
-from esmcls.errors import EsmclsError, UsageError
-from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of
-from esmcls.files import sha256_file
+from esmcls.datasets.held_out import Shares, set_aside
+from esmcls.errors import EsmclsError
+from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers, model_digest
+from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
 from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model
-from esmcls.models.manifest import MANIFEST, Manifest, versions
+from esmcls.models.manifest import versions
 from esmcls.models.model import Model, features_for
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
-from esmcls.workspace.workspace import CacheEntry, Workspace
+from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What a model of a comparison is: its head, its encoder if it reads vectors, whether it is there to be beaten."""
+
+    head: str
+    encoder: str = ""
+    baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,30 +53,28 @@ class Arena:
     device: str
     say: Say
     classes: tuple[str, ...]
-    entered: dict[str, Manifest] = field(default_factory=dict)
-    """Models that were fitted already."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the comparison lies."""
-        return self.workspace.reports / "compare"
+    place: ComparisonFolder
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+    """Name of a model -> what it is; baselines that need no fitting are not among them."""
 
     def round(
         self, fold: int | None, dataset: Dataset, plans: Sequence[PlannedModel], not_run: list[dict[str, str]]
     ) -> dict[str, Answers]:
         """Fit and ask all models on one split; a head that cannot be fitted is told in `not_run`."""
-        models = self.workspace.folder / "models" if fold is None else self.folder / "folds" / str(fold)
+        models = self.workspace.folder / "models" if fold is None else self.place.folder / "folds" / str(fold)
         apart = set_aside(dataset, self.plan.shares, self.plan.seed)
         train = apart.kept.part("train")
         questions = self.task.questions(apart, train, self.classes, self.plan.setting)
-        bout = Bout(self, dataset, models, questions, "" if fold is None else f".{fold}", not_run)
+        bout = Bout(self, dataset, models, questions, fold, not_run)
         for plan in plans:
-            bout.add(plan.name, partial(bout.fit, plan), plan.head, (plan,))
+            bout.add(plan)
         for name in self.plan.models:
             bout.enter(name)
-        fitted = [plan for plan in plans if plan.name in bout.answers]
+        fitted = [plan for plan in bout.plans if plan.name in bout.answers]
         for name, members in ensembles_of(fitted, self.plan):
-            bout.add(name, partial(bout.combine, members), ENSEMBLE, members)
+            bout.add_ensemble(name, members)
+        if reason := no_ensemble(fitted, self.plan):
+            not_run.append({"name": ENSEMBLE, "reason": reason})
         if self.plan.baselines:
             bout.answers.update(questions.without_model(train))
         return bout.answers
@@ -81,56 +88,94 @@ class Bout:
     dataset: Dataset
     models: Path
     questions: Questions[Any, Any, Any]
-    suffix: str
+    fold: int | None
     not_run: list[dict[str, str]]
+    plans: list[PlannedModel] = field(default_factory=list)
+    """Of the models that were added, by the names that they got."""
     answers: dict[str, Answers] = field(default_factory=dict)
     searched: dict[str, Model] = field(default_factory=dict)
     """Models of this run that search sequences: what was found for the test proteins is kept in them."""
 
-    def add(self, name: str, fit: Callable[[], Fit[Any, Any]], head: str, members: Sequence[PlannedModel]) -> None:
+    @property
+    def suffix(self) -> str:
+        """What the names of answers end in."""
+        return "" if self.fold is None else f".{self.fold}"
+
+    def add(self, plan: PlannedModel) -> None:
         """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
-        caches = [plan.cache for plan in members]
-        self._add(name, partial(self._asked, fit, name, caches), self._key(head, members, name))
+        name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name))
+        plan = replace(plan, name=name)
+        self.plans.append(plan)
+        self.arena.contestants[name] = Contestant(plan.head, plan.encoder, plan.baseline)
+        ask = partial(self._asked, partial(self.fit, plan), name, (plan.cache,), plan.baseline)
+        self._add(name, ask, self._key(plan.head, (plan,), name))
+
+    def add_ensemble(self, name: str, members: Sequence[PlannedModel]) -> None:
+        """Combine and ask models that were fitted, or take what an earlier run left of that."""
+        name = self._named(name, lambda name: self._key(ENSEMBLE, members, name))
+        self.arena.contestants[name] = Contestant(ENSEMBLE)
+        ask = partial(self._asked, partial(self.combine, members), name, [plan.cache for plan in members])
+        self._add(name, ask, self._key(ENSEMBLE, members, name))
+
+    def _named(self, name: str, key: Callable[[str], str]) -> str:
+        """Return what a model is called, so that none is replaced that is from elsewhere."""
+        if self.fold is not None:  # they lie in the comparison's own folder
+            return name
+        chosen = self.arena.place.model_name(name, key, self.arena.task)
+        if chosen != name and not self.arena.place.named:
+            self.arena.say(f"{chosen}: so called since other settings made models/{name}, which stays")
+        return chosen
 
     def enter(self, name: str) -> None:
         """Ask a model that was fitted already, such as a fine-tuned one."""
         arena = self.arena
         folder = arena.workspace.find_model(name)
-        if folder.name in self.answers:
-            raise UsageError(f"two models named {folder.name}; leave it out of --models, or its head out of --heads")
         model = load_model(folder, arena.device)
         reason = ""
         if model.manifest.many != arena.task.many:
             reason = f"is a model of another kind of task: {model.task.name}"
         elif model.manifest.split_digest != self._data[1]:
             reason = "fitted on another split, so it may know the test part; fit it again"
-        elif model.manifest.setup.get("families", 0.0) != arena.plan.shares.families:
-            reason = "fitted with another share of families held out; fit it again"
+        elif Shares.of_setup(model.manifest.setup).away != arena.plan.shares.away:
+            reason = "knows other families than those that this comparison takes away; leave it out"
         if reason:
             self.not_run.append({"name": name, "reason": reason})
             return
-        arena.entered[folder.name] = model.manifest
+        arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name)
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
         self._add(folder.name, partial(self._entered, model), key, folder)
 
-    def _add(self, name: str, ask: Callable[[], Answers], key: str, folder: Path | None = None) -> None:
-        path = self.arena.folder / "answers" / f"{name}{self.suffix}.safetensors"
+    def _add(self, name: str, ask: Callable[[], Answers], key: str, entered: Path | None = None) -> None:
         try:
-            answers = self._kept(path, key, folder or self.models / name, ask)
+            answers = self._kept(name, key, ask, entered)
         except EsmclsError as error:
             self.not_run.append({"name": name, "reason": str(error)})
             return
         self.arena.say(f"{name}{self.suffix}: {answers.headline}")
         self.answers[name] = answers
 
-    def _kept(self, path: Path, key: str, folder: Path, ask: Callable[[], Answers]) -> Answers:
-        """Return what an earlier run kept of a model, if its folder is still what it was then; else ask and keep it."""
-        kept: Answers | None = self.arena.task.load_answers(path, key)
+    def _kept(self, name: str, key: str, ask: Callable[[], Answers], entered: Path | None) -> Answers:
+        """Return what an earlier run kept of a model, if its folder is still what it was then; else ask and keep it.
+
+        Parameters
+        ----------
+        name, key, ask
+            The model's name, what identifies all that makes it, and what fits and asks it.
+        entered : Path, optional
+            The folder of a model that was fitted already.
+        """
+        arena, folder = self.arena, entered or self.models / name
+        path = arena.place.answers / f"{name}{self.suffix}.safetensors"
+        kept: Answers | None = arena.task.load_answers(path, key)
         if kept is not None and kept.about["model"] == model_digest(folder):
-            self.arena.say(f"{path.stem}: kept from an earlier run")
+            arena.say(f"{path.stem}: kept from an earlier run")
             return kept
-        self.arena.say(f"{path.stem}: {'asking' if folder.name in self.arena.entered else 'fitting'}")
-        answers = ask()
+        answers = kept_answers(arena.workspace, arena.task, name, key, folder) if self.fold is None else None
+        if answers is not None:
+            arena.say(f"{path.stem}: kept from an earlier run")
+        else:
+            arena.say(f"{path.stem}: {'fitting' if entered is None else 'asking'}")
+            answers = ask()
         path.parent.mkdir(parents=True, exist_ok=True)
         answers.save(path, key)
         return answers
@@ -157,11 +202,17 @@ class Bout:
         }
         return digest_of(facts)
 
-    def _asked(self, fit: Callable[[], Fit[Any, Any]], name: str, caches: Sequence[CacheEntry]) -> Answers:
+    def _asked(
+        self, fit: Callable[[], Fit[Any, Any]], name: str, caches: Sequence[CacheEntry], baseline: bool = False
+    ) -> Answers:
         began = time.perf_counter()
         fitted = fit()
         seconds = time.perf_counter() - began
+        if baseline:  # so that nothing takes it for the workspace's best model
+            fitted = replace(fitted, manifest=replace(fitted.manifest, setup=fitted.manifest.setup | {BASELINE: True}))
         folder = fitted.save(self.models / name)
+        if self.fold is None:
+            self.arena.place.made(name, model_digest(folder) or "")
         if explanation := explanation_of(fitted.head):
             self.arena.say(f"{name}: {explanation}")
         model = Model(folder, fitted.manifest, fitted.head, fitted.task, self.arena.device)
@@ -229,9 +280,3 @@ def features_of(folders: Sequence[Path], part: Dataset) -> Features:
 def digest_of(facts: Mapping[str, Any]) -> str:
     """Return what identifies facts: plain values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def model_digest(folder: Path) -> str | None:
-    """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
-    path = folder / MANIFEST
-    return sha256_file(path) if path.is_file() else None

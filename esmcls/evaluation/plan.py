@@ -39,7 +39,8 @@ class ComparisonPlan:
     settings : dict
         Head -> knob -> value.
     shares : Shares
-        What to set aside.
+        What to set aside; families are taken away for good, whatever `folds` they have: their test proteins are
+        strangers to all models of the comparison.
     coverage : float
         Of sets, where calibration rows are set aside.
     folds : int
@@ -51,6 +52,10 @@ class ComparisonPlan:
     seed : int
     draws : int, optional
         Of the paired bootstrap of terms.
+    name : str
+        Of the comparison, and what its models are called by; default the next number, and its models by their heads.
+    replace : bool
+        Whether to replace a comparison and models of these names that other settings made.
     """
 
     heads: tuple[str, ...] = ()
@@ -65,6 +70,11 @@ class ComparisonPlan:
     baselines: bool = True
     seed: int = 0
     draws: int | None = None
+    name: str = ""
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", self.shares.taking_away())
 
     @property
     def setting(self) -> Setting:
@@ -188,3 +198,11 @@ def ensembles_of(models: Sequence[PlannedModel], plan: ComparisonPlan) -> Iterat
         yield ENSEMBLE, members
     if 1 < len(on_vectors) < len(members):
         yield f"{ENSEMBLE}-embeddings", on_vectors
+
+
+def no_ensemble(models: Sequence[PlannedModel], plan: ComparisonPlan) -> str:
+    """Return why there is no ensemble of fitted models, though one was asked for; nothing where there is one."""
+    members = [model.name for model in models if not model.baseline]
+    if len(members) > 1 or (plan.heads and ENSEMBLE not in plan.heads):
+        return ""
+    return f"combines two models or more, and {members[0] if members else 'none'} alone was fitted"

@@ -183,13 +183,15 @@ class FinetuneInputs:
     long : str
         Strategy for sequences beyond the context.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        Of training; the tuned encoder is run in it too, but where that is fp16.
+        Of training, which is in fp32 where the hardware lacks bf16; the tuned encoder is run in it too, but where that
+        is fp16.
     families : int, optional
         The largest so many, by training sequences; default all.
     stratify : str, optional
         So many training sequences of each, such as 1000x200+4000x50; see `esmcls.datasets.sampling_plan.TrainingPlan`.
     shares : Shares
-        What to set aside first, as in `fit_dataset`.
+        What to set aside first; families are taken away for good, whatever `folds` they have: to tune an encoder once a
+        fold would take too long.
     adapters_only : bool
         Keep LoRA's adapters without the encoder they change.
     """
@@ -202,6 +204,9 @@ class FinetuneInputs:
     stratify: str | None = None
     shares: Shares = NOTHING
     adapters_only: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", self.shares.taking_away())
 
 
 def settings_of(config: FinetuneConfig) -> dict[str, Any]:

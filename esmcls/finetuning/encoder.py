@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from esmcls.encoders.adapters import EncoderWeights
-from esmcls.encoders.devices import Precision, choose_precision
+from esmcls.encoders.devices import Precision, choose_precision, note_fp32_training
 from esmcls.encoders.esm2 import ESM2Encoder, check_layers, read_weights
 from esmcls.encoders.weights import ATTENTION_WEIGHT
+from esmcls.errors import UsageError
 from esmcls.finetuning.config import FinetuneInputs
 
 
@@ -70,10 +71,24 @@ def read_encoder(inputs: FinetuneInputs, device: torch.device) -> StartingEncode
     WeightsError
         If they cannot be had or read.
     UsageError
-        If it lacks a layer, or the device the precision.
+        If it lacks a layer, or fp16 is asked of another device than CUDA.
     """
     weights = read_weights(inputs.encoder)
     wanted = inputs.layers or weights.layers or (weights.config.layers,)
     layers = check_layers(inputs.encoder, wanted, weights.config)
-    precision = choose_precision(inputs.precision, device)
+    precision = training_precision(inputs.precision, device)
+    note_fp32_training(precision, device)
     return StartingEncoder(inputs.encoder, weights, layers, inputs.long, precision, str(device))
+
+
+def training_precision(precision: str, device: torch.device) -> Precision:
+    """Return the precision of training; `auto` is bf16 where the hardware has it, else fp32.
+
+    Raises
+    ------
+    UsageError
+        If it is unknown, or fp16, whose losses are scaled, is asked of another device than CUDA.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError("precision 'fp16' needs a CUDA device; use bf16 or fp32")
+    return choose_precision(precision, device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.encoders.adapters import adapters_of, attach, base_of, merge_adapters
-from esmcls.encoders.devices import Precision
+from esmcls.encoders.devices import Precision, is_emulated
 from esmcls.encoders.inference import DTYPES
 from esmcls.encoders.model import ESM2
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State
@@ -38,6 +38,7 @@ class Tuned(nn.Module):
         Layers of the encoder whose states lie side by side.
     config : FinetuneConfig
     precision : {"fp32", "bf16", "fp16"}
+        Where the hardware lacks it, fp32.
 
     Raises
     ------
@@ -94,8 +95,9 @@ class Tuned(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         """Return logits, float32 (proteins, classes)."""
-        kind, dtype = packed.tokens.device.type, DTYPES[self.precision]
-        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+        device, dtype = packed.tokens.device, DTYPES[self.precision]
+        lower = self.precision != "fp32" and not is_emulated(self.precision, device)
+        with torch.autocast(device.type, dtype, enabled=lower):
             states = self.encoder(packed.tokens, packed.offsets, self.layers)
         side_by_side = torch.cat([states[layer].float() for layer in self.layers], dim=-1)
         scores = None if self.attention is None else self.attention(side_by_side)[:, 0]

@@ -26,7 +26,7 @@ from esmcls.finetuning.report import Pace, write_report
 from esmcls.finetuning.rows import choose_rows
 from esmcls.finetuning.start import Begun, fit_start
 from esmcls.finetuning.task import Finetuning
-from esmcls.models.folder import load_model
+from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.tasks.objective import TestReport
 from esmcls.training.log_figure import draw_curves, read_log
@@ -112,6 +112,7 @@ def finetune(
         If `stop` said yes.
     """
     model_folder, folder = workspace.model_folder(name), workspace.reports / "finetune" / name
+    refuse_foreign(model_folder)
     folder.mkdir(parents=True, exist_ok=True)
     tell = say if replicas.first else _tell_nobody
     begun = begin(workspace, config or FinetuneConfig(), inputs or FinetuneInputs(), replicas, tell)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.encoders.devices import choose_precision
 from esmcls.encoders.esm2 import read_weights
 from esmcls.files import read_json, write_json
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
+from esmcls.finetuning.encoder import training_precision
 from esmcls.finetuning.kind import objective_of, settled
 from esmcls.finetuning.report import seeds_report
 from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
@@ -123,7 +123,7 @@ def find_finished(
         return None
     objective, manifest, report = objective_of(workspace), read_manifest(folder), reports / "report.json"
     shares, settings = asdict(inputs.shares), settings_of(config) | inputs_of(inputs)
-    settings |= {"precision": choose_precision(inputs.precision, replicas.device)}
+    settings |= {"precision": training_precision(inputs.precision, replicas.device)}
     settings |= {"encoder_digest": read_weights(inputs.encoder).digest}
     same = _holds(manifest.setup, shares) and _holds(manifest.setup.get("finetuned", {}), settings)
     here = (workspace.dataset.digest(), workspace.dataset.split_digest())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from esmcls.errors import UnknownNameError, UsageError
 
@@ -140,3 +141,65 @@ def _as(choice: Any, value: Any) -> Any:
 def _describe(choice: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "auto"}
     return names.get(choice, repr(choice)) if isinstance(choice, type) else repr(choice)
+
+
+class Knob(NamedTuple):
+    """A knob of a head, as its `Config` documents it.
+
+    Parameters
+    ----------
+    name : str
+    values : str
+        What it may be.
+    default : object
+        None is chosen on validation.
+    what : str
+        What it does, and when to change it.
+    """
+
+    name: str
+    values: str
+    default: object
+    what: str
+
+
+def knobs_of(config: type[Settings]) -> list[Knob]:
+    """Return the knobs of a `Config` with what its docstring, and those of the classes it builds on, say of each.
+
+    Examples
+    --------
+    >>> from esmcls.heads.registry import load_head
+    >>> knob = next(knob for knob in knobs_of(load_head("knn").Config) if knob.name == "k")
+    >>> knob
+    Knob(name='k', values='int, or auto', default=None, what='Neighbours that vote.')
+    """
+    documented: dict[str, tuple[str, str]] = {}
+    for one in reversed(config.__mro__):
+        documented |= _parameters(inspect.cleandoc(one.__doc__ or "") if dataclasses.is_dataclass(one) else "")
+    return [
+        Knob(field.name, *_described(documented.get(field.name, ("", "")), field.default))
+        for field in dataclasses.fields(config)
+    ]
+
+
+def _described(documented: tuple[str, str], default: object) -> tuple[str, object, str]:
+    values, what = documented
+    return values.replace(", optional", ", or auto").replace('"', ""), default, what
+
+
+def _parameters(docstring: str) -> dict[str, tuple[str, str]]:
+    """Return the type and the text of each parameter of a numpydoc docstring; those of one line share them."""
+    documented: dict[str, tuple[str, str]] = {}
+    section = docstring.partition("Parameters\n----------\n")[2]
+    names: list[str] = []
+    for line in section.splitlines():
+        if line.startswith("---") or (line and not line.startswith(" ") and " : " not in line):
+            break  # the next section, or its heading
+        if line and not line.startswith(" "):
+            text, _, values = line.partition(" : ")
+            names = text.split(", ")
+            documented |= dict.fromkeys(names, (values, ""))
+        for name in names if line.startswith(" ") else []:
+            values, text = documented[name]
+            documented[name] = values, f"{text} {line.strip()}".strip()
+    return documented

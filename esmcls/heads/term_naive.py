@@ -11,12 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices, score_terms
 from esmcls.heads.neighbours.term_votes import Known
+from esmcls.heads.saved_tensors import read_tensors
 from esmcls.labels.labels import LabelSets
 
 
@@ -67,4 +68,5 @@ class NaiveHead(BaseTermHead):
         save_file({"shares": self.shares}, folder / "naive.safetensors")
 
     def _restore(self, folder: Path) -> None:
-        self.shares = load_file(folder / "naive.safetensors")["shares"]
+        shapes = {"shares": ("float32", "classes")}
+        self.shares = read_tensors(folder / "naive.safetensors", shapes, classes=len(self.classes))["shares"].numpy()

@@ -1,17 +1,13 @@
-"""Information accretion: how many bits a term of the Gene Ontology adds to its parents, counted or read."""
+"""Information accretion: how many bits a term of the Gene Ontology adds to its parents, counted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
-from pathlib import Path
 
 import numpy as np
 
-from esmcls.errors import DataError
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ROOTS, Ontology
-from esmcls.text_files import open_lines
 from esmcls.types import Floats, Indices
 
 
@@ -67,42 +63,3 @@ def _records_of_classes(owners: Indices, codes: Indices, classes: int) -> list[I
 
 def _common(first: Indices, second: Indices) -> Indices:
     return np.intersect1d(first, second, assume_unique=True)
-
-
-def read_ia(path: str | Path, classes: Sequence[str]) -> Floats:
-    """Read CAFA's table of information accretion, `term<TAB>bits` without a header.
-
-    Returns
-    -------
-    float64 array, (classes,)
-
-    Raises
-    ------
-    DataError
-        If a line is not such, a term stands twice with two values, or a class is not in the table.
-    """
-    bits: dict[str, float] = {}
-    with open_lines(str(path)) as lines:
-        for line, text in enumerate(lines, 1):
-            if not text.strip():
-                continue
-            term, value = _term_and_bits(text, path, line)
-            if bits.setdefault(term, value) != value:
-                raise DataError(path, f"{value:g} for {term}, but {bits[term]:g} before", "keep one", line=line)
-    missing = [term for term in classes if term not in bits]
-    if missing:
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        fix = "give a table of the same ontology, or none: then it is computed from the training terms"
-        raise DataError(path, f"no value for {len(missing):,} of {len(classes):,} terms ({shown})", fix)
-    return np.array([bits[term] for term in classes], np.float64)
-
-
-def _term_and_bits(text: str, path: str | Path, line: int) -> tuple[str, float]:
-    term, _, value = text.strip().partition("\t")
-    try:
-        bits = float(value)
-    except ValueError:
-        bits = -1.0
-    if not 0 <= bits < float("inf"):
-        raise DataError(path, f"{text.strip()!r}", "write term<TAB>bits, not negative, one a line", line=line)
-    return term, bits

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.errors import DataError, MissingExtraError
-from esmcls.files import read_json, write_json
+from esmcls.errors import DataError, FolderError, MissingExtraError
+from esmcls.files import read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.text_files import open_lines
 from esmcls.types import Indices, Probabilities
@@ -32,6 +33,10 @@ ROOTS: Final = {"C": "GO:0005575", "F": "GO:0003674", "P": "GO:0008150"}
 CONTAINED: Final = ("is_a", "part_of")
 """Relations by which what has a term has the other, too, where both are of one aspect."""
 FORMAT: Final = 1
+_NAMES_A_TERM: Final = re.compile(
+    r"^((?:is_a|alt_id|replaced_by): *[^\s!{]+|relationship: *[^\s!{]+ +[^\s!{]+)\s*(?:[!{\s].*)?$", re.DOTALL
+)
+_SHOWN: Final = 5
 _PROTEINS_AT_ONCE: Final = 4096  # proteins at a time
 
 
@@ -50,6 +55,8 @@ class Ontology:
         Places in `terms` of those that directly contain each term; all of its aspect.
     others : dict
         Alternative id to the term's; and an obsolete one to what replaced it.
+    notes : tuple of str
+        What the reading of its file met, for the user to be told; not kept.
 
     Raises
     ------
@@ -68,6 +75,7 @@ class Ontology:
     aspects: str
     parents: tuple[tuple[int, ...], ...]
     others: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.order  # raises where a term contains itself
@@ -207,17 +215,58 @@ class Ontology:
 
     @classmethod
     def load(cls, path: str | Path) -> Ontology:
-        """Read what `save` wrote."""
-        flat = read_json(Path(path))
-        parents = tuple(map(tuple, flat["parents"]))
-        return cls(tuple(flat["terms"]), tuple(flat["names"]), flat["aspects"], parents, flat["others"])
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FolderError
+            If the file is damaged: not JSON, or no ontology in it.
+        """
+        fix = "copy the folder that it lies in anew, or make that again"
+        saved = read_as(path, _Saved, FolderError, fix)
+        try:
+            saved.check()
+            return cls(saved.terms, saved.names, saved.aspects, saved.parents, saved.others)
+        except ValueError as error:
+            raise FolderError(path, f"is damaged ({error})", fix) from None
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What an ontology's file holds; of a version above this one nothing is known."""
+
+    terms: tuple[str, ...]
+    names: tuple[str, ...]
+    aspects: str
+    parents: tuple[tuple[int, ...], ...]
+    others: dict[str, str]
+    format: int
+
+    def check(self) -> None:
+        """Raise ValueError where the parts do not fit one another."""
+        if self.format != FORMAT:
+            raise ValueError(f"it is of format {self.format}; this esmcls reads {FORMAT}")
+        sizes = {len(self.names), len(self.aspects), len(self.parents), len(set(self.terms))}
+        if sizes != {len(self.terms)}:
+            raise ValueError(f"not one name, aspect and list of parents for each of {len(self.terms)} different terms")
+        if set(self.aspects) - ASPECTS.keys():
+            raise ValueError(f"an aspect that is none of {', '.join(ASPECTS)}")
+        for place, parents in enumerate(self.parents):
+            if not all(0 <= parent < len(self.terms) for parent in parents):
+                raise ValueError(f"term {self.terms[place][:40]} has a parent that is not there")
+            if any(self.aspects[parent] != self.aspects[place] for parent in parents):
+                raise ValueError(f"term {self.terms[place][:40]} has a parent of another aspect")
+        strange = set(self.others.values()) - set(self.terms)
+        if strange:
+            raise ValueError(f"another id of {min(strange)[:40]!r}, which is no term")
 
 
 def read_obo(path: str | Path) -> Ontology:
     """Read the terms in use of an OBO file, packed or not, of the three aspects of the Gene Ontology.
 
     A term is contained by those it `is_a` or is `part_of`, where both are of one aspect. Alternative ids stand for
-    their term; an obsolete term stands for what replaced it, where that is a single term in use.
+    their term, in edges, too; an obsolete term stands for what replaced it in the end, where that is a single term in
+    use. Edges to terms that are not in the file are counted in the notes.
 
     Raises
     ------
@@ -231,7 +280,7 @@ def read_obo(path: str | Path) -> Ontology:
     except ImportError:
         raise MissingExtraError("the Gene Ontology", "obonet", "go") from None
     with open_lines(str(path)) as lines:
-        text = io.StringIO("".join(lines))
+        text = io.StringIO("".join(map(_plain, lines)))
     fix = "give an OBO file of the Gene Ontology, such as go-basic.obo"
     try:
         graph = obonet.read_obo(text, ignore_obsolete=False)
@@ -246,6 +295,11 @@ def read_obo(path: str | Path) -> Ontology:
     return ontology
 
 
+def _plain(line: str) -> str:
+    """Return a line of an OBO file without comment and modifiers where a term is named, with or without blanks."""
+    return _NAMES_A_TERM.sub(r"\1\n", line, count=1)
+
+
 def _of_graph(graph: MultiDiGraph[str]) -> Ontology:
     letters = {name: letter for letter, name in ASPECTS.items()}
     default = graph.graph.get("default-namespace", [""])[0]  # obonet lists what its specification does not name
@@ -253,26 +307,56 @@ def _of_graph(graph: MultiDiGraph[str]) -> Ontology:
     aspect = {term: letters.get(node.get("namespace", default)) for term, node in about.items()}
     used = sorted(term for term, node in about.items() if aspect[term] and node.get("is_obsolete") != "true")
     place = {term: number for number, term in enumerate(used)}
+    others = _others(about, place)
     parents = dict[str, set[int]]()
+    nowhere: list[str] = []
     for child, parent, relation in graph.edges(keys=True):
-        if relation in CONTAINED and child in place and parent in place and aspect[child] == aspect[parent]:
-            parents.setdefault(child, set()).add(place[parent])
+        if relation not in CONTAINED or child not in place:
+            continue
+        above = others.get(parent, parent)
+        if above not in place:
+            nowhere.append(parent)
+        elif aspect[child] == aspect[above]:
+            parents.setdefault(child, set()).add(place[above])
     return Ontology(
         tuple(used),
         tuple(about[term].get("name", term) for term in used),
         "".join(str(aspect[term]) for term in used),
         tuple(tuple(sorted(parents.get(term, ()))) for term in used),
-        _others(about, place),
+        others,
+        _notes(nowhere),
     )
 
 
+def _notes(nowhere: Sequence[str]) -> tuple[str, ...]:
+    """Return what is to be told of edges to terms that are not in use in the file."""
+    if not nowhere:
+        return ()
+    terms = sorted(set(nowhere))
+    names = ", ".join(terms[:_SHOWN]) + (", …" if len(terms) > _SHOWN else "")
+    edges = f"{len(nowhere):,} edge{'' if len(nowhere) == 1 else 's'}"
+    places = f"{len(terms):,} term{'' if len(terms) == 1 else 's'}"
+    found = f"warning: ontology: {edges} to {places} that are not in the file or obsolete ({names})"
+    return (f"{found}: what is below them loses the terms above; give a whole ontology, such as go-basic.obo",)
+
+
 def _others(about: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, str]:
-    """Return the term in use that each other id stands for."""
+    """Return the term in use that each other id stands for; chains of replacements are followed to their end."""
     stands_for = {other: term for term in place for other in about[term].get("alt_id", ())}
-    for term, node in about.items():
-        new = node.get("replaced_by", ())
-        if node.get("is_obsolete") == "true" and len(new) == 1 and new[0] in place:
-            stands_for[term] = new[0]
+    replaced = {
+        term: node["replaced_by"][0]
+        for term, node in about.items()
+        if node.get("is_obsolete") == "true" and len(node.get("replaced_by", ())) == 1
+    }
+    for term in replaced:
+        new = term
+        for _ in range(len(replaced)):  # as many steps as there are: a circle ends, too
+            new = replaced.get(new, new)
+            if new not in replaced:
+                break
+        new = stands_for.get(new, new)
+        if new in place:
+            stands_for[term] = new
     return {other: term for other, term in stands_for.items() if other not in place}
 
 

@@ -1,4 +1,4 @@
-"""How far to trust a probability: temperature, reliability, sets with a stated coverage, and "none of these".
+"""How far to trust a probability: temperature, reliability, sets with a stated coverage, and strangers.
 
 All of it is fitted on rows that chose and trained nothing: a temperature on validation, a set's threshold on
 calibration rows, the threshold of rejection on families that training never saw.
@@ -160,7 +160,7 @@ def rejection_threshold(strangers: npt.NDArray[np.floating], false_acceptance: f
     Parameters
     ----------
     strangers : float array, (n,)
-        Scores (higher: nearer to a known family) of proteins of families that training never saw.
+        Scores (higher: nearer to a known family) of strangers: proteins of families that training never saw.
     false_acceptance : float
         Share of such proteins that may be accepted at most, in [0, 1).
 
@@ -182,7 +182,7 @@ def rejection_threshold(strangers: npt.NDArray[np.floating], false_acceptance: f
     if not 0 <= false_acceptance < 1:
         raise UsageError(f"false acceptance {false_acceptance} is not in [0, 1); give one such as 0.05")
     if not len(strangers):
-        raise UsageError("no proteins of unknown families; hold some out: --hold-out-families 10%")
+        raise UsageError("no strangers; hold families out: --hold-out-families 10%")
     ordered = np.sort(strangers)[::-1]
     return float(ordered[math.floor(false_acceptance * len(ordered) + 1e-9)])
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import NOTHING, Shares, set_aside
+from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.fit import Fit, Fitted
-from esmcls.models.folder import load_model
+from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
 from esmcls.tasks.task import AnyTask, GetFeatures
@@ -28,6 +28,8 @@ def combine(
     features: GetFeatures,
     settings: Mapping[str, Any] | None = None,
     *,
+    false_acceptance: float | None = None,
+    accept_known: float | None = None,
     device: str = "cpu",
     log: Log | None = None,
 ) -> Fit[Any, Any]:
@@ -44,6 +46,8 @@ def combine(
         From rows of it to their vectors, of all the models' encoders.
     settings : mapping, optional
         Knobs of the ensemble.
+    false_acceptance, accept_known : float, optional
+        Where rejection is to draw the line, if not where it does for the first model; see `Shares`.
     device, log
         As in `fit_dataset`.
 
@@ -59,7 +63,7 @@ def combine(
     first = models[0].manifest
     for model in models[1:]:
         _check_alike(models[0], model)
-    shares = _shares(first)
+    shares = Shares.of_setup(first.setup).at(false_acceptance, accept_known)
     apart = set_aside(dataset, shares, first.seed)
     ensemble = task.combine(models, apart.kept.part("validation"), features, settings or {}, device=device, log=log)
     specs = ensemble.specs or (first.spec,)
@@ -70,16 +74,11 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup={name: value for name, value in first.setup.items() if name != "finetuned"},
+        setup={name: value for name, value in first.setup.items() if name != "finetuned"} | task.setup(shares),
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)
     return Fit(task, ensemble.head, manifest, findings)
-
-
-def _shares(manifest: Manifest) -> Shares:
-    """Return what was set aside when a model was fitted."""
-    return Shares(**{name: manifest.setup.get(name, default) for name, default in asdict(NOTHING).items()})
 
 
 def _check_alike(model: Model, other: Model) -> None:
@@ -95,11 +94,11 @@ def _check_alike(model: Model, other: Model) -> None:
             raise UsageError(f"models {names} differ in {difference}; fit them again with the same options")
 
 
-def _set_aside_by(manifest: Manifest) -> tuple[Shares, bool, int | None]:
+def _set_aside_by(manifest: Manifest) -> tuple[tuple[float, float, int], bool, int | None]:
     """Return what decided the rows that a model was not fitted on: the seed where it drew any."""
-    shares = _shares(manifest)
+    shares = Shares.of_setup(manifest.setup)
     seed = manifest.seed if shares.families or shares.calibration else None
-    return shares, bool(manifest.setup.get("refit")), seed
+    return shares.rows, bool(manifest.setup.get("refit")), seed
 
 
 def combine_in_workspace(
@@ -109,6 +108,9 @@ def combine_in_workspace(
     settings: Mapping[str, Any] | None = None,
     device: str = "cpu",
     log: Log | None = None,
+    *,
+    false_acceptance: float | None = None,
+    accept_known: float | None = None,
 ) -> Fitted:
     """Combine models of a workspace, by name or folder, and save the ensemble as models/<name>/.
 
@@ -121,7 +123,8 @@ def combine_in_workspace(
     """
     from esmcls.tasks.kinds import task_of
 
-    task = task_of(workspace)
+    task, folder = task_of(workspace), workspace.model_folder(name)
+    refuse_foreign(folder)
     task.head_class(ENSEMBLE)
     models = [load_model(workspace.find_model(one), device) for one in names]
     check_of_workspace(models, workspace)
@@ -131,8 +134,9 @@ def combine_in_workspace(
         found = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
         raise WorkspaceError(workspace.folder, found, "run: esmcls embed with the options of that cache")
     features = features_of_members(models, workspace)
-    fit = combine(task, models, workspace.dataset, features, settings, device=device, log=log)
-    return Fitted.of(fit, workspace.model_folder(name))
+    point = {"false_acceptance": false_acceptance, "accept_known": accept_known}
+    fit = combine(task, models, workspace.dataset, features, settings, device=device, log=log, **point)
+    return Fitted.of(fit, folder)
 
 
 def check_of_workspace(models: Sequence[Model], workspace: Workspace) -> None:

@@ -1,10 +1,12 @@
 """From a data set and a cache to a fitted head, what is known of it, and its manifest: for every kind of task.
 
-set aside ─▶ fit on train, choose on validation ─▶ validate ─▶ refit on both ─▶ measure on what was set aside
+set aside ─▶ fit on train, choose on validation ─▶ validate ─▶ ask heads without a fold of the families of strangers
+          ─▶ refit on both parts and all families ─▶ measure on what was set aside
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,11 +17,11 @@ from typing import Any, Generic
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import NOTHING, Shares, set_aside
+from esmcls.datasets.held_out import NOTHING, Shares, set_aside, stranger_folds
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.settings import parse_settings
-from esmcls.models.folder import load_model, save_model
+from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
 from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
@@ -71,7 +73,8 @@ def fit_dataset(
     pooling : str, optional
         Default the head's, else the cache's first.
     shares : Shares
-        What to set aside first, for sets of stated coverage and for rejection.
+        What to set aside first, for sets of stated coverage, and the families that are held out, for rejection: by
+        default in folds, so that the model knows all of them in the end.
     refit : bool
         Fit the rows of both parts in the end, with what was chosen on the validation part.
     log : callable, optional
@@ -98,6 +101,7 @@ def fit_dataset(
     config = parse_settings(head_class.Config, with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
     fitted, features = head_class(config, device), partial(Features.from_cache, cache)
     labels, scores, findings = _fit_on_parts(task, fitted, train, validation, features, seed, log)
+    findings = _ask_strangers(task, fitted, findings, apart.kept, shares, features, seed)
     refitted = refit and len(validation) > 0
     if refitted:
         both = apart.kept.take([row for row, part in enumerate(apart.kept.parts) if part != "test"])
@@ -127,6 +131,21 @@ def _fit_on_parts(
     held = features(validation), task.labels(validation, labels.classes)
     task.fit_head(head, features(train), labels, held, seed, log)
     return labels, *task.validate(head, *held)
+
+
+def _ask_strangers(
+    task: Task[H, L, F, A], head: H, findings: F, kept: Dataset, shares: Shares, features: GetFeatures, seed: int
+) -> F:
+    """Add to findings what heads say of families that were held out of them, where any are to be, in folds."""
+    if not shares.families or not shares.folds:
+        return findings
+
+    def fit_again(part: Dataset) -> H:
+        again = copy.copy(head)  # with all that it chose
+        task.refit_head(again, features(part), task.labels(part), seed, None)
+        return again
+
+    return task.ask_strangers(findings, head.classes, stranger_folds(kept, shares, seed), fit_again, features)
 
 
 def check_shares(task: AnyTask, shares: Shares) -> None:
@@ -250,6 +269,7 @@ def fit(
     """
     workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
     folder = workspace.model_folder(name or head)
+    refuse_foreign(folder)
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
     fitted = fit_dataset(task_of(workspace), workspace.dataset, cache, head, settings, refit=again, **options)

@@ -4,6 +4,7 @@ models/<name>/
     manifest.json      format 1: see `Manifest`; with the sha256 of every other file
     confidence.json    calibration and rejection of one label; where something was set aside for them
     held.safetensors   the answers of one label on the validation part; where there was one
+    strangers.safetensors                            its answers on families held out in folds; where any were
     terms.json         the ontology, where the classes are its terms
     thresholds.json    from what probability on each term is predicted
     encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned
@@ -16,13 +17,22 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from esmcls.encoders.encoder import Encoder
-from esmcls.errors import EsmclsError, ModelError
-from esmcls.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
+from esmcls.errors import EsmclsError, ModelError, UsageError
+from esmcls.files import (
+    put_back,
+    read_as,
+    remove_left_overs,
+    replace_folder,
+    settle,
+    sha256_file,
+    temporary_beside,
+    write_json,
+)
 from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.models.model import Model
 from esmcls.tasks.fitted import AnyHead, Findings
@@ -59,12 +69,12 @@ def save_model(
     ModelError
         If `folder` exists and is no model: it is never replaced.
     """
-    folder = Path(folder)
-    _restore(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(folder, "exists and is no model folder", "choose another name (--name) or move it away")
+    asked = Path(folder)
+    folder = Path(os.path.realpath(folder))
+    refuse_foreign(folder)
+    remove_left_overs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(folder)
     try:
         temporary.mkdir()
         if encoder is not None:
@@ -75,40 +85,32 @@ def save_model(
         if findings is not None:
             findings.save(temporary)
         _write_manifest(temporary, manifest)
-        _swap(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return asked
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that is no model: it is never replaced. Ask before anything takes time.
+
+    Raises
+    ------
+    ModelError
+        If something else is there.
+    """
+    put_back(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(folder, "exists and is no model folder", "choose another name (--name) or move it away")
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest with the digests of all other files, once these are on disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        fsync_file(path)
+        settle(path)
     digests = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
     write_json(folder / MANIFEST, dataclasses.replace(manifest, files=digests).to_json())
-
-
-def _previous(folder: Path) -> Path:
-    """Where a replaced model lies between the two renames of a swap."""
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def _swap(new: Path, folder: Path) -> None:
-    previous = _previous(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, previous)
-    os.replace(new, folder)
-    fsync_folder(folder.parent)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _restore(folder: Path) -> None:
-    """Put back the model that a crash between the two renames of a swap left aside."""
-    if not folder.exists() and _previous(folder).exists():
-        os.replace(_previous(folder), folder)
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -120,22 +122,20 @@ def read_manifest(folder: str | Path) -> Manifest:
         If the folder is missing, not a model, damaged, or of a newer format.
     """
     folder = Path(folder)
-    _restore(folder)
+    put_back(folder)
     if not folder.is_dir():
         raise ModelError(folder, "no such model folder", "fit one: esmcls fit")
     if not (folder / MANIFEST).is_file():
         raise ModelError(folder, f"holds no {MANIFEST}, so it is no model", "give a folder that esmcls fit wrote")
-    try:
-        flat = read_json(folder / MANIFEST)
-        number = int(flat["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(folder / MANIFEST, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
-    if number > FORMAT:
-        raise ModelError(folder, f"is of format {number}, newer than the {FORMAT} known here", "update esmcls")
+    path = folder / MANIFEST
+    flat = read_as(path, dict[str, Any], ModelError, "fit again")
+    number = flat.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise ModelError(folder, f"is of format {str(number)[:9]}, newer than the {FORMAT} known here", "update esmcls")
     try:
         return Manifest.from_json(flat)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(folder / MANIFEST, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+    except (ValueError, UsageError) as error:
+        raise ModelError(path, f"is damaged ({error})", "fit again") from None
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -167,6 +167,17 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    while True:
+        try:
+            return _load(folder, manifest, device, encoder)
+        except ModelError:
+            before = manifest
+            manifest = read_manifest(folder)
+            if manifest == before:  # else the model was replaced while it was read
+                raise
+
+
+def _load(folder: Path, manifest: Manifest, device: str, encoder: str | Path | Encoder | None) -> Model:
     _check_files(folder, manifest)
     with _readable(folder):
         task = task_of_model(folder, manifest.many)

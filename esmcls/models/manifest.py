@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import platform
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.files import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1
@@ -98,7 +100,41 @@ class Manifest:
 
     @classmethod
     def from_json(cls, flat: dict[str, Any]) -> Manifest:
-        """Read what `to_json` gave; keys that are missing or unknown raise TypeError or KeyError."""
-        tuples = {name: tuple(flat[name]) for name in ("classes", "class_counts")}
-        others = tuple(EmbeddingSpec.from_json(spec) for spec in flat.get("others", []))  # none in older models
-        return cls(**flat | tuples | {"spec": EmbeddingSpec.from_json(flat["spec"]), "others": others})
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is not that: a key is missing or unknown, or a value is of another kind or out of its range.
+        """
+        others = [EmbeddingSpec.from_json(spec) for spec in from_plain(list[Any], flat.get("others", []))]
+        bare = {name: value for name, value in flat.items() if name not in ("spec", "others")}
+        saved = from_plain(_Saved, bare, strict=True)
+        if len(saved.class_counts) not in (0, len(saved.classes)) or len(saved.classes) != len(set(saved.classes)):
+            raise ValueError(f"not one count for each of {len(saved.classes)} different classes")
+        for name in saved.files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+                raise ValueError(f"a file {name[:80]!r} outside the model's folder")
+        entries = {entry.name: getattr(saved, entry.name) for entry in dataclasses.fields(saved)}
+        return cls(**entries, spec=EmbeddingSpec.from_json(flat.get("spec")), others=tuple(others))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What manifest.json holds besides specs, which have a version of their own."""
+
+    head: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    pooling: str
+    dataset_digest: str
+    split_digest: str
+    seed: int
+    validation: dict[str, float]
+    n_train: int
+    setup: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str]
+    format: int
+    many: bool = False

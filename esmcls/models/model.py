@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.cache.import_vectors import IMPORTED
@@ -26,13 +27,16 @@ from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.heads.registry import reads_vectors
+from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of
 from esmcls.models.manifest import Manifest
-from esmcls.reading.records import clean_sequence
+from esmcls.reading.records import Protein, clean_sequences
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import one_label
 from esmcls.tasks.task import AnyTask
 from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.workspace.workspace import Workspace
+
+Flags = npt.NDArray[np.bool_]
 
 
 def has_own_encoder(folder: Path) -> bool:
@@ -54,6 +58,8 @@ class Model:
     device : str
     source : str, Path, Encoder or None
         Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
+    vectors : GivenVectors or None
+        Where imported vectors are found, for a head that was fitted on such; None for the caches of its workspace.
     """
 
     folder: Path
@@ -62,6 +68,7 @@ class Model:
     task: AnyTask = field(default_factory=one_label)
     device: str = "cpu"
     source: str | Path | Encoder | None = None
+    vectors: GivenVectors | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -191,7 +198,7 @@ class Model:
 
     def view(self, sequences: Sequence[str], spec: EmbeddingSpec) -> Features:
         """Return `features` of one of the manifest's specs alone."""
-        cleaned = [clean_sequence(sequence)[0] for sequence in sequences]
+        cleaned = clean_sequences(f"model {self.name}", sequences)
         if not reads_vectors(self.head):
             return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=spec.dtype), sequences=cleaned, spec=spec)
         place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
@@ -254,6 +261,29 @@ class Model:
         return self.probabilities(self.features(sequences))
 
 
+def given_vectors(model: Model) -> GivenVectors | None:
+    """Return where the vectors of new proteins are, for a head on imported ones; None where an encoder makes them.
+
+    Raises
+    ------
+    ModelError
+        If they are nowhere.
+    """
+    if not imported_specs(model.manifest) or model.source is not None or not reads_vectors(model.head):
+        return None
+    given = model.vectors or GivenVectors.of(model.manifest, workspace_of(model.folder))
+    if not given.caches and not given.by_id:
+        check_encoder(model)
+    return given
+
+
+def features_given(model: Model, given: GivenVectors, proteins: Sequence[Protein]) -> tuple[Features, Flags]:
+    """Return the vectors of the proteins that have imported ones, and which these are, bool (n,)."""
+    x, found = given.find(proteins)
+    views = [x if spec == given.spec else model.view(x.sequences, spec) for spec in model.specs]
+    return dataclasses.replace(views[0], others=tuple(views[1:])), found
+
+
 def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
     """Return the vectors of a data set for a model: of each spec from the workspace's cache, where it holds them all.
 
@@ -283,4 +313,4 @@ def check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
     specs = model.manifest.specs if spec is None else (spec,)
     if IMPORTED in [one.encoder for one in specs] and model.source is None and reads_vectors(model.head):
         found = "fitted on imported vectors, whose encoder is not known here"
-        raise ModelError(model.folder, found, "embed and fit with esmcls to predict new sequences")
+        raise ModelError(model.folder, found, "give the vectors of new sequences (--vectors FILE)")

@@ -6,20 +6,25 @@ import html
 import importlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeVar
 
 from esmcls.cache.features import Features
-from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
+from esmcls.cache.import_vectors import IMPORTED
+from esmcls.encoders.windows import parse_long, residues_seen
+from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError
+from esmcls.heads.registry import reads_vectors
 from esmcls.models.folder import load_model
+from esmcls.models.given_vectors import GivenVectors, workspace_of
 from esmcls.models.manifest import MANIFEST
-from esmcls.models.model import Model, check_encoder
-from esmcls.reading.records import Protein
-from esmcls.reporting.rows import TOO_LARGE, Row, Written
+from esmcls.models.model import Model, features_given, given_vectors
+from esmcls.reading.cautions import cautions
+from esmcls.reading.records import Protein, several
+from esmcls.reporting.rows import NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.fitted import nearest_of
 from esmcls.tasks.one_label.prediction import Prediction
-from esmcls.tasks.task import Answering
+from esmcls.tasks.task import Answered, Answering
 from esmcls.workspace.workspace import Workspace
 
 BLOCK: Final = 512
@@ -31,21 +36,36 @@ T = TypeVar("T")
 
 
 def open_model(
-    workspace: str | Path, name: str | None = None, *, device: str = "cpu", encoder: str | Path | None = None
+    workspace: str | Path,
+    name: str | None = None,
+    *,
+    device: str = "cpu",
+    encoder: str | Path | None = None,
+    vectors: str | Path | None = None,
 ) -> Model:
     """Load a model: the best of a workspace, another of its models by name, or any by its folder.
 
+    One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`.
+
     Raises
     ------
+    UsageError
+        If vectors are given to a model that embeds.
     WorkspaceError
         If there is no workspace, or no model in it.
     UnknownNameError
         If it has no model of that name.
     """
     if name is not None and (Path(name) / MANIFEST).is_file():
-        return load_model(name, device, encoder)
-    opened = Workspace.open(workspace)
-    return load_model(opened.best_model() if name is None else opened.find_model(name), device, encoder)
+        folder, place = Path(name), None
+    else:
+        place = Workspace.open(workspace)
+        folder = place.best_model() if name is None else place.find_model(name)
+    model = load_model(folder, device, encoder)
+    if vectors is not None:
+        place = place or workspace_of(folder)
+        return replace(model, vectors=GivenVectors.of(model.manifest, place, vectors))
+    return model
 
 
 def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Model:
@@ -135,11 +155,9 @@ def predict(
     UsageError
         If `proteins` is a single text, or an option is not for the model's kind of task.
     """
-    if isinstance(proteins, str):
-        raise UsageError("predict takes a list of sequences, not one text; put it into a list")
     named = (
-        Protein(str(number), protein) if isinstance(protein, str) else protein
-        for number, protein in enumerate(proteins, 1)
+        protein if isinstance(protein, Protein) else Protein(str(number), protein)
+        for number, protein in enumerate(several("predict", proteins, Protein), 1)
     )
     return Predictions(stream_rows(as_model(model, device), named, k=k, **options))
 
@@ -153,8 +171,8 @@ def stream_rows(
     embedded once.
     """
     answering = _answering(model, k, options)
-    for protein, answer in answer_stream(model, proteins, answering.ask, block=block):
-        yield from answering.rows(protein.id, answer)
+    for one in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
+        yield from answering.rows(one.protein.id, one.answer, one.note)
 
 
 def write_answers(
@@ -173,7 +191,7 @@ def write_answers(
     model, proteins, k, **options
         As in `predict`.
     handle : text file
-    format : {"tsv", "jsonl", "cafa"}
+    format : {"tsv", "csv", "xlsx", "jsonl", "cafa"}
         The last for terms alone.
 
     Raises
@@ -185,7 +203,17 @@ def write_answers(
     """
     model.task.refuse({f"--format {format}": True}, f"model {model.name}")
     answering = _answering(model, k, options, format=format)
-    return answering.write(answer_stream(model, proteins, answering.ask), handle)
+    return answering.write(_noted(model, answer_stream(model, proteins, answering.ask)), handle)
+
+
+def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:
+    """Add to each answer what makes it doubtful."""
+    specs = model.manifest.specs if reads_vectors(model.head) else ()
+    cut = [parse_long(spec.long) for spec in specs if spec.encoder != IMPORTED]
+    for protein, answer in answers:
+        length = len(protein.sequence)
+        unseen = max((length - residues_seen(strategy, length) for strategy in cut), default=0)
+        yield Answered(protein, answer, cautions(protein.sequence, unseen))
 
 
 def _answering(model: Model, k: int | None, options: dict[str, Any], **more: Any) -> Answering[Any]:
@@ -222,7 +250,7 @@ def predict_stream(
     Yields
     ------
     Prediction
-        k rows a protein, ranks ascending; a single row with a `status` where a protein does not fit into memory.
+        k rows a protein, ranks ascending; a single row with a `status` where a protein has no answer.
     """
     if not model.task.many:
         yield from stream_rows(model, proteins, k=k, block=block, coverage=coverage)  # type: ignore[misc]
@@ -241,13 +269,13 @@ def predict_stream(
         ]
 
     for protein, answer in answer_stream(model, proteins, ask, block=block):
-        for row in answer or [{"status": TOO_LARGE}]:
+        for row in [{"status": str(answer)}] if isinstance(answer, Unanswered) else answer:
             yield Prediction(protein.id, **row)
 
 
 def answer_stream(
     model: Model, proteins: Iterable[Protein], answer: Callable[[Features], Sequence[T]], *, block: int = BLOCK
-) -> Iterator[tuple[Protein, T | None]]:
+) -> Iterator[tuple[Protein, T | Unanswered]]:
     """Embed proteins as they come, and ask about each block of them.
 
     Parameters
@@ -260,10 +288,14 @@ def answer_stream(
     Yields
     ------
     (Protein, answer)
-        In input order; None where a protein does not fit into memory.
+        In input order; the reason where a protein has no answer: it does not fit into memory, or there is no vector.
     """
-    check_encoder(model)
-    proteins = iter(proteins)
+    given, proteins = given_vectors(model), iter(proteins)
+    while given is not None and (chunk := list(itertools.islice(proteins, block))):
+        x, found = features_given(model, given, chunk)
+        told = iter(answer(x) if len(x) else ())
+        for protein, there in zip(chunk, found.tolist(), strict=True):
+            yield protein, next(told) if there else NO_VECTOR
     while chunk := list(itertools.islice(proteins, block)):
         distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(protein.sequence for protein in chunk))}
         answers = _halving(model, list(distinct), answer)
@@ -271,13 +303,13 @@ def answer_stream(
             yield protein, answers[distinct[protein.sequence]]
 
 
-def _halving(model: Model, sequences: list[str], answer: Callable[[Features], Sequence[T]]) -> list[T | None]:
+def _halving(model: Model, sequences: list[str], answer: Callable[[Features], Sequence[T]]) -> list[T | Unanswered]:
     """Return the answer about each sequence; those that do not fit into memory are found by halving."""
     try:
         features = model.features(sequences)
     except SequenceTooLargeError:
         if len(sequences) == 1:
-            return [None]
+            return [TOO_LARGE]
         half = len(sequences) // 2
         return _halving(model, sequences[:half], answer) + _halving(model, sequences[half:], answer)
     return list(answer(features))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.encoders.alphabet import TOKENS
-from esmcls.encoders.devices import has_fast_bf16
+from esmcls.encoders.devices import is_emulated
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
@@ -187,7 +187,7 @@ class Pretraining:
 def hidden_states(model: ESM2, batch: Batch, layers: Sequence[int]) -> Tensor:
     """Return some layers' states side by side, in bf16 where the hardware has it, (total, layers x width) fp32."""
     device = batch.tokens.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=not is_emulated("bf16", device)):
         states = model(batch.tokens, batch.offsets, layers)
     return torch.cat([states[layer].float() for layer in layers], dim=-1)
 

@@ -7,14 +7,20 @@ cannot be read a second time to find them.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Final
 
 from esmcls.errors import DataError
 from esmcls.reading.records import RawRecord, part_of
+from esmcls.reading.rows import clean_cell
+from esmcls.text_files import LONGEST_LINE, NO_LIMITS, limits_are_off
 
 _ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION)=(\S*)")
 """As biotrainer writes them behind the id (biotrainer, docs/data_standardization.md)."""
+_PIR: Final = re.compile(r"(?:P1|F1|D[LC]|R[LC]|N[13]|XX);\S")
+"""The line below such a header is a description: its letters would be read as residues."""
+_FIX_PIR: Final = "convert it to FASTA: write >id, and remove the line below it"
 
 
 def read_fasta(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataError]:
@@ -28,7 +34,7 @@ def read_fasta(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataErro
         For messages.
     """
     labelled: bool | None = None
-    for header, line, texts in _blocks(lines):
+    for header, line, texts in _blocks(lines, path):
         entry = _entry(header, line, texts, path)
         if isinstance(entry, RawRecord):
             labelled = entry.label is not None if labelled is None else labelled
@@ -37,9 +43,9 @@ def read_fasta(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataErro
         yield entry
 
 
-def _blocks(lines: Iterator[str]) -> Iterator[tuple[str, int, list[str]]]:
+def _blocks(lines: Iterator[str], path: str) -> Iterator[tuple[str, int, list[str]]]:
     """Give header, its 1-based line and the lines below it, blank ones as empty texts."""
-    header, start = "", 0
+    header, start, longest = "", 0, 0
     texts: list[str] = []
     for number, line in enumerate(lines, 1):
         if line.startswith(">"):
@@ -48,16 +54,23 @@ def _blocks(lines: Iterator[str]) -> Iterator[tuple[str, int, list[str]]]:
             header = line
             start = number
             texts = []
+            longest = sys.maxsize if limits_are_off() else LONGEST_LINE
         elif start:
             texts.append(line.rstrip())
+            longest -= len(line)
+            if longest < 0:
+                problem = f"a record of more than {LONGEST_LINE:,} characters"
+                raise DataError(path, problem, f"leave it out, or set {NO_LIMITS}=1 if it is right", line=start)
     if start:
         yield header, start, texts
 
 
 def _entry(header: str, line: int, texts: list[str], path: str) -> RawRecord | DataError:
-    words = header[1:].split(None, 1)
+    words = [word for word in map(clean_cell, header[1:].split(None, 1)) if word]
     if not words:
         return DataError(path, "a header without an id", "write >id", line=line)
+    if _PIR.match(words[0]):
+        return DataError(path, "a header of PIR (NBRF) format, not FASTA", _FIX_PIR, line=line, record=words[0])
     label, part = None, None
     if "=" in header:
         attributes = dict(_ATTRIBUTE.findall(header))

@@ -10,8 +10,8 @@ from pathlib import Path
 from esmcls.errors import DataError
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
-from esmcls.reading.records import Record, Tally
-from esmcls.reading.tables import LabelTable
+from esmcls.reading.records import Record, Tally, refuse_text
+from esmcls.reading.tables import LABEL_COLUMNS, LabelTable
 from esmcls.text_files import STDIN
 
 
@@ -45,6 +45,10 @@ class Inputs:
     obo: Path | None = None
     propagate: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("inputs", "validation", "test"):
+            refuse_text(getattr(self, name), name)
+
     @cached_property
     def ontology(self) -> Ontology | None:
         """The ontology, read when first asked for."""
@@ -69,6 +73,16 @@ class Inputs:
         labels = self.labels if isinstance(self.labels, tuple) else (self.labels,)
         tables = tuple(table for table in (*labels, self.clusters, self.obo) if table is not None)
         return (*self.inputs, *self.validation, *self.test, *tables)
+
+    def no_labels(self, tally: Tally) -> list[str]:
+        """Return a line that says that no labels were found, and where they were looked for."""
+        names = ", ".join(map(str, self.inputs[:3])) + (", …" if len(self.inputs) > 3 else "")
+        columns = [name for facts in tally.tables.values() for name in (*facts.columns.values(), *facts.ignored)]
+        where, fix = "", "give them with --labels TABLE"
+        if columns:
+            where = f" among the columns {', '.join(dict.fromkeys(columns))}"
+            fix = f"name their column {', '.join(LABEL_COLUMNS[:4])} or so, or give --labels TABLE"
+        return [f"no labels in {names}{where}: the vectors are kept, but there is no dataset to fit on; {fix}"]
 
     @property
     def rereadable(self) -> bool:

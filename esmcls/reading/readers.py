@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
+from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
 from esmcls.reading.tables import LabelTable, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 OnBad: TypeAlias = Literal["error", "skip"]
 _Reader: TypeAlias = Callable[[Iterator[str], str], Iterator[RawRecord | DataError]]
 _FORMATS: Final = "FASTA, Pfam's Stockholm, or CSV or TSV with a header that names a column sequence"
+_HIDDEN: Final = re.compile(r"^\.|^#.*#$|~$|\.(?:bak|orig|swp|tmp)$", re.IGNORECASE)
+"""Names that file managers do not show, or that editors give to older states of a file."""
 _NO_GAPS: Final = str.maketrans("", "", GAPS)
 
 
@@ -33,28 +37,65 @@ class Source(NamedTuple):
     part: str | None
 
 
-def find_sources(item: str) -> list[Source]:
-    """Return the files an input stands for: itself, or all files below a folder, sorted.
+def find_sources(item: str, hidden: list[str] | None = None) -> list[Source]:
+    """Return the files an input stands for: itself, or all files below a folder, sorted, that a user sees there.
+
+    Links are followed. Left out of a folder are hidden files and folders (`.name`), backups (`name~`, `name.bak`,
+    `#name#`), and files that were met already under another name.
+
+    Parameters
+    ----------
+    item : str
+        A file, a folder or "-".
+    hidden : list of str, optional
+        Gets what was left out.
 
     Raises
     ------
     DataError
-        If there is no such file or folder.
+        If there is no such file or folder, or a folder cannot be read.
     """
     path = Path(item)
     if item == STDIN:
         return [Source(STDIN, None)]
     if path.is_dir():
-        files = sorted(Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        files = sorted(_seen_below(path, [] if hidden is None else hidden))
         return [Source(str(file), _part_below(file, path)) for file in files]
     if not path.exists():
         raise DataError(item, "no such file or folder", "check the name")
-    return [Source(item, _first_part(path.name, path.parent.name))]
+    typed = _typed(path)
+    return [Source(item, _first_part(typed.name, typed.parent.name))]
+
+
+def _typed(path: Path) -> Path:
+    """Return a path from the root, so that the names in it do not depend on where the user stands; links stay."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _seen_below(folder: Path, hidden: list[str]) -> Iterator[Path]:
+    """Yield the files below a folder that a user sees, each once; note the others."""
+    met = {folder.resolve()}
+    for place, folders, names in os.walk(folder, onerror=_cannot_be_listed, followlinks=True):
+        folders.sort()
+        for name in [*folders, *sorted(names)]:
+            path = Path(place, name)
+            again = path.resolve() in met
+            met.add(path.resolve())
+            if again or _HIDDEN.search(name):
+                hidden.append(str(path))
+                folders[:] = [other for other in folders if other != name]
+            elif name not in folders:
+                yield path
+
+
+def _cannot_be_listed(error: OSError) -> None:
+    raise DataError(error.filename, f"a folder that cannot be listed ({error.strerror})", "check its permissions")
 
 
 def _part_below(file: Path, folder: Path) -> str | None:
     # the nearest name wins: test/train/a.csv is train
-    return _first_part(file.name, *reversed(file.parent.relative_to(folder).parts), folder.name)
+    names = reversed(file.parent.relative_to(folder).parts)
+    return _first_part(file.name, *names, _typed(folder).name)
 
 
 def _first_part(*names: str) -> str | None:
@@ -134,7 +175,7 @@ def label_table(
     """
     if isinstance(labels, LabelTable):
         return labels.anew()
-    paths = _as_list(labels) if labels is not None else []
+    paths = _as_list(labels, "labels") if labels is not None else []
     if ontology is not None and not paths:
         raise UsageError("an ontology (--obo) is for a table of terms; name it, too (--labels FILE)")
     if not paths:
@@ -147,8 +188,13 @@ def _check_word(kind: str, word: str, known: Sequence[str]) -> None:
         raise UnknownNameError(kind, word, known)
 
 
-def _as_list(items: str | Path | Sequence[str | Path]) -> list[str]:
-    return [str(items)] if isinstance(items, str | Path) else [str(item) for item in items]
+def _as_list(items: str | Path | Sequence[str | Path], what: str = "inputs") -> list[str]:
+    """Return paths as texts, of one path or several."""
+    paths = [items] if isinstance(items, str | Path) else list(items) if isinstance(items, Iterable) else [items]
+    for number, path in enumerate(paths, 1):
+        if not isinstance(path, str | Path) or not str(path):
+            raise UsageError(f"{what}: number {number} is {path!r}, not the name of a file or folder")
+    return [str(path) for path in paths]
 
 
 def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Source]:
@@ -156,7 +202,7 @@ def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Sour
     chosen: list[Source] = []
     label_tables = {Path(table).resolve() for table in tables}
     for item in inputs:
-        sources = find_sources(item)
+        sources = find_sources(item, tally.hidden)
         if item != STDIN and Path(item).is_dir():
             sources = [source for source in sources if Path(source.path).resolve() not in label_tables]
             unread = [source.path for source in sources if not _holds_records(source.path)]
@@ -187,8 +233,8 @@ def _head(lines: Iterator[str]) -> list[str]:
     return head or [""]
 
 
-def _reader_of(first: str, path: str) -> _Reader | None:
-    """Return the reader of the format whose first line that is not blank this is."""
+def _reader_of(first: str, path: str, tally: Tally | None = None) -> _Reader | None:
+    """Return the reader of the format whose first line that is not blank this is; the tally is told of a table."""
     if first.startswith(">"):
         return read_fasta
     if first.startswith("# STOCKHOLM"):
@@ -197,17 +243,22 @@ def _reader_of(first: str, path: str) -> _Reader | None:
         layout = table_layout(first)
     except ValueError as error:
         raise DataError(path, str(error), "rename one of them") from error
-    return None if layout is None else partial(read_table, layout=layout)
+    if layout is None:
+        return None
+    facts = TableFacts()
+    if tally is not None:
+        tally.tables[path] = facts
+    return partial(read_table, layout=layout, facts=facts)
 
 
-def _entries(source: str) -> Iterator[RawRecord | DataError]:
+def _entries(source: str, tally: Tally) -> Iterator[RawRecord | DataError]:
     """Give the entries of one file."""
     path = shown(source)
     with open_lines(source) as lines:
         head = _head(lines)
         if not head[-1].strip():
             raise DataError(path, "an empty file", f"give {_FORMATS}")
-        reader = _reader_of(head[-1], path)
+        reader = _reader_of(head[-1], path, tally)
         if reader is None:
             start = head[-1].strip()[:40]
             raise DataError(
@@ -220,10 +271,10 @@ def _stream(
     sources: list[Source], table: LabelTable | None, part: str | None, on_bad: OnBad, tally: Tally
 ) -> Iterator[Record]:
     for source in sources:
-        for entry in _entries(source.path):
+        for entry in _entries(source.path, tally):
             record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
             if isinstance(record, Record):
-                tally.records += 1
+                tally.count(record, shown(source.path))
                 yield record
             elif on_bad == "skip":
                 tally.bad.append(BadRecord.of(record))

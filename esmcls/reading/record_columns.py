@@ -6,6 +6,7 @@ import contextlib
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import IO, Final, TextIO, cast
 
 from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_path
-from esmcls.reading.records import Record
+from esmcls.reading.records import Record, refuse_text
 
 SUFFIXES: Final = (".csv", ".csv.gz")
 
@@ -60,7 +61,7 @@ class Columns:
         labels: list[str] = []
         parts: list[str | None] = []
         known: dict[str, str] = {}
-        for record in records:
+        for record in refuse_text(records, "records"):
             _check_label(record, labelled or bool(labels), not ids)
             ids.append(record.protein.id)
             sequences.append(record.protein.sequence)
@@ -88,14 +89,27 @@ class Columns:
         names = ["id", "sequence", "split"] if self.labels is None else ["id", "sequence", "label", "split"]
         with _writing(check_table_name(path)) as handle:
             plain = csv.writer(handle, lineterminator="\n")
-            quoted = csv.writer(handle, lineterminator="\n", quoting=csv.QUOTE_ALL)
             plain.writerow(names)
             for row in range(len(self)) if rows is None else rows:
                 name = self.ids[row]
                 part = parts[row] or ""
                 label = [] if self.labels is None else [self.labels[row]]
-                # a blank at the start of a cell is lost in reading, unless the cell is quoted
-                (quoted if name[:1].isspace() else plain).writerow([name, self.sequences[row], *label, part])
+                plain.writerow([*(_no_formula(cell) for cell in (name, self.sequences[row], *label)), part])
+
+
+def _no_formula(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: with a blank before it, which is lost in reading.
+
+    Examples
+    --------
+    >>> _no_formula("=cmd()"), _no_formula("-1.5"), _no_formula("PF00001")
+    (' =cmd()', '-1.5', 'PF00001')
+    """
+    return f" {cell}" if cell[:1] in _FORMULA and not _NUMBER.fullmatch(cell) else cell
+
+
+_FORMULA: Final = frozenset("=+-@")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 
 
 def _check_label(record: Record, wanted: bool, first: bool) -> None:

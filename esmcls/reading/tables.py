@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from esmcls.errors import DataError
-from esmcls.reading.records import RawRecord, Tally, part_of
+from esmcls.reading.ids import IdJoin, accession
+from esmcls.reading.records import RawRecord, Tally, part_of, refuse_text
+from esmcls.reading.rows import DELIMITERS, TableFacts, column_name, delimiter_of, header_cells, read_rows
 from esmcls.text_files import open_lines, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SEQUENCE_COLUMNS: Final = ("sequence", "seq")
-LABEL_COLUMNS: Final = ("label", "family_accession", "cluster")
-ID_COLUMNS: Final = ("id", "sequence_name", "sequence_id", "name", "accession", "entry", "entryid", "protein_id")
+SEQUENCE_COLUMNS: Final = ("sequence", "seq", "protein_sequence", "aa_sequence")
+LABEL_COLUMNS: Final = ("label", "class", "family_accession", "family", "cluster", "target", "family_id")
+ID_COLUMNS: Final = (
+    "id",
+    "sequence_name",
+    "sequence_id",
+    "name",
+    "accession",
+    "entry",
+    "entryid",
+    "entry_id",
+    "protein_id",
+    "uniprot_id",
+    "gene_product_id",
+)
 PART_COLUMNS: Final = ("split", "set", "part")
 TERM_COLUMNS: Final = ("term", "go_term", "go_id", "go")
-ASPECT_COLUMNS: Final = ("aspect", "ontology")
-"""Header names, in any case; the first of each that the header has is used."""
-_DELIMITERS: Final = ("\t", ",", ";")
+ASPECT_COLUMNS: Final = ("aspect", "ontology", "go_aspect")
+QUALIFIER_COLUMNS: Final = ("qualifier", "qualifiers", "relation")
+"""Header names, in any case and with blanks or `_`; the first of each that the header has is used."""
 _FIX_ROW: Final = "give each row as many cells as the header"
-_UNIPROT: Final = re.compile(r"(?:sp|tr)\|([^|\s]+)\|[^|\s]+")
+_LONGEST_NAME: Final = 40
+"""Signs; a longer cell is no column's name."""
 _TERM: Final = re.compile(r"GO:\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """Where a table keeps what: the delimiter, the number of columns, and their 0-based places."""
+    """Where a table keeps what: the delimiter, the number of columns, and their 0-based places.
+
+    Parameters
+    ----------
+    qualifier : int, optional
+        The column that may say that a protein has not what the row names (`NOT|enables`).
+    validation : int, optional
+        A column that says whether the record is of the validation part, beside one of parts (as FLIP's sets have it).
+    header : tuple of str
+        The header's cells.
+    """
 
     delimiter: str
     width: int
@@ -39,6 +64,20 @@ class TableLayout:
     label: int | None
     id: int | None
     part: int | None
+    qualifier: int | None = field(default=None, repr=False, compare=False)
+    validation: int | None = field(default=None, repr=False, compare=False)
+    header: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    def places(self) -> dict[str, int | None]:
+        """Return the columns that are read, by what they are read as."""
+        return {
+            "id": self.id,
+            "sequence": self.sequence,
+            "label": self.label,
+            "part": self.part,
+            "validation": self.validation,
+            "qualifier": self.qualifier,
+        }
 
 
 def table_layout(header: str) -> TableLayout | None:
@@ -54,21 +93,16 @@ def table_layout(header: str) -> TableLayout | None:
     >>> table_layout("family_id,sequence_name,family_accession,aligned_sequence,sequence")
     TableLayout(delimiter=',', width=5, sequence=4, label=2, id=1, part=None)
     """
-    for delimiter in _DELIMITERS:
-        names = _cells(header, delimiter)
+    for delimiter in DELIMITERS:
+        cells = header_cells(header, delimiter)
+        names = [column_name(cell) for cell in cells]
         sequence = _find(names, SEQUENCE_COLUMNS)
         if sequence is not None:
-            others = (_find(names, wanted) for wanted in (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS))
-            return TableLayout(delimiter, len(names), sequence, *others)
+            wanted = (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS, QUALIFIER_COLUMNS)
+            label, id_, part, qualifier = (_find(names, columns) for columns in wanted)
+            validation = None if part is None else _find(names, ("validation",))
+            return TableLayout(delimiter, len(names), sequence, label, id_, part, qualifier, validation, tuple(cells))
     return None
-
-
-def _cells(header: str, delimiter: str) -> list[str]:
-    try:
-        cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error:  # such as a cell over csv's limit: no header
-        return []
-    return [cell.strip().lower() for cell in cells]
 
 
 def _find(names: Sequence[str], wanted: Iterable[str]) -> int | None:
@@ -80,10 +114,24 @@ def _find(names: Sequence[str], wanted: Iterable[str]) -> int | None:
     return names.index(name)
 
 
-def read_table(lines: Iterator[str], path: str, layout: TableLayout) -> Iterator[RawRecord | DataError]:
+def column_place(header: Sequence[str], wanted: Iterable[str]) -> int | None:
+    """Return the place of the first of the wanted columns that a header has, or None.
+
+    Raises
+    ------
+    ValueError
+        If it stands there twice.
+    """
+    return _find([column_name(cell) for cell in header], wanted)
+
+
+def read_table(
+    lines: Iterator[str], path: str, layout: TableLayout, facts: TableFacts | None = None
+) -> Iterator[RawRecord | DataError]:
     """Give the rows of a table with a sequence column; a row that cannot be used gives its error.
 
-    Without an id column the id is the number of the row, from 1.
+    Without an id column the id is the number of the row, from 1. A row equal to the header, as in files that were put
+    together, is passed over.
 
     Parameters
     ----------
@@ -93,15 +141,23 @@ def read_table(lines: Iterator[str], path: str, layout: TableLayout) -> Iterator
         For messages.
     layout : TableLayout
         Of the header.
+    facts : TableFacts, optional
+        Is filled.
 
     Raises
     ------
     DataError
-        If a quote is never closed, or there is no row below the header.
+        If a quote is never closed, a second header is another than the first, or there is no row below the header.
     """
+    facts = TableFacts() if facts is None else facts
+    facts.name_columns(layout.header, layout.places())
     make = _entry_maker(layout, path)
     count = -1  # the header is row 0
-    for count, (line, row) in enumerate(_rows(lines, path, layout.delimiter)):
+    for line, row in read_rows(lines, path, layout.delimiter, facts):
+        if count >= 0 and _is_header(row, layout, path, line):
+            facts.repeated_headers.append(line)
+            continue
+        count += 1
         if not count:
             continue
         if len(row) == layout.width:
@@ -112,45 +168,50 @@ def read_table(lines: Iterator[str], path: str, layout: TableLayout) -> Iterator
         raise DataError(path, "a header and no rows", "give records below it", line=1)
 
 
+def _is_header(row: list[str], layout: TableLayout, path: str, line: int) -> bool:
+    """Say whether a row is the header once more; another header would give the rows below it another meaning."""
+    if len(row) == layout.width and len(row[layout.sequence]) > _LONGEST_NAME:
+        return False
+    if [cell.lower() for cell in row] == [cell.lower() for cell in layout.header]:
+        return True
+    names = [column_name(cell) for cell in row]
+    if _find(names, SEQUENCE_COLUMNS) is not None and _find(names, (*ID_COLUMNS, *LABEL_COLUMNS)) is not None:
+        raise DataError(path, "another header than the first line's", "give each table a file of its own", line=line)
+    return False
+
+
 def _entry_maker(layout: TableLayout, path: str) -> Callable[[list[str], int, int], RawRecord | DataError]:
-    sequence, label, id_, part = layout.sequence, layout.label, layout.id, layout.part
+    sequence, label, id_ = layout.sequence, layout.label, layout.id
 
     def make(row: list[str], line: int, number: int) -> RawRecord | DataError:
         name = str(number) if id_ is None else row[id_]
-        word = "" if part is None else row[part].strip()
+        if layout.qualifier is not None and denies(row[layout.qualifier]):
+            problem = f"{layout.header[layout.qualifier]} {row[layout.qualifier]!r} says that its label is not so"
+            return DataError(path, problem, "leave the record out", line=line, record=name)
+        word = _part_word(row, layout)
         if word and part_of(word) is None:
             return DataError(path, f"part {word!r}", "write train, validation or test", line=line, record=name)
-        family = None if label is None else row[label].strip()
-        return RawRecord(name, family, part_of(word), line, (row[sequence].rstrip(),), (line,))
+        family = None if label is None else row[label]
+        return RawRecord(name, family, part_of(word), line, (row[sequence],), (line,))
 
     return make
 
 
-def _rows(lines: Iterable[str], path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the rows that are not blank, each with the 1-based physical line it begins at."""
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    start = 1
-    try:
-        for row in reader:
-            if len(row) > 1 or (row and row[0].strip()):
-                yield start, row
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            path, f"a row that cannot be read ({error})", "close or double its quotes", line=start
-        ) from error
+def _part_word(row: list[str], layout: TableLayout) -> str:
+    if layout.validation is not None and row[layout.validation].lower() in ("true", "1"):
+        return "validation"
+    return "" if layout.part is None else row[layout.part]
 
 
-def accession(id_: str) -> str:
-    """Return the key that joins tables and records: of UniProt's ids the accession, any other id as it is.
+def denies(qualifier: str) -> bool:
+    """Say whether a qualifier says that a protein has not what its row names (GAF 2.2, column 4).
 
     Examples
     --------
-    >>> accession("sp|P69905|HBA_HUMAN"), accession("P69905"), accession("pdb|1abc|A")
-    ('P69905', 'P69905', 'pdb|1abc|A')
+    >>> denies("NOT|enables"), denies("not"), denies("enables")
+    (True, True, False)
     """
-    match = _UNIPROT.fullmatch(id_) if "|" in id_ else None
-    return match[1] if match else id_
+    return "NOT" in qualifier.upper().replace("|", " ").split()
 
 
 @dataclass
@@ -161,18 +222,23 @@ class LabelTable:
     paths: tuple[str, ...] = ()
     labels: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """The key of an id (`accession`) -> label, path, line."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """The key of an id -> its part, where a table has a column of parts."""
+    facts: dict[str, TableFacts] = field(default_factory=dict)
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, paths: Iterable[str]) -> LabelTable:
-        """Read `id<TAB>label` tables, with or without a header, other columns ignored where there is one.
+        """Read `id<TAB>label` tables, with or without a header.
+
+        Where there is one, a column of parts is read, too, and rows whose qualifier says NOT are left out.
 
         Raises
         ------
         DataError
             If a row has no label, an id stands twice (both lines are named), or there is no row.
         """
-        table = cls(tuple(paths))
+        table = cls(tuple(refuse_text(paths, "paths of label tables")))
         for path in table.paths:
             table._read(path)
         return table
@@ -181,19 +247,28 @@ class LabelTable:
         """Return the same labels with no record joined yet."""
         return replace(self, _joined={})
 
+    @cached_property
+    def _join(self) -> IdJoin:
+        return IdJoin(self.labels)
+
     def _read(self, path: str) -> None:
         before = len(self.labels)
+        facts = self.facts.setdefault(path, TableFacts())
         with open_lines(path) as lines:
-            for line, id_, label in _label_rows(lines, shown(path)):
-                if not label:
-                    raise DataError(path, "no label", "give each id a label", line=line, record=id_)
-                key = accession(id_)
-                if key in self.labels and _TERM.match(label):
-                    raise _term_table_error(path, line)
+            for row in _label_rows(lines, shown(path), facts):
+                if not row.label:
+                    raise DataError(path, "no label", "give each id a label", line=row.line, record=row.id)
+                if not row.id:
+                    raise DataError(path, "no id", "give each label an id", line=row.line)
+                key = accession(row.id)
+                if key in self.labels and _TERM.match(row.label):
+                    raise _term_table_error(path, row.line)
                 if key in self.labels:
                     _, first_path, first_line = self.labels[key]
-                    raise _twice(path, line, id_, f"{first_path}:{first_line}")
-                self.labels[key] = (label, path, line)
+                    raise _twice(path, row.line, row.id, f"{first_path}:{first_line}")
+                self.labels[key] = (row.label, path, row.line)
+                if row.part:
+                    self.parts[key] = row.part
         if len(self.labels) == before:
             raise DataError(path, "no labels", "give id<TAB>label, one a line")
 
@@ -208,22 +283,25 @@ class LabelTable:
         if entry.label is not None:
             fix = "leave the table out, or the labels in this file"
             raise DataError(path, "a label of its own beside the labels table", fix, line=entry.line, record=entry.id)
-        key = accession(entry.id)
+        known = self._join.find(entry.id)
+        key = accession(entry.id) if known is None else known
         if key in self._joined:
             raise _twice(path, entry.line, entry.id, ":".join(map(str, self._joined[key])))
         self._joined[key] = (path, entry.line)
-        if key not in self.labels:
+        if known is None:
             fix = "add its id to the table or leave the record out"
             return DataError(path, f"no {self.noun} in the labels table", fix, line=entry.line, record=entry.id)
-        return entry._replace(label=self.labels[key][0])
+        return entry._replace(label=self.labels[key][0], part=entry.part or self.parts.get(key))
 
     def unused(self) -> int:
         """Return how many labels belong to no record joined."""
         return len(self.labels.keys() - self._joined.keys())
 
     def tell(self, tally: Tally) -> None:
-        """Note what the records joined left over."""
+        """Note what the tables held, by which rules records were joined, and what is left over."""
         tally.unused_labels = self.unused()
+        tally.tables.update(self.facts)
+        tally.count_joined("labels", self._join.matched)
 
 
 def _twice(path: str, line: int, id_: str, first: str) -> DataError:
@@ -236,11 +314,17 @@ def _term_table_error(path: str, line: int) -> DataError:
     return DataError(path, "a table of Gene Ontology terms, several a protein", fix, line=line)
 
 
-def cells(lines: Iterator[str], path: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the rows that are not blank, each with its 1-based line; the first line tells the delimiter."""
-    head = list(itertools.islice(lines, 1))
-    delimiter = next((sign for sign in _DELIMITERS if any(sign in line for line in head)), "\t")
-    return _rows(itertools.chain(head, lines), path, delimiter)
+def cells(
+    lines: Iterator[str], path: str, widths: Sequence[int] = (2, 3), facts: TableFacts | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """Give the rows that are not blank, each with its 1-based line; the first of them tells the delimiter."""
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    delimiter = delimiter_of(head[-1] if head else "", widths)
+    return read_rows(itertools.chain(head, lines), path, delimiter, facts)
 
 
 def term_layout(row: Sequence[str]) -> tuple[int, int, int | None] | None:
@@ -251,28 +335,66 @@ def term_layout(row: Sequence[str]) -> tuple[int, int, int | None] | None:
     >>> term_layout(["EntryID", "term", "aspect"]), term_layout(["P69905", "GO:0005344", "F"])
     ((0, 1, 2), None)
     """
-    names = [cell.strip().lower() for cell in row]
+    names = [column_name(cell) for cell in row]
     id_ = _find(names, ID_COLUMNS)
     term = _find(names, TERM_COLUMNS)
     return None if id_ is None or term is None else (id_, term, _find(names, ASPECT_COLUMNS))
 
 
-def _label_rows(lines: Iterator[str], path: str) -> Iterator[tuple[int, str, str]]:
-    """Give line, id and label of each row of a label table; the first row is a header if it names both columns."""
-    width, id_, label = 2, 0, 1
-    for number, (line, row) in enumerate(cells(lines, path)):
-        if number == 0 and (layout := _label_layout(row)):
-            width, id_, label = layout
-        elif number == 0 and (term_layout(row) or (len(row) == 3 and _TERM.fullmatch(row[1].strip()))):
+class _LabelRow(NamedTuple):
+    line: int
+    id: str
+    label: str
+    part: str | None
+
+
+class _LabelLayout(NamedTuple):
+    """The header's cells and the 0-based places of what is read."""
+
+    header: tuple[str, ...]
+    id: int
+    label: int
+    part: int | None = None
+    qualifier: int | None = None
+
+    def places(self) -> dict[str, int | None]:
+        """Return the columns that are read, by what they are read as."""
+        return {"id": self.id, "label": self.label, "part": self.part, "qualifier": self.qualifier}
+
+
+def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_LabelRow]:
+    """Give the rows of a label table; the first row is a header if it names both columns."""
+    layout = _LabelLayout(("", ""), 0, 1)
+    for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
+        header = _label_layout(row)
+        if header is not None and (number == 0 or header.header == layout.header):
+            if number:
+                facts.repeated_headers.append(line)
+            layout = header
+            facts.name_columns(row, header.places())
+        elif number == 0 and (term_layout(row) or (len(row) == 3 and _TERM.fullmatch(row[1]))):
             raise _term_table_error(path, line)
-        elif len(row) == width:
-            yield line, row[id_], row[label].strip()
+        elif len(row) != len(layout.header):
+            problem = f"{len(row)} cells instead of {len(layout.header)}"
+            raise DataError(path, problem, "give id<TAB>label, one a line", line=line)
+        elif layout.qualifier is not None and denies(row[layout.qualifier]):
+            facts.denied.append(line)
         else:
-            raise DataError(path, f"{len(row)} cells instead of {width}", "give id<TAB>label, one a line", line=line)
+            yield _label_row(line, row, layout, path)
 
 
-def _label_layout(row: list[str]) -> tuple[int, int, int] | None:
-    names = [cell.strip().lower() for cell in row]
+def _label_row(line: int, row: Sequence[str], layout: _LabelLayout, path: str) -> _LabelRow:
+    word = "" if layout.part is None else row[layout.part]
+    if word and part_of(word) is None:
+        problem = f"part {word!r}"
+        raise DataError(path, problem, "write train, validation or test", line=line, record=row[layout.id])
+    return _LabelRow(line, row[layout.id], row[layout.label], part_of(word))
+
+
+def _label_layout(row: Sequence[str]) -> _LabelLayout | None:
+    names = [column_name(cell) for cell in row]
     id_ = _find(names, ID_COLUMNS)
     label = _find(names, LABEL_COLUMNS)
-    return None if id_ is None or label is None else (len(names), id_, label)
+    if id_ is None or label is None:
+        return None
+    return _LabelLayout(tuple(names), id_, label, _find(names, PART_COLUMNS), _find(names, QUALIFIER_COLUMNS))

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
+import numpy as np
+
 from esmcls.errors import DataError
-from esmcls.reading.records import Tally
-from esmcls.reading.tables import LabelTable, accession, cells, term_layout
+from esmcls.reading.ids import accession
+from esmcls.reading.records import Tally, refuse_text
+from esmcls.reading.rows import TableFacts
+from esmcls.reading.tables import QUALIFIER_COLUMNS, TERM_COLUMNS, LabelTable, cells, column_place, denies, term_layout
 from esmcls.text_files import open_lines, shown
+from esmcls.types import Floats
 
 if TYPE_CHECKING:
     from esmcls.labels.ontology import Ontology
@@ -25,6 +31,7 @@ ASPECT_WORDS: Final = {
 }
 """The letter of each aspect, and how tables write it, in any case."""
 _LETTERS: Final = {word: letter for letter, words in ASPECT_WORDS.items() for word in words}
+_IA_HEADERS: Final = (*TERM_COLUMNS, "#term")
 _FIX_ROW: Final = "give id<TAB>term<TAB>aspect, one a line (the aspect may be left out)"
 
 
@@ -40,6 +47,7 @@ class TermTable(LabelTable):
 
     noun: ClassVar[str] = "known term"
     unknown: Counter[str] = field(default_factory=Counter)
+    ontology_notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, paths: Iterable[str], ontology: Ontology) -> TermTable:
@@ -50,7 +58,7 @@ class TermTable(LabelTable):
         DataError
             If a row has no id or term or names an aspect that is none or not the term's, or the ontology knows no term.
         """
-        table = cls(paths=tuple(paths))
+        table = cls(paths=tuple(refuse_text(paths, "paths of term tables")), ontology_notes=ontology.notes)
         places_of: dict[str, list[int]] = {}
         for path in table.paths:
             table._add(path, ontology, places_of)
@@ -63,7 +71,7 @@ class TermTable(LabelTable):
         """Read one table: note in `places_of` where the terms of each id stand in the ontology."""
         known = 0
         with open_lines(path) as lines:
-            for row in _term_rows(lines, shown(path)):
+            for row in _term_rows(lines, shown(path), self.facts.setdefault(path, TableFacts())):
                 place = ontology.place.get(row.term)
                 if place is None:
                     self.unknown[row.term] += 1
@@ -81,6 +89,7 @@ class TermTable(LabelTable):
         """Note what the records joined left over, and the terms that are not known."""
         super().tell(tally)
         tally.unknown_terms = dict(self.unknown)
+        tally.ontology_notes = self.ontology_notes
 
 
 class _TermRow(NamedTuple):
@@ -102,22 +111,52 @@ def _check_aspect(row: _TermRow, letter: str, path: str) -> None:
         raise DataError(path, problem, "give the ontology that the table is of", line=row.line, record=row.id)
 
 
-def _term_rows(lines: Iterator[str], path: str) -> Iterator[_TermRow]:
-    """Give the rows below the header; without one the columns are id, term and, where there are three, aspect."""
-    width, layout = 0, None
-    for number, (line, row) in enumerate(cells(lines, path)):
-        if number == 0:
-            width = len(row)
-            layout = term_layout(row)
-            if layout:
+class _Layout(NamedTuple):
+    """The header's cells, where there is one, and the 0-based places of what is read."""
+
+    header: tuple[str, ...]
+    width: int
+    id: int
+    term: int
+    aspect: int | None
+    qualifier: int | None = None
+
+    def places(self) -> dict[str, int | None]:
+        """Return the columns that are read, by what they are read as."""
+        return {"id": self.id, "term": self.term, "aspect": self.aspect, "qualifier": self.qualifier}
+
+
+def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_TermRow]:
+    """Give the rows below the header; without one the columns are id, term and, where there are three, aspect.
+
+    A row equal to the header is passed over, and one whose qualifier says NOT left out.
+    """
+    layout: _Layout | None = None
+    for line, row in cells(lines, path, (2, 3), facts):
+        if layout is None:
+            layout = _layout(row, path, line)
+            facts.name_columns(layout.header, layout.places() if layout.header else {})
+            if layout.header:
                 continue
-            layout = (0, 1, 2 if width > 2 else None)
-            if width not in (2, 3):
-                raise DataError(path, f"{width} cell{'s' if width > 1 else ''} instead of 2 or 3", _FIX_ROW, line=line)
-        if len(row) != width:
-            raise DataError(path, f"{len(row)} cells, where the first row has {width}", _FIX_ROW, line=line)
-        assert layout is not None
-        yield _term_row(line, row, layout, path)
+        if len(row) != layout.width:
+            raise DataError(path, f"{len(row)} cells, where the first row has {layout.width}", _FIX_ROW, line=line)
+        if tuple(row) == layout.header or (term_layout(row) and not layout.header):
+            facts.repeated_headers.append(line)
+        elif layout.qualifier is not None and denies(row[layout.qualifier]):
+            facts.denied.append(line)
+        else:
+            yield _term_row(line, row, (layout.id, layout.term, layout.aspect), path)
+
+
+def _layout(row: Sequence[str], path: str, line: int) -> _Layout:
+    """Return the layout that a table's first row names or has."""
+    width = len(row)
+    places = term_layout(row)
+    if places is not None:
+        return _Layout(tuple(row), width, *places, column_place(row, QUALIFIER_COLUMNS))
+    if width not in (2, 3):
+        raise DataError(path, f"{width} cell{'s' if width > 1 else ''} instead of 2 or 3", _FIX_ROW, line=line)
+    return _Layout((), width, 0, 1, 2 if width > 2 else None)
 
 
 def _term_row(line: int, row: Sequence[str], places: tuple[int, int, int | None], path: str) -> _TermRow:
@@ -125,3 +164,54 @@ def _term_row(line: int, row: Sequence[str], places: tuple[int, int, int | None]
     if not (id_ and term):
         raise DataError(path, f"no {'term' if id_ else 'id'}", _FIX_ROW, line=line, record=id_ or None)
     return _TermRow(line, id_, term, None if places[2] is None else row[places[2]].strip())
+
+
+def read_ia(path: str | Path, classes: Sequence[str], ontology: Ontology | None = None) -> Floats:
+    """Read CAFA's table of information accretion, `term<TAB>bits`, with or without a header.
+
+    Parameters
+    ----------
+    path : str or Path
+    classes : sequence of str
+    ontology : Ontology, optional
+        A class that is not in the table has the value of another id of it, alternative or replaced.
+
+    Returns
+    -------
+    float64 array, (classes,)
+
+    Raises
+    ------
+    DataError
+        If a line is not such, a term stands twice with two values, or a class is not in the table.
+    """
+    bits: dict[str, float] = {}
+    with open_lines(str(path)) as lines:
+        for number, (line, row) in enumerate(cells(lines, shown(str(path)), (2,))):
+            if number == 0 and row[0].lower() in _IA_HEADERS:
+                continue
+            term, value = _term_and_bits(row, path, line)
+            if bits.setdefault(term, value) != value:
+                raise DataError(path, f"{value:g} for {term}, but {bits[term]:g} before", "keep one", line=line)
+    others = {} if ontology is None else ontology.others
+    for other, term in others.items():
+        if other in bits:
+            bits.setdefault(term, bits[other])
+    missing = [term for term in classes if term not in bits]
+    if missing:
+        shown_terms = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        fix = "give a table of the same ontology, or none: then it is computed from the training terms"
+        raise DataError(path, f"no value for {len(missing):,} of {len(classes):,} terms ({shown_terms})", fix)
+    return np.array([bits[term] for term in classes], np.float64)
+
+
+def _term_and_bits(row: Sequence[str], path: str | Path, line: int) -> tuple[str, float]:
+    try:
+        term, value = row
+        bits = float(value)
+    except ValueError:
+        bits = -1.0
+    if not 0 <= bits < float("inf"):
+        text = "\t".join(row)
+        raise DataError(path, f"{text!r}", "write term<TAB>bits, not negative, one a line", line=line)
+    return term, bits

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic
 from esmcls.files import atomic_path, write_json
 from esmcls.reporting.model_figures import Figures, save_figures
 from esmcls.reporting.phrases import count, counted, length_of_time, p_value, percent, span, spread
-from esmcls.reporting.results import ModelRow, ReportT, Timing, timed
+from esmcls.reporting.results import ModelRow, NotRun, ReportT, Timing, timed
 
 PAGE: Final = "report.html"
 JSON: Final = "report.json"
@@ -83,6 +83,18 @@ def _write_table(path: Path, table: Table) -> None:
         writer = csv.DictWriter(handle, table[0].keys(), delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
+
+
+def left_out(models: Sequence[NotRun]) -> list[str]:
+    """Say which models were to be compared and are not, before anything else, with an empty line behind.
+
+    Examples
+    --------
+    >>> left_out([NotRun("homology", "needs mmseqs")]), left_out([])
+    (['left out: homology: needs mmseqs', ''], [])
+    """
+    lines = [f"left out: {model.name}: {model.reason}" for model in models]
+    return [*lines, ""] if lines else []
 
 
 def competitors(rows: Sequence[ModelRow]) -> str:

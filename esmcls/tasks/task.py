@@ -1,6 +1,7 @@
 """A kind of task: all that the flow must be told of it. The flow itself is written once, and asks.
 
-    fit       labels, validate, measure_set_aside        predict    probabilities, ranked, answering
+    fit       labels, validate, ask_strangers,           predict    probabilities, ranked, answering
+              measure_set_aside
     combine   combine                                    compare    questions, join_folds, report
     evaluate  assess                                     finetune   objective
 
@@ -15,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TextIO, TypeAlias, TypeVar
 
+from typing_extensions import NamedTuple
+
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import UsageError
 from esmcls.heads.base import Log
 from esmcls.reading.records import Protein
 from esmcls.reporting.results import ModelRow, NotRun, Report, Timing
-from esmcls.reporting.rows import Row, Written
+from esmcls.reporting.rows import Row, Unanswered, Written
 from esmcls.tasks.fitted import F, F_contra, Fitted, FittedModel, H, H_contra, L
 from esmcls.types import Indices, Probabilities
 
@@ -77,9 +80,12 @@ class Answers(Protocol):
 
 
 def chosen(rows: Sequence[ModelRow], score: str) -> str | None:
-    """Return the model that validation would choose: that of the best score there, if any has one."""
+    """Return the model that validation would choose: that of the best score there, if any has one.
+
+    Of equals it is the first by name, as `Workspace.best_model` has it; the test part has no say.
+    """
     candidates = [(row.name, row.validation) for row in rows if row.validation and not row.baseline]
-    scored = {name: validation[score] for name, validation in candidates if score in validation}
+    scored = {name: validation[score] for name, validation in sorted(candidates) if score in validation}
     return max(scored, key=scored.__getitem__) if scored else None
 
 
@@ -236,6 +242,14 @@ T = TypeVar("T")
 """What is said of a protein."""
 
 
+class Answered(NamedTuple, Generic[T]):
+    """A protein with what a model says of it, or why it says nothing, and what makes that doubtful."""
+
+    protein: Protein
+    answer: T | Unanswered
+    note: str | None = None
+
+
 class Answering(Protocol[T]):
     """How a model's answers to new proteins are asked for, laid out in rows, and written."""
 
@@ -243,11 +257,11 @@ class Answering(Protocol[T]):
         """Return what is to be said of each row."""
         ...
 
-    def rows(self, name: str, answer: T | None) -> Iterator[Row]:
-        """Give the rows of a record by its id; None is a protein that does not fit into memory."""
+    def rows(self, name: str, answer: T | Unanswered, note: str | None = None) -> Iterator[Row]:
+        """Give the rows of a record by its id, with what is to be known."""
         ...
 
-    def write(self, answers: Iterable[tuple[Protein, T | None]], handle: TextIO) -> Written:
+    def write(self, answers: Iterable[Answered[T]], handle: TextIO) -> Written:
         """Write the rows of records as they come."""
         ...
 
@@ -357,6 +371,28 @@ class Task(ABC, Generic[H, L, F, A]):
     @abstractmethod
     def unvalidated(self, classes: Sequence[str]) -> F:
         """Return the findings where there are no validation rows."""
+
+    def ask_strangers(
+        self,
+        findings: F,
+        classes: Sequence[str],
+        folds: Sequence[StrangerFold],
+        fit: Callable[[Dataset], H],
+        features: GetFeatures,
+    ) -> F:
+        """Add to findings what heads say of families that they know nothing of; this kind may have no strangers.
+
+        Parameters
+        ----------
+        findings : Findings
+        classes : sequence of str
+            That the findings are coded by.
+        folds : sequence of StrangerFold
+        fit : callable
+            Fits a head like the model's on rows, with what that one chose.
+        features : callable
+        """
+        return findings
 
     def measure_set_aside(self, head: H, findings: F, apart: SetAside, shares: Shares, features: GetFeatures) -> F:
         """Add to findings what rows tell that were set aside for that; this kind may have none."""

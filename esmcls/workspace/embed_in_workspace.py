@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
-from esmcls.cache.import_vectors import IMPORTED, ImportReport, import_embeddings, imported_spec, read_vectors
+from esmcls.cache.import_vectors import (
+    IMPORTED,
+    ImportReport,
+    check_import,
+    import_embeddings,
+    imported_spec,
+    read_vectors,
+)
 from esmcls.cache.parallel import embed_on_devices
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
@@ -175,7 +182,9 @@ def _silent(_: int | None) -> Iterator[None]:
 
 
 def keep_dataset(workspace: Workspace, intake: Intake) -> None:
-    """Make a labelled intake the workspace's dataset; of anything else, nothing is kept."""
+    """Make a labelled intake the workspace's dataset; of anything else, the names alone are kept."""
+    if intake.unlabelled:
+        workspace.remember_unlabelled(intake.unlabelled)
     if isinstance(intake.dataset, Dataset) and intake.report is not None:
         workspace.set_dataset(intake.dataset, intake.report, intake.files, intake.ontology, intake.propagate)
 
@@ -200,11 +209,12 @@ def import_in_workspace(
     spec = imported_spec(file, pooling=pooling, layers=layers)
     intake = take_in(inputs, seed=seed)
     tally = Tally()
-    vectors = read_vectors(file, pooling=pooling, layers=layers)
+    records = list(inputs.records(tally))
+    check_import(file, read_vectors(file, pooling=pooling, layers=layers), records)
     with workspace.cache_for(spec) as cache:
-        report = import_embeddings(cache, vectors, inputs.records(tally))
+        report = import_embeddings(cache, read_vectors(file, pooling=pooling, layers=layers), records)
     keep_dataset(workspace, intake)
-    return report, tally.lines() + (intake.report.lines() if intake.report else [])
+    return report, tally.lines() + report.lines() + (intake.report.lines() if intake.report else [])
 
 
 def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:

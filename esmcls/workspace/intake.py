@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from esmcls.datasets.dataset import Dataset, build
-from esmcls.datasets.split import SplitReport
+from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.inputs import Inputs, SequenceStream
@@ -59,8 +59,25 @@ class Intake:
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told, once all is read; none of a remembered dataset."""
-        read = self.tally.lines() if self.tally.records or self.tally.bad or self.tally.unread else []
-        return read + (self.report.lines() if self.report else [])
+        tally = self.tally
+        read = [*tally.lines(), *tally.source_lines()] if tally.records or tally.bad or tally.unread else []
+        return read + self._about_labels() + (self.report.lines() if self.report else [])
+
+    def _about_labels(self) -> list[str]:
+        """Return how many classes and records of each part a new dataset has, or that there are no labels."""
+        if isinstance(self.dataset, SequenceStream):
+            return self.dataset.inputs.no_labels(self.tally) if self.tally.records else []
+        if self.report is None:
+            return []
+        parts = ", ".join(f"{count:,} {part}" for part, count in part_counts(self.dataset.parts).items())
+        classes = len(set(self.dataset.labels))
+        noun = ("set", "s of terms") if self.ontology is not None else ("class", "es")
+        return [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+
+    @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """The inputs, where no labels were found in them."""
+        return tuple(map(str, self.dataset.inputs.inputs)) if isinstance(self.dataset, SequenceStream) else ()
 
     def names(self, positions: Iterable[int]) -> list[str]:
         """Return the ids of the records at these positions of the input, or their numbers where they are gone."""

@@ -13,17 +13,27 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.files import read_json, sha256_file, write_json
+from esmcls.files import (
+    from_plain,
+    put_all_back,
+    read_json,
+    refuse_address,
+    remove_left_overs,
+    sha256_file,
+    write_json,
+)
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
+from esmcls.reading.readers import find_sources
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
@@ -33,9 +43,68 @@ STATE: Final = "workspace.json"
 TABLE: Final = "dataset.parquet"
 ONTOLOGY: Final = "ontology.json"
 MANIFEST: Final = "manifest.json"
+BASELINE: Final = "baseline"
+"""In the setup of a manifest: that the model is there only to be beaten."""
 _EMBED: Final = "run: esmcls embed INPUT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
-_KEYS: Final = {"format": int, "dataset": dict | None, "split": dict | None, "caches": list}
+
+
+@dataclass(frozen=True)
+class _KnownData:
+    """What workspace.json must hold of a data set; what else there is stays as it is."""
+
+    digest: str
+    parquet_sha256: str
+    records: int
+    sequences: int
+    classes: int
+    parts: dict[str, int]
+    ontology_sha256: str = ""
+    ontology: str = ""
+    propagate: bool = True
+    files: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _KnownSplit:
+    """What workspace.json must hold of a split."""
+
+    digest: str
+    kind: str
+    seed: int
+    drawn_validation: bool | int = False
+
+
+@dataclass(frozen=True)
+class _State:
+    """What workspace.json must hold."""
+
+    format: Literal[1]
+    dataset: _KnownData | None
+    split: _KnownSplit | None
+    caches: list[str]
+
+
+@dataclass(frozen=True)
+class _KnownSpec:
+    digest: str
+
+
+@dataclass(frozen=True)
+class _TunedModel:
+    """What of a manifest tells a tuned encoder."""
+
+    spec: _KnownSpec
+
+
+@dataclass(frozen=True)
+class _ScoredModel:
+    """What of a manifest tells how good a model is."""
+
+    validation: dict[str, float | None] | None = None
+    setup: dict[str, Any] | None = None
+    classes: list[str] | None = None
+    split_digest: str | None = None
 
 
 class CacheEntry(NamedTuple):
@@ -43,6 +112,35 @@ class CacheEntry(NamedTuple):
 
     folder: Path
     spec: EmbeddingSpec
+
+
+class ModelChoice(NamedTuple):
+    """Which of a workspace's models is the best, and among which.
+
+    Parameters
+    ----------
+    best : Path
+        Its folder.
+    score : float or None
+        On validation rows: macro F1, or of terms the mean Fmax; None where it has none.
+    others : tuple of str
+        Models of the same classes that were validated on the same rows.
+    apart : tuple of str
+        Models of other classes or validation rows, whose scores mean another thing, and baselines.
+    """
+
+    best: Path
+    score: float | None
+    others: tuple[str, ...]
+    apart: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.others and not self.apart:
+            return f"model {self.best.name}, the only one here"
+        score = "" if self.score is None else f" ({self.score:.4f})"
+        among = f"the best of {len(self.others) + 1} on validation{score}" if self.others else "alone of its kind here"
+        apart = f"; not compared, since of other classes or validation rows: {_some(self.apart)}" if self.apart else ""
+        return f"model {self.best.name}, {among}{apart}; another: --model NAME"
 
 
 class Workspace:
@@ -82,7 +180,10 @@ class Workspace:
         WorkspaceError
             If there is none, its workspace.json is damaged or from a newer esmcls, or the folder is another file.
         """
+        refuse_address(folder)
         workspace = cls(Path(folder))
+        if create:
+            remove_left_overs(workspace.folder)
         if not (workspace.folder / STATE).exists():
             if not create:
                 raise WorkspaceError(folder, "no workspace here", f"{_EMBED} first, or name another with -w DIR")
@@ -107,9 +208,12 @@ class Workspace:
             raise WorkspaceError(path, f"cannot be read ({error})", fix) from error
         version = state.get("format") if isinstance(state, dict) else None
         if isinstance(version, int) and version > FORMAT:
-            raise WorkspaceError(path, f"format {version} is newer than this esmcls knows ({FORMAT})", "update esmcls")
-        if version != FORMAT or any(not isinstance(state.get(key, 0.0), kind) for key, kind in _KEYS.items()):
-            raise WorkspaceError(path, "not the state of a workspace", fix)
+            number = str(version)[:9]
+            raise WorkspaceError(path, f"format {number} is newer than this esmcls knows ({FORMAT})", "update esmcls")
+        try:
+            from_plain(_State, state)
+        except ValueError as error:
+            raise WorkspaceError(path, f"not the state of a workspace ({error})", fix) from None
         return dict(state)
 
     def _update(self, **changes: object) -> None:
@@ -184,10 +288,20 @@ class Workspace:
         return self.ontology.term_sets((label.split() for label in dataset.labels), self.propagate)
 
     def _known(self, key: str) -> dict[str, Any]:
-        known = self.state()[key]
+        state = self.state()
+        known = state[key]
+        if known is None and state.get("unlabelled"):
+            names = _some(map(str, state["unlabelled"]))
+            fix = "name the column of labels label, or give a table of them: esmcls embed INPUT --labels TABLE"
+            raise WorkspaceError(self.folder, f"no dataset: no labels were found in {names}", fix)
         if known is None:
             raise WorkspaceError(self.folder, "no dataset", _EMBED)
         return dict(known)
+
+    def remember_unlabelled(self, names: Sequence[str]) -> None:
+        """Remember inputs without labels, so that a command that needs a dataset can say why there is none."""
+        if not self.has_dataset and self.state().get("unlabelled") != list(names):
+            self._update(unlabelled=list(names))
 
     @property
     def dataset_digest(self) -> str:
@@ -346,6 +460,7 @@ class Workspace:
 
     def models(self) -> list[Path]:
         """Return the folders of all models, sorted by name; what holds no manifest is no model."""
+        put_all_back(self.folder / "models")
         folders = [path.parent for path in (self.folder / "models").glob(f"*/{MANIFEST}")]
         return sorted(folder for folder in folders if _NAME.fullmatch(folder.name))
 
@@ -364,9 +479,14 @@ class Workspace:
         return path
 
     def best_model(self) -> Path:
-        """Return the folder of the model with the highest macro F1 on validation; of equals, the first by name.
+        """Return the folder of the best model; see `choose_model`."""
+        return self.choose_model().best
 
-        Of models of Gene Ontology terms, it is the highest Fmax, the mean over aspects.
+    def choose_model(self) -> ModelChoice:
+        """Return the model of the highest macro F1 on validation, or of terms Fmax; of equals, the first by name.
+
+        Scores are compared among models of the same classes and validation rows: of such groups, it is the one of most
+        classes, then of most rows, then of most models. Baselines of comparisons are never chosen beside other models.
 
         Raises
         ------
@@ -375,10 +495,48 @@ class Workspace:
         ModelError
             If a manifest cannot be read.
         """
-        models = self.models()
-        if not models:
+        candidates = [_Candidate.read(folder) for folder in self.models()]
+        if not candidates:
             raise WorkspaceError(self.folder, "no model", "run: esmcls fit --head linear")
-        return max(models, key=_score)
+        groups: dict[tuple[object, ...], list[_Candidate]] = {}
+        for candidate in candidates:
+            groups.setdefault(candidate.measured_on, []).append(candidate)
+        group = max(groups.values(), key=lambda models: (*models[0].rank, len(models)))
+        best = max(group, key=lambda candidate: float("-inf") if candidate.score is None else candidate.score)
+        others = tuple(candidate.folder.name for candidate in group if candidate is not best)
+        apart = tuple(candidate.folder.name for candidate in candidates if candidate not in group)
+        return ModelChoice(best.folder, best.score, others, apart)
+
+
+class _Candidate(NamedTuple):
+    """What of a manifest tells whether its scores can be compared with another's."""
+
+    folder: Path
+    score: float | None
+    baseline: bool
+    classes: int
+    rows: float
+    measured_on: tuple[object, ...]
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, float]:
+        """What decides between groups of models."""
+        return not self.baseline, self.score is not None, self.classes, self.rows
+
+    @classmethod
+    def read(cls, folder: Path) -> _Candidate:
+        path = folder / MANIFEST
+        try:
+            manifest = from_plain(_ScoredModel, read_json(path))
+        except (OSError, ValueError) as error:
+            raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
+        scores = manifest.validation or {}
+        score = scores.get("fmax", scores.get("macro_f1"))
+        baseline = bool((manifest.setup or {}).get(BASELINE))
+        classes = tuple(manifest.classes or ())
+        rows = scores.get("n") or 0.0
+        measured_on = (baseline, score is not None, classes, rows, manifest.split_digest)
+        return cls(folder, score, baseline, len(classes), rows, measured_on)
 
 
 def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, object]:
@@ -398,29 +556,21 @@ def _identity(about: Mapping[str, object]) -> dict[str, object]:
 def _read_spec(path: Path) -> EmbeddingSpec:
     try:
         return EmbeddingSpec.from_json(read_json(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UsageError) as error:
         raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {_EMBED}") from error
 
 
 def _encoder_digest(manifest: Path) -> str:
     try:
-        return str(read_json(manifest)["spec"]["digest"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return from_plain(_TunedModel, read_json(manifest)).spec.digest
+    except (OSError, ValueError) as error:
         raise ModelError(manifest, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
 
 
-def _score(folder: Path) -> float:
-    path = folder / MANIFEST
-    try:
-        scores = read_json(path).get("validation") or {}
-        score = scores.get("fmax", scores.get("macro_f1"))
-        return float("-inf") if score is None else float(score)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
-
-
 def _files(path: Path) -> list[Path]:
-    return sorted(below for below in [path, *path.rglob("*")] if below.is_file())  # none for standard input
+    if path.is_dir():
+        return [Path(source.path) for source in find_sources(str(path))]
+    return [path] if path.is_file() else []  # none for standard input
 
 
 def _describe(path: Path) -> dict[str, object]:

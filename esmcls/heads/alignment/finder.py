@@ -10,15 +10,18 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
-from esmcls.errors import EngineMismatchError, UsageError
-from esmcls.files import read_json, write_json
+from esmcls.errors import EngineMismatchError, ModelError, UsageError
+from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import Engine, Hits, Limits, installed, open_engine, search
+from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.types import Indices
 
+MOST_RATIO = 1100
+"""Of text to its packed bytes: no more can come of zlib."""
 KEPT_SEARCHES = 3
 """Searches whose hits are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
 
@@ -155,11 +158,39 @@ class Finder:
         write_json(folder / "ids.json", self.ids)
 
     @classmethod
-    def load(cls, folder: Path, config: AlignmentConfig) -> tuple[Finder, Indices]:
-        """Read what `save` wrote, the finder and the codes; the engine is looked for when it is first needed."""
-        state = load_file(folder / "homology.safetensors")
-        targets = zlib.decompress(state["sequences"].numpy().tobytes()).decode("ascii").split("\n")
-        return cls(config, targets, read_json(folder / "ids.json")), state["codes"].numpy()
+    def load(cls, folder: Path, config: AlignmentConfig, n_classes: int) -> tuple[Finder, Indices]:
+        """Read what `save` wrote, of a model of so many classes: the finder and the codes.
+
+        The engine is looked for when it is first needed.
+
+        Raises
+        ------
+        ModelError
+            If a file is damaged, or they do not fit one another.
+        """
+        path = folder / "homology.safetensors"
+        state = read_tensors(path, {"codes": ("int64", "rows"), "sequences": ("uint8", "bytes")})
+        targets = _unpacked(path, state["sequences"].numpy().tobytes())
+        ids = read_as(folder / "ids.json", list[str], ModelError, AGAIN)
+        codes = check_codes(path, state["codes"].numpy(), max(1, n_classes))
+        check_rows(path, len(targets), len(codes))
+        check_rows(folder / "ids.json", len(ids), len(codes))
+        return cls(config, targets, ids), codes
+
+
+def _unpacked(path: Path, packed: bytes) -> list[str]:
+    """Return the sequences that `save` packed."""
+    unpacking = zlib.decompressobj()
+    try:
+        text = unpacking.decompress(packed, MOST_RATIO * len(packed)).decode("ascii")
+    except (zlib.error, ValueError) as error:
+        raise ModelError(path, f"the sequences are damaged ({error})", AGAIN) from None
+    if not unpacking.eof:
+        raise ModelError(path, "the sequences are cut off, or packed beyond all bounds", AGAIN)
+    targets = text.split("\n")
+    if not all(target.isalpha() for target in targets):
+        raise ModelError(path, "a sequence with a sign that is no residue", AGAIN)
+    return targets
 
 
 def sequences_of(x: Features) -> list[str]:

@@ -162,5 +162,5 @@ class HomologyHead(BaseLabelHead):
         self.finder.save(folder, self.codes)
 
     def _restore(self, folder: Path) -> None:
-        self.finder, self.codes = Finder.load(folder, self.config)
+        self.finder, self.codes = Finder.load(folder, self.config, len(self.classes))
         self.priors = priors_of(self.codes, len(self.classes))

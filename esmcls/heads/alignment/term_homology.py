@@ -15,6 +15,7 @@ from esmcls.heads.alignment.search import Hits
 from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, grid, row_slices
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
+from esmcls.heads.saved_tensors import check_rows
 from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import LabelSets
 
@@ -123,7 +124,8 @@ class TermHomologyHead(BaseTermHead):
 
     def _restore(self, folder: Path) -> None:
         self.known = Known.load(folder, self.classes, self.groups)
-        self.finder, _ = Finder.load(folder, self.config)
+        self.finder, codes = Finder.load(folder, self.config, len(self.classes))
+        check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
 
 
 def _carried(known: Known, config: TermHomologyConfig, hits: Hits) -> TermBlocks:

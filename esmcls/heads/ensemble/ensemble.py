@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
-from esmcls.files import read_json, write_json
+from esmcls.errors import ModelError, UsageError
+from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, TRIFLE, AnswerBlocks, grid, score
 from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
-from esmcls.heads.ensemble.members import BaseEnsemble, Member, Ranked, Scale, check_members, names_of
+from esmcls.heads.ensemble.members import BaseEnsemble, Member, Ranked, SavedMember, Scale, check_members, names_of
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
@@ -229,6 +229,18 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
             slate = Slate.of([answers.take(rows) for answers in ranked], n_classes)
             yield rows, combination.votes(slate, n_classes)
 
+    def combined(self, answers: Sequence[Ranked], k: int) -> Ranked:
+        """Return the k best classes that its members' answers to the same rows come to, each as its head gave them."""
+        ranked = [one.first(self.chosen.candidates) for one in answers]
+        scaled = [
+            replace(one, familiarity=member.scale.shares(one.familiarity))
+            for member, one in zip(self.members, ranked, strict=True)
+        ]
+        slate, n_classes = Slate.of(scaled, len(self.classes)), len(self.classes)
+        codes, mass = self.chosen.combination().votes(slate, n_classes).top(min(k, n_classes))
+        standard = [m.scale.standardised(one.familiarity) for m, one in zip(self.members, ranked, strict=True)]
+        return Ranked(codes, mass, np.asarray(np.mean(standard, axis=0)))
+
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the mean over members of their familiarity, (n,), in deviations from that of validation rows."""
         return np.asarray(np.mean([member.familiarity(x) for member in self.members], axis=0))
@@ -238,7 +250,9 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
         write_json(folder / "members.json", self._save_members(folder))
 
     def _restore(self, folder: Path) -> None:
-        self.members = self._load_members(folder, read_json(folder / "members.json"))
+        self.members = self._load_members(
+            folder, read_as(folder / "members.json", tuple[SavedMember, ...], ModelError, "fit again")
+        )
 
-    def _load_member(self, folder: Path, about: dict[str, Any]) -> Member:
+    def _load_member(self, folder: Path, about: SavedMember) -> Member:
         return Member.load(folder, about, self.classes, self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.errors import UsageError
+from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
@@ -23,7 +24,7 @@ from esmcls.labels.labels import Labels
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
-    from typing_extensions import Never
+    from typing_extensions import Never, Self
 
     from esmcls.heads.base import LabelledHead
 
@@ -80,17 +81,35 @@ class BaseMember(Generic[H]):
         return {"name": self.name, "head": self.kind, "spec": spec, "config": asdict(self.head.chosen)}
 
 
-def head_of(about: dict[str, Any], group: Group[H]) -> tuple[type[H], Any, EmbeddingSpec | None]:
+@dataclass(frozen=True)
+class SavedMember:
+    """What members.json holds of a member; see `BaseMember.about`."""
+
+    name: str
+    head: str
+    spec: dict[str, Any] | None
+    config: dict[str, Any]
+    familiarity: tuple[float, ...] = ()
+
+
+def head_of(about: SavedMember, group: Group[H]) -> tuple[type[H], Any, EmbeddingSpec | None]:
     """Return the class of a member's head, its configuration and its spec, from what `about` gave."""
-    kind = load_head(about["head"], group)
-    spec = None if about["spec"] is None else EmbeddingSpec.from_json(about["spec"])
-    return kind, parse_settings(kind.Config, about["config"]), spec
+    kind = load_head(about.head, group)
+    spec = None if about.spec is None else EmbeddingSpec.from_json(about.spec)
+    return kind, parse_settings(kind.Config, about.config), spec
 
 
 class BaseEnsemble(BaseHead[L], Generic[L, M]):
     """Several heads as one. How their answers are brought together is up to the kind of labels."""
 
     members: tuple[M, ...] = ()
+
+    def __copy__(self) -> Self:
+        """Return an ensemble whose members can be fitted again without touching these."""
+        again = object.__new__(type(self))
+        vars(again).update(vars(self))
+        again.members = tuple(replace(member, head=copy.copy(member.head)) for member in self.members)
+        return again
 
     @property
     def reads_vectors(self) -> bool:
@@ -135,12 +154,12 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
             member.head.save(folder / f"member-{place}")
         return [member.about() for member in self.members]
 
-    def _load_members(self, folder: Path, about: Sequence[dict[str, Any]]) -> tuple[M, ...]:
+    def _load_members(self, folder: Path, about: Sequence[SavedMember]) -> tuple[M, ...]:
         """Read what `_save_members` wrote and returned."""
         return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
 
     @abstractmethod
-    def _load_member(self, folder: Path, about: dict[str, Any]) -> M:
+    def _load_member(self, folder: Path, about: SavedMember) -> M:
         """Read the head that lies in a folder."""
 
 
@@ -275,11 +294,13 @@ class Member(BaseMember[Head]):
         return about | {"familiarity": list(self.scale.marks), "config": config}
 
     @classmethod
-    def load(cls, folder: Path, about: dict[str, Any], classes: tuple[str, ...], device: str) -> Member:
+    def load(cls, folder: Path, about: SavedMember, classes: tuple[str, ...], device: str) -> Member:
         """Read the head that lies in a folder."""
         kind, config, spec = head_of(about, GROUP)
         head = kind.load(folder, config, classes, device)
-        return cls(about["name"], about["head"], head, spec, scale=Scale(tuple(about["familiarity"])))
+        if not about.familiarity:
+            raise ModelError(folder, "a member without its familiarity on validation", "fit again")
+        return cls(about.name, about.head, head, spec, scale=Scale(about.familiarity))
 
 
 # many labels
@@ -303,8 +324,8 @@ class TermMember(BaseMember[TermHead]):
 
     @classmethod
     def load(
-        cls, folder: Path, about: dict[str, Any], classes: tuple[str, ...], groups: tuple[str, ...], device: str
+        cls, folder: Path, about: SavedMember, classes: tuple[str, ...], groups: tuple[str, ...], device: str
     ) -> TermMember:
         """Read the head that lies in a folder."""
         kind, config, spec = head_of(about, TERM_GROUP)
-        return cls(about["name"], about["head"], kind.load(folder, config, classes, groups, device), spec)
+        return cls(about.name, about.head, kind.load(folder, config, classes, groups, device), spec)

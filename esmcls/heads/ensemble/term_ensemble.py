@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.files import read_json, write_json
+from esmcls.errors import ModelError
+from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import BaseTermHead, Log, TellsRelatives, Validation
 from esmcls.heads.blocks import TermBlocks, score_terms
-from esmcls.heads.ensemble.members import BaseEnsemble, TermMember, check_members, names_of
+from esmcls.heads.ensemble.members import BaseEnsemble, SavedMember, TermMember, check_members, names_of
 from esmcls.heads.ensemble.term_mixing import MemberBlocks, Mix, Mixes, Pairs, choose_members, mixed
 from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
@@ -187,15 +188,22 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
         write_json(folder / "members.json", about)
 
     def _restore(self, folder: Path) -> None:
-        about = read_json(folder / "members.json")
-        self.mixes = tuple(
-            tuple(Mix(**{name: tuple(values) for name, values in mix.items()}) for mix in mixes)
-            for mixes in about["mixes"]
-        )
-        self._take(self._load_members(folder, about["members"]))
+        saved = read_as(folder / "members.json", _Saved, ModelError, "fit again")
+        self.mixes = saved.mixes
+        self._take(self._load_members(folder, saved.members))
+        if self.mixes != saved.mixes:
+            raise ModelError(folder / "members.json", "mixes that are not of these members", "fit again")
 
-    def _load_member(self, folder: Path, about: dict[str, Any]) -> TermMember:
+    def _load_member(self, folder: Path, about: SavedMember) -> TermMember:
         return TermMember.load(folder, about, self.classes, self.groups, self.device)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What members.json holds."""
+
+    members: tuple[SavedMember, ...]
+    mixes: tuple[tuple[Mix, ...], ...]
 
 
 def _teller(members: Sequence[TermMember]) -> int | None:

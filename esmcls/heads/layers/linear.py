@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,6 +34,7 @@ from esmcls.heads.blocks import (
 )
 from esmcls.heads.layers.descent import Descent, linear_layer
 from esmcls.heads.layers.ridge import Ridge, Scaling
+from esmcls.heads.saved_tensors import read_tensors
 from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, Ranges, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import Labels
@@ -126,6 +127,14 @@ class LinearConfig:
 def first_rows(held: HeldVectors) -> HeldVectors:
     """Return as many held rows as the quick choices are made on."""
     return held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
+
+
+SHAPES: Final = {
+    "weight": ("float32", "classes", "width"),
+    "bias": ("float32", "classes"),
+    "mean": ("float32", "width"),
+}
+"""Of the tensors of a model; beside them its matrix, or deviation."""
 
 
 def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
@@ -327,9 +336,10 @@ class LinearHead(BaseLabelHead):
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "linear.safetensors")
 
     def _restore(self, folder: Path) -> None:
-        state = load_file(folder / "linear.safetensors")
         make, scale = (Whitening, "matrix") if self.config.whiten else (Scaling, "deviation")
-        self.scaling = make(state["mean"].clone(), state[scale].clone())  # aligned, which a mapped file is not
+        shapes = SHAPES | {scale: ("float32", "width", "width") if self.config.whiten else ("float32", "width")}
+        state = read_tensors(folder / "linear.safetensors", shapes, classes=len(self.classes))
+        self.scaling = make(state["mean"], state[scale])
         [n_classes, width] = state["weight"].shape
         self.model = linear_layer(width, n_classes, self.device).requires_grad_(False)
         self._set(state["weight"], state["bias"])

@@ -14,16 +14,17 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
+from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import BaseHead, BaseTermHead, L, Log, Validation
 from esmcls.heads.blocks import TRIFLE, TermBlocks, checked_chunks, checked_vectors, row_slices, score_terms
 from esmcls.heads.layers.descent import BaseDescent, Grouping, Judged, TermDescent, calibrate
 from esmcls.heads.layers.network import Bags, Layout, Network
 from esmcls.heads.layers.ridge import Scaling
+from esmcls.heads.saved_tensors import AGAIN, read_state
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import LabelSets
@@ -169,7 +170,16 @@ class NetworkHead(BaseHead[L], Generic[L]):
         save_file(state, folder / self.file)
 
     def _restore(self, folder: Path) -> None:
-        network = self._of_state(load_file(folder / self.file))
+        path = folder / self.file
+        state = read_state(path)
+        try:
+            network = self._of_state(state)
+        except (KeyError, ValueError, RuntimeError) as error:  # torch's own, of many lines
+            raise ModelError(
+                path, f"no network of these settings ({str(error).splitlines()[0][:160]})", AGAIN
+            ) from None
+        if len(state["out.weight"]) != len(self.classes):
+            raise ModelError(path, f"{len(state['out.weight'])} classes instead of {len(self.classes)}", AGAIN)
         self.network = network.to(self.device).eval().requires_grad_(False)
 
     def _of_state(self, state: dict[str, Tensor]) -> nn.Module:

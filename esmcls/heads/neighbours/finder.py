@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from esmcls.files import read_json, write_json
+from esmcls.errors import ModelError
+from esmcls.files import read_as, write_json
 from esmcls.heads.neighbours.int8_bounds import Metric
 from esmcls.heads.neighbours.search import Engine, Search
+from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.types import Indices, Vectors
 
+SHAPES = {"codes": ("int64", "rows"), "mean": ("float32", "width"), "matrix": ("float32", "width", "seen")}
+"""Of the tensors beside an index."""
 Nearness = npt.NDArray[np.float32]
 
 
@@ -118,9 +122,21 @@ class Finder:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "knn.safetensors")
 
     @classmethod
-    def load(cls, folder: Path, metric: Metric, engine: Engine, device: str = "cpu") -> tuple[Finder, Indices]:
-        """Read what `save` wrote: the finder and the codes."""
-        state = load_file(folder / "knn.safetensors")
-        whitening = Whitening(state["mean"].clone(), state["matrix"].clone())  # aligned; a mapped file is not
-        search = Search.load(folder / "index.faiss", metric, engine, device)
-        return cls(whitening, search, read_json(folder / "ids.json"), device), state["codes"].numpy()
+    def load(
+        cls, folder: Path, metric: Metric, engine: Engine, n_classes: int, device: str = "cpu"
+    ) -> tuple[Finder, Indices]:
+        """Read what `save` wrote, of a model of so many classes: the finder and the codes.
+
+        Raises
+        ------
+        ModelError
+            If a file is damaged, or they do not fit one another.
+        """
+        state = read_tensors(folder / "knn.safetensors", SHAPES)
+        whitening = Whitening(state["mean"], state["matrix"])
+        search = Search.load(folder / "index.faiss", metric, engine, device, state["matrix"].shape[1])
+        codes = check_codes(folder / "knn.safetensors", state["codes"].numpy(), max(1, n_classes))
+        ids = read_as(folder / "ids.json", list[str], ModelError, AGAIN)
+        check_rows(folder / "index.faiss", len(search), len(codes))
+        check_rows(folder / "ids.json", len(ids), len(codes))
+        return cls(whitening, search, ids, device), codes

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esmcls.encoders.devices import multiplies_int8_exactly
+
 Metric = Literal["cosine", "l2"]
 GROUP_ROWS = 8
 LARGE_GROUP_ROWS = 16
@@ -34,7 +36,8 @@ ROUNDOFF = 2.0**-23
 def has_int8_units() -> bool:
     """Return whether this CPU multiplies eight-bit matrices fast and exactly (AVX512-VNNI or AMX)."""
     known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_vnni") or known.get("amx_int8"))
+    units = known.get("avx512_vnni") or known.get("amx_int8")
+    return bool(units and multiplies_int8_exactly())  # oneDNN may be told to leave them alone
 
 
 def addend(lengths: Tensor, width: int, metric: Metric) -> Tensor:

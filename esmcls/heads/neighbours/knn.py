@@ -164,5 +164,7 @@ class KNNHead(BaseLabelHead):
         self.finder.save(folder, self.codes)
 
     def _restore(self, folder: Path) -> None:
-        self.finder, self.codes = Finder.load(folder, self.config.metric, self.config.engine, self.device)
+        self.finder, self.codes = Finder.load(
+            folder, self.config.metric, self.config.engine, len(self.classes), self.device
+        )
         self.priors = priors_of(self.codes, len(self.classes))

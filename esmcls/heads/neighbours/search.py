@@ -7,8 +7,9 @@ query that this would leave too many rows is compared with all of them in float3
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -16,9 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from esmcls.errors import ModelError
 from esmcls.heads.neighbours.int8_bounds import LANES, Bounds, Metric, addend, has_int8_units
+from esmcls.heads.saved_tensors import AGAIN
 from esmcls.types import Indices
 
+_HEAD: Final = struct.Struct("<4siqqqbiQ")
+"""Of a flat index's file: kind, width, rows, two fillers, whether it is trained, metric, numbers (index_write.cpp)."""
+_KINDS: Final[dict[Metric, tuple[bytes, int]]] = {"cosine": (b"IxFI", 0), "l2": (b"IxF2", 1)}
 Engine = Literal["auto", "faiss", "torch"]
 Nearest: TypeAlias = tuple[npt.NDArray[np.float32], Indices]
 """Scores and row numbers of the nearest rows, best first, (queries, k)."""
@@ -105,9 +111,43 @@ class Search:
         faiss.write_index(self.index, str(path))
 
     @classmethod
-    def load(cls, path: Path, metric: Metric, engine: Engine = "auto", device: str = "cpu") -> Search:
-        """Read what `save` wrote."""
-        return cls(faiss.read_index(str(path)), metric, engine, device)
+    def load(
+        cls, path: Path, metric: Metric, engine: Engine = "auto", device: str = "cpu", width: int | None = None
+    ) -> Search:
+        """Read what `save` wrote, rows of so many numbers: FAISS itself reads nothing that was not checked.
+
+        Raises
+        ------
+        ModelError
+            If the file is no flat index of this metric, or not as long as it says, or a row is not finite.
+        """
+        rows = _rows_of(path, metric, width)
+        search = cls.empty(rows.shape[1], metric, engine, device)
+        for start in range(0, len(rows), ROWS):
+            block = np.array(rows[start : start + ROWS], dtype=np.float32)
+            if not np.isfinite(block).all():
+                raise ModelError(path, "a row with NaN or infinity", AGAIN)
+            search.index.add(block)
+        return search
+
+
+def _rows_of(path: Path, metric: Metric, width: int | None) -> npt.NDArray[np.float32]:
+    """Return the rows of the file of a flat index, mapped: its head is of one size, and says that of all."""
+    size = path.stat().st_size
+    with open(path, "rb") as handle:
+        head = handle.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise ModelError(path, f"cut off after {size} bytes", AGAIN)
+    kind, columns, rows, _, _, trained, number, values = _HEAD.unpack(head)
+    if (kind, number, trained) != (*_KINDS[metric], 1):
+        raise ModelError(path, f"no flat index of FAISS for {metric}", AGAIN)
+    if not 0 < columns == (width or columns) or rows < 0 or values != rows * columns:
+        raise ModelError(path, f"an index of {rows} rows of {columns} numbers that holds {values}", AGAIN)
+    if size != _HEAD.size + 4 * values:
+        raise ModelError(path, f"{size:,} bytes instead of {_HEAD.size + 4 * values:,}", AGAIN)
+    if not rows:
+        return np.zeros((0, columns), dtype=np.float32)
+    return np.memmap(path, dtype="<f4", mode="r", offset=_HEAD.size, shape=(rows, columns))
 
 
 class _Base:

@@ -14,6 +14,7 @@ from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, t
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
+from esmcls.heads.saved_tensors import check_rows
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import LabelSets
@@ -149,7 +150,8 @@ class TermKNNHead(BaseTermHead):
 
     def _restore(self, folder: Path) -> None:
         self.known = Known.load(folder, self.classes, self.groups)
-        self.finder, _ = Finder.load(folder, "cosine", self.config.engine, self.device)
+        self.finder, codes = Finder.load(folder, "cosine", self.config.engine, len(self.classes), self.device)
+        check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
 
 
 def _carried(known: Known, config: TermKNNConfig, nearness: Nearness, training_rows: Indices) -> TermBlocks:

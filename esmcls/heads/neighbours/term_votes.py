@@ -16,11 +16,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
+from esmcls.errors import ModelError
 from esmcls.heads.base import Log
 from esmcls.heads.blocks import TermBlocks, score_terms
+from esmcls.heads.saved_tensors import AGAIN, check_codes, read_tensors
 from esmcls.heads.settings import Settings
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
@@ -112,8 +114,13 @@ class Known:
     @classmethod
     def load(cls, folder: Path, classes: tuple[str, ...], groups: tuple[str, ...]) -> Known:
         """Read what `save` wrote."""
-        state = load_file(folder / "terms.safetensors")
-        return cls(LabelSets(classes, state["offsets"], state["codes"], groups))
+        path = folder / "terms.safetensors"
+        state = read_tensors(path, {"offsets": ("int64", "offsets"), "codes": ("int64", "codes")})
+        offsets = state["offsets"].numpy()
+        codes = check_codes(path, state["codes"].numpy(), len(classes))
+        if not len(offsets) or offsets[0] or offsets[-1] != len(codes) or (np.diff(offsets) < 0).any():
+            raise ModelError(path, "offsets that do not fit the codes", AGAIN)
+        return cls(LabelSets(classes, offsets, codes, groups))
 
 
 def settled(config: Config, defaults: dict[str, Any]) -> Config:

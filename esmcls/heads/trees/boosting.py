@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightgbm import Booster, Dataset
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from esmcls.errors import ModelError
 from esmcls.heads.neighbours.votes import Numbers, Votes
+from esmcls.heads.saved_tensors import check_codes, read_tensors
 from esmcls.heads.trees.candidates import LabelledRows
+from esmcls.heads.trees.tree_text import checked_text
 from esmcls.heads.whitening import WIDENED_ROWS, Whitening, WithinClass, row_blocks
 from esmcls.types import Indices, Vectors
 
@@ -30,6 +33,13 @@ ROUNDS = 100
 MEMBERS = 5
 """Rows that a leaf of the multiclass model holds at least, or as many as the smallest class has."""
 MODEL = "lightgbm.txt"
+SHAPES = {
+    "mean": ("float32", "width"),
+    "matrix": ("float32", "width", "seen"),
+    "centres": ("float32", "present", "seen"),
+    "present": ("int64", "present"),
+}
+"""Of the tensors of a multiclass model."""
 
 
 class BoostingKnobs(Protocol):
@@ -50,11 +60,19 @@ class BoostingKnobs(Protocol):
 
 
 class Trees:
-    """A trained model, held as the text that it is saved as."""
+    """A trained model, held as the text that it is saved as.
 
-    def __init__(self, text: str) -> None:
+    Parameters
+    ----------
+    text : str
+        As LightGBM wrote it.
+    checked : str, optional
+        What the library is to read of it, where it comes from a file.
+    """
+
+    def __init__(self, text: str, checked: str | None = None) -> None:
         self.text = text
-        self._booster = Booster(model_str=text)
+        self._booster = Booster(model_str=text if checked is None else checked)
 
     @classmethod
     def train(
@@ -98,10 +116,32 @@ class Trees:
         (folder / MODEL).write_text(self.text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Trees | None:
-        """Read what `save` wrote, if it did."""
+    def read(cls, text: str, features: int, classes: int = 1) -> Trees:
+        """Read a text that `save` wrote, of trees on so many features, so many a round.
+
+        Raises
+        ------
+        ValueError
+            If they are not that, or cannot be walked.
+        """
+        return cls(text, checked_text(text, features, classes))
+
+    @classmethod
+    def load(cls, folder: Path, features: int, classes: int = 1) -> Trees | None:
+        """Read what `save` wrote, if it did; see `read`.
+
+        Raises
+        ------
+        ModelError
+            If it is damaged.
+        """
         path = folder / MODEL
-        return cls(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return cls.read(path.read_text(encoding="utf-8"), features, classes)
+        except ValueError as error:
+            raise ModelError(path, f"is damaged ({error})", "fit again") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,11 +242,13 @@ class Multiclass:
             self.trees.save(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Multiclass:
-        """Read what `save` wrote."""
-        state = {name: tensor.clone() for name, tensor in load_file(folder / "multiclass.safetensors").items()}
-        whitening = Whitening(state["mean"], state["matrix"])  # cloned: aligned, which a mapped file is not
-        return cls(whitening, state["centres"], state["present"].numpy(), Trees.load(folder))
+    def load(cls, folder: Path, n_classes: int) -> Multiclass:
+        """Read what `save` wrote, of a model of so many classes."""
+        state = read_tensors(folder / "multiclass.safetensors", SHAPES)
+        whitening = Whitening(state["mean"], state["matrix"])
+        present = state["present"].numpy()
+        check_codes(folder / "multiclass.safetensors", present, n_classes)
+        return cls(whitening, state["centres"], present, Trees.load(folder, 2 * len(present), len(present)))
 
 
 def weigh(codes: Indices, scores: Numbers, n_classes: int, temperature: float, rest: float) -> Votes:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,10 +27,20 @@ from esmcls.heads.blocks import LOGITS, LogitBlocks, best_of, class_factors, sco
 from esmcls.heads.layers.ridge import Ridge
 from esmcls.heads.neighbours.search import Engine, Search
 from esmcls.heads.neighbours.votes import Numbers
+from esmcls.heads.saved_tensors import check_codes, check_rows, read_tensors
 from esmcls.heads.whitening import Whitening, WithinClass, class_sums, row_blocks
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Vectors
 
+SHAPES = {
+    "codes": ("int64", "rows"),
+    "lengths": ("int64", "rows"),
+    "mean": ("float32", "width"),
+    "matrix": ("float32", "width", "seen"),
+    "weight": ("float32", "classes", "seen"),
+    "bias": ("float32", "classes"),
+}
+"""Of the tensors of both sources."""
 NAMED_ROWS = 512
 """Rows whose candidates are named together."""
 PRODUCT_ROWS = 64
@@ -291,12 +301,15 @@ class CandidateSources:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "sources.safetensors")
 
     @classmethod
-    def load(cls, folder: Path, recipe: Recipe, device: str = "cpu") -> CandidateSources:
-        """Read what `save` wrote."""
-        state = {name: tensor.clone() for name, tensor in load_file(folder / "sources.safetensors").items()}
-        whitening = Whitening(state["mean"], state["matrix"])  # cloned: aligned, which a mapped file is not
-        search = Search.load(folder / "index.faiss", "cosine", recipe.engine, device)
+    def load(cls, folder: Path, recipe: Recipe, n_classes: int, device: str = "cpu") -> CandidateSources:
+        """Read what `save` wrote, of a model of so many classes."""
+        path = folder / "sources.safetensors"
+        state = read_tensors(path, SHAPES, classes=n_classes)
+        whitening = Whitening(state["mean"], state["matrix"])
+        search = Search.load(folder / "index.faiss", "cosine", recipe.engine, device, state["matrix"].shape[1])
         codes = state["codes"].numpy()
+        check_rows(folder / "index.faiss", len(search), len(codes))
+        check_codes(path, codes, n_classes)
         lengths = state["lengths"].numpy()
         return cls(recipe, whitening, search, codes, lengths, state["weight"], state["bias"])
 

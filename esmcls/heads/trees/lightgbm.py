@@ -247,7 +247,11 @@ class LightGBMHead(BaseLabelHead):
         self.model.save(folder)
 
     def _restore(self, folder: Path) -> None:
-        self.model = Multiclass.load(folder) if self._direct else Ranker.load(folder, self._recipe, self.device)
+        n_classes = len(self.classes)
+        if self._direct:
+            self.model = Multiclass.load(folder, n_classes)
+        else:
+            self.model = Ranker.load(folder, self._recipe, n_classes, self.device)
 
 
 def _least(loss: Callable[[float], float]) -> float:

@@ -174,6 +174,6 @@ class Ranker:
             self.trees.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, recipe: Recipe, device: str = "cpu") -> Ranker:
-        """Read what `save` wrote."""
-        return cls(CandidateSources.load(folder, recipe, device), Trees.load(folder))
+    def load(cls, folder: Path, recipe: Recipe, n_classes: int, device: str = "cpu") -> Ranker:
+        """Read what `save` wrote, of a model of so many classes."""
+        return cls(CandidateSources.load(folder, recipe, n_classes, device), Trees.load(folder, len(FEATURES)))

@@ -10,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightgbm import Dataset
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.sparse import csc_matrix
 from scipy.special import expit
 
 from esmcls.cache.features import Features
-from esmcls.errors import UsageError
+from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, check_sets, checked_vectors, grid, row_slices, training_vectors
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known
+from esmcls.heads.saved_tensors import check_codes, read_tensors
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, check_ranges
 from esmcls.heads.trees.boosting import MEMBERS, MODEL, Trees
 from esmcls.heads.trees.time_estimate import SPLIT, Speed, in_words
@@ -34,6 +35,13 @@ ROUNDS: Final = (25, 50, 100, 200)
 ENDED: Final = "\n=== end of a term's trees ===\n"
 """The line between models in the file."""
 
+SHAPES: Final = {
+    "mean": ("float32", "width"),
+    "matrix": ("float32", "width", "seen"),
+    "shares": ("float32", "classes"),
+    "codes": ("int64", "trees"),
+}
+"""Of the tensors of a model."""
 _RANGES: Final = {
     "lr": ABOVE_0,
     "minutes": ABOVE_0,
@@ -236,9 +244,14 @@ class TermLightGBMHead(BaseTermHead):
         save_file(tensors, folder / "terms.safetensors")
 
     def _restore(self, folder: Path) -> None:
-        state = {name: tensor.clone() for name, tensor in load_file(folder / "terms.safetensors").items()}
+        state = read_tensors(folder / "terms.safetensors", SHAPES, classes=len(self.classes))
         self.whitening = Whitening(state["mean"], state["matrix"])
         self.shares = state["shares"].numpy()
-        codes = state["codes"].tolist()
-        texts = (folder / MODEL).read_text(encoding="utf-8").split(ENDED)
-        self.trees = {code: Trees(text) for code, text in zip(codes, texts, strict=False)}  # no code: one empty text
+        codes = check_codes(folder / "terms.safetensors", state["codes"].numpy(), len(self.classes)).tolist()
+        path = folder / MODEL
+        try:
+            texts = path.read_text(encoding="utf-8").split(ENDED)[: len(codes)]  # no code: one empty text
+            trees = [Trees.read(text, state["matrix"].shape[1]) for text in texts]
+            self.trees = dict(zip(codes, trees, strict=True))
+        except ValueError as error:
+            raise ModelError(path, f"is damaged ({error})", "fit again") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from esmcls.tasks.go_terms.evaluation import aspect_scores, evaluate_terms, with
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.results import AspectScores, Bucket
 from esmcls.tasks.go_terms.thresholds import TermFindings
+from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
 from esmcls.types import Indices
 
 _SUMS: Final = ("plain", "weighted")
@@ -74,26 +74,26 @@ class TermAnswers:
         return None if fit is None else round(fit, 2), round(len(self.counts) / predict) if predict else None
 
     def save(self, path: Path, key: str) -> None:
-        """Write a safetensors file, whole or not at all; `key` says what the answers are of."""
-        facts = {"evaluation": self.evaluation, "seconds": self.seconds, "about": self.about}
-        told = json.dumps(facts | {"groups": self.counts.groups})  # in their own order: it is that of columns
+        """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
+        write_seconds(path, self.seconds)
+        facts = {"evaluation": self.evaluation, "about": self.about}
+        told = as_metadata(key, **facts, groups=self.counts.groups)  # in their own order: it is that of columns
         with atomic_path(path) as temporary:
-            save_file(_arrays(self.counts) | {"lengths": self.lengths}, temporary, {"key": key, "told": told})
+            save_file(_arrays(self.counts) | {"lengths": self.lengths}, temporary, told)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
         """Read what `save` wrote; None where there is no file, or one of another key, if any is given."""
         try:
             with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                if key is not None and metadata.get("key") != key:
+                facts = from_metadata(file.metadata() or {})
+                if key is not None and facts.get("key") != key:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            facts = json.loads(metadata["told"])
-            fit, predict = facts["seconds"]
+            fit, predict = facts["seconds"] if "seconds" in facts else read_seconds(path)  # 0.1.0 has them inside
             counts = _counts(tuple(facts["groups"]), arrays)
             return cls(counts, facts["evaluation"], (fit, predict), facts["about"], arrays["lengths"])
-        except (OSError, SafetensorError, KeyError, ValueError):
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
     @classmethod

@@ -14,12 +14,12 @@ from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.base import TermHead
 from esmcls.labels.ontology import ASPECTS
-from esmcls.reading.records import Protein
-from esmcls.reading.tables import accession
-from esmcls.reporting.rows import TOO_LARGE, Written, write_rows
+from esmcls.reading.ids import accession, first_word
+from esmcls.reporting.rows import Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel, nearest_of
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.thresholds import TermFindings
+from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 
 CAFA: Final = "cafa"
@@ -111,6 +111,10 @@ class TermPrediction:
         The nearest training protein, where the head knows one.
     status : str or None
         Why there is no term, where there is none.
+    note : str or None
+        At rank 1: what makes the answer doubtful, such as residues that the encoder did not see.
+    model : str or None
+        Whose answer it is.
     """
 
     id: str
@@ -122,6 +126,8 @@ class TermPrediction:
     predicted: bool | None = None
     nearest_id: str | None = None
     status: str | None = None
+    note: str | None = None
+    model: str | None = None
 
 
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction))
@@ -188,21 +194,26 @@ class TermAnswering:
             for row, codes in enumerate(ranked)
         ]
 
-    def rows(self, name: str, answer: TermAnswer | None) -> Iterator[TermPrediction]:
-        """Give a row a term; a single row with a `status` where the protein has none or does not fit into memory."""
-        if answer is None or not len(answer.codes):
-            yield TermPrediction(name, status=TOO_LARGE if answer is None else NO_TERM)
+    def rows(self, name: str, answer: TermAnswer | Unanswered, note: str | None = None) -> Iterator[TermPrediction]:
+        """Give a row a term; a single row with a `status` where the protein has none, or no answer."""
+        whose = self.model.name
+        if isinstance(answer, Unanswered):
+            yield TermPrediction(name, status=str(answer), note=note, model=whose)
+            return
+        if not len(answer.codes):
+            yield TermPrediction(name, status=NO_TERM, note=note, model=whose)
             return
         terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
         for rank, (code, probability, predicted) in enumerate(terms, 1):
             about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
-            yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, answer.nearest_id)
+            beside = {"nearest_id": answer.nearest_id, "note": note if rank == 1 else None, "model": whose}
+            yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, **beside)
 
-    def write(self, answers: Iterable[tuple[Protein, TermAnswer | None]], handle: TextIO) -> Written:
+    def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO) -> Written:
         """Write a table, or a CAFA submission, as the answers come."""
         if self.format == CAFA:
             return write_cafa(answers, self.hierarchy.classes, handle)
-        rows = (row for protein, answer in answers for row in self.rows(protein.id, answer))
+        rows = (row for one in answers for row in self.rows(one.protein.id, one.answer, one.note))
         return write_terms(rows, handle, self.format)
 
 
@@ -214,29 +225,36 @@ def write_terms(rows: Iterable[TermPrediction], handle: TextIO, format: str = "t
     >>> import sys
     >>> row = TermPrediction("a", 1, "GO:0005515", "protein binding", "F", 0.75, True)
     >>> write_terms([row], sys.stdout, "jsonl").records  # doctest: +ELLIPSIS
-    {"id": "a", "rank": 1, "term": "GO:0005515", ... "predicted": true, "nearest_id": null, "status": null}
+    {"id": "a", "rank": 1, "term": "GO:0005515", ... "nearest_id": null, "status": null, ...}
     1
     """
     return write_rows(rows, handle, format, COLUMNS)
 
 
-def write_cafa(answers: Iterable[tuple[Protein, TermAnswer | None]], classes: Sequence[str], handle: TextIO) -> Written:
+def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], handle: TextIO) -> Written:
     """Write a CAFA submission as the answers come: `id<TAB>term<TAB>score` with three significant digits.
 
-    The id is what CAFA joins by: of UniProt's (`sp|P69905|HBA_HUMAN`) the accession, any other as it is.
+    The id is what CAFA joins by: of UniProt's (`sp|P69905|HBA_HUMAN`) the accession, any other up to its first blank.
+    A protein and term stand there once: of several records of one id the first is written.
 
     Returns
     -------
     Written
-        What does not fit into memory is left out; a protein without a term has no line.
+        What has no answer is left out; a protein without a term has no line.
     """
     written = Written()
-    for protein, answer in answers:
-        written.records += 1
-        if answer is None:
+    names: set[str] = set()
+    for protein, answer, note in answers:
+        written.count(not isinstance(answer, Unanswered), note)
+        if isinstance(answer, Unanswered):
             written.left_out.append(protein.id)
+            written.why.append(str(answer))
             continue
-        name = accession(protein.id)
+        name = accession(first_word(protein.id))
+        if name in names:
+            written.repeated.append(protein.id)
+            continue
+        names.add(name)
         pairs = zip(answer.codes.tolist(), answer.probabilities.tolist(), strict=True)
         handle.writelines(f"{name}\t{classes[code]}\t{min(value, 1.0):.3g}\n" for code, value in pairs)
     return written

@@ -20,7 +20,7 @@ from esmcls.reporting.phrases import (
     p_equals,
     p_value,
 )
-from esmcls.reporting.report import Layout, Table, competitors, render, write_report
+from esmcls.reporting.report import Layout, Table, competitors, left_out, render, write_report
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
@@ -101,15 +101,16 @@ def _by_range(model: str, aspect: str, column: str, part: Bucket | LengthClass) 
 
 
 def lines(report: TermReport, timing: Timing) -> list[str]:
-    """Return tables for a terminal, the best model first, with what was not run and how to read them."""
+    """Return tables for a terminal, the best model first, with what was left out before it and how to read them."""
     names = aspects(report.rows)
     header = ["model", *(f"{letter} Fmax" for letter in names), "mean", "fit", "proteins/s", "MB"]
-    lines = aligned([header, *(_overall(row, cost, list(names)) for row, cost in timed(report.rows, timing))])
+    lines = left_out(report.not_run) + aligned(
+        [header, *(_overall(row, cost, list(names)) for row, cost in timed(report.rows, timing))]
+    )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
     lines += ["", "Smin in bits, less is better; beside each value its 95 % interval"]
-    lines += ["p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
-    return lines + [f"not run: {model.name}: {model.reason}" for model in report.not_run]
+    return [*lines, "p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
 
 
 def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from typing_extensions import Self
 
+from esmcls.files import from_plain
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.paired import Difference
-from esmcls.reporting.plain_values import from_plain
 from esmcls.reporting.results import ComparedData, ComparisonSettings, ModelRow, Report
 
 Differences = dict[str, dict[str, Difference]]

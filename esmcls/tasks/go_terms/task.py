@@ -22,10 +22,11 @@ from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_related, 
 from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
-from esmcls.labels.information_accretion import information_accretion, read_ia
+from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.cafa import fmax_by_group
+from esmcls.reading.term_tables import read_ia
 from esmcls.reporting.results import Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
@@ -105,6 +106,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         "--calibration": f"{_TERMS}: their thresholds are chosen on the validation part",
         "--hold-out-families": f"{_TERMS}: a protein has no one family to hold out",
         "--false-acceptance": f"{_TERMS}: no families are held out",
+        "--accept-known": f"{_TERMS}: no families are held out",
         "--names": f"{_TERMS}: their names are the ontology's",
     }
 
@@ -267,7 +269,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     def _accretion(self, truth: LabelSets, exam: Exam) -> tuple[npt.NDArray[np.float64] | None, str]:
         """Return the bits of each class and where they are from; a term that no training protein has says 0."""
         if exam.ia is not None:
-            return read_ia(exam.ia, truth.classes), Path(exam.ia).name
+            return read_ia(exam.ia, truth.classes, self.terms), Path(exam.ia).name
         if exam.train is None:
             return None, ""
         bits = self._bits(exam.train)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import ModelError
-from esmcls.files import read_json, write_json
+from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology, raise_parents
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
@@ -103,9 +103,27 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Thresholds:
-        """Read what `to_json` gave."""
-        values = np.array(flat["values"], dtype=np.float32)
-        return cls(values, dict(flat["pooled"]), float(flat["prior"]), int(flat["n"]))
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is not that.
+        """
+        saved = from_plain(_Saved, flat)
+        if any(not 0 <= value <= 1 for value in (*saved.values, *saved.pooled.values())):
+            raise ValueError("a threshold that is no probability")
+        return cls(np.array(saved.values, dtype=np.float32), saved.pooled, float(saved.prior), saved.n)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What thresholds.json holds."""
+
+    values: list[float]
+    pooled: dict[str, float]
+    prior: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -147,10 +165,15 @@ class TermFindings:
         path = folder / THRESHOLDS
         if not path.is_file():
             return cls.unknown(ontology, classes)
+        flat = read_as(path, dict[str, Any], ModelError, "fit again")
         try:
-            return cls(ontology, Thresholds.from_json(read_json(path)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+            thresholds = Thresholds.from_json(flat)
+        except ValueError as error:
+            raise ModelError(path, f"is damaged ({error})", "fit again") from None
+        if len(thresholds.values) != len(classes):
+            problem = f"is damaged ({len(thresholds.values)} thresholds of {len(classes)} classes)"
+            raise ModelError(path, problem, "fit again")
+        return cls(ontology, thresholds)
 
     def lines(self) -> list[str]:
         """Say what was chosen."""

@@ -6,7 +6,6 @@ folds of a cross-validation, stand side by side.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -28,7 +27,8 @@ from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import RANKS
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
-from esmcls.tasks.one_label.confidence import Confidence, Rejection, blocks, known_score
+from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
+from esmcls.tasks.one_label.confidence import Confidence, Rejection, blocks
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.types import Indices
 
@@ -99,21 +99,25 @@ class Answers:
         return None if math.isnan(fit) else round(fit, 2), speed
 
     def save(self, path: Path, key: str) -> None:
-        """Write a safetensors file, whole or not at all; `key` says what the answers are of."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
+        write_seconds(path, [[None if math.isnan(one) else one for one in row] for row in self.seconds.tolist()])
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS if name != "seconds"}
         with atomic_path(path) as temporary:
-            save_file(arrays, temporary, {"key": key, "about": json.dumps(self.about, sort_keys=True)})
+            save_file(arrays, temporary, as_metadata(key, about=self.about))
 
     @classmethod
     def load(cls, path: Path, key: str) -> Answers | None:
         """Read what `save` wrote; None where there is no file, or one of another key."""
         try:
             with safe_open(path, "numpy") as file:
-                told = file.metadata() or {}
+                told = from_metadata(file.metadata() or {})
                 if told.get("key") != key:
                     return None
-                return cls(**{name: file.get_tensor(name) for name in _ARRAYS}, about=json.loads(told["about"]))
-        except (OSError, SafetensorError, KeyError, ValueError):
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if "seconds" not in arrays:  # they lie beside, but not where 0.1.0 wrote
+                arrays["seconds"] = np.array(read_seconds(path), np.float64)
+            return cls(**{name: arrays[name] for name in _ARRAYS}, about=told["about"])
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
     @classmethod
@@ -240,7 +244,7 @@ class Questions:
 
 def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejection: Rejection) -> Answers:
     """Measure the threshold of rejection."""
-    near, far = (known_score(head, part, rejection.score) for part in (x, unseen))
+    near, far = (rejection.of(head, part) for part in (x, unseen))
     accepted, wrongly = near > rejection.threshold, far > rejection.threshold
     about = found.about | {"score": rejection.score}
     return replace(found, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)

@@ -1,13 +1,13 @@
 """What a fitted model knows of its own doubts: measured once, kept beside the head, used at every prediction.
 
-confidence.json (format 1) holds the probability of the true class of each calibration row, from which sets of any
-coverage follow, and the score below which a protein is rejected as of no known family.
+confidence.json (format 2) holds the probability of the true class of each calibration row, from which sets of any
+coverage follow, and the score below which a protein is rejected as a stranger, one of no known family.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -15,19 +15,35 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
+from esmcls.datasets.held_out import Shares
 from esmcls.errors import UsageError
+from esmcls.files import from_plain
 from esmcls.labels.labels import Labels
-from esmcls.metrics.calibration import auroc, conformal_threshold, rejection_threshold
+from esmcls.metrics.calibration import auroc, conformal_threshold
+from esmcls.metrics.open_set import Rate, fit_logistic, threshold_for, wilson, without
+from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.types import Indices, Probabilities
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 HALVINGS: Final = 200
 CELLS: Final = 1 << 26
 """Probabilities that are held at a time: 256 MiB."""
 
 Floats = npt.NDArray[np.float64]
-Score = Literal["familiarity", "probability"]
-SCORES: Final[tuple[Score, ...]] = ("familiarity", "probability")
+Score = Literal["probability", "familiarity", "combined"]
+SCORES: Final[tuple[Score, ...]] = ("probability", "familiarity", "combined")
+WEIGHTS: Final = 4
+"""Of the combined score: one of each of `signals`, and a constant."""
+FEW: Final = 20
+"""Proteins of either side that it takes to fit the combined score."""
+_TOLD: Final = {
+    "probability": "the likeliest class's probability",
+    "familiarity": "the head's familiarity",
+    "combined": "probability, margin and familiarity",
+}
+GAIN: Final = 0.02
+"""Share of proteins by which a score must be better than the naive cut: what is less, chance can do."""
+Point = Literal["false_acceptance", "accept_known"]
 
 
 class Classifier(Protocol):
@@ -42,31 +58,99 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class Rejection:
-    """The threshold of "none of these" and what it reaches.
+    """The threshold below which a protein is taken for a stranger, and what it reaches.
 
     Parameters
     ----------
-    score : {"familiarity", "probability"}
-        What is compared: the head's own score, or the log of the likeliest class's probability; that which tells
-        validation proteins better from those of the families that set the threshold.
+    score : {"probability", "familiarity", "combined"}
+        What is compared: the log of the likeliest class's probability, the head's own score, or both with the margin
+        to the second class, by `weights`.
     threshold : float
         A protein is accepted if its score is greater.
-    wanted, reached : float
-        Share of proteins of unknown families that is accepted: asked for on the families that set the threshold, and
-        found on others that training never saw either; None where these have no proteins.
+    wanted : float
+    point : {"false_acceptance", "accept_known"}
+        Whose share was wanted: of strangers that are accepted at most, or of proteins of known families at least.
+    known, strangers : Rate or None
+        Share of proteins of known families and of strangers that are accepted, by thresholds that other folds set.
     auroc : float or None
-        How often a validation protein's score is higher than that of one of the latter.
-    strangers, checks : int
-        Proteins of the families that set the threshold, and of the others.
+        How often a protein of a known family scores higher than a stranger.
+    folds : int
+        In which families were held out; 0 where they were taken away for good.
+    families : int
+        Those held out.
+    weights : tuple of float
+        Of the columns of `signals`, and a constant; empty for the other scores.
     """
 
     score: Score
     threshold: float
     wanted: float
-    reached: float | None
-    auroc: float | None
-    strangers: int
-    checks: int
+    point: Point = "false_acceptance"
+    known: Rate | None = None
+    strangers: Rate | None = None
+    auroc: float | None = None
+    folds: int = 0
+    families: int = 0
+    weights: tuple[float, ...] = ()
+
+    def scores(self, probabilities: npt.NDArray[np.floating], familiarity: Floats | None) -> Floats:
+        """Return the score of rows (n,).
+
+        Parameters
+        ----------
+        probabilities : float array, (n, 2 or more)
+            Of the likeliest classes; one column is enough where the score is not combined.
+        familiarity : float64 array, (n,), or None
+            None where the score is the probability.
+        """
+        if self.score == "probability":
+            return log_probability(probabilities[:, 0])
+        assert familiarity is not None
+        if self.score == "familiarity":
+            return familiarity
+        return combined(signals(probabilities, familiarity), np.array(self.weights))
+
+    def of(self, head: Classifier, x: Features) -> Floats:
+        """Ask a head about rows and return their score, (n,)."""
+        probabilities = head.top_k(x, 2)[1] if self.score != "familiarity" else np.ones((len(x), 1))
+        return self.scores(probabilities, None if self.score == "probability" else head.familiarity(x))
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        way = f"strangers once each, in {self.folds} folds" if self.folds else "taken away"
+        families = f"{self.families:,} families {way}" if self.families else "families held out"
+        aim = {
+            "false_acceptance": f"at most {100 * self.wanted:g} % of strangers accepted",
+            "accept_known": f"at least {100 * self.wanted:g} % of known accepted",
+        }[self.point]
+        lines = [f"{families}: {aim}, by {_TOLD[self.score]}"]
+        if self.known is not None:
+            lines.append(f"known accepted: {self.known}")
+        if self.strangers is not None:
+            area = "" if self.auroc is None else f"; AUROC {self.auroc:.3f}"
+            lines.append(f"strangers accepted: {self.strangers}{area}")
+        return lines
+
+    @classmethod
+    def from_json(cls, flat: dict[str, Any]) -> Rejection:
+        """Read what `dataclasses.asdict` gave, or esmcls 0.1.0 wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        if "checks" in flat:  # format 1
+            first = from_plain(_FirstRejection, flat)
+            reached, checks = first.reached, first.checks
+            if reached is not None and not (0 <= reached <= 1 and checks > 0):
+                raise ValueError("reached: no share of its checks")
+            rate = None if reached is None else Rate(reached, *wilson(reached, checks), checks)
+            return cls(first.score, first.threshold, first.wanted, strangers=rate, auroc=first.auroc)
+        found = from_plain(cls, flat)
+        if len(found.weights) != (WEIGHTS if found.score == "combined" else 0):
+            raise ValueError(f"weights: {len(found.weights)} of them, which the score {found.score} does not have")
+        return found
 
 
 @dataclass(frozen=True)
@@ -119,9 +203,37 @@ class Confidence:
 
     @classmethod
     def from_json(cls, flat: dict[str, Any]) -> Confidence:
-        """Read what `to_json` gave; what is missing or unknown raises KeyError or TypeError."""
-        rejection = flat["rejection"]
-        return cls(tuple(flat["true_probabilities"]), None if rejection is None else Rejection(**rejection))
+        """Read what `to_json` gave, or esmcls 0.1.0 wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+        """
+        saved = from_plain(_Saved, flat)
+        if any(not 0 <= probability <= 1 for probability in saved.true_probabilities):
+            raise ValueError("true_probabilities: a number that is no probability")
+        return cls(saved.true_probabilities, None if saved.rejection is None else Rejection.from_json(saved.rejection))
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What confidence.json holds."""
+
+    true_probabilities: tuple[float, ...]
+    rejection: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _FirstRejection:
+    """What it held of rejection in format 1."""
+
+    score: Score
+    threshold: float
+    wanted: float
+    reached: float | None
+    checks: int
+    auroc: float | None
 
 
 def blocks(x: Features, n_classes: int) -> Iterator[tuple[slice, Features]]:
@@ -142,37 +254,126 @@ def true_probabilities(head: Classifier, x: Features, labels: Labels) -> Floats:
     return found
 
 
-def known_score(head: Classifier, x: Features, score: Score) -> Floats:
-    """Return how much each protein looks like one of a known family, (n,)."""
-    if score == "familiarity":
-        return head.familiarity(x)
-    return log_probability(head.top_k(x, 1)[1][:, 0])
-
-
 def log_probability(probabilities: npt.NDArray[np.floating]) -> Floats:
     """Return the log of probabilities, which float32 may round to 0."""
     return np.asarray(np.log(np.maximum(probabilities, 1e-30, dtype=np.float64)))
 
 
-def reject(
-    head: Classifier, known: Mapping[Score, Floats], strangers: Features, checks: Features, wanted: float
-) -> Rejection:
-    """Choose the score and set the threshold on one set of unknown families, and measure them on another.
+def signals(probabilities: npt.NDArray[np.floating], familiarity: Floats) -> Floats:
+    """Return what may tell a stranger, (n, 3), each higher for what is known.
+
+    The log of the likeliest class's probability, the head's familiarity, and the log of how many times likelier the
+    first class is than the second.
+    """
+    first = log_probability(probabilities[:, 0])
+    second = log_probability(probabilities[:, 1]) if probabilities.shape[1] > 1 else np.full(len(first), -1.0)
+    return np.column_stack((first, familiarity, first - second))
+
+
+def combined(columns: Floats, weights: Floats) -> Floats:
+    """Return the weighted sum of signals, (n,)."""
+    return np.asarray(columns @ weights[:-1] + weights[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A score that may serve for rejection, on the rows of folds.
 
     Parameters
     ----------
-    head : Classifier
-    known : mapping of float arrays, (n,)
-        Each score of proteins of known families that were not fitted on when they were asked for; empty for unknown.
-    strangers, checks : Features
-        Proteins of families that were not fitted on.
-    wanted : float
-        Share of strangers that may be accepted at most.
+    values : float64 array, (n,)
+        Of the model that is to be used.
+    crossed : float64 array, (n,)
+        The same with nothing fitted on a row's own fold.
+    accepted : bool array, (n,)
+        By thresholds that other folds set.
+    weights : tuple of float
     """
-    found = {score: known_score(head, strangers, score) for score in SCORES[: len(known) or 1]}
-    best = max(found, key=lambda score: auroc(known[score], found[score]) if len(strangers) and known else 0.0)
-    threshold = rejection_threshold(found[best], wanted)
-    scores = known_score(head, checks, best)
-    area = auroc(known[best], scores) if known and len(checks) else None
-    reached = float((scores > threshold).mean()) if len(checks) else None
-    return Rejection(best, threshold, wanted, reached, area, len(strangers), len(checks))
+
+    values: Floats
+    crossed: Floats
+    accepted: npt.NDArray[np.bool_]
+    weights: tuple[float, ...] = ()
+
+
+def reject(rows: FoldAnswers, shares: Shares, families: int) -> Rejection:
+    """Choose the score, set the threshold, and tell what it reaches.
+
+    The score is the one by which the most proteins of known families are accepted at the share of strangers that is
+    wanted, or by which the fewest strangers are where it is the known's. Another than the likeliest class's probability
+    must be better by `GAIN`.
+
+    Parameters
+    ----------
+    rows : FoldAnswers
+    shares : Shares
+        With the operating point.
+    families : int
+        That were held out.
+
+    Raises
+    ------
+    UsageError
+        If there are no strangers, or none of the proteins whose share is wanted.
+    """
+    known, strangers = ~rows.strangers, rows.strangers
+    if shares.accept_known is not None and not known.any():
+        raise UsageError("--accept-known needs proteins of known families beside; give a validation part")
+    found = _candidates(rows, shares)
+    areas = dict.fromkeys(found, 0.0)
+    if known.any():
+        areas = {name: auroc(one.crossed[known], one.crossed[strangers]) for name, one in found.items()}
+    best = max(found, key=lambda name: _worth(found[name], rows, shares) + GAIN * (name == "probability"))
+    chosen = found[best]
+    threshold = threshold_for(
+        chosen.values[known], chosen.values[strangers], shares.false_acceptance, shares.accept_known
+    )
+    point: Point = "false_acceptance" if shares.accept_known is None else "accept_known"
+    return Rejection(
+        score=best,
+        threshold=threshold,
+        wanted=shares.false_acceptance if shares.accept_known is None else shares.accept_known,
+        point=point,
+        known=Rate.of(chosen.accepted[known], rows.families[known]) if known.any() else None,
+        strangers=Rate.of(chosen.accepted[strangers], rows.families[strangers]),
+        auroc=areas[best] if known.any() else None,
+        folds=shares.folds and len(np.unique(rows.folds)),
+        families=families,
+        weights=chosen.weights,
+    )
+
+
+def _worth(one: Candidate, rows: FoldAnswers, shares: Shares) -> float:
+    """Return how good a score is at the operating point."""
+    accepted = one.accepted[rows.strangers] if shares.accept_known is not None else one.accepted[~rows.strangers]
+    share = float(accepted.mean()) if len(accepted) else 0.0
+    return -share if shares.accept_known is not None else share
+
+
+def _candidates(rows: FoldAnswers, shares: Shares) -> dict[Score, Candidate]:
+    """Return the scores that can be had of rows."""
+    columns = signals(rows.probabilities, rows.familiarity)
+    found: dict[Score, Candidate] = {}
+    for place, name in enumerate(SCORES[:2]):
+        values = columns[:, place]
+        found[name] = Candidate(values, values, _accepted(values, rows, shares))
+    if min((~rows.strangers).sum(), rows.strangers.sum()) >= FEW:
+        weights, crossed = fit_logistic(columns, ~rows.strangers), np.zeros(len(columns))
+        for own, others in without(rows.folds):
+            both_sides = len(np.unique(rows.strangers[others])) == 2
+            fitted = fit_logistic(columns[others], ~rows.strangers[others]) if both_sides else weights
+            crossed[own] = combined(columns[own], fitted)
+        values = combined(columns, weights)
+        found["combined"] = Candidate(values, crossed, _accepted(crossed, rows, shares), tuple(weights.tolist()))
+    return found
+
+
+def _accepted(values: Floats, rows: FoldAnswers, shares: Shares) -> npt.NDArray[np.bool_]:
+    """Return whether each row is accepted by the threshold of the other folds, (n,)."""
+    accepted = np.zeros(len(values), dtype=bool)
+    for own, others in without(rows.folds):
+        if len(np.unique(rows.strangers[others])) < 2:
+            others = np.ones(len(values), dtype=bool)
+        known, strangers = values[others & ~rows.strangers], values[others & rows.strangers]
+        accepted[own] = values[own] > threshold_for(known, strangers, shares.false_acceptance, shares.accept_known)
+    return accepted

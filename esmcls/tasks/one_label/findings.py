@@ -1,27 +1,34 @@
 """What is kept beside a head for one label: its answers on validation rows, and how far it can be trusted.
 
-confidence.json      calibration and rejection; where something was set aside for them
-held.safetensors     answers on validation rows; where there are any
+confidence.json          calibration and rejection; where something was set aside for them
+held.safetensors         answers on validation rows; where there are any
+strangers.safetensors    answers on families held out in folds, and on known ones beside; where there are any
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from esmcls.datasets.held_out import SetAside, Shares
+import numpy as np
+
+from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.held_out import FOLDS, SetAside, Shares, StrangerFold
 from esmcls.errors import ModelError
-from esmcls.files import read_json, write_json
+from esmcls.files import read_as, write_json
 from esmcls.heads.base import Head
 from esmcls.labels.labels import Labels
-from esmcls.tasks.one_label.confidence import Confidence, Floats, Score, log_probability, reject, true_probabilities
-from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.metrics.calibration import auroc
+from esmcls.metrics.open_set import Rate
+from esmcls.tasks.one_label.confidence import Confidence, Rejection, reject, true_probabilities
+from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held
 from esmcls.tasks.task import GetFeatures
 
 CONFIDENCE: Final = "confidence.json"
 HELD: Final = "held.safetensors"
+STRANGERS: Final = "strangers.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,36 +41,74 @@ class LabelFindings:
         Its answers on validation rows; None where there were none, or by an older esmcls.
     confidence : Confidence or None
         None where nothing was set aside.
-    known_scores : mapping
-        Scores of proteins of known families, (n,) each, as `confidence.reject` takes them; by default of `held`.
+    folds : FoldAnswers or None
+        Answers of heads that were fitted without a fold of the families; None where none were held out in folds.
+    known : Held or None
+        Answers on validation rows that are not kept, but tell what a known protein looks like; by default `held`.
     """
 
     held: Held | None = None
     confidence: Confidence | None = None
-    known_scores: Mapping[Score, Floats] | None = field(default=None, repr=False, compare=False)
+    folds: FoldAnswers | None = field(default=None, repr=False, compare=False)
+    known: Held | None = field(default=None, repr=False, compare=False)
 
     def recoded(self, before: Sequence[str], after: Sequence[str]) -> LabelFindings:
         """Return the same for classes that hold all of the former ones."""
-        return self if self.held is None else replace(self, held=self.held.recoded(before, after))
+        held = None if self.held is None else self.held.recoded(before, after)
+        folds = None if self.folds is None else self.folds.recoded(before, after)
+        return self if held is None and folds is None else replace(self, held=held, folds=folds)
+
+    def asked(
+        self,
+        classes: Sequence[str],
+        folds: Sequence[StrangerFold],
+        fit: Callable[[Dataset], Head],
+        features: GetFeatures,
+    ) -> LabelFindings:
+        """Return the same with what heads, each fitted without a fold of the families, say of strangers and known."""
+        places = {name: code for code, name in enumerate(classes)}
+        parts = list[FoldAnswers]()
+        for number, fold in enumerate(folds):
+            head = fit(fold.train)
+            for rows, strange in ((fold.known, False), (fold.strangers, True)):
+                if len(rows):
+                    parts.append(FoldAnswers.of(head, features(rows), rows, number, strange, places))
+        return replace(self, folds=FoldAnswers.joined(parts))
 
     def measured(self, head: Head, apart: SetAside, shares: Shares, features: GetFeatures) -> LabelFindings:
         """Return the same with what calibration rows and families held out tell of a head."""
-        rejection, rows = None, apart.calibration
-        if shares.families:
-            strangers, checks = features(apart.strangers), features(apart.checks)
-            rejection = reject(head, self._known_scores(), strangers, checks, shares.false_acceptance)
+        rejection = self._rejection(head, apart, shares, features) if shares.families else None
+        rows = apart.calibration
         if not len(rows) and rejection is None:
             return self
         probabilities = true_probabilities(head, features(rows), Labels.from_names(rows.labels, head.classes))
         return replace(self, confidence=Confidence(tuple(probabilities.tolist()), rejection))
 
-    def _known_scores(self) -> Mapping[Score, Floats]:
-        if self.known_scores is not None:
-            return self.known_scores
-        if self.held is None:
-            return {}
-        likeliest = self.held.probabilities[:, 0]
-        return {"familiarity": self.held.familiarity, "probability": log_probability(likeliest)}
+    def _rejection(self, head: Head, apart: SetAside, shares: Shares, features: GetFeatures) -> Rejection | None:
+        """Return the threshold that families held out set, or None where a member of an ensemble lacks them."""
+        if shares.folds:
+            rows = self.folds
+            return None if rows is None else reject(rows, shares, len(np.unique(rows.families[rows.strangers])))
+        families = len({*apart.strangers.labels, *apart.checks.labels})
+        rejection = reject(self._taken_away(head, apart.strangers, features), shares, families)
+        if not len(apart.checks):
+            return rejection
+        checks = FoldAnswers.of(head, features(apart.checks), apart.checks, 0, True, {})
+        far = rejection.scores(checks.probabilities, checks.familiarity)
+        rate = Rate.of(far > rejection.threshold, checks.families)
+        known = self.held or self.known
+        if known is None:
+            return replace(rejection, strangers=rate, auroc=None)
+        near = rejection.scores(known.probabilities, known.familiarity)[known.truth >= 0]
+        return replace(rejection, strangers=rate, auroc=auroc(near, far) if len(near) else None)
+
+    def _taken_away(self, head: Head, strangers: Dataset, features: GetFeatures) -> FoldAnswers:
+        """Return answers on families that were taken away, in folds by family, and on validation rows beside."""
+        asked = FoldAnswers.of(head, features(strangers), strangers, 0, True, {})
+        parts = [replace(asked, folds=asked.families % FOLDS)]
+        if (known := self.held or self.known) is not None:
+            parts.append(known.in_folds(FOLDS))
+        return FoldAnswers.joined(parts)
 
     def save(self, folder: Path) -> None:
         """Write the files of what there is."""
@@ -71,6 +116,8 @@ class LabelFindings:
             write_json(folder / CONFIDENCE, self.confidence.to_json())
         if self.held is not None:
             self.held.save(folder / HELD)
+        if self.folds is not None:
+            self.folds.save(folder / STRANGERS)
 
     @classmethod
     def load(cls, folder: Path) -> LabelFindings:
@@ -79,27 +126,23 @@ class LabelFindings:
         Raises
         ------
         ModelError
-            If confidence.json is damaged.
+            If a file is damaged.
         """
         path = folder / CONFIDENCE
         try:
-            confidence = Confidence.from_json(read_json(path)) if path.is_file() else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(path, f"is damaged ({type(error).__name__}: {error})", "fit again") from None
+            flat = read_as(path, dict[str, Any], ModelError, "fit again") if path.is_file() else None
+            confidence = None if flat is None else Confidence.from_json(flat)
+        except ValueError as error:
+            raise ModelError(path, f"is damaged ({error})", "fit again") from None
         held = Held.load(folder / HELD) if (folder / HELD).is_file() else None
-        return cls(held, confidence)
+        folds = FoldAnswers.load(folder / STRANGERS) if (folder / STRANGERS).is_file() else None
+        return cls(held, confidence, folds)
 
     def lines(self) -> list[str]:
         """Say what was measured on what was set aside, one line each."""
         confidence = self.confidence or Confidence()
-        lines = []
+        lines = list[str]()
         if len(confidence.true_probabilities) > 1:
             n, half = len(confidence.true_probabilities), confidence.held_half(0.95)
             lines.append(f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest")
-        if (rejection := confidence.rejection) is not None:
-            accepted = f"{100 * rejection.wanted:g} % may be accepted"
-            lines.append(f"{rejection.strangers:,} proteins of unknown families: {accepted}")
-            if rejection.reached is not None:
-                area = "" if rejection.auroc is None else f", AUROC {rejection.auroc:.3f}"
-                lines.append(f"{rejection.checks:,} of others: {100 * rejection.reached:.1f} % are accepted{area}")
-        return lines
+        return lines if confidence.rejection is None else lines + confidence.rejection.lines()

@@ -10,16 +10,17 @@ from typing import Any, Final, TextIO
 from esmcls.cache.features import Features
 from esmcls.heads.base import Head
 from esmcls.metrics.calibration import conformal_sets
-from esmcls.reading.records import Protein
-from esmcls.reporting.rows import TOO_LARGE, Written, write_rows
+from esmcls.reading.cautions import confidence
+from esmcls.reporting.rows import Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel, nearest_of
-from esmcls.tasks.one_label.confidence import Confidence, log_probability
+from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.task import Answered
 from esmcls.types import Probabilities
 
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
-"""Status by the threshold of a model that was fitted with families held out: as of a known family, or of none."""
+"""Status by the threshold of a model that was fitted with families held out: of a known family, or a stranger."""
 BETWEEN: Final = "|"
 """What stands between the classes of a set."""
 
@@ -44,6 +45,12 @@ class Prediction:
         Why there is no label, where there is none; `accepted` or `rejected`, where the model has a threshold for it.
     set : str or None
         At rank 1, where a coverage is asked for: the classes that cannot be ruled out, likeliest first.
+    note : str or None
+        At rank 1: what makes the answer doubtful, such as residues that the encoder did not see.
+    model : str or None
+        Whose answer it is.
+    confidence : str or None
+        The probability in a word: high from .9 on, medium from .5 on, else low.
     """
 
     id: str
@@ -54,6 +61,9 @@ class Prediction:
     nearest_id: str | None = None
     status: str | None = None
     set: str | None = None
+    note: str | None = None
+    model: str | None = None
+    confidence: str | None = None
 
 
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction))
@@ -72,7 +82,7 @@ class LabelAnswering:
         Classes a protein, likeliest first; all there are, if fewer.
     coverage : float, optional
         Fill `set` so that it holds the true class with this probability, for proteins like the calibration rows.
-    format : {"tsv", "jsonl"}
+    format : {"tsv", "csv", "xlsx", "jsonl"}
 
     Raises
     ------
@@ -96,8 +106,9 @@ class LabelAnswering:
     def ask(self, x: Features) -> list[LabelAnswer]:
         """Return the rows of each protein, without the id."""
         head = self.model.head
-        codes, probabilities = head.top_k(x, self.k)
-        beside = zip(nearest_of(head, x), self._statuses(x, probabilities[:, 0]), strict=True)
+        codes, probabilities = head.top_k(x, max(self.k, 2))  # the second may tell a stranger
+        beside = zip(nearest_of(head, x), self._statuses(x, probabilities), strict=True)
+        codes, probabilities = codes[:, : self.k], probabilities[:, : self.k]
         answers = [
             [
                 {"rank": rank, "label": head.classes[code], "probability": probability, **near, **status}
@@ -111,26 +122,27 @@ class LabelAnswering:
                 rows[0]["set"] = BETWEEN.join(head.classes[code] for code in members)
         return list(answers)
 
-    def _statuses(self, x: Features, first: Probabilities) -> Sequence[dict[str, str]]:
+    def _statuses(self, x: Features, likeliest: Probabilities) -> Sequence[dict[str, str]]:
         """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
         rejection = self._confidence.rejection
         if rejection is None:
             return [{}] * len(x)
-        by_head = rejection.score == "familiarity"
-        scores = self.model.head.familiarity(x) if by_head else log_probability(first)
+        familiarity = None if rejection.score == "probability" else self.model.head.familiarity(x)
+        scores = rejection.scores(likeliest, familiarity)
         return [{"status": ACCEPTED if accepted else REJECTED} for accepted in (scores > rejection.threshold).tolist()]
 
-    def rows(self, name: str, answer: LabelAnswer | None) -> Iterator[Prediction]:
-        """Give k rows, ranks ascending; a single row with a `status` where the protein does not fit into memory."""
-        if answer is None:
-            yield Prediction(name, status=TOO_LARGE)
-            return
-        for fields in answer:
-            yield Prediction(name, **fields)
+    def rows(self, name: str, answer: LabelAnswer | Unanswered, note: str | None = None) -> Iterator[Prediction]:
+        """Give k rows, ranks ascending; a single row with a `status` where the protein has no answer."""
+        whose = self.model.name
+        given: LabelAnswer = [{"status": str(answer)}] if isinstance(answer, Unanswered) else answer
+        for fields in given:
+            first = fields.get("rank", 1) == 1
+            word = confidence(fields.get("probability"))
+            yield Prediction(name, **fields, note=note if first else None, model=whose, confidence=word)
 
-    def write(self, answers: Iterable[tuple[Protein, LabelAnswer | None]], handle: TextIO) -> Written:
+    def write(self, answers: Iterable[Answered[LabelAnswer]], handle: TextIO) -> Written:
         """Write the rows of records as they come."""
-        rows = (row for protein, answer in answers for row in self.rows(protein.id, answer))
+        rows = (row for one in answers for row in self.rows(one.protein.id, one.answer, one.note))
         return write_predictions(rows, handle, self.format)
 
 
@@ -141,8 +153,8 @@ def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = 
     ----------
     rows : iterable of Prediction
     handle : text file
-    format : {"tsv", "jsonl"}
-        A table with a header, empty where something does not apply; or an object a line, null where it does not.
+    format : {"tsv", "csv", "xlsx", "jsonl"}
+        See `esmcls.reporting.rows.write_rows`.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from esmcls.errors import DataError
 from esmcls.metrics.classification import Interval, Tier
+from esmcls.reading.rows import read_rows
 from esmcls.reporting.phrases import (
     NONE,
     SIGNIFICANT,
@@ -20,18 +21,18 @@ from esmcls.reporting.phrases import (
     percent,
     span,
 )
-from esmcls.reporting.report import Layout, Table, competitors, render, write_report
+from esmcls.reporting.report import Layout, Table, competitors, left_out, render, write_report
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.one_label.figures import FIGURES
 from esmcls.tasks.one_label.results import Confusion, OneLabelReport, OneLabelRow, OpenSet, Versus
-from esmcls.text_files import open_lines
+from esmcls.text_files import open_lines, shown
 
 TEMPLATE: Final = "tasks/one_label/report.html"
 _MAIN: Final = ("accuracy", "top_5", "macro_f1")
 
 
 def read_names(path: str | Path) -> dict[str, str]:
-    """Read names of classes: a table of class and name, tab-separated; more columns are joined.
+    """Read names of classes: a table of class and name without a header; more columns are joined.
 
     Raises
     ------
@@ -40,11 +41,10 @@ def read_names(path: str | Path) -> dict[str, str]:
     """
     by_class: dict[str, str] = {}
     with open_lines(str(path)) as lines:
-        for number, line in enumerate(lines, 1):
-            label, *names = (cell.strip() for cell in line.rstrip("\r\n").split("\t"))
-            if not names and label:
+        for line, (label, *names) in read_rows(lines, shown(str(path)), "\t"):
+            if not names:
                 fix = "give the class and its name, tab-separated"
-                raise DataError(path, "no second column", fix, line=number, record=label)
+                raise DataError(path, "no second column", fix, line=line, record=label)
             by_class[label] = "; ".join(name for name in names if name)
     return by_class
 
@@ -118,16 +118,22 @@ def _without_curve(name: str, open_set: OpenSet) -> dict[str, Any]:
 
 
 def lines(report: OneLabelReport, timing: Timing) -> list[str]:
-    """Return the table for a terminal, the best model first, with what was not run and how to read it."""
+    """Return the table for a terminal, the best model first, with what was left out before it and how to read it."""
     tiers = [tier.name for tier in report.rows[0].tiers]
-    header = ["model", "accuracy %", "top-5", "macro F1", *tiers, "p", "fit", "proteins/s", "MB"]
+    header = ["model", "accuracy %", "top-5", "macro F1", "p", "fit", "MB"]
     return [
+        *left_out(report.not_run),
         *aligned([header, *(_cells(row, cost) for row, cost in timed(report.rows, timing))]),
         "",
-        f"{', '.join(tiers)}: accuracy (%) by training members of the family",
+        *aligned([["accuracy %", *tiers], *([row.name, *_by_members(row)] for row in report.rows)]),
+        "",
+        f"{', '.join(tiers)}: accuracy by training members of the family",
         "p: whether it is as accurate as the best (paired bootstrap, Holm's correction)",
-        *(f"not run: {model.name}: {model.reason}" for model in report.not_run),
     ]
+
+
+def _by_members(row: OneLabelRow) -> list[str]:
+    return [percent(tier.accuracy) for tier in row.tiers]
 
 
 def _cells(row: OneLabelRow, cost: Cost) -> list[str]:
@@ -136,10 +142,8 @@ def _cells(row: OneLabelRow, cost: Cost) -> list[str]:
         row.name,
         f"{percent(accuracy.value)} ({span(accuracy)})",
         *(percent(row.metrics[name].value) for name in _MAIN[1:]),
-        *(percent(tier.accuracy) for tier in row.tiers),
         p_value(row.versus_best.p_holm) if row.versus_best else NONE,
         length_of_time(cost.fit_seconds),
-        count(cost.proteins_per_second),
         count(row.megabytes),
     ]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import Head, Log
 from esmcls.heads.ensemble.ensemble import EnsembleHead
@@ -24,12 +24,12 @@ from esmcls.reporting.results import Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
-from esmcls.tasks.one_label.confidence import Confidence, Floats, Score, known_score, log_probability
+from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.evaluation import evaluate
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
-from esmcls.tasks.one_label.validation_answers import Held
+from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
 from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
 from esmcls.types import Indices, Probabilities
 
@@ -42,23 +42,23 @@ _ONE_LABEL: Final = "gives one label a protein"
 
 @dataclass(frozen=True)
 class Strangers:
-    """Test proteins of known families, and of families that were held out and did not set the threshold.
+    """What becomes of proteins of known families, and of strangers: of families that the model does not know.
 
     Parameters
     ----------
     known, unknown : int
-        Proteins.
+        Proteins; no strangers where the model knows all families.
     accepted, false_accepted : float
-        Shares of them that the model accepts as of a known family.
+        Shares of them that the model accepts; without strangers, the latter is what it reached in folds.
     auroc : float
-        How often one of the former is more familiar than one of the latter.
+        How often one of the former scores higher than one of the latter.
     """
 
     known: int
     unknown: int
     accepted: float
-    false_accepted: float
-    auroc: float
+    false_accepted: float | None
+    auroc: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values under their name in metrics.json."""
@@ -66,10 +66,12 @@ class Strangers:
 
     def lines(self) -> list[str]:
         """Say it for people."""
-        return [
-            f"{self.unknown:,} proteins of families held out: {100 * self.false_accepted:.1f} % accepted as known",
-            f"{self.known:,} proteins of known families: {100 * self.accepted:.1f} % accepted; AUROC {self.auroc:.3f}",
-        ]
+        area = "" if self.auroc is None else f"; AUROC {self.auroc:.3f}"
+        known = f"{self.known:,} proteins of known families: {100 * self.accepted:.1f} % accepted{area}"
+        if self.false_accepted is None:
+            return [known]
+        strangers = f"{self.unknown:,} strangers" if self.unknown else "strangers, when the model was fitted"
+        return [f"{strangers}: {100 * self.false_accepted:.1f} % accepted", known]
 
 
 class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
@@ -148,6 +150,17 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         """Return findings without anything."""
         return LabelFindings()
 
+    def ask_strangers(
+        self,
+        findings: LabelFindings,
+        classes: Sequence[str],
+        folds: Sequence[StrangerFold],
+        fit: Callable[[Dataset], Head],
+        features: GetFeatures,
+    ) -> LabelFindings:
+        """Ask heads, each fitted without a fold of the families, about strangers and known ones."""
+        return findings.asked(classes, folds, fit, features)
+
     def measure_set_aside(
         self, head: Head, findings: LabelFindings, apart: SetAside, shares: Shares, features: GetFeatures
     ) -> LabelFindings:
@@ -175,16 +188,15 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         members = [_member(model, answers) for model, answers in zip(models, held, strict=True)]
         truth = Labels(models[0].classes, held[0].truth)
         head = EnsembleHead.of(members, truth, parse_settings(EnsembleHead.Config, settings))
-        familiarities = [
-            member.scale.standardised(answers.familiarity) for member, answers in zip(head.members, held, strict=True)
-        ]
-        known: dict[Score, Floats] = {
-            "familiarity": np.mean(familiarities, axis=0),
-            "probability": log_probability(head.held_probability),
-        }
+        folds = _same_folds(models)
+        asked = head.combined([_ranked(answers) for answers in held], CANDIDATES)
+        findings = LabelFindings(known=_said(held[0], asked))
+        if folds:
+            asked = head.combined([_ranked(answers) for answers in folds], CANDIDATES)
+            findings = replace(findings, folds=_said(folds[0], asked))
         specs = dict.fromkeys(spec for model in models if reads_vectors(model.head) for spec in model.specs)
         scores = {**head.scores, "n": len(truth)}
-        return Combined(head, scores, LabelFindings(known_scores=known), tuple(specs))
+        return Combined(head, scores, findings, tuple(specs))
 
     def answering(self, model: FittedModel[Head, LabelFindings], **options: Any) -> LabelAnswering:
         """Return how new proteins are answered; the options are those of `LabelAnswering`."""
@@ -197,13 +209,23 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         return OneLabelObjective()
 
     def assess(self, model: FittedModel[Head, LabelFindings], exam: Exam) -> Examined:
-        """Measure accuracy and, where families were held out, what becomes of their proteins."""
+        """Measure accuracy and, where families were held out, who is accepted."""
         evaluation = evaluate(model, exam.part, exam.x, seed=exam.seed)
         rejection = (model.findings.confidence or Confidence()).rejection
-        if rejection is None or not len(exam.unseen):
+        if rejection is None:
             return Examined(evaluation)
-        near, far = (known_score(model.head, x, rejection.score) for x in (exam.x, exam.features(exam.unseen)))
-        accepted, false = (float((scores > rejection.threshold).mean()) for scores in (near, far))
+        scores, names = rejection.of(model.head, exam.x), set(model.classes)
+        known = np.array([label in names for label in exam.part.labels], dtype=bool)
+        near, far = scores[known], scores[~known]
+        if len(exam.unseen):
+            far = np.concatenate((far, rejection.of(model.head, exam.features(exam.unseen))))
+        if not len(near):
+            return Examined(evaluation)
+        accepted = float((near > rejection.threshold).mean())
+        if not len(far):
+            told = None if rejection.strangers is None else rejection.strangers.share
+            return Examined(evaluation, (Strangers(len(near), 0, accepted, told, None),))
+        false = float((far > rejection.threshold).mean())
         return Examined(evaluation, (Strangers(len(near), len(far), accepted, false, auroc(near, far)),))
 
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
@@ -268,6 +290,27 @@ def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:
     return model.findings.held
 
 
+def _same_folds(models: Sequence[Fitted[Head, LabelFindings]]) -> list[FoldAnswers]:
+    """Return what each model's heads said of strangers in folds; nothing where none was asked."""
+    folds = [model.findings.folds for model in models]
+    found = [one for one in folds if one is not None]
+    if found and (len(found) < len(folds) or len({one.digest for one in found}) > 1):
+        raise UsageError("the models were asked about different strangers; fit them again on one split")
+    return found
+
+
+S = TypeVar("S", Held, FoldAnswers)
+
+
+def _said(rows: S, answers: Ranked) -> S:
+    """Return rows with other answers."""
+    mass = answers.mass.astype(np.float32)
+    return replace(rows, codes=answers.codes, probabilities=mass, familiarity=answers.familiarity)
+
+
+def _ranked(rows: Held | FoldAnswers) -> Ranked:
+    return Ranked(rows.codes, rows.probabilities, rows.familiarity)
+
+
 def _member(model: Fitted[Head, LabelFindings], held: Held) -> Member:
-    ranked = Ranked(held.codes, held.probabilities, held.familiarity)
-    return Member(model.name, model.head_name, model.head, model.spec, ranked)
+    return Member(model.name, model.head_name, model.head, model.spec, _ranked(held))

@@ -1,0 +1,91 @@
+"""Tensors of a model folder, read as what was declared: their names, dtypes and shapes, all of them finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from esmcls.errors import ModelError
+from esmcls.types import Indices
+
+Shapes: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Name of a tensor to its dtype and the names of its axes; axes of one name are of one size, in all tensors."""
+AGAIN: Final = "copy the model folder anew, or fit again"
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a safetensors file, in memory of their own, which is aligned.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or a number in it is not finite.
+    """
+    try:
+        state = {name: tensor.clone() for name, tensor in load_file(path).items()}  # a mapped file is not aligned
+    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
+        raise ModelError(path, f"cannot be read ({str(error)[:160]})", AGAIN) from None
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(path, f"{name[:40]!r} holds NaN or infinity", AGAIN)
+    return state
+
+
+def read_tensors(path: Path, shapes: Shapes, **sizes: int) -> dict[str, Tensor]:
+    """Return the tensors that are declared.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : Shapes
+    **sizes
+        Of axes that are known; of others the first tensor decides.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, of another dtype or shape, or not finite.
+    """
+    state = read_state(path)
+    for name, (dtype, *axes) in shapes.items():
+        tensor = state.get(name)
+        if tensor is None:
+            raise ModelError(path, f"lacks {name!r}", AGAIN)
+        if tensor.dtype != getattr(torch, dtype) or tensor.dim() != len(axes):
+            problem = f"{name!r} is {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            raise ModelError(path, f"{problem} instead of {dtype} ({', '.join(axes)})", AGAIN)
+        for axis, size in zip(axes, tensor.shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise ModelError(path, f"{name!r} has {size} for {axis} instead of {sizes[axis]}", AGAIN)
+    return {name: state[name] for name in shapes}
+
+
+def check_codes(path: Path, codes: Indices, n_classes: int, least: int = 0) -> Indices:
+    """Return class codes, having made sure that each is one of so many classes.
+
+    Raises
+    ------
+    ModelError
+        If one is not.
+    """
+    if len(codes) and not (least <= int(codes.min()) and int(codes.max()) < n_classes):
+        raise ModelError(path, f"a class code that is none of the {n_classes}", AGAIN)
+    return codes
+
+
+def check_rows(path: Path, rows: int, expected: int) -> None:
+    """Make sure that a file is of as many rows as the others of its model.
+
+    Raises
+    ------
+    ModelError
+        If it is not.
+    """
+    if rows != expected:
+        raise ModelError(path, f"{rows:,} rows instead of {expected:,}", AGAIN)
