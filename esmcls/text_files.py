@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +48,19 @@ LARGEST_RATIO: Final = 200
 """Times that text may be larger than its packed form; sequences reach 3 to 20."""
 RATIO_FROM: Final = 16 << 20
 """Bytes of text from which on the ratio is looked at."""
+_FORMULA: Final = frozenset("=+-@\t\r")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+
+
+def no_formula(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: with a blank before it, which is lost in reading.
+
+    Examples
+    --------
+    >>> no_formula("=cmd()"), no_formula("-1.5"), no_formula("PF00001")
+    (' =cmd()', '-1.5', 'PF00001')
+    """
+    return f" {cell}" if cell[:1] in _FORMULA and not _NUMBER.fullmatch(cell) else cell
 
 
 def shown(path: str) -> str:

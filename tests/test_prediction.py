@@ -273,8 +273,8 @@ def test_a_coverage_that_the_model_cannot_promise_is_an_error_before_anything_is
 def test_a_spreadsheet_runs_nothing_that_an_id_or_a_label_says() -> None:
     rows = [Prediction("=cmd()", 1, "@SUM(A1)", 0.5, -1.5), Prediction("-id", 1, "kinase, ATP", 0.5)]
     first, second = csv.DictReader(io.StringIO(written("csv", rows)))
-    assert (first["id"], first["label"], first["distance"]) == ("'=cmd()", "'@SUM(A1)", "-1.5")
-    assert (second["id"], second["label"]) == ("'-id", "kinase, ATP")
+    assert (first["id"], first["label"], first["distance"]) == (" =cmd()", " @SUM(A1)", "-1.5")
+    assert (second["id"], second["label"]) == (" -id", "kinase, ATP")
 
 
 def test_a_workbook_holds_texts_as_texts_and_numbers_as_numbers(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import gzip
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO, Final, TextIO, cast
 from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_path
 from esmcls.reading.records import Record, refuse_text
+from esmcls.text_files import no_formula
 
 SUFFIXES: Final = (".csv", ".csv.gz")
 
@@ -94,22 +94,7 @@ class Columns:
                 name = self.ids[row]
                 part = parts[row] or ""
                 label = [] if self.labels is None else [self.labels[row]]
-                plain.writerow([*(_no_formula(cell) for cell in (name, self.sequences[row], *label)), part])
-
-
-def _no_formula(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: with a blank before it, which is lost in reading.
-
-    Examples
-    --------
-    >>> _no_formula("=cmd()"), _no_formula("-1.5"), _no_formula("PF00001")
-    (' =cmd()', '-1.5', 'PF00001')
-    """
-    return f" {cell}" if cell[:1] in _FORMULA and not _NUMBER.fullmatch(cell) else cell
-
-
-_FORMULA: Final = frozenset("=+-@")
-_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+                plain.writerow([*(no_formula(cell) for cell in (name, self.sequences[row], *label)), part])
 
 
 def _check_label(record: Record, wanted: bool, first: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from esmcls.errors import UnknownNameError
 from esmcls.reporting.workbook import write_workbook
+from esmcls.text_files import no_formula
 
 
 class Unanswered(str):
@@ -137,7 +138,9 @@ def _write_tsv(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence
 
 
 def _write_csv(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
-    harmless = ({name: _no_formula(value) for name, value in row.items()} for row in rows)
+    harmless = (
+        {name: no_formula(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     _write_table(harmless, csv.writer(handle, lineterminator="\n"), columns)
 
 
@@ -147,17 +150,6 @@ def _write_table(rows: Iterable[dict[str, Any]], table: Any, columns: Sequence[s
     table.writerow(columns)
     for row in itertools.chain(first, rows):
         table.writerow([_shown(row[name]) for name in columns])
-
-
-def _no_formula(value: Any) -> Any:
-    """Return a text that a spreadsheet does not run.
-
-    Examples
-    --------
-    >>> _no_formula("=cmd()"), _no_formula("P69905"), _no_formula(-1.5)
-    ("'=cmd()", 'P69905', -1.5)
-    """
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _write_xlsx(rows: Iterable[dict[str, Any]], handle: TextIO, columns: Sequence[str]) -> None:
