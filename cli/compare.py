@@ -151,12 +151,14 @@ def command(
     click.echo("\n".join(compared.lines()))
     click.echo(_choice(compared.report.chosen, place))
     note(f"written: {page}")
+    best = {row.name: row.head for row in compared.report.rows}.get(compared.report.chosen or "", "linear")
     if hold_out_families:
-        best = {row.name: row.head for row in compared.report.rows}.get(compared.report.chosen or "", "linear")
         note(
             "these models lack the families taken away; next: fit the head to use on all of them, such as "
             f"esmcls fit --head {best} --hold-out-families {100 * hold_out_families:g}%"
         )
+    elif folds:
+        note(f"next: esmcls fit --head {best}; the models of the folds are not kept")
     else:
         note("next: esmcls predict FASTA")
     return 3 if compared.report.not_run else 0

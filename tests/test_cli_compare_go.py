@@ -77,6 +77,7 @@ def test_folds_measure_each_protein_of_train_and_validation_once_and_can_be_run_
     report = home / "reports" / "compare"
     told = json.loads((report / "report.json").read_text())
     assert told["settings"]["folds"] == 3
+    assert first.err.splitlines()[-1].startswith("esmcls: next: esmcls fit --head ")
     assert {row["name"] for row in told["rows"]} == {"naive", "knn", "linear", "ensemble"}
     for row in told["rows"]:
         assert len(row["folds"]) == 3

@@ -335,6 +335,18 @@ def test_a_difference_that_chance_may_give_is_called_none() -> None:
     assert told[1].endswith(": it is 0.9 points ahead (−0.3 to 2.0, p = 0.121).")
 
 
+def test_what_was_measured_in_folds_is_not_said_of_the_test_part(folder: Path) -> None:
+    comparison = a_comparison()
+    comparison["settings"]["folds"] = 5
+    records = comparison["dataset"]["records"]
+    measured = (
+        f"in 5 folds of train and validation ({records['train'] + records['validation']:,} proteins; the test part"
+    )
+    assert measured in summary(comparison)[0]
+    text = (folder / "report.html").read_text()  # of a comparison on folds
+    assert " on the test part" not in summary(comparison)[0] + text.partition("Calibration")[0]
+
+
 def test_a_model_alone_is_compared_with_nothing() -> None:
     assert summary(bare()) == [
         "The best of 1 model on the test part (4,525 proteins) is linear: accuracy 69.4 % (95 % interval 68.2–70.6)."

@@ -192,6 +192,21 @@ def test_the_summary_says_how_the_best_stands_to_homology_and_to_the_baseline(co
     assert naive.startswith("Against naive, a baseline, it is +0.")
 
 
+def test_what_was_measured_in_folds_is_said_so_with_how_far_they_differ(
+    comparison: dict[str, Any], tmp_path: Path
+) -> None:
+    comparison["settings"]["folds"] = 2
+    for row in comparison["rows"]:
+        row["folds"] = [0.5, 0.6]
+    write_term_report(tmp_path, comparison, a_timing(comparison))
+    text = (tmp_path / "report.html").read_text()
+    assert "in 2 folds of train and validation (1,100 proteins; the test part was not read)" in summary(comparison)[0]
+    assert " on the test part" not in text
+    assert "<td>0.550 ± 0.071</td>" in text  # the deviation by n - 1
+    first = {"model": NAMES[0], "fold": "1", "mean_fmax": "0.5"}
+    assert rows_of(tmp_path / "folds.tsv")[0] == first
+
+
 def test_the_terminal_has_a_table_for_each_aspect_and_first_what_was_left_out(comparison: dict[str, Any]) -> None:
     before, empty, *told = lines(comparison, a_timing(comparison))
     assert (before, empty) == (f"left out: lightgbm: {EVIL}", "")

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic
 from esmcls.files import atomic_path, write_json
 from esmcls.reporting.model_figures import Figures, save_figures
 from esmcls.reporting.phrases import count, counted, length_of_time, p_value, percent, span, spread
-from esmcls.reporting.results import ModelRow, NotRun, ReportT, Timing, timed
+from esmcls.reporting.results import ModelRow, NotRun, Report, ReportT, Timing, timed
 
 PAGE: Final = "report.html"
 JSON: Final = "report.json"
@@ -102,6 +102,15 @@ def competitors(rows: Sequence[ModelRow]) -> str:
     baselines = sum(row.baseline for row in rows)
     numbers = {"model": len(rows) - baselines, "baseline": baselines}
     return " and ".join(counted(number, noun) for noun, number in numbers.items() if number)
+
+
+def measured_on(report: Report) -> str:
+    """Say which proteins the models were measured on: those of the test part, or of all folds together."""
+    records, folds = report.dataset.records, report.settings.folds
+    if folds:
+        proteins = count(records["train"] + records["validation"])
+        return f"in {folds} folds of train and validation ({proteins} proteins; the test part was not read)"
+    return f"on the test part ({count(records['test'])} proteins)"
 
 
 def render(

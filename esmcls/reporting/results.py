@@ -53,11 +53,12 @@ class ComparedData:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings:
-    """Which heads stood on which encoders, and the knobs that were set, by head."""
+    """Which heads stood on which encoders, the knobs that were set, by head, and the folds, 0 without any."""
 
     heads: list[str]
     encoders: list[str]
     knobs: dict[str, dict[str, Any]]
+    folds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Report:
     dataset : ComparedData
     settings : ComparisonSettings
     best : str
-        The model that is best on the test part.
+        The model that is best where all are measured: on the test part, or in the folds.
     chosen : str or None
         The one that validation would choose.
     rows : sequence of ModelRow

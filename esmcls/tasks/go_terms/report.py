@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Final
 
 from esmcls.labels.ontology import ASPECTS
@@ -20,7 +21,7 @@ from esmcls.reporting.phrases import (
     p_equals,
     p_value,
 )
-from esmcls.reporting.report import Layout, Table, competitors, left_out, render, write_report
+from esmcls.reporting.report import Layout, Table, competitors, left_out, measured_on, render, write_report
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
@@ -63,6 +64,11 @@ def tables(report: TermReport, timing: Timing) -> dict[str, Table]:
         ],
         "lengths.tsv": [
             _by_range(name, aspect, "residues", part) for name, aspect, scores in scored for part in scores.lengths
+        ],
+        "folds.tsv": [
+            {"model": row.name, "fold": number, "mean_fmax": fmax}
+            for row in rows
+            for number, fmax in enumerate(row.folds, 1)
         ],
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
@@ -161,19 +167,30 @@ def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
         "decimal": decimal,
         "between": between,
         "digits": digits,
+        "deviation": deviation,
     }
     return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
+
+
+def deviation(values: Sequence[float]) -> str:
+    """Say the mean of scores from 0 to 1 and their standard deviation.
+
+    Examples
+    --------
+    >>> deviation([0.5, 0.6, 0.7]), deviation([0.5])
+    ('0.600 ± 0.100', '0.500')
+    """
+    return decimal(fmean(values)) + (f" ± {decimal(stdev(values))}" if len(values) > 1 else "")
 
 
 def summary(report: TermReport) -> list[str]:
     """Return what came of it in sentences: the best, and how it stands to homology and to each baseline."""
     best = report.best_row
     names = aspects(report.rows)
-    proteins = count(report.dataset.records["test"])
     reached = ", ".join(
         f"{name} {_with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
     )
-    first = f"The best of {competitors(report.rows)} on the test part ({proteins} proteins), "
+    first = f"The best of {competitors(report.rows)} {measured_on(report)}, "
     sentences = [f"{first}by the mean of Fmax over the aspects, is {best.name}: {reached}."]
     if best.versus_homology:
         sentences.append(f"Against homology, its Fmax is {_against(best.versus_homology, names, 1)}.")

@@ -12,7 +12,7 @@ from esmcls.files import from_plain
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.paired import Difference
-from esmcls.reporting.results import ComparedData, ComparisonSettings, ModelRow, Report
+from esmcls.reporting.results import ComparedData, ModelRow, Report
 
 Differences = dict[str, dict[str, Difference]]
 """By the aspect's letter, then by measure."""
@@ -126,18 +126,10 @@ class TermData(ComparedData):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TermSettings(ComparisonSettings):
-    """The options of a comparison, folds among them."""
-
-    folds: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class TermReport(Report):
     """A comparison on terms."""
 
     dataset: TermData
-    settings: TermSettings
     rows: list[TermRow]
 
     def to_json(self) -> dict[str, Any]:

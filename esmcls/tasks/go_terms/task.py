@@ -27,7 +27,7 @@ from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.cafa import fmax_by_group
 from esmcls.reading.term_tables import read_ia
-from esmcls.reporting.results import Timing
+from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import compare_terms
@@ -41,7 +41,6 @@ from esmcls.tasks.go_terms.results import (
     TermNumbers,
     TermReport,
     TermRow,
-    TermSettings,
 )
 from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
 from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
@@ -317,7 +316,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
                 split_digest=proceedings.split_digest,
                 seed=proceedings.setting.seed,
             ),
-            settings=TermSettings(
+            settings=ComparisonSettings(
                 heads=proceedings.heads,
                 encoders=proceedings.encoders,
                 knobs=proceedings.knobs,

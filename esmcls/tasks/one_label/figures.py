@@ -54,7 +54,8 @@ def draw_intervals(report: OneLabelReport) -> Figure:
             axes.plot(value, y, look.marker or "o", color=look.color, label=row.name)
         text = f"{value:.1f} ({ends[0]:.1f}–{ends[1]:.1f})"
         axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
-    axes.set(xlabel="accuracy on the test part (%), with its 95 % interval", xlim=(low, high))
+    where = "in the folds" if report.settings.folds else "on the test part"
+    axes.set(xlabel=f"accuracy {where} (%), with its 95 % interval", xlim=(low, high))
     axes.xaxis.set_major_formatter("{x:g}")
     _name_bars(axes, [shortened(row.name) for row in rows])
     return figure

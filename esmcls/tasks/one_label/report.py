@@ -21,7 +21,7 @@ from esmcls.reporting.phrases import (
     percent,
     span,
 )
-from esmcls.reporting.report import Layout, Table, competitors, left_out, render, write_report
+from esmcls.reporting.report import Layout, Table, competitors, left_out, measured_on, render, write_report
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.one_label.figures import FIGURES
 from esmcls.tasks.one_label.results import Confusion, OneLabelReport, OneLabelRow, OpenSet, Versus
@@ -175,8 +175,7 @@ def summary(report: OneLabelReport) -> list[str]:
         [row for row in others if row.baseline],
     ]
     accuracy = best.metrics["accuracy"]
-    proteins = count(report.dataset.records["test"])
-    first = f"The best of {competitors(report.rows)} on the test part ({proteins} proteins) is {best.name}: "
+    first = f"The best of {competitors(report.rows)} {measured_on(report)} is {best.name}: "
     first += f"accuracy {percent(accuracy.value)} % (95 % interval {span(accuracy)})."
     told_of = {row.name: row for rows in peers for row in rows[:1]}
     return [first, *(_against(row, row.versus_best) for row in told_of.values() if row.versus_best)]

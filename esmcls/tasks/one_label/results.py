@@ -157,9 +157,8 @@ class OneLabelData(ComparedData):
 
 @dataclass(frozen=True, kw_only=True)
 class OneLabelSettings(ComparisonSettings):
-    """The options of a comparison: folds, shares set apart, and what thresholds and sets are made for."""
+    """The options of a comparison: shares set apart, and what thresholds and sets are made for."""
 
-    folds: int
     hold_out_families: float
     calibration: float
     false_acceptance: float
