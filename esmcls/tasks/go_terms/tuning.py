@@ -236,7 +236,7 @@ class TermSupervision:
 
 
 @dataclass(frozen=True)
-class TermReport:
+class TermTestReport:
     """What a model reaches on the test part, as `esmcls evaluate` measures it."""
 
     evaluation: TermEvaluation
@@ -287,7 +287,7 @@ class TermObjective:
         """Split rows at random."""
         return hold_out_sets(self.workspace.term_sets(train), seed)
 
-    def test(self, model: FittedModel[TermHead, TermFindings], test: Dataset, x: Features, seed: int) -> TermReport:
+    def test(self, model: FittedModel[TermHead, TermFindings], test: Dataset, x: Features, seed: int) -> TermTestReport:
         """Measure a model as CAFA does; information accretion is counted on the workspace's training terms."""
         terms = TermHierarchy(self.ontology, model.classes)
         truth = with_unseen(self.workspace.term_sets(test), terms.classes, terms.groups)
@@ -296,7 +296,7 @@ class TermObjective:
         blocks = terms.blocks(model.head, x)
         counts = np.array(model.class_counts, dtype=np.int64)
         accretion = np.array([bits.get(name, 0.0) for name in truth.classes])
-        return TermReport(evaluate_terms(truth, blocks, counts, accretion, seed, lengths=x.lengths))
+        return TermTestReport(evaluate_terms(truth, blocks, counts, accretion, seed, lengths=x.lengths))
 
     def metrics_of(self, report: Mapping[str, Any]) -> dict[str, Interval]:
         """Return each aspect's metrics, as `fmax_F`."""

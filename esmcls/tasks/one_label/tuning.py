@@ -171,7 +171,9 @@ class OneLabelObjective:
         """Split rows so that every family keeps one to train on."""
         return hold_out(Labels.from_names(train.labels).codes, seed)
 
-    def test(self, model: FittedModel[Head, LabelFindings], test: Dataset, x: Features, seed: int) -> OneLabelReport:
+    def test(
+        self, model: FittedModel[Head, LabelFindings], test: Dataset, x: Features, seed: int
+    ) -> OneLabelTestReport:
         """Measure a model by family, by size of family and by length."""
         evaluation = evaluate(model, test, x, seed=seed)
         place = {name: code for code, name in enumerate(model.classes)}
@@ -181,7 +183,7 @@ class OneLabelObjective:
         classes = tuple(sorted({*model.classes, *test.labels}))
         questions = Questions(test, Dataset([], [], [], []), classes, None)
         answers = questions.ask(model, x, x.take([]), None, {"validation": {}, "megabytes": 0.0})
-        return OneLabelReport(evaluation, ranks, confusions(answers, classes), by_length(answers))
+        return OneLabelTestReport(evaluation, ranks, confusions(answers, classes), by_length(answers))
 
     def metrics_of(self, report: Mapping[str, Any]) -> dict[str, Interval]:
         """Return accuracy, macro F1 and the rest."""
@@ -206,7 +208,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class OneLabelReport:
+class OneLabelTestReport:
     """What a model reaches on the test part.
 
     Parameters
