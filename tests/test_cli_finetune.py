@@ -334,6 +334,15 @@ def test_a_tracker_that_is_not_installed_is_named(fresh: Path, monkeypatch: pyte
     assert ran.err.endswith("esmcls: error: --track wandb needs the package wandb; run: pip install 'esmcls[track]'\n")
 
 
+def test_without_peft_nothing_is_embedded_or_fitted_first(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    before = {path for path in fresh.rglob("*") if path.is_file()}
+    ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, "--method", "lora")
+    told = "esmcls: error: LoRA needs the package peft; run: pip install 'esmcls[finetune]'\n"
+    assert (ran.code, ran.out, ran.err) == (1, "", told)
+    assert {path for path in fresh.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

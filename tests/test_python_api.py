@@ -92,7 +92,7 @@ def test_compare_gives_a_typed_report_that_can_be_written(workspace: esmcls.Work
     assert compared.report.best == "knn-1"  # the one that `fit` made stays
     assert [row.name for row in compared.report.rows] == ["knn-1"]
     assert compared.write(tmp_path / "report") == tmp_path / "report" / "report.html"
-    assert repr(compared) == "<comparison of 1 models, the best is knn-1>"
+    assert repr(compared) == "<comparison of 1 model, the best is knn-1>"
 
 
 def test_one_text_instead_of_a_list_is_refused(workspace: esmcls.Workspace) -> None:

@@ -8,6 +8,7 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -81,6 +82,20 @@ class Base:
     digest: str
 
 
+def require_peft() -> None:
+    """Make sure that adapters can be attached, before anything takes time.
+
+    Raises
+    ------
+    MissingExtraError
+        If peft is not installed.
+    """
+    try:
+        importlib.import_module("peft")
+    except ImportError:
+        raise MissingExtraError("LoRA", "peft", "finetune") from None
+
+
 def attach(model: ESM2, lora: LoRA, layers: int) -> None:
     """Give the first `layers` layers adapters that change nothing yet, and freeze all else.
 
@@ -89,10 +104,9 @@ def attach(model: ESM2, lora: LoRA, layers: int) -> None:
     MissingExtraError
         If peft is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise MissingExtraError("LoRA", "peft", "finetune") from None
+    require_peft()
+    from peft import LoraConfig, inject_adapter_in_model
+
     pattern = rf"layers\.({'|'.join(map(str, range(layers)))})\.(self_attn\.)?({'|'.join(lora.targets)})"
     inject_adapter_in_model(LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=pattern), model)
     for name, value in model.named_parameters():

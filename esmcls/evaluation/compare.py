@@ -14,6 +14,7 @@ from esmcls.evaluation.check_plan import check_plan
 from esmcls.evaluation.comparison_folder import ComparisonFolder, open_comparison
 from esmcls.evaluation.fit_and_ask import Arena, Contestant, digest_of
 from esmcls.evaluation.plan import ComparisonPlan, Say, find_caches, plan_models, variants
+from esmcls.reporting.phrases import counted
 from esmcls.reporting.results import Cost, NotRun, Report, Timing
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import Answers, AnyTask, Entrant, Proceedings
@@ -61,7 +62,7 @@ class Compared:
         return page
 
     def __repr__(self) -> str:
-        return f"<comparison of {len(self.report.rows)} models, the best is {self.report.best}>"
+        return f"<comparison of {counted(len(self.report.rows), 'model')}, the best is {self.report.best}>"
 
     def _repr_html_(self) -> str:
         """Return the tables for notebooks."""

@@ -113,9 +113,9 @@ def finetune(
     """
     model_folder, folder = workspace.model_folder(name), workspace.reports / "finetune" / name
     refuse_foreign(model_folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tell = say if replicas.first else _tell_nobody
     begun = begin(workspace, config or FinetuneConfig(), inputs or FinetuneInputs(), replicas, tell)
+    folder.mkdir(parents=True, exist_ok=True)
     task = make_task(begun, replicas, tell)
     history, pace = train(task, begun, folder, resume=resume, planned=planned, log=log, stop=stop)
     network = whole_network(task, begun)
