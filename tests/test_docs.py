@@ -78,8 +78,16 @@ def assert_alike(expected: str, got: str, where: str) -> None:
 
 
 def run_console(text: str, folder: Path, where: str) -> None:
-    """Run a console block's commands as a shell would; a command that fails must say so in the page."""
-    surroundings = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """Run a console block's commands as a shell would; a command that fails must say so in the page.
+
+    Python is told not to buffer: what a command says and what it answers then come in the order that a terminal shows,
+    whatever the surroundings of the tests say.
+    """
+    surroundings = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     for command, expected in commands(text):
         ran = subprocess.run(
             ["bash", "-c", command],
