@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What ends a line, and what a terminal would obey."""
 
 
 class EsmclsError(Exception):
-    """Base of all errors that are the input's or the surroundings' fault, not a bug."""
+    """Base of all errors that are the input's or the surroundings' fault, not a bug.
+
+    Examples
+    --------
+    >>> print(DataError("a.fasta", "'\x1b[2J'", "name it"))
+    a.fasta: '\\x1b[2J'; name it
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """Return the message in one line: names and contents of files stand in it, signs in them as Python writes them."""
+        return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 
 class UsageError(EsmclsError):

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,34 @@ def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
 
 
+@dataclass(frozen=True)
+class _Index:
+    """What is read of an index: the file of each parameter."""
+
+    weight_map: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Transformers:
+    """What is read of a `config.json`."""
+
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    model_type: str
+    position_embedding_type: str | None = None
+    emb_layer_norm_before: bool | None = None
+    layer_norm_eps: float = 1e-5
+    token_dropout: bool | None = True
+
+
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index of sharded weights names, having made sure that all lie beside it."""
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
+        names = sorted(set(from_plain(_Index, read_json(index)).weight_map.values()))
         files = [index.with_name(name) for name in names]  # raises where a name leads elsewhere
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(str(index), f"no index of sharded weights ({error!r})", "fetch the folder again") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(str(index), f"no index of sharded weights ({error})", "fetch the folder again") from None
     missing = [file for file in files if not file.is_file()]
     if missing:
         some = ", ".join(file.name for file in missing[:3]) + (", …" if len(missing) > 3 else "")
@@ -256,23 +278,20 @@ def _of_hugging_face(path: Path) -> bool:
 
 def _hugging_face_config(path: Path) -> ModelConfig:
     try:
-        raw = from_plain(dict[str, Any], read_json(path))
-        if raw["model_type"] != "esm" or raw.get("position_embedding_type") != "rotary":
+        raw = read_json(path)
+        kinds = (raw.get("model_type"), raw.get("position_embedding_type")) if isinstance(raw, dict) else ()
+        if kinds and kinds != ("esm", "rotary"):  # of which other entries need not be there
             raise WeightsError(str(path), "a model of another kind than ESM-2", "give an ESM-2 folder")
-        if raw.get("emb_layer_norm_before"):
+        saved = from_plain(_Transformers, raw)
+        if saved.emb_layer_norm_before:
             raise WeightsError(
                 str(path), "a LayerNorm before the first layer, which ESM-2 has not", "give an ESM-2 folder"
             )
-        if raw.get("layer_norm_eps", 1e-5) != 1e-5:
-            problem = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
+        if saved.layer_norm_eps != 1e-5:
+            problem = f"layer_norm_eps {saved.layer_norm_eps} instead of 1e-05"
             raise WeightsError(str(path), problem, "give an ESM-2 folder")
-        layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-        shape = {"layers": layers, "width": width, "heads": heads}
-        return _config(shape | {"token_dropout": bool(raw.get("token_dropout", True))})
-    except KeyError as error:
-        raise WeightsError(
-            str(path), f"no configuration of an ESM-2 model (lacks {error})", "give an ESM-2 folder"
-        ) from None
+        shape = {"layers": saved.num_hidden_layers, "width": saved.hidden_size, "heads": saved.num_attention_heads}
+        return _config(shape | {"token_dropout": bool(saved.token_dropout)})
     except ValueError as error:
         raise WeightsError(str(path), f"no configuration of an ESM-2 model ({error})", "give an ESM-2 folder") from None
 

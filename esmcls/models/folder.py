@@ -181,6 +181,8 @@ def _load(folder: Path, manifest: Manifest, device: str, encoder: str | Path | E
     _check_files(folder, manifest)
     with _readable(folder):
         task = task_of_model(folder, manifest.many)
+    if not task.knows(manifest.classes):
+        raise ModelError(folder / MANIFEST, "classes that are no terms of the ontology beside it", "fit again")
     task.head_class(manifest.head)  # one that is not there, or lacks its extra, is no fault of the folder
     with _readable(folder):
         head = task.load_head(manifest.head, folder, manifest.config, manifest.classes, device)
@@ -192,7 +194,5 @@ def _readable(folder: Path) -> Iterator[None]:
     """Turn what a damaged file makes a reader raise into an error of the folder."""
     try:
         yield
-    except EsmclsError as error:
+    except (EsmclsError, OSError) as error:
         raise ModelError(folder, f"cannot be read ({error})", "fit again") from error
-    except Exception as error:  # the reader's own
-        raise ModelError(folder, f"cannot be read ({type(error).__name__}: {error})", "fit again") from error

@@ -156,7 +156,10 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
 
     def _load_members(self, folder: Path, about: Sequence[SavedMember]) -> tuple[M, ...]:
         """Read what `_save_members` wrote and returned."""
-        return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
+        try:
+            return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
+        except ValueError as error:  # of a spec
+            raise ModelError(folder / "members.json", f"is damaged ({error})", "fit again") from None
 
     @abstractmethod
     def _load_member(self, folder: Path, about: SavedMember) -> M:

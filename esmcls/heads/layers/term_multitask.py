@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import Network
+from esmcls.heads.layers.network import Network, filled, shape_in
 from esmcls.heads.layers.trained import TermNetworkConfig, TermNetworkHead
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.training.term_losses import TaskWeights
@@ -107,10 +107,9 @@ class TermMultitaskHead(TermNetworkHead):
         return self.network.tasks
 
     def _of_state(self, state: dict[str, Tensor]) -> Tasks:
-        [width] = state["trunk.mean"].shape
-        [n_classes, _] = state["out.weight"].shape
-        [n_groups] = state["tasks.log_variances"].shape
+        [width] = shape_in(state, "trunk.mean", 1)
+        [n_classes, _] = shape_in(state, "out.weight", 2)
+        [n_groups] = shape_in(state, "tasks.log_variances", 1)
         with torch.device("meta"):
             network = Tasks(width, n_classes, n_groups, self.config)
-        network.to_empty(device="cpu").load_state_dict(state)  # copied: what a mapped file gives is not aligned
-        return network
+        return filled(network, state)

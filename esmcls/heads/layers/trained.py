@@ -174,10 +174,8 @@ class NetworkHead(BaseHead[L], Generic[L]):
         state = read_state(path)
         try:
             network = self._of_state(state)
-        except (KeyError, ValueError, RuntimeError) as error:  # torch's own, of many lines
-            raise ModelError(
-                path, f"no network of these settings ({str(error).splitlines()[0][:160]})", AGAIN
-            ) from None
+        except ValueError as error:
+            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
         if len(state["out.weight"]) != len(self.classes):
             raise ModelError(path, f"{len(state['out.weight'])} classes instead of {len(self.classes)}", AGAIN)
         self.network = network.to(self.device).eval().requires_grad_(False)
