@@ -1,10 +1,10 @@
 """Damage every kind of file that esmcls reads, in many ways, and count what is anything but one clear line.
 
 Each case is a whole file (`fuzz_kinds`), damaged by a seed (`fuzz_damage`), and used in a child that is forked from
-this process, which has imported everything, with limits of memory and processor time. A child does a hundred cases, each
-with limits of its own; where it dies, the next child goes on behind the case that it died of. What may come of a case
-is an answer, an `EsmclsError` or an `OSError` of one line. Counted as faults are any other exception, one that a wide
-`except` in esmcls has made an `EsmclsError` of, a hang, and a signal.
+this process, which has imported everything, with limits of memory and processor time. A child does a hundred cases,
+each with limits of its own; where it dies, the next child goes on behind the case that it died of. What may come of a
+case is an answer, an `EsmclsError` or an `OSError` of one line. Counted as faults are any other exception, one that a
+wide `except` in esmcls has made an `EsmclsError` of, a hang, and a signal.
 
     python benchmarks/fuzz.py --cases 10000 --out fuzz.json           # ten thousand in all; again: goes on from there
     python benchmarks/fuzz.py --only segment --case 4711              # one, here, with its traceback
@@ -35,8 +35,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork does not take threads along
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
-from fuzz_damage import damaged  # noqa: E402
-from fuzz_kinds import Kind, kinds  # noqa: E402
+from fuzz_damage import damaged
+from fuzz_kinds import Kind, kinds
 
 MEMORY = 3 << 30
 """Bytes of address space that a child may have beyond this process."""
@@ -124,7 +124,7 @@ def _named(error: BaseException) -> str:
 
 
 def outcomes(name: str, kind: Kind, numbers: Sequence[int], seconds: int = SECONDS) -> Iterator[tuple[int, str]]:
-    """Give the outcome of each case: of using it in a forked child with limits, or "hang", or the signal that ended it."""
+    """Give the outcome of each case: what using it came to, in a forked child, or "hang", or the signal of its end."""
     rest = list(numbers)
     while rest:
         with tempfile.TemporaryDirectory(prefix="esmcls-fuzz-") as place:
@@ -204,30 +204,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=1000, help="in all; kinds that take long have fewer")
     parser.add_argument("--first", type=int, default=0, help="the number of each kind's first case")
-    parser.add_argument("--only", action="append", help="kinds whose name holds this; may be given again")
+    parser.add_argument("--only", action="append", default=[], help="a kind, or what its name holds; again for more")
     parser.add_argument("--case", type=int, help="run this one here, and show its traceback")
     parser.add_argument("--out", type=Path, help="counts; what is there is not run again")
     arguments = parser.parse_args()
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="esmcls-fuzz-") as made:
-        known = kinds(Path(made))
-        chosen = [name for name in known if any(part in name for part in arguments.only or [""])]
-        wanted = {
-            name: known[name]
-            for name in ([arguments.only[0]] if arguments.only and arguments.only[0] in known else chosen)
-        }
+        wanted = _wanted(kinds(Path(made)), arguments.only)
         if arguments.case is not None:
             return _show(*next(iter(wanted.items())), arguments.case)
         state = _read_state(arguments.out)
         for name, cases in cases_of(wanted, arguments.cases).items():
             _run(name, wanted[name], range(arguments.first, arguments.first + cases), state, arguments.out)
     total = sum(sum(entry["counts"].values()) for entry in state.values())
-    wrong = {name: entry for name, entry in state.items() if bad(Counter(entry["counts"]))}
-    print(
-        f"{total:,} cases of {len(state)} kinds, {len(wanted)} in {time.perf_counter() - begun:.0f} s now: "
-        f"{'faults in ' + ', '.join(wrong) if wrong else 'no faults'}"
-    )
+    wrong = [name for name, entry in state.items() if bad(Counter(entry["counts"]))]
+    seconds = time.perf_counter() - begun
+    print(f"{total:,} cases of {len(state)} kinds, {seconds:.0f} s: {', '.join(wrong) or 'no'} faults")
     return int(bool(wrong))
+
+
+def _wanted(known: dict[str, Kind], only: Sequence[str]) -> dict[str, Kind]:
+    """Return the kinds whose names hold any of these, those of the very name first; all where nothing is asked for."""
+    chosen = [name for name in known if any(part in name for part in only or [""])]
+    return {name: known[name] for name in sorted(chosen, key=lambda name: name not in only)}
 
 
 def _read_state(out: Path | None) -> dict[str, Any]:
@@ -257,8 +256,8 @@ def _run(name: str, kind: Kind, numbers: range, state: dict[str, Any], out: Path
             out.write_text(json.dumps(state, indent=1), encoding="utf-8")
     seconds, done = time.perf_counter() - begun, max(1, entry["next"] - before)
     wrong = ", ".join(f"{count:,} {result} ({entry['first'][result]})" for result, count in sorted(bad(counts).items()))
-    figures = f"{seconds:6.1f} s {1000 * seconds / done:6.1f} ms  {counts['answered']:>6,} answered {counts['refused']:>6,} refused"
-    print(f"{name:48} {sum(counts.values()):>7,} cases {figures}   {wrong or '-'}", flush=True)
+    figures = f"{counts['answered']:>7,} answered {counts['refused']:>7,} refused {1000 * seconds / done:6.1f} ms"
+    print(f"{name:48} {sum(counts.values()):>7,} {figures}  {wrong or '-'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def _of_models() -> dict[str, Kind]:
         use = partial(_ask, encoder)
         for file in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
             name = f"{folder.parent.parent.name}/{folder.name}/{file}"
-            share = 0.1 if tuned else 0.3 if "member" in file or file.startswith(("held", "terms.")) else 0.6
+            share = 0.1 if tuned else 0.3 if "member" in file or file.startswith(("held", "terms.")) else 0.5
             found[name] = Kind(folder, file, use, _STYLES.get(Path(file).suffix, ""), share)
     return found
 
@@ -116,10 +116,10 @@ def _of_workspaces() -> dict[str, Kind]:
     found = {
         "workspace.json": Kind(families, "workspace.json", _about, "json"),
         "terms' workspace.json": Kind(terms, "workspace.json", _about, "json"),
-        "dataset.parquet": Kind(families / "dataset.parquet", "", _load_dataset, threads=True),
+        "dataset.parquet": Kind(families / "dataset.parquet", "", _load_dataset, "", 0.5, True),
         "ontology.json": Kind(terms / "ontology.json", "", _load_ontology, "json"),
         "report.json": Kind(families / "reports" / "compare" / "report.json", "", _load_report, "json"),
-        "terms' report.json": Kind(terms / "reports" / "compare" / "report.json", "", _load_term_report, "json"),
+        "terms' report.json": Kind(terms / "reports" / "compare" / "report.json", "", _load_term_report, "json", 0.3),
         "finetune's report.json": Kind(families / "reports/finetune/tuned/report.json", "", _load_tuned, "json"),
     }
     for folder in (families, terms):
@@ -288,11 +288,11 @@ def _of_vectors(made: Path) -> dict[str, Kind]:
     folder.mkdir()
     torch.save({"label": "a", "mean_representations": {6: torch.from_numpy(rows[0])}}, folder / "a.pt")
     return {
-        "imported h5": Kind(made / "in.h5", "", _import, "hdf5", 0.2),
-        "imported packed h5": Kind(made / "new.h5", "", _import, "hdf5", 0.2),
-        "imported npz": Kind(made / "table.npz", "", _import, "archive"),
-        "imported npz of names": Kind(made / "named.npz", "", _import, "archive"),
-        "imported pt": Kind(folder, "a.pt", _import, "archive"),
+        "imported h5": Kind(made / "in.h5", "", _import, "hdf5", 0.15),
+        "imported packed h5": Kind(made / "new.h5", "", _import, "hdf5", 0.15),
+        "imported npz": Kind(made / "table.npz", "", _import, "archive", 2.0),
+        "imported npz of names": Kind(made / "named.npz", "", _import, "archive", 2.0),
+        "imported pt": Kind(folder, "a.pt", _import, "archive", 2.0),
     }
 
 
@@ -317,16 +317,16 @@ def _of_inputs(made: Path) -> dict[str, Kind]:
     (made / "ia.tsv").write_text("GO:0003674\t0.0\nGO:0005488\t1.5\nGO:0008150\t0.0\n")
     shutil.copyfile(SLICES / "terms.tsv", made / "terms.tsv")
     return {
-        "FASTA": Kind(SLICES / "queries.fasta", "", _records, "text"),
-        "CSV": Kind(SLICES / "proteins.csv", "", _records, "text"),
-        "quoted CSV": Kind(made / "quoted.csv", "", _records, "text"),
-        "TSV": Kind(made / "proteins.tsv", "", _records, "text"),
+        "FASTA": Kind(SLICES / "queries.fasta", "", _records, "text", 2.0),
+        "CSV": Kind(SLICES / "proteins.csv", "", _records, "text", 2.0),
+        "quoted CSV": Kind(made / "quoted.csv", "", _records, "text", 2.0),
+        "TSV": Kind(made / "proteins.tsv", "", _records, "text", 2.0),
         "packed CSV": Kind(made / "packed.csv", "", _records, "packed"),
-        "Stockholm": Kind(made / "seed.sto", "", _records, "text"),
-        "labels": Kind(made / "labels.tsv", "", _labels, "text"),
-        "clusters": Kind(made / "clusters.tsv", "", _clusters, "text"),
+        "Stockholm": Kind(made / "seed.sto", "", _records, "text", 2.0),
+        "labels": Kind(made / "labels.tsv", "", _labels, "text", 2.0),
+        "clusters": Kind(made / "clusters.tsv", "", _clusters, "text", 2.0),
         "terms": Kind(made / "terms.tsv", "", _terms, "text", 0.5),
-        "IA": Kind(made / "ia.tsv", "", _ia, "text"),
+        "IA": Kind(made / "ia.tsv", "", _ia, "text", 2.0),
         "OBO": Kind(SLICES / "go.obo", "", _obo, "text", 0.5),
     }
 

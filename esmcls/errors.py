@@ -24,7 +24,7 @@ class EsmclsError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        """Return the message in one line: names and contents of files stand in it, signs in them as Python writes them."""
+        """Return the message in one line: what a terminal would obey, in names and contents, as Python writes it."""
         return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 

@@ -33,6 +33,13 @@ Made = TypeVar("Made")
 STALE_SECONDS: Final = 3600.0
 """Age of a temporary file that is nobody's any more, where nothing is known of the process that made it."""
 _TEMPORARY: Final = re.compile(r"\..+\.(?P<pid>\d+)(-(?P<machine>[0-9a-f]{6}))?\.[0-9a-f]{8}\.tmp")
+_KINDS: Final[dict[Callable[[int], bool], str]] = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISDIR: "a folder",
+}
 _DESCRIPTOR: Final = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """As `Path` leaves it of s3://bucket; a drive of Windows is one letter."""
@@ -122,6 +129,32 @@ def is_device(path: str | Path) -> bool:
     except FileNotFoundError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def kind_instead(path: str | Path) -> str | None:
+    """Return what stands at a path instead of a file, in words; None where it is a file. Links are followed.
+
+    Raises
+    ------
+    OSError
+        If the system does not say what it is: there is nothing, or a loop of links.
+    """
+    mode = Path(path).stat().st_mode
+    return None if stat.S_ISREG(mode) else next((name for test, name in _KINDS.items() if test(mode)), "no file")
+
+
+def refuse_what_is_no_file(path: str | Path) -> None:
+    """Refuse, before anything is read, what has no end or never begins: a pipe, a socket, a device, a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    OSError
+        As `kind_instead`.
+    """
+    if (kind := kind_instead(path)) is not None:
+        raise ValueError(f"{kind}, not a file")
 
 
 @contextlib.contextmanager
@@ -332,8 +365,10 @@ def read_json(path: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, is nested deeper than anything we write, or has NaN, Infinity or a number beyond all bounds.
+        If it is no file or no JSON, is nested deeper than anything we write, or has NaN, Infinity or a number beyond
+        all bounds.
     """
+    refuse_what_is_no_file(path)
     return parse_json(Path(path).read_bytes())
 
 

@@ -8,16 +8,14 @@ import errno
 import io
 import os
 import re
-import stat
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, cast
 
 from xopen import xopen
 
 from esmcls.errors import DataError, NotTextError
-from esmcls.files import is_descriptor, refuse_address
+from esmcls.files import is_descriptor, kind_instead, refuse_address
 
 STDIN: Final = "-"
 LONGEST_FIRST_LINE: Final = 1 << 20
@@ -28,13 +26,6 @@ _FORMATS: Final = "FASTA, CSV, TSV or Stockholm, as text"
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x01")
 """Signs no text has; ^A does stand in NCBI's headers, between those of equal sequences."""
 
-_KINDS: Final[dict[Callable[[int], bool], str]] = {
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISDIR: "a folder",
-}
 _FIXES: Final = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ELOOP: "mend the link",
@@ -141,10 +132,9 @@ def check_readable(path: str) -> None:
     OSError
         If the system does not say what it is: a loop of links, say.
     """
-    mode = Path(path).stat().st_mode
-    if stat.S_ISREG(mode) or is_descriptor(path):
+    kind = kind_instead(path)
+    if kind is None or is_descriptor(path):
         return
-    kind = next((name for test, name in _KINDS.items() if test(mode)), "no file")
     fix = "give a file, or pipe it in and give -" if kind == "a pipe" else "give a file"
     raise DataError(path, f"{kind}, not a file", fix)
 

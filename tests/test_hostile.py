@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import gzip
+import importlib
 import json
 import os
 import pty
 import random
+import signal
+import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,35 +41,91 @@ FEATURES = 20
 
 @pytest.fixture(scope="module")
 def fuzz() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("esmcls_fuzz", ROOT / "benchmarks" / "fuzz.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    """The fuzzer, as a module."""
+    folder = str(ROOT / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("fuzz")
+    sys.path.remove(folder)
+    for name in ("fuzz", "fuzz_damage", "fuzz_kinds"):
+        del sys.modules[name]
 
 
-def test_damage_of_any_kind_to_any_file_that_is_read_is_one_line(fuzz: ModuleType, tmp_path: Path) -> None:
-    for name, target in fuzz.targets(tmp_path).items():
-        if target.threads or name == "imported h5":  # each case a process of its own, or threads: in CI's long run
-            continue
-        counts: Counter[str] = Counter()
-        fuzz.warm(target)
-        for number in range(12 if target.is_json else 4):
-            with tempfile.TemporaryDirectory() as folder:
-                path = fuzz.damage(target, Path(folder), f"{name} {number}")
-                # what is read by Python alone cannot end the process, and forking one with torch in it takes its time
-                counts[(fuzz.outcome if target.is_json else fuzz.in_child)(target, path)] += 1
-        assert not fuzz.bad(counts), name
+def test_damage_of_any_kind_to_any_file_that_is_read_is_one_line(tmp_path: Path) -> None:
+    # in a process of its own: what other tests have started, a fork would not take along; CI runs ten thousand
+    command = [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), "--cases", "2000", "--out", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    *lines, summary = run.stdout.splitlines()
+    assert run.returncode == 0, "\n".join(line for line in lines if not line.endswith(" -")) + run.stderr
+    assert summary.endswith(" s: no faults")
+    counts = json.loads((tmp_path / "out").read_text())
+    assert sum(sum(entry["counts"].values()) for entry in counts.values()) > 1900
 
 
-def test_the_same_case_is_damaged_alike_whenever_it_is_run(fuzz: ModuleType) -> None:
-    data = json.dumps({"a": [1, 2, {"b": None}], "c": "text"}).encode()
-    first, second = ([fuzz.mutated(data, random.Random(str(number)), True) for number in range(50)] for _ in range(2))
+def _use(path: Path) -> object:
+    """Do what the text says: each a fault but the first two."""
+    text = path.read_text()
+    if "answer" in text:
+        return text
+    if "refuse" in text:
+        raise DataError(path, "a word", "write another")
+    if "hang" in text:
+        while True:
+            pass
+    if "die" in text:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    raise KeyError(text)
+
+
+def test_the_fuzzer_sees_every_kind_of_fault_and_goes_on_behind_it(fuzz: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("answer")
+    kind = fuzz.Kind(tmp_path / "words", "", _use, "words")
+    words = ["answer", "die", "refuse", "hang", "raise", "answer"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuzz, "damaged", lambda data, style, chance: words[chance].encode())
+        patch.setattr(fuzz.random, "Random", lambda seed: int(seed.split()[-1]))
+        came = [result for _, result in fuzz.outcomes("words", kind, range(len(words)), seconds=1)]
+    assert came[:4] == ["answered", "SIGSEGV", "refused", "hang"]
+    assert came[4].startswith("KeyError in test_hostile.py")
+    assert came[5] == "answered"
+    assert fuzz.bad(Counter(came)).keys() == {came[1], came[3], came[4]}
+
+
+def test_a_missing_check_behind_one_line_is_a_fault(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def use(path: Path) -> None:
+        try:
+            parse_json(path)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise DataError(path, "no JSON", "write some") from error
+
+    monkeypatch.setattr(fuzz, "PACKAGE", os.sep)
+    assert fuzz.outcome(fuzz.Kind(Path("a"), "", use), Path("a")).startswith("refused, by TypeError")
+
+
+STYLES = {
+    "json": b'{"a": [1, 2, {"b": null}], "c": "text"}',
+    "text": b"id\tlabel\nA1\tkinase\nB2\tligase\n",
+    "packed": gzip.compress(b"id\tlabel\nA1\tkinase\nB2\tligase\n"),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_same_case_is_damaged_alike_whenever_it_is_run(fuzz: ModuleType, style: str) -> None:
+    first, second = (
+        [fuzz.damaged(STYLES[style], style, random.Random(str(number))) for number in range(50)] for _ in range(2)
+    )
     assert first == second
     assert len(set(first)) > 20
+
+
+def test_damaged_metadata_of_hdf5_has_checksums_that_fit(fuzz: ModuleType, tmp_path: Path) -> None:
+    path = next((RELEASE / "families" / "cache").glob("*/*.h5"))
+    damage = sys.modules["fuzz_damage"]
+    blocks = damage._blocks(path.read_bytes())
+    assert len(blocks) > 5
+    for number in range(20):
+        changed = damage._hdf5(path.read_bytes(), random.Random(number))
+        assert set(damage._blocks(changed)) & set(blocks)
+        assert changed != path.read_bytes()
 
 
 # what we wrote
@@ -226,7 +284,8 @@ def test_weights_that_claim_more_layers_than_they_have_are_refused_at_once(fuzz:
 
     from esmcls.encoders.weights import load_state
 
-    path = next(target for name, target in fuzz.targets(tmp_path).items() if name == "weights").source
+    sys.modules["fuzz_kinds"]._of_encoders(tmp_path)
+    path = tmp_path / "encoder.safetensors"
     for layers, problem in (
         (10**30, "beyond 64 bits"),
         (10**9, "a model of 1000000000 layers"),

@@ -386,7 +386,7 @@ class Segment:
         offsets: Indices = self.column(f"{name}_offsets")
         with _OPEN.use(self) as file:
             rows = len(file[name])
-        if offsets[0] != 0 or offsets[-1] != rows or bool((np.diff(offsets) < 0).any()):
+        if offsets[0] != 0 or offsets[-1] != rows or bool((offsets < 0).any() or (np.diff(offsets) < 0).any()):
             raise CacheError(self.path, f"the offsets of column {name} of this segment do not fit its rows", AGAIN)
         return offsets
 

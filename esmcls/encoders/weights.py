@@ -27,7 +27,8 @@ from esmcls.encoders import BUNDLED
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
-from esmcls.files import atomic_path, from_plain, parse_json, read_json
+from esmcls.files import atomic_path, from_plain, kind_instead, parse_json, read_json, refuse_what_is_no_file
+from esmcls.foreign.torch_files import read_torch
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
@@ -98,6 +99,8 @@ def load_state(path: str | Path) -> tuple[ModelConfig, State]:
     path = Path(path)
     if not path.exists():
         raise WeightsError(str(path), "no such file or folder", "check the path")
+    if (kind := kind_instead(path)) not in (None, "a folder"):
+        raise WeightsError(str(path), f"{kind}, not a file", "give the file of the weights, or their folder")
     config, state = _reader_of(path)(path)
     return config, _checked(path, config, state)
 
@@ -190,18 +193,42 @@ def _looks_like_path(name: str) -> bool:
     return os.sep in name or Path(name).suffix in {".pt", ".safetensors", ".bin"} or Path(name).exists()
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What `cfg` of fair-esm's checkpoints holds."""
+
+    model: object
+
+
+@dataclass(frozen=True)
+class _FairEsm:
+    """What is read of a checkpoint of fair-esm."""
+
+    cfg: _Settings
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """What is read of the settings of fair-esm's model."""
+
+    encoder_layers: int
+    encoder_embed_dim: int
+    encoder_attention_heads: int
+    token_dropout: bool | None = True
+
+
 def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
-    data = _load_torch(path)
     try:
-        arguments = vars(data["cfg"]["model"])
-        layers, width, heads = (arguments[f"encoder_{name}"] for name in ("layers", "embed_dim", "attention_heads"))
-        shape = {"layers": layers, "width": width, "heads": heads}
-        config = _config(shape | {"token_dropout": bool(arguments.get("token_dropout", True))})
-        return config, {_PREFIX.sub("", _WRAPPERS.sub("", name)): tensor for name, tensor in data["model"].items()}
-    except (LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            str(path), f"no ESM-2 checkpoint of fair-esm (lacks {error})", "give an ESM-2 file"
-        ) from None
+        data = from_plain(_FairEsm, _load_torch(path))
+        if not isinstance(data.cfg.model, argparse.Namespace):
+            raise ValueError("cfg.model: no settings")
+        saved = from_plain(_Arguments, vars(data.cfg.model))
+        shape = {"layers": saved.encoder_layers, "width": saved.encoder_embed_dim}
+        shape |= {"heads": saved.encoder_attention_heads}
+        config = _config(shape | {"token_dropout": bool(saved.token_dropout)})
+        names = {name: _PREFIX.sub("", _WRAPPERS.sub("", str(name))) for name in data.model}
+        return config, {names[name]: tensor for name, tensor in data.model.items()}
     except ValueError as error:
         raise WeightsError(str(path), f"no ESM-2 checkpoint of fair-esm ({error})", "give an ESM-2 file") from None
 
@@ -334,6 +361,7 @@ def _check_layers(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) 
 def _header(path: Path) -> dict[str, Any]:
     """Return our part of the header: one JSON text, since safetensors writes several entries in no fixed order."""
     try:
+        refuse_what_is_no_file(path)
         with safe_open(path, framework="pt") as handle:
             return from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
@@ -342,6 +370,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 def _load_safetensors(path: Path) -> State:
     try:
+        refuse_what_is_no_file(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise _damaged(path, error) from None
@@ -349,9 +378,8 @@ def _load_safetensors(path: Path) -> State:
 
 def _load_torch(path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
+        data = read_torch(path, [argparse.Namespace])
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
     if not isinstance(data, dict):
         raise WeightsError(

@@ -189,10 +189,11 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
 
     def _restore(self, folder: Path) -> None:
         saved = read_as(folder / "members.json", _Saved, ModelError, "fit again")
+        names, _ = self._grouping()
+        if not saved.members or not saved.fits(len(names)):
+            raise ModelError(folder / "members.json", "mixes that are not of these members", "fit again")
         self.mixes = saved.mixes
         self._take(self._load_members(folder, saved.members))
-        if self.mixes != saved.mixes:
-            raise ModelError(folder / "members.json", "mixes that are not of these members", "fit again")
 
     def _load_member(self, folder: Path, about: SavedMember) -> TermMember:
         return TermMember.load(folder, about, self.classes, self.groups, self.device)
@@ -204,6 +205,12 @@ class _Saved:
 
     members: tuple[SavedMember, ...]
     mixes: tuple[tuple[Mix, ...], ...]
+
+    def fits(self, groups: int) -> bool:
+        """Return whether there is a mix of all members for each group of terms, or two: without and with relatives."""
+        parts = [part for mixes in self.mixes for mix in mixes for part in (mix.slopes, mix.shifts, mix.weights)]
+        cells = len(self.mixes) in (1, 2) and all(len(mixes) == groups for mixes in self.mixes)
+        return cells and all(len(part) == len(self.members) for part in parts)
 
 
 def _teller(members: Sequence[TermMember]) -> int | None:

@@ -222,8 +222,12 @@ def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Return the arrays of a safetensors file and its digest; a damaged one is a ModelError."""
     try:
         with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {})["digest"]
-    except (SafetensorError, OSError, KeyError, ValueError, OverflowError) as error:
+            digest = (file.metadata() or {}).get("digest")
+            absent = sorted({*names} - {*file.keys()})
+            if absent or digest is None:
+                raise ValueError(f"lacks {absent[0] if absent else 'its digest'}")
+            return {name: file.get_tensor(name) for name in names}, digest
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise ModelError(path, f"is damaged ({error})", "fit again") from None
 
 
