@@ -16,6 +16,7 @@ Digests in manifests are made to fit: a stranger can compute them, too.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -160,6 +161,7 @@ def _ended(status: int) -> str:
 def _work(name: str, kind: Kind, numbers: Sequence[int], copy: Path, seconds: int, writing: int) -> None:
     """Do the cases, a line of its outcome each; never returns."""
     try:
+        faulthandler.disable()
         with open(os.devnull, "r+b") as nothing:
             for number in (0, 1, 2):
                 os.dup2(nothing.fileno(), number)

@@ -182,6 +182,45 @@ def _too_long(path: str, longest: int, line: int) -> DataError:
     return DataError(shown(path), problem, f"break it, or set {NO_LIMITS}=1 if it is right", line=line)
 
 
+class RecordLimit:
+    """Characters that what is held in memory until its end is read may yet have: a record, a row, an alignment.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    line : int
+        1-based, where it begins.
+    what : str
+    most : int
+    fix : str
+        The remedy, as an order.
+    """
+
+    def __init__(
+        self, path: str, line: int, what: str = "a record", most: int = LONGEST_LINE, fix: str = "leave it out"
+    ) -> None:
+        self.path = path
+        self.line = line
+        self.what = what
+        self.most = most
+        self.fix = fix
+        self.rest = sys.maxsize if limits_are_off() else most
+
+    def take(self, count: int) -> None:
+        """Count so many characters more.
+
+        Raises
+        ------
+        DataError
+            If there are more than there may be.
+        """
+        self.rest -= count
+        if self.rest < 0:
+            fix = f"{self.fix}, or set {NO_LIMITS}=1 if it is right"
+            raise DataError(shown(self.path), f"{self.what} of more than {self.most:,} characters", fix, line=self.line)
+
+
 def limits_are_off() -> bool:
     """Say whether the user has taken off the limits on lines, records and packed files."""
     return os.environ.get(NO_LIMITS, "") not in ("", "0")

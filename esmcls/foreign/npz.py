@@ -30,7 +30,7 @@ _LONGEST_HEAD: Final = 10_000
 _HEAD: Final = re.compile(
     rb"\{'descr': '(?P<dtype>[<>=|]?(?:f[248]|[iu][1248]|b1|c8|c16|[SU][1-9]\d{0,5}))', "
     rb"'fortran_order': (?P<fortran>True|False), "
-    rb"'shape': \((?P<shape>(?:\d{1,15}L?, ?)*(?:\d{1,15}L?)?)\), ?\}\s*"
+    rb"'shape': \((?P<shape>(?:\d{1,18}L?, ?)*(?:\d{1,18}L?)?)\), ?\}\s*"
 )
 _OF_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 """What the library raises of a damaged file, of one that is encrypted, and of one that is packed in another way."""

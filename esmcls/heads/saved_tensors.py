@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from esmcls.errors import ModelError
+from esmcls.files import refuse_what_is_no_file
 from esmcls.types import Indices
 
 Shapes: TypeAlias = Mapping[str, tuple[str, ...]]
@@ -28,6 +29,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         If the file is damaged, or a number in it is not finite.
     """
     try:
+        refuse_what_is_no_file(path)
         state = {name: tensor.clone() for name, tensor in load_file(path).items()}  # a mapped file is not aligned
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise ModelError(path, f"cannot be read ({str(error)[:160]})", AGAIN) from None

@@ -57,8 +57,8 @@ def check_ranges(config: Settings, ranges: Ranges) -> None:
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            finite = "" if math.isfinite(value) or high < MOST else " and finite"
-            raise UsageError(f"setting {name}: {value} is not {_in_words(low, high)}{finite}")
+            finite = "" if isinstance(value, int) or math.isfinite(value) or high < MOST else " and finite"
+            raise UsageError(f"setting {name}: {str(value)[:40]} is not {_in_words(low, high)}{finite}")
 
 
 def _in_words(low: float, high: float) -> str:

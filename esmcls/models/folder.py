@@ -24,6 +24,7 @@ from typing import Any
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EsmclsError, ModelError, UsageError
 from esmcls.files import (
+    kind_instead,
     put_back,
     read_as,
     remove_left_overs,
@@ -139,6 +140,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Make sure that all is there as it was written, and nothing that reading would never end of."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.exists() and (kind := kind_instead(path)) is not None:
+            raise ModelError(path, f"{kind}, not a file", "remove it")
     for name, digest in manifest.files.items():
         path = folder / name
         if not path.is_file():

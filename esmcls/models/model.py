@@ -161,6 +161,9 @@ class Model:
             source = load_encoder(name, **options, device=self.device)
         if source.digest != spec.digest:
             raise EncoderMismatchError(spec.digest, source.digest, source.name)
+        if source.width != spec.width:
+            problem = f"vectors of {spec.width} numbers, where encoder {source.name} makes {source.width}"
+            raise ModelError(self.folder, problem, "copy the model folder anew, or fit again")
         if (tuple(source.layers), source.long) != (spec.layers, spec.long):
             difference = EmbeddingSpec.of(source, spec.dtype, spec.poolings).difference(spec)
             raise UsageError(f"encoder {source.name} is not opened as for the model: {difference}; open it alike")

@@ -250,9 +250,12 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
         write_json(folder / "members.json", self._save_members(folder))
 
     def _restore(self, folder: Path) -> None:
-        self.members = self._load_members(
-            folder, read_as(folder / "members.json", tuple[SavedMember, ...], ModelError, "fit again")
-        )
+        saved = read_as(folder / "members.json", tuple[SavedMember, ...], ModelError, "fit again")
+        if len(saved) != len(self.chosen.names):
+            problem = f"{len(saved)} members instead of {len(self.chosen.names)}"
+            raise ModelError(folder / "members.json", problem, "fit again")
+        self.chosen.combination()  # raises where there are not as many weights
+        self.members = self._load_members(folder, saved)
 
     def _load_member(self, folder: Path, about: SavedMember) -> Member:
         return Member.load(folder, about, self.classes, self.device)

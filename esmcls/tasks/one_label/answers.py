@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import Head
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import RANKS
@@ -109,6 +109,7 @@ class Answers:
     def load(cls, path: Path, key: str) -> Answers | None:
         """Read what `save` wrote; None where there is no file, or one of another key."""
         try:
+            refuse_what_is_no_file(path)
             with safe_open(path, "numpy") as file:
                 told = from_metadata(file.metadata() or {})
                 if told.get("key") != key:
