@@ -12,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, cast
 
-from xopen import xopen
-
 from esmcls.errors import DataError, NotTextError
 from esmcls.files import is_descriptor, kind_instead, refuse_address
 
@@ -146,6 +144,8 @@ def _unpack(raw: io.BufferedReader, path: str) -> Iterator[io.BufferedReader]:
     if packing is None:
         yield raw
         return
+    from xopen import xopen
+
     counted = _Counted(raw)
     with xopen(io.BufferedReader(counted), "rb", format=packing, threads=0) as stream:
         unpacked = _buffered(_Unpacked(stream, counted, path))

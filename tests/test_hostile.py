@@ -29,11 +29,14 @@ from safetensors.torch import save_file
 
 import esmcls
 from esmcls.cache.import_vectors import read_vectors
+from esmcls.cache.segments import Column, Segment, form_of, write_segment
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders.weights import load_state
 from esmcls.errors import DataError, EsmclsError, FolderError, ModelError, WeightsError, WorkspaceError
 from esmcls.files import from_plain, parse_json, read_as, sha256_file
 from esmcls.finetuning.seeds import read_metrics
+from esmcls.foreign.hdf5 import _encoded, check_hdf5
 from esmcls.foreign.npz import open_npz
 from esmcls.foreign.torch_files import read_torch
 from esmcls.heads.neighbours.search import Search
@@ -632,3 +635,56 @@ def test_an_alignment_that_does_not_end_is_refused_before_it_fills_the_memory(
         list(read_records(path))
     monkeypatch.setenv("ESMCLS_NO_LIMITS", "1")
     assert len(list(read_records(path))) == 30
+
+
+# segments
+
+
+def test_a_segment_with_forged_checksums_never_reaches_the_library(fuzz: ModuleType, tmp_path: Path) -> None:
+    kind = fuzz.kinds(tmp_path)["families/6111 segment"]
+    with fuzz.tempfile.TemporaryDirectory() as place:
+        copy = fuzz.copied(kind, Path(place))
+        fuzz.damage(kind, copy, "families/6111 segment 2027")  # of which HDF5 2.0 crashes
+        with pytest.raises(ValueError, match=r"(which|that) esmcls does not write"):
+            check_hdf5(copy / kind.file)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:40], "truncated"),
+        (lambda data: data[:8] + b"\x09" + data[9:], "its superblock"),
+        (lambda data: data[:36] + b"\xff" * 8 + data[44:], "an address beyond its end"),
+        (lambda data: data.replace(b"GCOL", b"GCOX"), "a heap of texts that is none"),
+        (lambda data: data.replace(b"OCHK", b"OCHX"), "a chunk of a header that is none"),
+        (lambda data: data.replace(b"\x04mean", b"\x04mea/"), "a link that esmcls does not write"),
+        (lambda data: data.replace(b"\x04mean", b"\x03mean"), "a link that esmcls does not write"),
+        (lambda data: data.replace(_encoded("<f2"), _encoded("<f2")[:-1] + b"\1"), "numbers of a kind"),
+        (lambda data: data.replace(_encoded("<f2"), _encoded("<f4")), "mean claims [0-9,]+ numbers, but holds"),
+    ],
+)
+def test_metadata_of_a_segment_that_leads_astray_is_refused(
+    change: Callable[[bytes], bytes], problem: str, tmp_path: Path
+) -> None:
+    whole = min((RELEASE / "families" / "cache").glob("*/*.h5")).read_bytes()
+    (tmp_path / "a.h5").write_bytes(whole)
+    check_hdf5(tmp_path / "a.h5")
+    (tmp_path / "a.h5").write_bytes(change(whole))
+    with pytest.raises(ValueError, match=problem):
+        check_hdf5(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("poolings", [("mean",), ("mean", "cls", "max", "chunk"), ("mean", "cls", "max", "residue")])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_every_segment_that_is_written_passes(rows: int, dtype: str, poolings: tuple[str, ...], tmp_path: Path) -> None:
+    spec = EmbeddingSpec("e", "70", (1,), "ends:4", "fp32", dtype, poolings, 8)
+    forms = {name: form_of(spec, name) for name in ("key", "length", "inputs", *spec.pooled, *spec.ragged)}
+    columns = {name: Column.of(np.zeros((rows, *shape), kind)) for name, (shape, kind) in forms.items()}
+    columns |= {f"{name}_offsets": Column.of(np.arange(rows + 1, dtype=np.int64)) for name in spec.ragged}
+    write_segment(tmp_path / "a.h5", spec, columns, ["before.h5"] * rows)
+    segment = Segment(tmp_path / "a.h5")
+    segment.check()
+    assert len(segment) == rows
+    segment.close()
