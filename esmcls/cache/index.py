@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from esmcls.cache.segments import BLOCK_BYTES, Column, Known, Segment, form_of
 from esmcls.cache.spec import EmbeddingSpec, canonical
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.types import Indices, Vectors
 
 Keys: TypeAlias = npt.NDArray[np.uint8]
@@ -123,6 +123,7 @@ def read_index(folder: Path, spec: EmbeddingSpec) -> dict[str, Known]:
     An entry holds for the file of that name, bytes and time alone: the caller checks them.
     """
     try:
+        refuse_what_is_no_file(folder / INDEX)
         with open(folder / INDEX, "rb") as handle:
             head = json.loads(handle.readline(INDEX_HEAD))
             keys = np.frombuffer(handle.read(), dtype=np.uint8).reshape(-1, 32)
