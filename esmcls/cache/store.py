@@ -119,7 +119,12 @@ class EmbeddingCache:
         with _as_cache_error(path, "cannot be opened"):
             if spec is not None and not (path / "spec.json").exists():
                 path.mkdir(parents=True, exist_ok=True)
-                write_json(path / "spec.json", spec.to_json())
+                try:
+                    write_json(path / "spec.json", spec.to_json())
+                except OSError:
+                    with contextlib.suppress(OSError):  # what is in it stays
+                        path.rmdir()
+                    raise
             stored = _read_spec(path / "spec.json")
             if spec is not None and spec != stored:
                 fix = "choose another folder for it"

@@ -41,8 +41,9 @@ _TOLD: Final = {
     "familiarity": "the head's familiarity",
     "combined": "probability, margin and familiarity",
 }
-GAIN: Final = 0.02
-"""Share of proteins by which a score must be better than the naive cut: what is less, chance can do."""
+GAIN: Final = 0.03
+"""Share of proteins by which a score must be better than the naive cut: what is less, does not last on other proteins
+(on CATH S40, 2.1 points on the folds were none on the test part; `benchmarks/open_set.py`)."""
 Point = Literal["false_acceptance", "accept_known"]
 
 
