@@ -64,7 +64,7 @@ def command(
     **settings: Any,
 ) -> None:
     """Train a small ESM-2-shaped encoder on your own sequences: from a teacher, masked residues, clusters, or all."""
-    from esmcls.pretraining.run import PretrainConfig, pretrain
+    from esmcls.pretraining.run import PretrainConfig, check_objectives, pretrain
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
     from esmcls.training.loop import LogFile
@@ -78,6 +78,7 @@ def command(
         contrast_weight=_weight(contrast_weight, 0.1, clusters is not None),
         **settings,
     )
+    check_objectives(config, teacher is not None, clusters is not None)
     output_file(output)
     tally = Tally()
     records = list(read_records(sequences, tally=tally))

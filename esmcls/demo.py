@@ -6,7 +6,6 @@ shape gives without anything learned, and is never a substitute for one.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from esmcls.errors import WorkspaceError
 from esmcls.evaluation.assess import assess
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.plan import ComparisonPlan
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, temporary_folder
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
@@ -146,10 +145,10 @@ def run_demo(
     assert isinstance(dataset, Dataset)  # since it is labelled
     workspace = _begin(Path(folder), intake)
     say(f"{len(dataset):,} sequences of {len(set(dataset.labels)):,} classes")
-    with tempfile.TemporaryDirectory(prefix="esmcls-demo-") as temporary:
+    with temporary_folder("demo") as temporary:
         rows: list[Row] = []
-        for number, (name, source) in enumerate(_baselines(options, Path(temporary), seed)):
-            beside = _begin(Path(temporary) / str(number), intake)
+        for number, (name, source) in enumerate(_baselines(options, temporary, seed)):
+            beside = _begin(temporary / str(number), intake)
             rows += bench.measure(beside, name, source)
     compared, report = bench.compare(workspace, options.encoder)
     rows += compared

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
@@ -48,6 +49,7 @@ def _workspace(path: Path) -> Iterator[str]:
         yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
     for entry in place.caches:
         yield f"cache: {_spec(entry.spec)} in {entry.folder}"
+        yield from _unseen(entry.folder)
     best = place.best_model() if place.models() else None
     for folder in place.models():
         yield f"model: {folder.name}, {_model_line(folder)}{' (best)' if folder == best else ''}"
@@ -88,7 +90,15 @@ def about_cache(cache: EmbeddingCache) -> list[str]:
         f"cache {cache.folder}",
         f"vectors: {_spec(cache.spec)}, encoder digest {cache.spec.digest[:12]}",
         f"sequences: {len(cache):,}; segments: {cache.segments}; bytes: {cache.nbytes:,}",
+        *_unseen(cache.folder),
     ]
+
+
+def _unseen(folder: Path) -> Iterator[str]:
+    """Say what imported vectors know nothing of."""
+    if counts := read_unseen(folder).values():
+        many = "" if len(counts) == 1 else "s"
+        yield f"not seen: {sum(counts):,} residues of {len(counts):,} sequence{many}, as they were imported"
 
 
 def _spec(spec: EmbeddingSpec) -> str:

@@ -164,6 +164,12 @@ def _open_set(accuracy: float) -> dict[str, Any]:
         "known": N,
         "strangers": 502,
         "roc": {"false_acceptance": false.tolist(), "acceptance": (false**power).tolist()},
+        "reached_low": 0.021,
+        "reached_high": 0.097,
+        "accepted_low": float(0.02**power),
+        "accepted_high": float(0.1**power),
+        "told_reached": 0.05,
+        "told_accepted": float(0.05**power),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kinds import KINDS, Kind, relabelled, without_part
 
+from esmcls.datasets.held_out import Shares
 from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
 from esmcls.evaluation import fit_and_ask
 from esmcls.evaluation.compare import Compared, compare
@@ -178,14 +179,22 @@ def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Works
 def test_a_model_that_may_know_the_test_part_is_not_compared(kind: Kind, workspace: Workspace, tmp_path: Path) -> None:
     shuffled = replace(workspace.dataset, parts=workspace.dataset.parts[::-1])
     folder = fit_head(kind.workspace(tmp_path / "other", shuffled), "knn", SETTINGS["knn"], name="elsewhere").folder
-    compared, _ = run(workspace, heads=("linear",), models=(str(folder),))
-    assert compared.report.to_json()["not_run"] == [
-        {"name": str(folder), "reason": "fitted on another split, so it may know the test part; fit it again"}
-    ]
+    with pytest.raises(UsageError, match=r"^--models elsewhere: fitted on another split, so it may know the test part"):
+        run(workspace, heads=("linear",), models=(str(folder),))
+    mine = fit_head(workspace, "knn", SETTINGS["knn"], name="mine").folder
+    if not task_of(workspace).many:
+        with pytest.raises(
+            UsageError, match=r"^--models mine: it knows other families than those that this comparison"
+        ):
+            run(workspace, heads=("linear",), models=("mine",), shares=Shares(0.4))
+        with pytest.raises(UsageError, match="of 3 families is 0; hold out at least 2"):
+            run(workspace, encoders=("kmer",), shares=Shares(0.01))
     with pytest.raises(UsageError, match="cannot stand beside folds"):
         run(workspace, models=("mine",), folds=2)
-    with pytest.raises(UsageError, match="--models names two models elsewhere"):
-        run(workspace, heads=("linear",), models=(str(folder), shutil.copytree(folder, tmp_path / "elsewhere")))
+    with pytest.raises(UsageError, match="--models names two models mine"):
+        run(workspace, heads=("linear",), models=("mine", shutil.copytree(mine, tmp_path / "mine")))
+    assert not list(workspace.reports.iterdir())
+    assert workspace.models() == [mine]
 
 
 def test_a_model_that_is_called_as_a_head_stands_beside_that_head(workspace: Workspace) -> None:
@@ -197,10 +206,11 @@ def test_a_model_that_is_called_as_a_head_stands_beside_that_head(workspace: Wor
 def test_a_model_of_another_kind_of_task_is_not_compared(tmp_path: Path) -> None:
     one_label, terms = (kind.workspace(tmp_path / str(number)) for number, kind in enumerate(KINDS))
     folders = [str(fit_head(one, "knn", SETTINGS["knn"], name="other").folder) for one in (one_label, terms)]
-    for workspace, folder, kind in ((one_label, folders[1], "Gene Ontology terms"), (terms, folders[0], "one label")):
-        compared, _ = run(workspace, heads=("linear",), models=(folder,))
-        [refused] = compared.report.to_json()["not_run"]
-        assert refused["reason"] == f"is a model of another kind of task: {kind}"
+    for workspace, folder, kind in ((one_label, folders[1], "one label"), (terms, folders[0], "Gene Ontology terms")):
+        with pytest.raises(
+            UsageError, match=rf"^--models other: a model of another kind of task than {kind}; leave it"
+        ):
+            run(workspace, heads=("linear",), models=(folder,))
 
 
 def test_a_head_whose_extra_is_missing_is_listed_with_what_to_install(

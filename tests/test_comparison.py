@@ -12,6 +12,7 @@ import pytest
 
 from esmcls.evaluation.compare import timing
 from esmcls.metrics.calibration import auroc
+from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.reporting.results import Cost
 from esmcls.tasks.one_label.answers import DEPTH, Answers
@@ -145,13 +146,20 @@ def test_pairs_that_are_confused_most_come_first_with_how_many_there_are() -> No
 def test_rejection_is_measured_at_the_threshold_and_over_all_of_them() -> None:
     random = np.random.default_rng(1)
     near, far = random.normal(1, 1, 400), random.normal(0, 1, 300)
-    one = answers([0], [0], familiar=near, unfamiliar=far, accepted=near > 1, wrongly=far > 1)
+    truth, families = [n // 40 for n in range(400)], np.arange(300) // 3
+    told = {"validation": None, "megabytes": 0, "told": {"reached": 0.05, "accepted": None}}
+    one = answers(truth, truth, familiar=near, unfamiliar=far, accepted=near > 1, wrongly=far > 1, about=told)
+    one = replace(one, families=families)
     found = open_set(one, 0.05)
     assert found is not None
     assert found.auroc == auroc(near, far)
     assert found.reached == pytest.approx((far > 1).mean())
     assert found.accepted == pytest.approx((near > 1).mean())
     assert (found.known, found.strangers, found.wanted) == (400, 300, 0.05)
+    strangers, known = Rate.of(far > 1, families), Rate.of(near > 1, np.array(truth))
+    assert (found.reached_low, found.reached_high) == (strangers.low, strangers.high)
+    assert (found.accepted_low, found.accepted_high) == (known.low, known.high)
+    assert (found.told_reached, found.told_accepted) == (0.05, None)
     x, y = (np.array(rates) for rates in (found.roc.false_acceptance, found.roc.acceptance))
     assert len(x) == len(y) <= 200
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)

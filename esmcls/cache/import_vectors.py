@@ -176,6 +176,8 @@ def import_embeddings(cache: EmbeddingCache, vectors: Iterable[Imported], record
         inputs = np.ones(len(block), dtype=np.int64)
         rows = (imported.rows for imported in block)
         residues = [len(sequence) if count is None else count for sequence, count in zip(sequences, rows, strict=True)]
+        unseen = {text: len(text) - count for text, count in zip(sequences, residues, strict=True) if count < len(text)}
+        cache.note_unseen(unseen)
         cache.append(sequences, Embedded({cache.spec.pooled[0]: stacked}, inputs, np.array(residues, dtype=np.int64)))
         report.imported += len(block)
     cache.flush()
@@ -210,14 +212,20 @@ def _joined(
         if partner is None:
             report.without_sequence.append(imported.id)
             continue
-        rows = _residues_seen(imported, len(by_id[id].protein.sequence))
+        rows = residues_seen(imported, len(by_id[id].protein.sequence))
         if rows is not None and rows < len(by_id[id].protein.sequence):
             report.partly_seen.append(id)
         yield imported._replace(id=id, rows=rows)
 
 
-def _residues_seen(imported: Imported, length: int) -> int | None:
-    """Return of how many residues a vector is, None if it was stored as one; more rows than residues are an error."""
+def residues_seen(imported: Imported, length: int) -> int | None:
+    """Return of how many residues a vector is; None if it was stored as one.
+
+    Raises
+    ------
+    DataError
+        If there were more rows than residues.
+    """
     rows = imported.rows
     if rows is None or (rows == 1 and length > 1):  # (1, width): one vector a protein, too
         return None

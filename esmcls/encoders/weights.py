@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,9 @@ _FREQUENCIES = "rot_emb.inv_freq"
 _PREFIX = re.compile(r"^(encoder\.sentence_encoder\.|encoder\.|esm\.)(?!layer\.)")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|base_model\.model)\.)+")
 """Of torch's DataParallel, torch.compile and PEFT around a model that was saved."""
+_ADAPTERS = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b|\.base_layer\.|\.modules_to_save\.")
+"""Of PEFT: what a matrix is changed by, beside the matrix."""
+_ADAPTERS_CONFIG = "adapter_config.json"
 _INDEX = ".index.json"
 _HUGGING_FACE_FILES = (
     "model.safetensors",
@@ -101,8 +104,36 @@ def load_state(path: str | Path) -> tuple[ModelConfig, State]:
         raise WeightsError(str(path), "no such file or folder", "check the path")
     if (kind := kind_instead(path)) not in (None, "a folder"):
         raise WeightsError(str(path), f"{kind}, not a file", "give the file of the weights, or their folder")
+    _refuse_adapters_folder(path)
     config, state = _reader_of(path)(path)
     return config, _checked(path, config, state)
+
+
+def _refuse_adapters_folder(path: Path) -> None:
+    """Refuse what PEFT's `save_pretrained` leaves of LoRA: adapters without the encoder that they change."""
+    folder = path if path.is_dir() else path.parent
+    config = folder / _ADAPTERS_CONFIG
+    adapters = path.is_dir() and not (folder / OWN).exists() and not (folder / "config.json").exists()
+    if not config.is_file() or not (adapters or path.name.startswith("adapter_model.")):
+        return
+    try:
+        base = from_plain(dict[str, Any], read_json(config)).get("base_model_name_or_path")
+    except (OSError, ValueError):
+        base = None
+    of = f" of {base:.80}" if isinstance(base, str) else ""
+    raise _unmerged(path, f"adapters of PEFT (LoRA){of}, without the encoder that they change")
+
+
+def _refuse_adapters(path: Path, names: Iterable[str]) -> None:
+    """Refuse weights in which the adapters of PEFT lie beside the matrices that they change."""
+    name = next((name for name in names if isinstance(name, str) and _ADAPTERS.search(name)), None)
+    if name is not None:
+        raise _unmerged(path, f"adapters of PEFT (LoRA) that are not merged into the encoder ({name[:80]})")
+
+
+def _unmerged(path: Path, found: str) -> WeightsError:
+    fix = "merge them: model.merge_and_unload().save_pretrained(FOLDER) of peft, and give that folder"
+    return WeightsError(str(path), found, fix)
 
 
 def _reader_of(path: Path) -> Callable[[Path], tuple[ModelConfig, State]]:
@@ -219,14 +250,17 @@ class _Arguments:
 
 
 def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
+    content = _load_torch(path)
+    _refuse_adapters(path, content)
     try:
-        data = from_plain(_FairEsm, _load_torch(path))
+        data = from_plain(_FairEsm, content)
         if not isinstance(data.cfg.model, argparse.Namespace):
             raise ValueError("cfg.model: no settings")
         saved = from_plain(_Arguments, vars(data.cfg.model))
         shape = {"layers": saved.encoder_layers, "width": saved.encoder_embed_dim}
         shape |= {"heads": saved.encoder_attention_heads}
         config = _config(shape | {"token_dropout": bool(saved.token_dropout)})
+        _refuse_adapters(path, data.model)
         names = {name: _PREFIX.sub("", _WRAPPERS.sub("", str(name))) for name in data.model}
         return config, {names[name]: tensor for name, tensor in data.model.items()}
     except ValueError as error:
@@ -252,6 +286,7 @@ def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     tensors: dict[str, Any] = {}
     for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
         tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
+    _refuse_adapters(path, tensors)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
     _check_layers(path, config, state)
     shared = [name for name in state if name.startswith("layers.*.")]
@@ -334,6 +369,7 @@ def _hugging_face_name(name: str) -> str:
 
 def _load_own(path: Path) -> tuple[ModelConfig, State]:
     header = _header(path)
+    _refuse_adapters(path, _names(path))
     if header.get("format") != FORMAT:
         raise WeightsError(str(path), f"format {header.get('format')!r:.40} instead of {FORMAT!r}", "update esmcls")
     try:
@@ -366,6 +402,12 @@ def _header(path: Path) -> dict[str, Any]:
             return from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise _damaged(path, error) from None
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names of the tensors of a file of which the header has been read."""
+    with safe_open(path, framework="pt") as handle:
+        return list(handle.keys())
 
 
 def _load_safetensors(path: Path) -> State:

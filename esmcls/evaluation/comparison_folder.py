@@ -7,6 +7,7 @@ reports/compare                             a link to the latest that has a repo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import read_json, sha256_file, write_json
+from esmcls.files import read_json, remove_left_overs, sha256_file, temporary_beside, write_json
 from esmcls.models.manifest import MANIFEST
 from esmcls.tasks.task import Answers, AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -111,12 +112,18 @@ class ComparisonFolder:
         """Write what is known of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"format": 1, "name": self.name, "settings": self.settings, "named": self.named, "models": self.models}
-        write_json(self.folder / STATE, state)
+        try:
+            write_json(self.folder / STATE, state)
+        except OSError:
+            with contextlib.suppress(OSError):  # what is in it stays
+                self.folder.rmdir()
+            raise
 
     def make_latest(self) -> None:
         """Have reports/compare stand for this comparison."""
         latest = self.folder.with_name(LATEST)
-        temporary = latest.with_name(f".{LATEST}.{os.getpid()}.tmp")
+        remove_left_overs(latest.parent)
+        temporary = temporary_beside(latest)
         try:
             temporary.symlink_to(self.folder.name, target_is_directory=True)
         except OSError:  # a file system, or a Windows, without links

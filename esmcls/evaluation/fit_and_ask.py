@@ -18,7 +18,7 @@ from typing import Any
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import Shares, set_aside
+from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError
 from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers, model_digest
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
@@ -131,16 +131,6 @@ class Bout:
         arena = self.arena
         folder = arena.workspace.find_model(name)
         model = load_model(folder, arena.device)
-        reason = ""
-        if model.manifest.many != arena.task.many:
-            reason = f"is a model of another kind of task: {model.task.name}"
-        elif model.manifest.split_digest != self._data[1]:
-            reason = "fitted on another split, so it may know the test part; fit it again"
-        elif Shares.of_setup(model.manifest.setup).away != arena.plan.shares.away:
-            reason = "knows other families than those that this comparison takes away; leave it out"
-        if reason:
-            self.not_run.append({"name": name, "reason": reason})
-            return
         arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name)
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
         self._add(folder.name, partial(self._entered, model), key, folder)

@@ -13,7 +13,7 @@ from esmcls.errors import FolderError
 from esmcls.files import read_as, write_json
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
 from esmcls.finetuning.encoder import training_precision
-from esmcls.finetuning.kind import objective_of, settled
+from esmcls.finetuning.kind import check_machine, objective_of, settled
 from esmcls.finetuning.report import seeds_report
 from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
 from esmcls.metrics.classification import Interval
@@ -91,6 +91,7 @@ def finetune_seeds(
     """
     objective, replicas = objective_of(workspace), options.get("replicas", ALONE)
     config = settled(objective, config, inputs)
+    check_machine(config, inputs, replicas.device, replicas.sharded, track)
     reports: list[dict[str, Interval]] = []
     for seed in range(config.seed, config.seed + seeds):
         model_name = name if seeds == 1 else f"{name}-{seed}"

@@ -24,6 +24,7 @@ from typing import Any
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EsmclsError, ModelError, UsageError
 from esmcls.files import (
+    errors_of_the_system,
     kind_instead,
     put_back,
     read_as,
@@ -77,16 +78,17 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder)
     try:
-        temporary.mkdir()
-        if encoder is not None:
-            encoder(temporary)
-        if task is not None:
-            task.save(temporary)
-        head.save(temporary)
-        if findings is not None:
-            findings.save(temporary)
-        _write_manifest(temporary, manifest)
-        replace_folder(temporary, folder)
+        with errors_of_the_system(temporary, asked):
+            temporary.mkdir()
+            if encoder is not None:
+                encoder(temporary)
+            if task is not None:
+                task.save(temporary)
+            head.save(temporary)
+            if findings is not None:
+                findings.save(temporary)
+            _write_manifest(temporary, manifest)
+            replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return asked
@@ -98,11 +100,15 @@ def refuse_foreign(folder: Path) -> None:
     Raises
     ------
     ModelError
-        If something else is there.
+        If something else is there, or nothing can be written there.
     """
     put_back(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(folder, "exists and is no model folder", "choose another name (--name) or move it away")
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if parent.is_dir() and not os.access(parent, os.W_OK | os.X_OK):
+        fix = "make its folder one that you may write to, or copy the workspace"
+        raise ModelError(folder, "a model cannot be written there", fix)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeVar
+from typing import Any, Final, TextIO, TypeAlias, TypeVar
+
+import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.cache.import_vectors import IMPORTED
@@ -31,6 +33,8 @@ BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
 OPTIONS: Final = {"coverage": "--coverage", "min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least"}
 """Options that not every kind of task has, and how they are called on a command line."""
+OwnVectors: TypeAlias = str | Path | Mapping[str, npt.ArrayLike]
+"""A file of vectors, or id -> vector."""
 T = TypeVar("T")
 """What is said of a protein."""
 
@@ -41,7 +45,7 @@ def open_model(
     *,
     device: str = "cpu",
     encoder: str | Path | None = None,
-    vectors: str | Path | None = None,
+    vectors: OwnVectors | None = None,
 ) -> Model:
     """Load a model: the best of a workspace, another of its models by name, or any by its folder.
 
@@ -61,11 +65,14 @@ def open_model(
     else:
         place = Workspace.open(workspace)
         folder = place.best_model() if name is None else place.find_model(name)
-    model = load_model(folder, device, encoder)
-    if vectors is not None:
-        place = place or workspace_of(folder)
-        return replace(model, vectors=GivenVectors.of(model.manifest, place, vectors))
-    return model
+    return with_vectors(load_model(folder, device, encoder), vectors, place)
+
+
+def with_vectors(model: Model, vectors: OwnVectors | None, place: Workspace | None = None) -> Model:
+    """Return a model that finds vectors in a file or mapping too, where one is given; see `GivenVectors`."""
+    if vectors is None:
+        return model
+    return replace(model, vectors=GivenVectors.of(model.manifest, place or workspace_of(model.folder), vectors))
 
 
 def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Model:
@@ -128,6 +135,7 @@ def predict(
     *,
     k: int | None = None,
     device: str = "cpu",
+    vectors: OwnVectors | None = None,
     **options: Any,
 ) -> Predictions:
     """Answer proteins with a model, of whatever kind of task.
@@ -142,6 +150,8 @@ def predict(
         Classes a protein, likeliest first; default 1 for one label, all that are shown for terms.
     device : str
         Where a model is loaded that is named by a path.
+    vectors : str, Path or mapping, optional
+        Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
         Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least` for terms.
 
@@ -153,13 +163,14 @@ def predict(
     Raises
     ------
     UsageError
-        If `proteins` is a single text, or an option is not for the model's kind of task.
+        If `proteins` is a single text, or an option is not for the model's kind of task, or vectors are given to one
+        that embeds.
     """
     named = (
         protein if isinstance(protein, Protein) else Protein(str(number), protein)
         for number, protein in enumerate(several("predict", proteins, Protein), 1)
     )
-    return Predictions(stream_rows(as_model(model, device), named, k=k, **options))
+    return Predictions(stream_rows(with_vectors(as_model(model, device), vectors), named, k=k, **options))
 
 
 def stream_rows(
@@ -210,9 +221,12 @@ def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> I
     """Add to each answer what makes it doubtful."""
     specs = model.manifest.specs if reads_vectors(model.head) else ()
     cut = [parse_long(spec.long) for spec in specs if spec.encoder != IMPORTED]
+    given = given_vectors(model)
     for protein, answer in answers:
         length = len(protein.sequence)
         unseen = max((length - residues_seen(strategy, length) for strategy in cut), default=0)
+        if given is not None and answer != NO_VECTOR:
+            unseen = max(unseen, given.unseen(protein))
         yield Answered(protein, answer, cautions(protein.sequence, unseen))
 
 

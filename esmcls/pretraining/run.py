@@ -90,6 +90,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.student_layers <= self.layers:
             raise UsageError(f"{self.student_layers} student layers asked of a student of {self.layers} layers")
+        if self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
+            found = f"width {self.width} with {self.heads} attention heads"
+            raise UsageError(f"{found}: give a width that is a multiple of twice their number")
         if not 1 <= self.shortest <= self.longest <= self.tokens - 2:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
         if not set(self.default_layers or ()) <= set(range(self.layers + 1)):
@@ -104,6 +107,20 @@ class PretrainConfig:
         return tuple(range(self.layers - self.student_layers + 1, self.layers + 1))
 
 
+def check_objectives(config: PretrainConfig, teacher: bool, families: bool) -> None:
+    """Make sure that each objective has what it learns from, before anything is read.
+
+    Raises
+    ------
+    UsageError
+        If one lacks it.
+    """
+    if config.distill_weight and not teacher:
+        raise UsageError("distillation needs a teacher; name one, or give it weight 0")
+    if config.contrast_weight and not families:
+        raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
+
+
 class Pretraining:
     """The training task: a student and its objectives."""
 
@@ -115,6 +132,7 @@ class Pretraining:
         initial: ESM2 | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
+        check_objectives(config, teacher is not None, corpus.partners is not None)
         self.config = config
         self.corpus = corpus
         self.replicas = replicas
@@ -134,8 +152,7 @@ class Pretraining:
         seen = config.width * config.student_layers
         objectives: dict[str, nn.Module] = {}
         if config.distill_weight:
-            if teacher is None:
-                raise UsageError("distillation needs a teacher; name one, or give it weight 0")
+            assert teacher is not None
             crops = (self.corpus.batch(_BEYOND_STEPS + number).to(device) for number in range(20))
             frozen = teacher.to(device).eval().requires_grad_(False)
             target = partial(hidden_states, frozen, layers=config.teacher_layers)
@@ -143,8 +160,6 @@ class Pretraining:
         if config.mlm_weight:
             objectives["mlm"] = MaskedLanguage(config.width, len(TOKENS))
         if config.contrast_weight:
-            if self.corpus.partners is None:
-                raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
             objectives["contrast"] = FamilyContrast(seen, queue=config.queue, temperature=config.temperature)
         return objectives
 
@@ -307,6 +322,11 @@ def _task(
     replicas: Replicas,
 ) -> Pretraining:
     """Read what `pretrain` names and make the student and its objectives."""
+    check_objectives(config, teacher is not None, families is not None)
+    teacher_model = None
+    if teacher is not None and config.distill_weight:
+        teacher_model = read_teacher(teacher, config.teacher_layers)
+    initial_model = None if initial is None else read_model(initial)
     corpus = Corpus(
         sequences,
         families if config.contrast_weight else None,
@@ -315,10 +335,6 @@ def _task(
         longest=config.longest,
         seed=config.seed,
     )
-    teacher_model = None
-    if teacher is not None and config.distill_weight:
-        teacher_model = read_teacher(teacher, config.teacher_layers)
-    initial_model = None if initial is None else read_model(initial)
     return Pretraining(config, corpus, teacher_model, initial_model, replicas)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
-from esmcls.files import atomic_path, from_plain
+from esmcls.files import atomic_path, errors_of_the_system, from_plain
 from esmcls.foreign.torch_files import read_torch
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan, learning_rate
@@ -401,7 +401,7 @@ class LogFile:
             self._cut(int(entry["step"]))
             self.fresh = False
         timed = entry | {"seconds": round(time.perf_counter() - self.begun, 3)}
-        with self.path.open("a", encoding="utf-8") as log:
+        with errors_of_the_system(self.path, self.path), self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(timed) + "\n")
 
     def _cut(self, step: int) -> None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +64,10 @@ class Answers:
         Of fitting, NaN where that is not known, and of predicting with vectors at hand.
     about : dict
         validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows;
-        score: what is compared with the threshold.
+        score: what is compared with the threshold; told: shares of strangers and of known proteins that the model says
+        it accepts.
+    families : int64 array, (m,)
+        Of the proteins of held-out families.
     """
 
     truth: Indices
@@ -80,6 +83,7 @@ class Answers:
     sizes: Indices
     seconds: Floats
     about: dict[str, Any]
+    families: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def right(self) -> Flags:
@@ -132,7 +136,7 @@ class Answers:
         )
 
 
-_ARRAYS: Final = tuple(field.name for field in fields(Answers) if field.name != "about")
+_ARRAYS: Final = tuple(one.name for one in fields(Answers) if one.name != "about")
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,7 @@ class Questions:
         answers = self._plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
         if doubts.rejection is not None:
             answers = _rejected(answers, head, x, unseen, doubts.rejection)
+            answers = replace(answers, families=Labels.from_names(self.unseen.labels, self.classes).codes)
         if self.coverage is not None and len(doubts.true_probabilities) > 1:
             answers = self._covered(answers, head, x, doubts, self.coverage)
         return answers
@@ -247,5 +252,7 @@ def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejecti
     """Measure the threshold of rejection."""
     near, far = (rejection.of(head, part) for part in (x, unseen))
     accepted, wrongly = near > rejection.threshold, far > rejection.threshold
-    about = found.about | {"score": rejection.score}
+    rates = {"reached": rejection.strangers, "accepted": rejection.known}
+    told = {name: None if rate is None else rate.share for name, rate in rates.items()}
+    about = found.about | {"score": rejection.score, "told": told}
     return replace(found, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)

@@ -21,6 +21,7 @@ from esmcls.metrics.classification import (
     summary,
     tier_accuracy,
 )
+from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.results import (
@@ -174,15 +175,23 @@ def open_set(answers: Answers, wanted: float) -> OpenSet | None:
         return None
     cuts = np.quantile(np.concatenate((near, far)), np.linspace(1, 0, POINTS - 1), method="nearest")
     false_acceptance, acceptance = ([0.0, *(float((scores >= cut).mean()) for cut in cuts)] for scores in (far, near))
+    told = answers.about.get("told") or {}
+    reached, accepted = Rate.of(answers.wrongly, answers.families), Rate.of(answers.accepted, answers.truth)
     return OpenSet(
         score=answers.about.get("score", "familiarity"),
         auroc=auroc(near, far),
         wanted=wanted,
-        reached=float(answers.wrongly.mean()),
-        accepted=float(answers.accepted.mean()),
+        reached=reached.share,
+        accepted=accepted.share,
         known=len(near),
         strangers=len(far),
         roc=Roc(false_acceptance, acceptance),
+        reached_low=reached.low,
+        reached_high=reached.high,
+        accepted_low=accepted.low,
+        accepted_high=accepted.high,
+        told_reached=told.get("reached"),
+        told_accepted=told.get("accepted"),
     )
 
 

@@ -76,6 +76,10 @@ class OpenSet:
     known, strangers : int
         Proteins.
     roc : Roc
+    reached_low, reached_high, accepted_low, accepted_high : float, optional
+        Ends of the 95 % intervals of both shares, which know that proteins of a family go together.
+    told_reached, told_accepted : float, optional
+        Both shares as the model says them, measured when it was fitted.
     """
 
     score: str
@@ -86,6 +90,12 @@ class OpenSet:
     known: int
     strangers: int
     roc: Roc
+    reached_low: float | None = None
+    reached_high: float | None = None
+    accepted_low: float | None = None
+    accepted_high: float | None = None
+    told_reached: float | None = None
+    told_accepted: float | None = None
 
 
 @dataclass(frozen=True)
