@@ -49,7 +49,7 @@ def esmcls() -> None:
     Start with `esmcls demo`, or with your own labelled sequences:
 
     \b
-      esmcls embed families.csv       vectors of every sequence, kept in ./esmcls-work
+      esmcls embed families.csv       a vector of every sequence, in ./esmcls-work
       esmcls fit --head linear        a classifier on those vectors
       esmcls evaluate                 how good it is on the test part
       esmcls predict unknown.fasta    a label for each new sequence

@@ -33,18 +33,24 @@ class AlignmentConfig:
     Parameters
     ----------
     engine : {"auto", "mmseqs", "phmmer"}
-        What searches: "auto" is MMseqs2 where `mmseqs` is on the PATH, else pyhmmer's phmmer.
+        What searches: "auto" is MMseqs2 where `mmseqs` is on the PATH, else pyhmmer's phmmer. When to change:
+        the model is to be used where the other one is installed: the engine is part of a model.
     version : str, optional
-        Of the engine; None is the one that is installed when the head is fitted.
+        Of the engine; None is the one that is installed when the head is fitted. Another build of the same
+        major version will do, and is said. When to change: a fit is to fail where another version is installed.
     any_version : bool
-        Predict with another version of the engine, too.
+        Predict with another major version of the engine, too. When to change: the version cannot be had any
+        more, and scores that differ a little will do.
     sensitivity : float
-        Of MMseqs2, 1 (fast) to 7.5; phmmer has no such choice.
+        Of MMseqs2, 1 (fast) to 7.5; phmmer has no such choice. When to change: searching takes too long and the
+        proteins have near relatives: 4 or 5.7.
     evalue : float
-        Hits above do not count. A weak hit beats none: on a held-out tenth of CATH S40's training domains MMseqs2's top
-        hit is right for 76.1 % with 10, 71.8 % with 0.1 and 65.8 % with 1e-3, where a third has no hit.
+        Hits above do not count. A weak hit beats none: on a held-out tenth of CATH S40's training domains
+        MMseqs2's top hit is right for 76.1 % with 10, 71.8 % with 0.1 and 65.8 % with 1e-3, where a third has
+        no hit. When to change: no answer is better than a wrong one: 1e-3.
     max_hits : int
-        Hits a query, and targets that MMseqs2 aligns with it.
+        Hits a query, and targets that MMseqs2 aligns with it. When to change: families have more members than
+        that (raise it), or searching takes too long.
     """
 
     engine: Literal["auto", "mmseqs", "phmmer"] = "auto"

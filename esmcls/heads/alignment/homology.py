@@ -41,12 +41,16 @@ class HomologyConfig(AlignmentConfig):
     Parameters
     ----------
     vote : {"top", "bits"}, optional
-        The class of the best hit, or the class whose members among the best k hits have the largest sum of bit scores.
+        The class of the best hit, or the class whose members among the best k hits have the largest sum of bit
+        scores. When to change: there is no validation part: bits where families are large, top where they have
+        a few members.
     k : int, optional
-        Hits that vote; 1 with "top".
+        Hits that vote; 1 with "top". When to change: there is no validation part and families are large: 5 or
+        10.
     temperature : float, optional
-        In bits: a class of b bits weighs exp(b / temperature), all classes without a hit together as one of 0 bits.
-        Classes of the twenty best hits that have no vote weigh by their best hit.
+        In bits: a class of b bits weighs exp(b / temperature), all classes without a hit together as one of 0
+        bits. Classes of the twenty best hits that have no vote weigh by their best hit. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     """
 
     vote: Literal["top", "bits"] | None = None

@@ -36,22 +36,31 @@ class KNNConfig:
     Parameters
     ----------
     metric : {"cosine", "l2"}
-        Nearness of two whitened vectors: their cosine, or minus half the squared distance a dimension.
+        Nearness of two whitened vectors: their cosine, or minus half the squared distance a dimension. When to
+        change: the length of a vector tells something, as with counts (l2).
     whiten : bool
-        Whiten by the within-class covariance of the training rows; else only the mean is subtracted.
+        Whiten by the within-class covariance of the training rows; else only the mean is subtracted. When to
+        change: nearly every class has a single member, so that there is no covariance within classes.
     shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1.
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
+        with what another chose.
     k : int, optional
-        Neighbours that vote.
+        Neighbours that vote. When to change: there is no validation part: 1 for families of two or three
+        members, more for large ones.
     temperature : float, optional
-        A neighbour votes with exp(nearness / temperature).
+        A neighbour votes with exp(nearness / temperature). When to change: the nearest one is to decide (lower
+        it), or all k alike (raise it).
     softness : float, optional
-        A class whose votes amount to those of one neighbour of nearness s weighs exp(s / softness), all classes without
-        a vote together as one of the twentieth neighbour's nearness: the least log loss on validation.
+        A class whose votes amount to those of one neighbour of nearness s weighs exp(s / softness), all classes
+        without a vote together as one of the twentieth neighbour's nearness: the least log loss on validation.
+        When to change: probabilities are too sure on your own proteins: raise it; which class is first stays as
+        it is.
     engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties.
+        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
+        your machine.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     metric: Literal["cosine", "l2"] = "cosine"
