@@ -34,6 +34,12 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     type=click.IntRange(1),
     help="Classes a sequence, likeliest first.  [default: 1; of Gene Ontology terms all]",
 )
+@click.option(
+    "--nearest/--no-nearest",
+    default=None,
+    help="Look for the nearest training protein among the workspace's vectors, where the model knows none.  "
+    "[default: if there are 200,000 at most]",
+)
 @click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
 @click.option(
     "--min-score",
@@ -77,6 +83,7 @@ def command(
     on_bad_record: Any,
     device: str,
     top_k: int | None,
+    nearest: bool | None,
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
@@ -104,7 +111,9 @@ def command(
         raise UsageError("--format xlsx writes a file; name it with -o FILE")
     if model is None and (workspace / STATE).exists():
         warn(str(Workspace.open(workspace).choose_model()))
-    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors)
+    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors, nearest=nearest)
+    if opened.lacks_neighbours:
+        note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     with _writing(output) as handle:
@@ -112,6 +121,8 @@ def command(
     note(*tally.lines(), f"model {opened.name}: {written.summary()}")
     if written.repeated:
         warn(f"{len(written.repeated):,} records with the id of an earlier one, not written: {written.repeated[0]}, …")
+    if written.undescribed:
+        warn(f"{written.undescribed:,} descriptions left out: none of the first records has one, so there is no column")
     for name, status in zip(written.left_out, written.why, strict=True):
         if status != NO_VECTOR:
             warn(f"{name}: too large for the memory; left without a label")

@@ -11,10 +11,12 @@ from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.registry import reads_vectors
+from esmcls.heads.settings import parse_settings
 from esmcls.models.fit import Fit, Fitted
 from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
+from esmcls.models.recipe import ASKED, asked
 from esmcls.tasks.task import AnyTask, GetFeatures
 from esmcls.workspace.workspace import Workspace
 
@@ -67,6 +69,9 @@ def combine(
     apart = set_aside(dataset, shares, first.seed)
     ensemble = task.combine(models, apart.kept.part("validation"), features, settings or {}, device=device, log=log)
     specs = ensemble.specs or (first.spec,)
+    config = parse_settings(task.head_class(ENSEMBLE).Config, settings or {})
+    made_of = asked(task, config, [model.folder for model in models])
+    kept = {name: value for name, value in first.setup.items() if name != "finetuned"}
     manifest = replace(
         first,
         head=ENSEMBLE,
@@ -74,7 +79,7 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup={name: value for name, value in first.setup.items() if name != "finetuned"} | task.setup(shares),
+        setup=kept | task.setup(shares) | {ASKED: made_of},
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)
@@ -126,7 +131,7 @@ def combine_in_workspace(
     task, folder = task_of(workspace), workspace.model_folder(name)
     refuse_foreign(folder)
     task.head_class(ENSEMBLE)
-    models = [load_model(workspace.find_model(one), device) for one in names]
+    models = [load_model(workspace.find_model(member), device) for member in names]
     check_of_workspace(models, workspace)
     there = {entry.spec for entry in workspace.caches}
     missing = [model for model in models if reads_vectors(model.head) and not there.issuperset(model.specs)]

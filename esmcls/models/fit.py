@@ -24,6 +24,7 @@ from esmcls.heads.settings import parse_settings
 from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
+from esmcls.models.recipe import ASKED, asked
 from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import A, AnyTask, GetFeatures, Task
@@ -108,7 +109,7 @@ def fit_dataset(
         before, labels = labels.classes, task.labels(both)
         task.refit_head(fitted, features(both), labels, seed, log)
         findings = findings.recoded(before, labels.classes)
-    setup = task.setup(shares) | {"refit": refitted}
+    setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)}
     manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
     findings = task.measure_set_aside(fitted, findings, apart, shares, features)
     return Fit(task, fitted, manifest, findings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,21 @@ MOST_RATIO = 1100
 """Of text to its packed bytes: no more can come of zlib."""
 KEPT_SEARCHES = 3
 """Searches whose hits are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
+
+
+_MAJOR: Final = re.compile(r"(0\.\d+|\d+)(?![0-9a-f]*[a-f])(?:[.+-]|$)")
+
+
+def major(version: str) -> str:
+    """Return what two versions share whose scores are comparable: all of it where it is the name of a commit.
+
+    Examples
+    --------
+    >>> [major(text) for text in ("14-7e284+ds-1", "14.7e284", "15", "0.11.1", "1.2", "6f4521aa9dbcd6a1")]
+    ['14', '14', '15', '0.11', '1', '6f4521aa9dbcd6a1']
+    """
+    leading = _MAJOR.match(version)
+    return version if leading is None else leading[1]
 
 
 @dataclass(frozen=True)
@@ -102,9 +119,10 @@ class Finder:
             If there are vectors alone, no sequences.
         """
         engine = open_engine(config.engine)
-        version = engine.version if config.any_version else config.version or engine.version
-        finder = cls(replace(config, engine=engine.name, version=version), sequences_of(x), list(x.ids))
+        wanted = replace(config, engine=engine.name, version=config.version or engine.version)
+        finder = cls(wanted, sequences_of(x), list(x.ids))
         finder._engine = finder._checked(engine)
+        finder.config = replace(wanted, version=engine.version)
         return finder
 
     def hits(self, x: Features, best: int) -> Hits:
@@ -113,7 +131,7 @@ class Finder:
         Raises
         ------
         EngineMismatchError
-            If the engine is not the one that the head was fitted with.
+            If the engine is not the one that the head was fitted with, in the same major version.
         UsageError
             If there are vectors alone, no sequences.
         """
@@ -141,12 +159,17 @@ class Finder:
         return self._engine
 
     def _checked(self, engine: Engine | None) -> Engine:
-        """Refuse another engine than the head was fitted with, or another version of it."""
+        """Refuse another engine than the head was fitted with, or another major version; tell of another build."""
         name = self.config.engine
-        version = self.config.version
-        if engine is None or engine.name != name or (engine.version != version and not self.config.any_version):
+        version = self.config.version or ""
+        if engine is None or engine.name != name:
             here = f"{engine.name} {engine.version}" if engine is not None else "none"
             raise EngineMismatchError(f"{name} {version}", here)
+        if major(engine.version) != major(version) and not self.config.any_version:
+            raise EngineMismatchError(f"{name} {version}", f"{engine.name} {engine.version}")
+        if engine.version != version:
+            builds = f"the model is of search engine {name} {version}, here is {engine.version}"
+            logging.getLogger("esmcls").warning("%s: scores may differ a little", builds)
         return engine
 
     def save(self, folder: Path, codes: Indices) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine
@@ -112,6 +113,7 @@ class KNNHead(BaseLabelHead):
         whitening = whitening_of(vectors, within, self.chosen.shrinkage)
         self.finder = Finder.of(vectors, list(ids), whitening, self.chosen.metric, self.chosen.engine, self.device)
         self.codes = labels.codes
+        self.__dict__.pop("label_of_row", None)
         self.priors = priors_of(labels.codes, labels.n_classes)
 
     def _choose(self, x: Features, labels: Labels, validation: Validation[Labels], log: Log | None) -> None:
@@ -167,6 +169,11 @@ class KNNHead(BaseLabelHead):
         The distance is 1 - cosine ("cosine") or the root mean square difference of the whitened vectors ("l2").
         """
         return self.finder.nearest(self._checked(x))
+
+    @cached_property
+    def label_of_row(self) -> dict[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        return labels_by_id(self.finder.ids, self.codes, self.classes)
 
     def save(self, folder: Path) -> None:
         """Write `index.faiss`, `ids.json` and `knn.safetensors` (codes int64; mean, matrix float32)."""
