@@ -19,6 +19,7 @@ from esmcls import __version__
 from esmcls.errors import EsmclsError
 from esmcls.files import is_device, raise_descriptor_limit, refuse_address, system_errno
 from esmcls.text_files import check_readable
+from esmcls_cli.colours import paint, say
 from esmcls_cli.options import Group, context_settings, note, safe_screen, visible
 
 COMMANDS = {
@@ -196,7 +197,7 @@ def _library_notes() -> Iterator[None]:
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    click.echo(f"esmcls: error: {visible(message)}", err=True)
+    say(f"esmcls: {paint('error:', 'error', sys.stderr)} {visible(message)}", err=True)
     return code
 
 

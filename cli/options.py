@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from esmcls.errors import FolderError, UnknownNameError, UsageError
+from esmcls_cli.colours import paint, say, with_counts
 
 context_settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 DEFAULT_WORKSPACE = "esmcls-work"
@@ -256,7 +257,9 @@ def note(*lines: str) -> None:
 def warn(*lines: str) -> None:
     """Say on stderr what the user must know even with `--quiet`."""
     for line in lines:
-        click.echo(f"esmcls: {visible(line)}", err=True)
+        warning, colon, rest = visible(line).partition("warning:")
+        told = paint(colon, "warning", sys.stderr) + rest if colon and not warning else visible(line)
+        say(f"esmcls: {with_counts(told, sys.stderr)}", err=True)
 
 
 LOG_SECONDS = 30.0

@@ -6,11 +6,12 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import click
 
 from esmcls.errors import UsageError
+from esmcls_cli.colours import NarrowRows
 from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file, share, warn
 
 
@@ -88,7 +89,8 @@ def command(
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
 
-    INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order.
+    INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
+    terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
     where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
@@ -106,6 +108,7 @@ def command(
         find_sources(item)  # a file that is not there is told before a model is loaded
     if output is not None:
         output_file(output)
+    narrow = output is None and format_ is None and sys.stdout.isatty()
     format_ = format_ or _format_of(output)
     if format_ == "xlsx" and output is None:
         raise UsageError("--format xlsx writes a file; name it with -o FILE")
@@ -116,8 +119,10 @@ def command(
         note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    with _writing(output) as handle:
+    with _writing(output, narrow) as handle:
         written = write_answers(opened, proteins, handle, format_, k=top_k, **options)
+    if narrow:
+        note("on a terminal these columns alone; all of them with -o FILE, or --format tsv")
     note(*tally.lines(), f"model {opened.name}: {written.summary()}")
     if written.repeated:
         warn(f"{len(written.repeated):,} records with the id of an earlier one, not written: {written.repeated[0]}, …")
@@ -139,9 +144,9 @@ def _format_of(output: Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _writing(output: Path | None) -> Iterator[TextIO]:
+def _writing(output: Path | None, narrow: bool) -> Iterator[TextIO]:
     if output is None:
-        yield sys.stdout
+        yield cast(TextIO, NarrowRows(sys.stdout)) if narrow else sys.stdout
         return
     from esmcls.files import atomic_text
 

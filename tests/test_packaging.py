@@ -109,12 +109,8 @@ def test_readme_installs_from_a_checkout_or_a_wheel_since_there_is_no_address_ye
         "'esmcls[go]'",  # where it is installed already
     }
     assert "Once it is installed, `pip install 'esmcls[go]'`" in read("README.md")
-    assert set(re.findall(r"^\| `(\w+)` \|", read("README.md"), re.MULTILINE)) >= {
-        "go",
-        "homology",
-        "finetune",
-        "track",
-    }
+    rows = re.findall(r"^\| `(\w+)` \|", read("README.md"), re.MULTILINE)
+    assert set(rows) >= {"go", "homology", "finetune", "track"}
 
 
 def test_both_commands_of_readme_install_through_the_constraints() -> None:
