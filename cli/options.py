@@ -8,6 +8,7 @@ import importlib
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -296,6 +297,36 @@ def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
             log.tell(lambda: f"{done[0]:,}{whole} residues, {done[1]:,} sequences")
 
         yield advance
+
+
+def in_notebook() -> bool:
+    """Return whether Python runs in a notebook, which shows bars though it has no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def bar(unit: str = "sequence") -> Callable[[int, int], None]:
+    """Return what shows a bar of what is done and how much there is: for `esmcls.embed(…, progress=bar())`.
+
+    On a terminal and in a notebook it is a bar, in a log a line every half minute.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets has a bar of signs
+        from tqdm.auto import tqdm
+
+    shown: list[Any] = []
+    log = LogLines()
+    log.wanted = log.wanted and not in_notebook()
+
+    def advance(done: int, total: int) -> None:
+        if not shown:
+            shown.append(tqdm(total=total, unit=unit, disable=False if in_notebook() else None))
+        shown[0].update(done - shown[0].n)
+        log.tell(lambda: f"{done:,} of {total:,} {unit}s")
+        if done >= total:
+            shown.pop().close()
+
+    return advance
 
 
 class TrainingBar:

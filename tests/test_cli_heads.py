@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -15,7 +16,7 @@ from command import done, run
 
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head
 from esmcls.heads.settings import knobs_of
-from esmcls_cli import options
+from esmcls_cli import bar, options
 from esmcls_cli.main import esmcls as program
 
 GROUPS: tuple[AnyGroup, ...] = (GROUP, TERM_GROUP)
@@ -146,3 +147,44 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
         "esmcls: 40 of 100 residues, 2 sequences",
         "esmcls: 100 of 100 residues, 5 sequences",
     ]
+
+
+def test_a_bar_of_the_library_is_lines_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    advance = bar()
+    advance(4, 10)
+    advance(10, 10)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["esmcls: 4 of 10 sequences", "esmcls: 10 of 10 sequences"]
+    assert captured.out == ""
+
+
+def test_lines_of_a_log_come_every_half_minute_and_no_sooner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert options.LOG_SECONDS == 30
+    now = [100.0]
+    monkeypatch.setattr(options.time, "monotonic", lambda: now[0])
+    log = options.LogLines()
+    for second in range(100, 200, 10):
+        now[0] = float(second)
+        log.tell(lambda: f"at {now[0]:g}")
+    assert capsys.readouterr().err.splitlines() == ["esmcls: at 130", "esmcls: at 160", "esmcls: at 190"]
+
+
+def test_a_bar_of_the_library_is_a_bar_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ZMQInteractiveShell:
+        """As notebooks have it."""
+
+    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
+    advance = bar()
+    advance(4, 10)
+    advance(10, 10)
+    shown = capsys.readouterr().err
+    assert "10/10" in shown
+    assert "esmcls: " not in shown
