@@ -29,12 +29,12 @@ def share(value: Any) -> float:
     """Return a share, given as 10% or .1, as a number from 0 to 1."""
     text = str(value)
     try:
-        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
+        number = -1.0
+    if not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is no share; give one such as 10% or 0.1")
-    return found
+    return number
 
 
 class Grouped(click.Command):
@@ -259,12 +259,12 @@ def warn(*lines: str) -> None:
     """Say on stderr what the user must know even with `--quiet`."""
     for line in lines:
         warning, colon, rest = visible(line).partition("warning:")
-        told = paint(colon, "warning", sys.stderr) + rest if colon and not warning else visible(line)
-        say(f"esmcls: {with_counts(told, sys.stderr)}", err=True)
+        coloured = paint(colon, "warning", sys.stderr) + rest if colon and not warning else visible(line)
+        say(f"esmcls: {with_counts(coloured, sys.stderr)}", err=True)
 
 
 LOG_SECONDS = 30.0
-"""How often progress is told in a line, where there is no terminal to show a bar on."""
+"""How often progress is coloured in a line, where there is no terminal to show a bar on."""
 
 
 class LogLines:
@@ -380,11 +380,11 @@ def fetch_encoder(name: str) -> None:
         return
     with tqdm(desc=name, unit="B", unit_scale=True, disable=True if is_quiet() else None, leave=False) as bar:
 
-        def told(there: int, total: int | None) -> None:
+        def show(there: int, total: int | None) -> None:
             bar.total = total
             bar.update(there - bar.n)
 
-        fetch(name, progress=told)
+        fetch(name, progress=show)
 
 
 def output_file(path: Path) -> Path:

@@ -39,7 +39,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     "--nearest/--no-nearest",
     default=None,
     help="Look for the nearest training protein among the workspace's vectors, where the model knows none.  "
-    "[default: if there are 200,000 at most]",
+    "[default: if there are 50,000 at most]",
 )
 @click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
 @click.option(

@@ -265,7 +265,7 @@ def test_prediction_answers_every_record_in_input_order(home: Path) -> None:
     ran = done("predict", home / "unknown.fasta", "--model", "linear", "-w", home / "w")
     header, *answers = [line.split("\t") for line in ran.out.splitlines()]
     names = ["id", "rank", "label", "probability", "distance", "nearest_id", "status", "set"]
-    assert header == [*names, "note", "model", "confidence"]
+    assert header == [*names, "note", "model", "confidence", "nearest_label", "description"]
     assert [(name, label) for name, _, label, *_ in answers] == ANSWERS
     assert ran.err == "esmcls: 3 records read\nesmcls: model linear: 3 records: 3 answered, 3 with another note\n"
 
@@ -387,7 +387,7 @@ def test_a_model_tells_what_it_was_fitted_on(home: Path) -> None:
     assert "epochs 2" in lines[1]
     assert lines[3:5] == [
         "fitted on: 18 sequences of 3 classes, seed 0",
-        "validation: accuracy 1.0000, macro_f1 1.0000",
+        "validation: accuracy 100 %, macro F1 100 %, n = 6",
     ]
 
 

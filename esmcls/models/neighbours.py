@@ -24,7 +24,7 @@ from esmcls.models.manifest import Manifest
 from esmcls.types import Indices
 from esmcls.workspace.workspace import Workspace
 
-MOST: Final = 200_000
+MOST: Final = 50_000
 """Training proteins that are searched unasked: more would take longer than the embedding."""
 READ: Final = 8192
 """Training vectors read at a time: what bounds the memory."""

@@ -48,7 +48,7 @@ def open_model(
 
     One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`. `nearest`
     says whether the nearest training protein is looked for in the workspace's cache where the head knows none; by
-    default if there are 200,000 training proteins at most.
+    default if there are 50,000 training proteins at most.
 
     Raises
     ------
