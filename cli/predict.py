@@ -137,9 +137,17 @@ def command(
     return 3 if tally.bad or written.left_out else 0
 
 
+_OTHER_FORMATS = ("bz2", "gz", "html", "json", "ods", "parquet", "xls", "xz", "zip", "zst")
+"""What a file's name may end in that is never what it would hold."""
+
+
 def _format_of(output: Path | None) -> str:
-    """Return the format that a file's name ends in."""
+    """Return the format that a file's name ends in: a table with tabs, where it ends in nothing known."""
     suffix = "" if output is None else output.suffix.lower().lstrip(".")
+    if suffix in _OTHER_FORMATS:
+        raise UsageError(
+            f"-o {output}: answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these"
+        )
     return suffix if suffix in ("csv", "xlsx", "jsonl") else "tsv"
 
 

@@ -320,6 +320,14 @@ def test_a_file_of_predictions_is_what_its_name_ends_in(home: Path, tmp_path: Pa
     assert (ran.code, ran.err) == (2, "esmcls: error: --format xlsx writes a file; name it with -o FILE\n")
 
 
+@pytest.mark.parametrize("name", ["answers.csv.gz", "answers.xls", "answers.json"])
+def test_a_name_that_promises_another_format_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    ran = run("predict", home / "unknown.fasta", "-w", home / "w", "-o", tmp_path / name)
+    assert (ran.code, ran.out) == (2, "")
+    assert "answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these" in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_not_there_is_told_before_a_model_is_loaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")

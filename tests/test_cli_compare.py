@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,12 @@ def test_families_that_a_comparison_takes_away_are_back_with_a_fit(home: Path) -
     assert ": knn, 8 classes" in done("fit", "--head", "knn", "-w", home / "w").out
 
 
-def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path) -> None:
+def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path, compared: str, tmp_path: Path) -> None:
     for name, seed in (("one", "1"), ("two", "2")):
         done("fit", "--head", "linear", "--name", name, "--seed", seed, "-w", home / "w")
-    told = done(
-        *("fit", "--head", "ensemble", "--of", "one", "--of", "two", "--of", "knn", "--name", "three"),
-        *("-w", home / "w"),
-    )
+    away = Path(shutil.copytree(home / "w" / "models" / "two", tmp_path / "a,b"))
+    members = ("--of", "one,knn", "--of", away)  # names with commas between, and a folder with one in its path
+    told = done("fit", "--head", "ensemble", *members, "--name", "three", "-w", home / "w")
     assert f"{home / 'w' / 'models' / 'three'}: ensemble, 8 classes, 96 sequences" in told.out
     rows = table(done("predict", home / "new.fasta", "--model", "three", "-w", home / "w").out)
     assert [row["id"] for row in rows] == ["new0", "new1", "new2"]
