@@ -56,12 +56,17 @@ def combine(
     Raises
     ------
     UsageError
-        If there are fewer than two models, or they were fitted on different rows or classes.
+        If there are fewer than two models, one with a comma in its name, or they were fitted on different rows or
+        classes.
     ModelError
         If nothing tells what one is worth: it was fitted without a validation part, or on that, too.
     """
     if len(models) < 2:
         raise UsageError("an ensemble takes two models or more; name each with --of")
+    for model in models:
+        if "," in model.name:
+            problem = "a comma in the name of its folder, where an ensemble has one between its members"
+            raise UsageError(f"model {model.name!r}: {problem}; rename the folder")
     first = models[0].manifest
     for model in models[1:]:
         _check_alike(models[0], model)
