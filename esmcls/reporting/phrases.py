@@ -48,7 +48,7 @@ def percent_among(share: float, n: float) -> str:
 
     Examples
     --------
-    >>> percent_among(0.82345, 60), percent_among(0.82345, 350), percent_among(0.82345, 13_050)
+    >>> percent_among(0.82346, 60), percent_among(0.82346, 350), percent_among(0.82346, 13_050)
     ('82 %', '82.3 %', '82.35 %')
     """
     return f"{percent(share, (n >= 100) + (n >= 1000))} %"
