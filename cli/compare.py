@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from esmcls_cli.colours import say, with_best
 from esmcls_cli.options import (
     PATH,
     Grouped,
@@ -148,7 +150,7 @@ def command(
     class_names = read_names(names) if names is not None else {}
     compared = compare(place, plan, device=device, say=note, progress=progress)
     page = compared.write(names=class_names)
-    click.echo("\n".join(compared.lines()))
+    say("\n".join(with_best(compared.lines(), compared.report.best, sys.stdout)))
     click.echo(_choice(compared.report.chosen, place))
     note(f"written: {page}")
     best = {row.name: row.head for row in compared.report.rows}.get(compared.report.chosen or "", "linear")

@@ -91,13 +91,22 @@ class UnknownNameError(UsageError):
 
 
 class MissingExtraError(EsmclsError):
-    """A feature whose optional packages are not installed."""
+    """A feature whose package is not installed: of an extra of esmcls, or of none.
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
+    Examples
+    --------
+    >>> str(MissingExtraError("the Gene Ontology", "obonet", "go"))
+    "the Gene Ontology needs the package obonet; run: pip install 'esmcls[go]'"
+    >>> str(MissingExtraError("to_frame", "polars"))
+    'to_frame needs the package polars; run: pip install polars'
+    """
+
+    def __init__(self, feature: str, package: str, extra: str = "") -> None:
         self.feature = feature
         self.package = package
         self.extra = extra
-        super().__init__(f"{feature} needs the package {package}; run: pip install 'esmcls[{extra}]'")
+        named = f"'esmcls[{extra}]'" if extra else package
+        super().__init__(f"{feature} needs the package {package}; run: pip install {named}")
 
 
 class PlatformError(EsmclsError):

@@ -13,6 +13,7 @@ from esmcls.errors import FolderError
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.reading.records import PARTS
+from esmcls.reporting.phrases import scores_in_words
 from esmcls.workspace.workspace import STATE, Workspace
 
 
@@ -61,22 +62,18 @@ def _model(path: Path) -> Iterator[str]:
     yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
     yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
-    yield f"validation: {_scores(one.validation)}"
+    yield f"validation: {scores_in_words(one.validation)}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
 
 
 def _model_line(path: Path) -> str:
     one = read_manifest(path)
     size = f"{len(one.classes):,} {_classes(one)}"
-    return f"{one.head} on {one.spec.encoder}, {size}, validation {_scores(one.validation)}"
+    return f"{one.head} on {one.spec.encoder}, {size}, validation {scores_in_words(one.validation)}"
 
 
 def _classes(one: Manifest) -> str:
     return "Gene Ontology terms" if one.many else "classes"
-
-
-def _scores(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(scores.items()) if name != "n") or "none"
 
 
 def _cache(path: Path) -> Iterator[str]:

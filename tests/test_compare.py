@@ -136,11 +136,12 @@ def test_other_draws_of_the_bootstrap_fit_nothing_again(workspace: Workspace) ->
     assert not any("fitting" in line for line in run(workspace, draws=60)[1])
 
 
-def test_answers_that_are_damaged_are_asked_for_again(workspace: Workspace) -> None:
+def test_answers_that_are_damaged_are_asked_for_again_of_the_same_model(workspace: Workspace) -> None:
     once, _ = run(workspace)
     (workspace.reports / "compare-1" / "answers" / "knn.safetensors").write_bytes(b"damaged")
     again, said = run(workspace)
-    assert "knn: fitting" in said
+    assert "knn: asking" in said
+    assert not any("fitting" in line for line in said)
     assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
 
 
@@ -432,3 +433,37 @@ def test_a_model_combined_by_hand_stands_beside_the_heads(workspace: Workspace) 
     compared, said = run(workspace, heads=("knn", "linear"), models=("both",))
     assert "both: asking" in said
     assert rows(compared)["both"]["head"] == "ensemble"
+
+
+def test_models_of_the_same_settings_are_taken_as_they_are_whoever_fitted_them(workspace: Workspace) -> None:
+    refit = workspace.drawn_validation and task_of(workspace).refits_in_comparisons
+    for head in ("knn", "linear"):
+        fit_head(workspace, head, SETTINGS[head], refit=refit)
+    combine_in_workspace(workspace, ["knn", "linear"], "ensemble")
+    before = {path.name: (path / "manifest.json").read_bytes() for path in workspace.models()}
+    compared, said = run(workspace)
+    assert {path.name: (path / "manifest.json").read_bytes() for path in workspace.models()} == before
+    assert set(rows(compared)) == set(HEADS)
+    assert [line for line in said if "not fitted again" in line] == [
+        f"{head}: was fitted with the same settings, and is not fitted again" for head in HEADS
+    ]
+    assert [cost.fit_seconds for cost in compared.timing.rows] == [None] * 3
+
+
+@pytest.mark.parametrize("other", [{"settings": {"k": "1"}}, {"seed": 1}, {"settings": {"k": "3"}, "refit": True}])
+def test_a_model_of_other_settings_stays_and_the_comparison_makes_its_own(
+    workspace: Workspace, other: dict[str, Any]
+) -> None:
+    refit = workspace.drawn_validation and task_of(workspace).refits_in_comparisons
+    fit_head(workspace, "knn", **({"settings": SETTINGS["knn"], "refit": refit} | other))
+    before = (workspace.model_folder("knn") / "manifest.json").read_bytes()
+    compared, _ = run(workspace, heads=("knn",))
+    assert set(rows(compared)) == {"knn-1"}
+    assert (workspace.model_folder("knn") / "manifest.json").read_bytes() == before
+
+
+def test_a_comparison_measured_otherwise_takes_the_models_of_the_one_before(workspace: Workspace) -> None:
+    run(workspace)
+    compared, said = run(workspace, coverage=0.8)
+    assert set(rows(compared)) == set(HEADS)
+    assert not [line for line in said if line.endswith("fitting")]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import read_json, remove_left_overs, sha256_file, temporary_beside, write_json
-from esmcls.models.manifest import MANIFEST
+from esmcls.files import read_json, remove_left_overs, temporary_beside, write_json
+from esmcls.models.recipe import model_digest
 from esmcls.tasks.task import Answers, AnyTask
 from esmcls.workspace.workspace import Workspace
 
@@ -63,7 +63,9 @@ class ComparisonFolder:
         """The folder of what models said."""
         return self.folder / "answers"
 
-    def model_name(self, head: str, key: Callable[[str], str], task: AnyTask) -> str:
+    def model_name(
+        self, head: str, key: Callable[[str], str], task: AnyTask, alike: Callable[[Path], bool] = lambda folder: False
+    ) -> str:
         """Return the name of the model to be made of a head: one that nothing has, or the same settings made.
 
         Parameters
@@ -73,6 +75,8 @@ class ComparisonFolder:
         key : callable
             From the name of a model to what identifies all that makes it.
         task : Task
+        alike : callable
+            From the folder of a model to whether it is the one that is to be made, whoever made it.
 
         Raises
         ------
@@ -80,6 +84,8 @@ class ComparisonFolder:
             If the user named the comparison and a model of that name is from elsewhere.
         """
         for name in self._names(head):
+            if name not in self.reserved and alike(self.workspace.model_folder(name)):
+                return name
             if name not in self.reserved and (self.replace or self._is_free(name, key(name), task)):
                 if self.models.get(name) != model_digest(self.workspace.model_folder(name)):
                     self.made(name, "")
@@ -142,12 +148,6 @@ def kept_answers(workspace: Workspace, task: AnyTask, name: str, key: str, model
         if answers is not None and answers.about["model"] == digest:
             return answers
     return None
-
-
-def model_digest(folder: Path) -> str | None:
-    """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
-    path = folder / MANIFEST
-    return sha256_file(path) if path.is_file() else None
 
 
 def comparisons(workspace: Workspace) -> list[Path]:

@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError
-from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers, model_digest
+from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
 from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
-from esmcls.models.folder import load_model
-from esmcls.models.manifest import versions
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.models.manifest import MANIFEST, versions
 from esmcls.models.model import Model, features_for
+from esmcls.models.recipe import Recipe, model_digest
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
 from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
@@ -103,25 +105,57 @@ class Bout:
 
     def add(self, plan: PlannedModel) -> None:
         """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
-        name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name))
+        alike = partial(self._is_alike, plan.head, (plan.cache.spec,), ())
+        name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name), alike)
         plan = replace(plan, name=name)
         self.plans.append(plan)
         self.arena.contestants[name] = Contestant(plan.head, plan.encoder, plan.baseline)
         ask = partial(self._asked, partial(self.fit, plan), name, (plan.cache,), plan.baseline)
-        self._add(name, ask, self._key(plan.head, (plan,), name))
+        self._add_made(name, ask, self._key(plan.head, (plan,), name), alike)
 
     def add_ensemble(self, name: str, members: Sequence[PlannedModel]) -> None:
         """Combine and ask models that were fitted, or take what an earlier run left of that."""
-        name = self._named(name, lambda name: self._key(ENSEMBLE, members, name))
+        alike = partial(self._is_alike, ENSEMBLE, (), [self.models / member.name for member in members])
+        name = self._named(name, lambda name: self._key(ENSEMBLE, members, name), alike)
         self.arena.contestants[name] = Contestant(ENSEMBLE)
         ask = partial(self._asked, partial(self.combine, members), name, [plan.cache for plan in members])
-        self._add(name, ask, self._key(ENSEMBLE, members, name))
+        self._add_made(name, ask, self._key(ENSEMBLE, members, name), alike)
 
-    def _named(self, name: str, key: Callable[[str], str]) -> str:
+    def _is_alike(self, head: str, specs: tuple[EmbeddingSpec, ...], members: Sequence[Path], folder: Path) -> bool:
+        """Return whether a model is there that was made of what one of this comparison is to be made of."""
+        if self.fold is not None or not (folder / MANIFEST).is_file():
+            return False
+        arena = self.arena
+        refit = arena.plan.refits(arena.task, arena.workspace) and "validation" in self.dataset.parts
+        made_with: dict[str, Any] = {"shares": arena.plan.shares, "refit": refit, "members": members}
+        try:
+            settings = arena.plan.settings.get(head, {})
+            data = self._data[0], self._data[1]
+            planned = Recipe.planned(arena.task, head, settings, specs, data, seed=arena.plan.seed, **made_with)
+            return Recipe.of(read_manifest(folder)) == planned
+        except EsmclsError:  # told where it is fitted
+            return False
+
+    def _add_made(self, name: str, ask: Callable[[], Answers], key: str, alike: Callable[[Path], bool]) -> None:
+        """Make and ask a model; where it is there already, whoever made it, ask it alone."""
+        folder = self.models / name
+        if alike(folder):
+            self._add(name, partial(self._reused, folder), key, folder)
+        else:
+            self._add(name, ask, key)
+
+    def _reused(self, folder: Path) -> Answers:
+        self.arena.say(f"{folder.name}: was fitted with the same settings, and is not fitted again")
+        model = load_model(folder, self.arena.device)
+        if not reads_vectors(model.head):
+            self.searched[folder.name] = model
+        return self._entered(model)
+
+    def _named(self, name: str, key: Callable[[str], str], alike: Callable[[Path], bool]) -> str:
         """Return what a model is called, so that none is replaced that is from elsewhere."""
         if self.fold is not None:  # they lie in the comparison's own folder
             return name
-        chosen = self.arena.place.model_name(name, key, self.arena.task)
+        chosen = self.arena.place.model_name(name, key, self.arena.task, alike)
         if chosen != name and not self.arena.place.named:
             self.arena.say(f"{chosen}: so called since other settings made models/{name}, which stays")
         return chosen

@@ -9,7 +9,7 @@ wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -158,6 +158,30 @@ class FindsNearest(Protocol):
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.floating[Any]], list[str | None]]:
         """Return a distance (n,) and the id of the nearest training row; infinity and None where there is none."""
         ...
+
+
+@runtime_checkable
+class KnowsItsRows(Protocol):
+    """A head that keeps the labels of its training rows."""
+
+    @property
+    def label_of_row(self) -> Mapping[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        ...
+
+
+def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> dict[str, str]:
+    """Return the label of each id, but of those that stand for rows of different classes.
+
+    Examples
+    --------
+    >>> labels_by_id(["a", "b", "b", "c", "c"], np.array([0, 1, 1, 0, 1]), ["x", "y"])
+    {'a': 'x', 'b': 'y'}
+    """
+    codes_of: dict[str, set[int]] = {}
+    for name, code in zip(ids, codes.tolist(), strict=True):
+        codes_of.setdefault(name, set()).add(code)
+    return {name: classes[known.pop()] for name, known in codes_of.items() if len(known) == 1}
 
 
 @runtime_checkable

@@ -24,6 +24,8 @@ from esmcls.heads.settings import parse_settings
 from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
+from esmcls.models.recipe import ASKED, asked
+from esmcls.reporting.phrases import scores_in_words
 from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import A, AnyTask, GetFeatures, Task
@@ -109,7 +111,7 @@ def fit_dataset(
         before, labels = labels.classes, task.labels(both)
         task.refit_head(fitted, features(both), labels, seed, log)
         findings = findings.recoded(before, labels.classes)
-    setup = task.setup(shares) | {"refit": refitted}
+    setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)}
     manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
     findings = task.measure_set_aside(fitted, findings, apart, shares, features)
     return Fit(task, fitted, manifest, findings)
@@ -216,9 +218,9 @@ class Fitted:
         return cls(fit.save(folder), fit.manifest, fit.findings, explanation_of(fit.head))
 
     def __str__(self) -> str:
-        reached = ", ".join(f"{name} {value:,.4g}" for name, value in self.manifest.validation.items())
+        reached = scores_in_words(self.manifest.validation)
         size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
-        return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached or 'nothing'}"
+        return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached}"
 
     def load(self, device: str = "cpu") -> Model:
         """Open the model."""

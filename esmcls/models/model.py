@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,9 +27,11 @@ from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
+from esmcls.heads.base import FindsNearest
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of
 from esmcls.models.manifest import Manifest
+from esmcls.models.neighbours import MOST, Neighbours, find_neighbours
 from esmcls.reading.records import Protein, clean_sequences
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import one_label
@@ -60,6 +63,10 @@ class Model:
         Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
     vectors : GivenVectors or None
         Where imported vectors are found, for a head that was fitted on such; None for the caches of its workspace.
+    place : Workspace or None
+        Where its training proteins and their vectors may be; None for the workspace in which it lies.
+    search : bool or None
+        Whether the nearest of them is looked for, where the head knows none; None if they are not too many.
     """
 
     folder: Path
@@ -69,6 +76,8 @@ class Model:
     device: str = "cpu"
     source: str | Path | Encoder | None = None
     vectors: GivenVectors | None = None
+    place: Workspace | None = None
+    search: bool | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -133,6 +142,20 @@ class Model:
         """
         findings: Findings = self.task.read_findings(self.folder, self.classes)
         return findings
+
+    @cached_property
+    def neighbours(self) -> Neighbours | None:
+        """The training proteins with their vectors, if they are to be searched and are at hand."""
+        if self.search is False or not reads_vectors(self.head):
+            return None
+        most = sys.maxsize if self.search else MOST
+        return find_neighbours(self.manifest, self.place or workspace_of(self.folder), most)
+
+    @property
+    def lacks_neighbours(self) -> bool:
+        """Whether it cannot tell the nearest training protein, though it reads vectors."""
+        silent = self.search is not False and reads_vectors(self.head) and not isinstance(self.head, FindsNearest)
+        return silent and self.neighbours is None
 
     @property
     def encoder(self) -> Encoder:

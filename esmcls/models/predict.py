@@ -23,11 +23,11 @@ from esmcls.models.manifest import MANIFEST
 from esmcls.models.model import Model, features_given, given_vectors
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
-from esmcls.reporting.rows import NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
+from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.fitted import nearest_of
 from esmcls.tasks.one_label.prediction import Prediction
 from esmcls.tasks.task import Answered, Answering
-from esmcls.workspace.workspace import Workspace
+from esmcls.workspace.workspace import STATE, Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
@@ -46,10 +46,13 @@ def open_model(
     device: str = "cpu",
     encoder: str | Path | None = None,
     vectors: OwnVectors | None = None,
+    nearest: bool | None = None,
 ) -> Model:
     """Load a model: the best of a workspace, another of its models by name, or any by its folder.
 
-    One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`.
+    One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`. `nearest`
+    says whether the nearest training protein is looked for in the workspace's cache where the head knows none; by
+    default if there are 50,000 training proteins at most.
 
     Raises
     ------
@@ -65,7 +68,10 @@ def open_model(
     else:
         place = Workspace.open(workspace)
         folder = place.best_model() if name is None else place.find_model(name)
-    return with_vectors(load_model(folder, device, encoder), vectors, place)
+    model = load_model(folder, device, encoder)
+    beside = Workspace.open(workspace) if (Path(workspace) / STATE).is_file() else None
+    model = replace(model, search=nearest, place=workspace_of(folder) or beside)
+    return with_vectors(model, vectors, place)
 
 
 def with_vectors(model: Model, vectors: OwnVectors | None, place: Workspace | None = None) -> Model:
@@ -103,14 +109,15 @@ class Predictions(list[Row]):
         try:
             return importlib.import_module("pandas").DataFrame(columns)
         except ModuleNotFoundError:
-            raise MissingExtraError("to_frame", "polars", "polars") from None
+            raise MissingExtraError("to_frame", "polars") from None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the fields."""
         if not self or not is_dataclass(self[0]):
             return ()
-        return tuple(field.name for field in fields(self[0]))
+        described = any(getattr(row, DESCRIPTION) for row in self)
+        return tuple(field.name for field in fields(self[0]) if described or field.name != DESCRIPTION)
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks, of the first twenty rows."""
@@ -182,8 +189,8 @@ def stream_rows(
     embedded once.
     """
     answering = _answering(model, k, options)
-    for one in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
-        yield from answering.rows(one.protein.id, one.answer, one.note)
+    for protein, answer, note in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
+        yield from answering.rows(protein, answer, note)
 
 
 def write_answers(
@@ -214,7 +221,20 @@ def write_answers(
     """
     model.task.refuse({f"--format {format}": True}, f"model {model.name}")
     answering = _answering(model, k, options, format=format)
-    return answering.write(_noted(model, answer_stream(model, proteins, answering.ask)), handle)
+    proteins = iter(proteins)
+    first = list(itertools.islice(proteins, BLOCK))
+    described = format == "cafa" or any(protein.description for protein in first)  # the former has no room for any
+    undescribed = 0
+
+    def counted() -> Iterator[Protein]:
+        nonlocal undescribed
+        for protein in itertools.chain(first, proteins):
+            undescribed += bool(protein.description) and not described
+            yield protein
+
+    answers = _noted(model, answer_stream(model, counted(), answering.ask))
+    written = answering.write(answers, handle, described)
+    return replace(written, undescribed=undescribed)
 
 
 def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:
@@ -306,10 +326,10 @@ def answer_stream(
     """
     given, proteins = given_vectors(model), iter(proteins)
     while given is not None and (chunk := list(itertools.islice(proteins, block))):
-        x, found = features_given(model, given, chunk)
-        told = iter(answer(x) if len(x) else ())
-        for protein, there in zip(chunk, found.tolist(), strict=True):
-            yield protein, next(told) if there else NO_VECTOR
+        x, has_vector = features_given(model, given, chunk)
+        known = iter(answer(x) if len(x) else ())
+        for protein, there in zip(chunk, has_vector.tolist(), strict=True):
+            yield protein, next(known) if there else NO_VECTOR
     while chunk := list(itertools.islice(proteins, block)):
         distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(protein.sequence for protein in chunk))}
         answers = _halving(model, list(distinct), answer)

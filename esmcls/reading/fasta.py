@@ -78,7 +78,8 @@ def _entry(header: str, line: int, texts: list[str], path: str) -> RawRecord | D
         part = part_of(word)
         if part is None and word.lower() != "pred":
             return DataError(path, f"SET={word}", "write SET=train, SET=val or SET=test", line=line, record=words[0])
-    return RawRecord(words[0], label, part, line, texts, range(line + 1, line + 1 + len(texts)))
+    numbers = range(line + 1, line + 1 + len(texts))
+    return RawRecord(words[0], label, part, line, texts, numbers, description=" ".join(words[1:]))
 
 
 def _mixed(entry: RawRecord, path: str, labelled: bool) -> DataError:

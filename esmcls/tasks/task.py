@@ -257,12 +257,12 @@ class Answering(Protocol[T]):
         """Return what is to be said of each row."""
         ...
 
-    def rows(self, name: str, answer: T | Unanswered, note: str | None = None) -> Iterator[Row]:
-        """Give the rows of a record by its id, with what is to be known."""
+    def rows(self, protein: Protein, answer: T | Unanswered, note: str | None = None) -> Iterator[Row]:
+        """Give the rows of a record, with what is to be known."""
         ...
 
-    def write(self, answers: Iterable[Answered[T]], handle: TextIO) -> Written:
-        """Write the rows of records as they come."""
+    def write(self, answers: Iterable[Answered[T]], handle: TextIO, described: bool = False) -> Written:
+        """Write the rows of records as they come, with a column of descriptions where it is asked for."""
         ...
 
 

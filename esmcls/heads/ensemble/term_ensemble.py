@@ -35,9 +35,11 @@ class TermEnsembleConfig:
     Parameters
     ----------
     members : str, optional
-        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with two
-        seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an engine for it is
-        installed, homology.
+        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with
+        two seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an
+        engine for it is installed, homology. When to change: other heads are better on validation, or one head
+        with several seeds is wanted (mlp,mlp,mlp); for members with knobs of their own fit them first and name
+        them with --of.
     """
 
     members: str | None = None

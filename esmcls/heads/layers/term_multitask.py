@@ -30,15 +30,22 @@ class TermMultitaskConfig(TermNetworkConfig):
 
     Parameters
     ----------
-    hidden, shared : int
-        Widths of the trunk's two hidden layers.
+    hidden : int
+        Width of the trunk's first hidden layer. When to change: there are many rows (wider), or few (narrower,
+        such as 256).
+    shared : int
+        Width of the trunk's second hidden layer, which all groups read. When to change: there are many thousand
+        classes (wider), or few.
     norm : {"none", "layer", "batch"}
-        What stands between the first hidden layer and its ReLU.
+        What stands between the first hidden layer and its ReLU. When to change: training is unstable: try
+        layer.
     attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts; they
-        are standardised, not whitened.
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
+        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
+        domain, decides.
     limit : float
         Largest size of the logarithm of a group's variance: its weight stays from exp(-limit) to exp(limit).
+        When to change: one aspect is neglected on validation: lower it, to 1 or 2.
     """
 
     dropout: float = 0.3

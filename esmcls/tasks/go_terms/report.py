@@ -115,8 +115,8 @@ def lines(report: TermReport, timing: Timing) -> list[str]:
     )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
-    lines += ["", "Smin in bits, less is better; beside each value its 95 % interval"]
-    return [*lines, "p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
+    lines += ["", "Smin in bits, less is better; in brackets 95 % intervals, all in table.tsv"]
+    return [*lines, "p: is Fmax that of the best, of homology? (paired bootstrap, Holm's correction)"]
 
 
 def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
@@ -131,10 +131,12 @@ def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
 
 
 def _aspect(rows: Sequence[TermRow], letter: str) -> list[str]:
+    """Return the lines of a table that fits eighty columns: the intervals of other measures are in table.tsv."""
     cells = [["model", *MEASURES.values(), "p, best", "p, homology"]]
     for row in rows:
         metrics = row.aspects[letter].metrics
-        values = [_with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
+        values = [decimal(metrics[name].value, digits(name)) if name in metrics else NONE for name in MEASURES]
+        values[0] = _with_interval(metrics["fmax"])
         cells.append([row.name, *values, _p(row.versus_best, letter), _p(row.versus_homology, letter)])
     return aligned(cells)
 
