@@ -142,8 +142,8 @@ def test_timing_changes_its_own_files_and_the_last_section_of_the_page_and_not_a
 
 
 def test_the_folder_holds_the_numbers_the_tables_and_the_figures(folder: Path) -> None:
-    names = ["table", "tiers", "lengths", "confusions", "folds", "open_set", "sets", "timing"]
-    figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png")}
+    names = ["table", "tiers", "lengths", "confusions", "folds", "open_set", "sets", "leakage", "timing"]
+    figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")}
     others = {"report.html", "report.json", "timing.json"} | {f"{name}.tsv" for name in names}
     assert set(everything(folder)) == others | figures
     assert json.loads((folder / "report.json").read_text()) == full()
@@ -263,7 +263,7 @@ def test_names_of_users_are_text_and_no_markup(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     assert EVIL not in text
     shown = "".join(Outline(text).text)
-    assert shown.count(EVIL) == 3  # family, its name and the reason; the figure shortens the two
+    assert shown.count(EVIL) == 5  # family, its name and the reason; in the figure, family and name
     assert f"needs {EVIL}" in shown
 
 

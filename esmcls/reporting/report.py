@@ -1,4 +1,4 @@
-"""The report of a comparison: a page that works offline, its numbers as JSON and TSV, its figures as SVG and PNG.
+"""The report of a comparison: a page that works offline, its numbers as JSON and TSV, its figures as SVG, PNG and PDF.
 
 All of it is the same bytes for the same comparison, under one version of matplotlib. Times stand apart: in timing.json,
 timing.tsv and the last section of the page.
@@ -16,7 +16,7 @@ from typing import Any, Final, Generic
 
 from esmcls.files import atomic_path, write_json
 from esmcls.reporting.model_figures import Figures, save_figures
-from esmcls.reporting.phrases import count, counted, length_of_time, p_value, percent, span, spread
+from esmcls.reporting.phrases import count, counted, decimal, length_of_time, p_value, percent, span, spread
 from esmcls.reporting.results import ModelRow, NotRun, Report, ReportT, Timing, timed
 
 PAGE: Final = "report.html"
@@ -85,6 +85,16 @@ def _write_table(path: Path, table: Table) -> None:
         writer.writerows(table)
 
 
+def leakage_table(report: Report) -> Table:
+    """Return the rows of leakage.tsv: what each model reaches by nearness to train; none where it was not measured."""
+    bins = report.leakage.bins if report.leakage else []
+    return [
+        {"model": row.name, "nearness": part.name, "n": part.n, "score": part.scores.get(row.name)}
+        for row in report.rows
+        for part in bins
+    ]
+
+
 def left_out(models: Sequence[NotRun]) -> list[str]:
     """Say which models were to be compared and are not, before anything else, with an empty line behind.
 
@@ -144,12 +154,13 @@ def render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
-    formatters = (percent, span, p_value, length_of_time, count, spread)
+    formatters = (percent, span, p_value, length_of_time, count, spread, decimal)
     environment.filters |= {formatter.__name__: formatter for formatter in formatters}
     environment.filters |= {name: value for name, value in more.items() if callable(value)}
     page = environment.get_template(template).render(
         vars(report),
-        **more,
+        **{"percent": percent, "decimal": decimal} | dict(more),
+        machine=timing.machine,
         competitors=competitors(report.rows),
         timed=timed(report.rows, timing),
         figures={name: Markup(_inline(name, svg)) for name, svg in figures.items()},

@@ -25,8 +25,9 @@ from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import UsageError
 from esmcls.heads.base import Log
 from esmcls.reading.records import Protein
-from esmcls.reporting.results import ModelRow, NotRun, Report, Timing
+from esmcls.reporting.results import ModelRow, NotRun, Origin, Report, Timing
 from esmcls.reporting.rows import Row, Unanswered, Written
+from esmcls.tasks.closeness import Nearness
 from esmcls.tasks.fitted import F, F_contra, Fitted, FittedModel, H, H_contra, L
 from esmcls.types import Indices, Probabilities
 
@@ -128,12 +129,15 @@ class Setting:
         Of the bootstrap.
     draws : int, optional
         Of the paired bootstrap.
+    ia : str or Path, optional
+        Terms: table of information accretion; default it is counted on what is trained on.
     """
 
     shares: Shares
     coverage: float = 0.95
     seed: int = 0
     draws: int | None = None
+    ia: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,9 @@ class Proceedings:
         Of a cross-validation; 0 without one.
     setting : Setting
     not_run : list of NotRun
+    origin : Origin
+    nearness : Nearness or None
+        Of the proteins that the models answered for.
     """
 
     records: dict[str, int]
@@ -162,6 +169,8 @@ class Proceedings:
     folds: int
     setting: Setting
     not_run: list[NotRun]
+    origin: Origin
+    nearness: Nearness | None = None
 
 
 class Questions(Protocol[H_contra, F_contra, A]):
@@ -470,6 +479,15 @@ class Task(ABC, Generic[H, L, F, A]):
         classes : tuple of str
             Of the whole data set.
         setting : Setting
+        """
+
+    def check_accretion(self, ia: str | Path, dataset: Dataset) -> None:
+        """Refuse a table of information accretion that does not fit a data set.
+
+        Raises
+        ------
+        DataError
+            If it is no such table, or a term is not in it.
         """
 
     @abstractmethod

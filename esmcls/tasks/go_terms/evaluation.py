@@ -15,10 +15,10 @@ import numpy.typing as npt
 from esmcls.errors import UsageError
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS
-from esmcls.metrics.average_precision import AveragePrecision, ScoreStore, average_precisions
+from esmcls.metrics.average_precision import AveragePrecision, PerTerm, ScoreStore, average_precisions, per_term
 from esmcls.metrics.cafa import Block, Counts, count, fmax_by_group
 from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
-from esmcls.metrics.classification import FOLDS, LENGTHS, Floats, Interval, length_places, percentile_intervals
+from esmcls.metrics.classification import FOLDS, Floats, Interval, equal_bins, percentile_intervals
 from esmcls.reporting.phrases import NONE, counted, decimal
 from esmcls.tasks.go_terms.results import AspectScores, Bucket, LengthClass
 from esmcls.tasks.go_terms.statistics import BUCKETS as OCCURRING
@@ -47,6 +47,8 @@ class TermEvaluation:
         Of the bootstrap.
     counts : Counts
         What each protein has right, for `esmcls.tasks.go_terms.comparison`; not in JSON.
+    terms : PerTerm or None
+        Each term for itself, where that was asked for; not in JSON.
     """
 
     n: int
@@ -57,10 +59,11 @@ class TermEvaluation:
     folds: int
     seed: int
     counts: Counts = field(repr=False, compare=False)
+    terms: PerTerm | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it but `counts` as plain values for JSON."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("aspects", "counts")}
+        """Return all of it but `counts` and `terms` as plain values for JSON."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("aspects", "counts", "terms")}
         aspects = {letter: asdict(scores) for letter, scores in self.aspects.items()}
         return {"format": 1} | numbers | {"aspects": aspects}
 
@@ -128,6 +131,7 @@ def evaluate_terms(
     *,
     folds: int = FOLDS,
     lengths: Indices | None = None,
+    each_term: bool = False,
 ) -> TermEvaluation:
     """Compare a model's scores with the terms of proteins.
 
@@ -148,6 +152,8 @@ def evaluate_terms(
         Of the bootstrap over proteins.
     lengths : int64 array, (n,), optional
         Residues of each protein.
+    each_term : bool
+        Whether to measure each term for itself, too.
 
     Returns
     -------
@@ -168,6 +174,7 @@ def evaluate_terms(
         counts = count(truth, store, ia)
         fmax = fmax_by_group(cells, store)
         whole, parts = average_precisions(truth, cells, store)
+        terms = per_term(truth, store) if each_term else None
     draws = draw(len(truth), folds, seed)
     aspects = {
         name: aspect_scores(counts, group, whole[name], _buckets(name, fmax, parts), draws, lengths)
@@ -178,7 +185,8 @@ def evaluate_terms(
     unseen = occurring & (members == 0)
     unseen_labels = int(truth.counts()[unseen].sum())
     n_terms = int(occurring.sum())
-    return TermEvaluation(len(truth), n_terms, int(unseen.sum()), unseen_labels, aspects, folds, seed, counts)
+    numbers = len(truth), n_terms, int(unseen.sum()), unseen_labels
+    return TermEvaluation(*numbers, aspects, folds, seed, counts, terms)
 
 
 def _members(n_classes: int, train_counts: Indices) -> Indices:
@@ -236,9 +244,10 @@ def _curve(counts: Counts, group: int) -> tuple[list[float | None], list[float]]
 
 
 def _by_length(counts: Counts, group: int, lengths: Indices) -> list[LengthClass]:
-    places = length_places(lengths)
+    """Return Fmax by length, in bins that hold about as many of all proteins, the same in every aspect."""
+    names, places = equal_bins(lengths)
     classes = []
-    for number, (name, _) in enumerate(LENGTHS):
+    for number, name in enumerate(names):
         proteins = counts.take(places == number)
         n = int(proteins.measured[group])
         classes.append(LengthClass(name, n, peaks(proteins, group)["fmax"][0] if n else None))

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
+from esmcls.files import atomic_path
 from esmcls.labels.ontology import ASPECTS
 from esmcls.metrics.classification import Interval
 from esmcls.reporting.phrases import (
@@ -21,19 +22,40 @@ from esmcls.reporting.phrases import (
     p_equals,
     p_value,
 )
-from esmcls.reporting.report import Layout, Table, competitors, left_out, measured_on, render, write_report
+from esmcls.reporting.report import (
+    Layout,
+    Table,
+    competitors,
+    leakage_table,
+    left_out,
+    measured_on,
+    render,
+    write_report,
+)
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+ACCRETION: Final = "ia.tsv"
 _DIGITS: Final = {"smin": 2}
 
 
 def write_term_report(folder: Path, report: TermReport, timing: Timing) -> Path:
     """Write a comparison into a folder; see `esmcls.reporting.report.write_report`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_accretion(folder / ACCRETION, report.accretion)
     return write_report(folder, report, timing, Layout(FIGURES, tables, page))
+
+
+def write_accretion(path: Path, bits: Mapping[str, float]) -> None:
+    """Write information accretion as CAFA's tables have it, term<TAB>bits without a header; of nothing, no file."""
+    if not bits:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{term}\t{value!r}\n" for term, value in bits.items()), encoding="utf-8")
 
 
 def digits(measure: str) -> int:
@@ -70,6 +92,7 @@ def tables(report: TermReport, timing: Timing) -> dict[str, Table]:
             for row in rows
             for number, fmax in enumerate(row.folds, 1)
         ],
+        "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -25,9 +25,12 @@ from esmcls.heads.settings import parse_settings
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
+from esmcls.metrics.cafa import Counts as TermCounts
 from esmcls.metrics.cafa import fmax_by_group
+from esmcls.metrics.cafa_curves import peaks
 from esmcls.reading.term_tables import read_ia
-from esmcls.reporting.results import ComparisonSettings, Timing
+from esmcls.reporting.results import ComparisonSettings, Leakage, Timing
+from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import compare_terms
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 ONTOLOGY: Final = "terms.json"
 NAIVE: Final = "naive"
 HOMOLOGY: Final = "homology"
+FROM_TRAIN: Final = "the training terms"
 _TERMS: Final = "gives Gene Ontology terms, any number a protein"
 
 
@@ -272,7 +276,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         if exam.train is None:
             return None, ""
         bits = self._bits(exam.train)
-        return np.array([bits.get(name, 0.0) for name in truth.classes]), "the training terms"
+        return np.array([bits.get(name, 0.0) for name in truth.classes]), FROM_TRAIN
 
     def _bits(self, train: Dataset) -> dict[str, float]:
         labels = self.labels(train)
@@ -281,7 +285,20 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> TermQuestions:
         """Return what the models of a comparison are asked."""
         test = apart.kept.part("test")
-        return TermQuestions(test, self.labels(test), self._bits(train), self.terms, setting.seed)
+        bits = self._bits(train) if setting.ia is None else self._bits_of(setting.ia, apart.kept)
+        return TermQuestions(test, self.labels(test), bits, self.terms, setting.seed)
+
+    def check_accretion(self, ia: str | Path, dataset: Dataset) -> None:
+        """Refuse a table of information accretion that lacks a term of the data set, or is none."""
+        self._bits_of(ia, dataset)
+
+    def _bits_of(self, ia: str | Path, dataset: Dataset) -> dict[str, float]:
+        classes = self.labels(dataset).classes
+        return dict(zip(classes, read_ia(ia, classes, self.terms).tolist(), strict=True))
+
+    def _bits_of_all(self, train: Dataset) -> dict[str, float]:
+        """Return the bits of every term of the ontology, as CAFA's tables have them: 0 where no protein has it."""
+        return dict.fromkeys(self.terms.terms, 0.0) | self._bits(train)
 
     def load_answers(self, path: Path, key: str) -> TermAnswers | None:
         """Read answers that were kept."""
@@ -309,6 +326,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         rows = [_row(entrant, best.get(entrant.name), homology.get(entrant.name)) for entrant in ordered]
         tested = ordered[0].answers.evaluation
         trained = self.labels(dataset.part("train")).n_classes
+        counted_apart = proceedings.folds > 0 or proceedings.setting.ia is not None
         return TermReport(
             dataset=TermData(
                 records=proceedings.records,
@@ -326,6 +344,10 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             chosen=chosen(rows, self.score),
             rows=rows,
             not_run=proceedings.not_run,
+            origin=proceedings.origin,
+            leakage=_leakage(proceedings.nearness, ordered),
+            weighed_by=FROM_TRAIN if proceedings.setting.ia is None else Path(proceedings.setting.ia).name,
+            accretion={} if counted_apart else self._bits_of_all(dataset.part("train")),
         )
 
     def write_report(self, folder: Path, report: TermReport, timing: Timing, names: Mapping[str, str]) -> Path:
@@ -356,6 +378,20 @@ def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Diff
         megabytes=answers.about["megabytes"],
         folds=[fold.mean_fmax for fold in entrant.folds],
     )
+
+
+def _leakage(nearness: Nearness | None, entrants: Sequence[Entrant[TermAnswers]]) -> Leakage | None:
+    """Return what each model reaches by how near proteins are to those that were trained on."""
+    if nearness is None:
+        return None
+    return nearness.leakage({entrant.name: partial(mean_fmax_of, entrant.answers.counts) for entrant in entrants})
+
+
+def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
+    """Return the mean over aspects of the Fmax of some proteins; None where none has a term."""
+    some = counts.take(rows)
+    groups = np.flatnonzero(some.measured).tolist()
+    return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
 
 
 @lru_cache(maxsize=8)

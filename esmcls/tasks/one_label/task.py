@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
@@ -20,7 +21,8 @@ from esmcls.heads.registry import GROUP, load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
-from esmcls.reporting.results import Timing
+from esmcls.reporting.results import Leakage, Timing
+from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
@@ -268,6 +270,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
             chosen=chosen(rows, self.score),
             rows=rows,
             not_run=proceedings.not_run,
+            origin=proceedings.origin,
+            leakage=_leakage(proceedings.nearness, entrants),
         )
 
     def write_report(self, folder: Path, report: OneLabelReport, timing: Timing, names: Mapping[str, str]) -> Path:
@@ -281,6 +285,18 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         from esmcls.tasks.one_label.report import lines
 
         return lines(report, timing)
+
+
+def _leakage(nearness: Nearness | None, entrants: Sequence[Entrant[Answers]]) -> Leakage | None:
+    """Return what each model reaches by how near proteins are to those that were trained on."""
+    if nearness is None:
+        return None
+    right = {entrant.name: entrant.answers.right for entrant in entrants}
+    return nearness.leakage({name: partial(_accuracy, flags) for name, flags in right.items()})
+
+
+def _accuracy(right: Flags, rows: Flags) -> float:
+    return float(right[rows].mean())
 
 
 def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:
