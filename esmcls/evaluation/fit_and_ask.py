@@ -296,6 +296,6 @@ def trained_on(kept: Dataset, refits: bool) -> Dataset:
     return kept.take([row for row, part in enumerate(kept.parts) if part == "train" or (refits and part != "test")])
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
+def digest_of(facts: Mapping[str, Any] | Sequence[Any]) -> str:
     """Return what identifies facts: plain values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

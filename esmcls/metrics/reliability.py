@@ -48,7 +48,7 @@ def reliability_in_equal_bins(
     firsts = np.unique(ordered[[len(ordered) * place // bins for place in range(bins)]] if len(ordered) else ordered)
     places = np.searchsorted(firsts, confidence, side="right") - 1
     counts = np.bincount(places, minlength=len(firsts)).astype(np.int64)
-    means = [np.bincount(places, weights=values, minlength=len(firsts)) / counts for values in (confidence, correct)]
-    ends = [wilson(float(share), float(n)) for share, n in zip(means[1], counts, strict=True)]
+    mean, share = (np.bincount(places, values, len(firsts)) / counts for values in (confidence, correct))
+    ends = [wilson(float(right), float(n)) for right, n in zip(share, counts, strict=True)]
     low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-    return EqualBins(counts, *means, low, high)
+    return EqualBins(counts, mean, share, low, high)

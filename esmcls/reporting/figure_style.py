@@ -45,8 +45,8 @@ def house_style(**settings: Any) -> Iterator[None]:
     """
     from matplotlib import rc_context, style  # takes half a second
 
-    own = {"svg.fonttype": "none", "svg.hashsalt": "esmcls", "pdf.fonttype": 42}  # 42: letters stay letters
-    with style.context("default"), rc_context(own | settings):
+    text_stays_text = {"svg.fonttype": "none", "pdf.fonttype": 42}
+    with style.context("default"), rc_context({"svg.hashsalt": "esmcls", **text_stays_text, **settings}):
         yield
 
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TextIO, TypeAlias, TypeVar
 
 from typing_extensions import NamedTuple
 
@@ -25,9 +25,9 @@ from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import UsageError
 from esmcls.heads.base import Log
 from esmcls.reading.records import Protein
-from esmcls.reporting.results import ModelRow, NotRun, Origin, Report, Timing
+from esmcls.reporting.results import Cost, Machine, ModelRow, NotRun, Origin, Report, Timing
 from esmcls.reporting.rows import Row, Unanswered, Written
-from esmcls.tasks.closeness import Nearness
+from esmcls.tasks.closeness import Nearness, Neighbours
 from esmcls.tasks.fitted import F, F_contra, Fitted, FittedModel, H, H_contra, L
 from esmcls.types import Indices, Probabilities
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
     from esmcls.workspace.workspace import Workspace
 
+TEST_PART: Final = "test part"
 GetFeatures: TypeAlias = Callable[[Dataset], Features]
 """From rows of a data set to their vectors."""
 
@@ -215,6 +216,52 @@ class Examined:
 
     evaluation: Measured
     beside: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the report of one model tells besides its answers.
+
+    Parameters
+    ----------
+    on : str
+        "test part", or a word for what was given.
+    facts : sequence of (str, str)
+        Of the model: name and words.
+    notes, warnings : sequence of str
+        What else was measured, for people; what makes the numbers doubtful.
+    about : dict
+        Of `Answers`.
+    encoder : str
+        Its name, if its head reads vectors.
+    proceedings : Proceedings
+        As of a comparison of this model alone.
+    nearest : callable
+        From row numbers to their nearest training proteins.
+    machine : Machine
+    names : mapping
+        What classes are called.
+    """
+
+    on: str
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+    about: dict[str, Any]
+    encoder: str
+    proceedings: Proceedings
+    nearest: Callable[[Sequence[int]], Neighbours]
+    machine: Machine
+    names: Mapping[str, str]
+
+    @property
+    def where(self) -> str:
+        """Where the proteins are from, in a sentence."""
+        return "of the test part" if self.on == TEST_PART else f"of {self.on}"
+
+    def timing(self, name: str) -> Timing:
+        """Return the timing of a report that times nothing."""
+        return Timing([Cost(name, None, None)], machine=self.machine)
 
 
 @dataclass(frozen=True)
@@ -465,6 +512,12 @@ class Task(ABC, Generic[H, L, F, A]):
     @abstractmethod
     def assess(self, model: FittedModel[H, F], exam: Exam) -> Examined:
         """Measure a model on labelled proteins."""
+
+    @abstractmethod
+    def write_examination(
+        self, folder: Path, model: FittedModel[H, F], exam: Exam, measured: Measured, examination: Examination
+    ) -> Path:
+        """Write the report of what `assess` measured of one model, and return its page."""
 
     @abstractmethod
     def questions(

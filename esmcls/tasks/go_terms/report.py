@@ -157,12 +157,13 @@ def _aspect(rows: Sequence[TermRow], letter: str) -> list[str]:
     cells = [["model", *MEASURES.values(), "p, best", "p, homology"]]
     for row in rows:
         metrics = row.aspects[letter].metrics
-        values = [_with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
+        values = [with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
         cells.append([row.name, *values, _p(row.versus_best, letter), _p(row.versus_homology, letter)])
     return aligned(cells)
 
 
-def _with_interval(interval: Interval, places: int = 3) -> str:
+def with_interval(interval: Interval, places: int = 3) -> str:
+    """Say a measure with its interval."""
     return f"{decimal(interval.value, places)} ({between(interval, places)})"
 
 
@@ -183,8 +184,13 @@ def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
     figures : mapping
         Name of a figure -> a whole SVG file.
     """
-    more = {
-        "sentences": summary(report),
+    more = page_names(report) | {"sentences": summary(report)}
+    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
+
+
+def page_names(report: TermReport) -> dict[str, Any]:
+    """Return what the template asks for besides the report."""
+    return {
         "aspects": aspects(report.rows),
         "measures": MEASURES,
         "decimal": decimal,
@@ -192,7 +198,6 @@ def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
         "digits": digits,
         "deviation": deviation,
     }
-    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
 
 
 def deviation(values: Sequence[float]) -> str:
@@ -211,7 +216,7 @@ def summary(report: TermReport) -> list[str]:
     best = report.best_row
     names = aspects(report.rows)
     reached = ", ".join(
-        f"{name} {_with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
+        f"{name} {with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
     )
     first = f"The best of {competitors(report.rows)} {measured_on(report)}, "
     sentences = [f"{first}by the mean of Fmax over the aspects, is {best.name}: {reached}."]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -34,7 +34,14 @@ from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.evaluation import (
+    Predicted,
+    TermDetails,
+    TermEvaluation,
+    evaluate_terms,
+    members_of,
+    with_unseen,
+)
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
@@ -46,7 +53,19 @@ from esmcls.tasks.go_terms.results import (
     TermRow,
 )
 from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
-from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.tasks.task import (
+    Combined,
+    Entrant,
+    Exam,
+    Examination,
+    Examined,
+    GetFeatures,
+    Measured,
+    Proceedings,
+    Setting,
+    Task,
+    chosen,
+)
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -265,9 +284,38 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         bits, source = self._accretion(truth, exam)
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         counts = np.array(model.class_counts, dtype=np.int64)
-        blocks = hierarchy.blocks(model.head, exam.x)
-        evaluation = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths)
-        return Examined(evaluation, (Weighting(source),))
+        predicted: dict[int, Predicted] = {}
+        blocks = _decided(hierarchy.blocks(model.head, exam.x), model, hierarchy, predicted)
+        measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
+        assert measured.terms is not None  # as asked for
+        members = members_of(truth.n_classes, counts)
+        details = TermDetails(truth, members, bits, measured.terms, predicted)
+        return Examined(replace(measured, details=details), (Weighting(source),))
+
+    def write_examination(
+        self,
+        folder: Path,
+        model: FittedModel[TermHead, TermFindings],
+        exam: Exam,
+        measured: Measured,
+        examination: Examination,
+    ) -> Path:
+        """Write the report of one model."""
+        from esmcls.tasks.go_terms.reporting.evaluation_report import write_evaluation
+
+        assert isinstance(measured, TermEvaluation)
+        assert measured.details is not None  # as `assess` leaves it
+        lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
+        answers = TermAnswers(measured.counts, measured.to_json(), (None, 0.0), examination.about, lengths)
+        head = examination.proceedings.heads[0]
+        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        nobody = exam.part.take([])
+        report = self.report(examination.proceedings, exam.train or nobody, [entrant], model.classes)
+        numbers = TermNumbers(len(model.classes), measured.n_terms, measured.unseen_terms)
+        report = replace(report, dataset=replace(report.dataset, terms=numbers))
+        if exam.train is None and exam.ia is None:
+            report = replace(report, weighed_by="", accretion={})
+        return write_evaluation(folder, report, measured.details, exam, self.terms, examination)
 
     def _accretion(self, truth: LabelSets, exam: Exam) -> tuple[npt.NDArray[np.float64] | None, str]:
         """Return the bits of each class and where they are from; a term that no training protein has says 0."""
@@ -392,6 +440,21 @@ def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
     some = counts.take(rows)
     groups = np.flatnonzero(some.measured).tolist()
     return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
+
+
+def _decided(
+    blocks: Iterator[tuple[slice, Probabilities]],
+    model: FittedModel[TermHead, TermFindings],
+    hierarchy: TermHierarchy,
+    predicted: dict[int, Predicted],
+) -> Iterator[tuple[slice, Probabilities]]:
+    """Pass blocks on, and keep which terms the model predicts of each protein."""
+    for rows, scores in blocks:
+        decided = model.findings.thresholds.decide(scores, hierarchy)
+        for row, has, values in zip(range(rows.start, rows.stop), decided, scores, strict=True):
+            codes = np.flatnonzero(has)
+            predicted[row] = codes, values[codes].astype(np.float64)
+        yield rows, scores
 
 
 @lru_cache(maxsize=8)

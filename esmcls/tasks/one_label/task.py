@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,12 +28,24 @@ from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
 from esmcls.tasks.one_label.confidence import Confidence
-from esmcls.tasks.one_label.evaluation import evaluate
+from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
 from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
-from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.tasks.task import (
+    Combined,
+    Entrant,
+    Exam,
+    Examination,
+    Examined,
+    GetFeatures,
+    Measured,
+    Proceedings,
+    Setting,
+    Task,
+    chosen,
+)
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -229,6 +242,31 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
             return Examined(evaluation, (Strangers(len(near), 0, accepted, told, None),))
         false = float((far > rejection.threshold).mean())
         return Examined(evaluation, (Strangers(len(near), len(far), accepted, false, auroc(near, far)),))
+
+    def write_examination(
+        self,
+        folder: Path,
+        model: FittedModel[Head, LabelFindings],
+        exam: Exam,
+        measured: Measured,
+        examination: Examination,
+    ) -> Path:
+        """Write the report of one model."""
+        from esmcls.tasks.one_label.reporting.evaluation_report import named_report, write_evaluation
+
+        assert isinstance(measured, Evaluation)
+        known = set(model.classes)
+        classes = (*model.classes, *sorted(name for name in set(exam.part.labels) if name not in known))
+        counts = dict(zip(model.classes, model.class_counts, strict=True))
+        nothing = exam.part.take([])
+        answers = Questions(exam.part, nothing, classes, None).plain(
+            model.classes, measured.ranked, measured.probability, counts, (math.nan, 0.0), examination.about
+        )
+        head = examination.proceedings.heads[0]
+        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        report = self.report(examination.proceedings, exam.part, [entrant], classes)
+        named = named_report(report, examination.names)
+        return write_evaluation(folder, named, answers, exam, classes, counts, examination)
 
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
         """Return what the models of a comparison are asked."""
