@@ -60,7 +60,7 @@ def a_comparison(
         "origin": {
             "data": "families.csv",
             "date": "2026-11-29",
-            "split": "drawn by clusters, none of which is in two parts: 80 % train, 10 % validation, 10 % test (seed 0)",
+            "split": "drawn within each class: 80 % train, 10 % validation, 10 % test (seed 0)",
             "versions": {"esmcls": "0.2.0", "numpy": "2.0.0", "python": "3.11.7", "torch": "2.6.0"},
         },
         "leakage": {

@@ -145,7 +145,9 @@ def test_reliability_is_told_in_bins_of_as_many_proteins_with_intervals() -> Non
     bins = row.reliability
     assert sum(bins.counts) == 300
     for low, share, high in zip(bins.low, bins.accuracy, bins.high, strict=True):
-        assert low is not None and share is not None and high is not None
+        assert low is not None
+        assert share is not None
+        assert high is not None
         assert low <= share <= high
 
 

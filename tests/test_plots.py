@@ -254,7 +254,9 @@ def test_confusions_are_those_of_the_best_model_with_their_names() -> None:
 
 
 def test_a_long_name_of_a_family_is_whole_in_the_confusions_and_no_two_labels_overlap() -> None:
-    whole = "P-P-bond-hydrolysis-driven protein transmembrane transporter activity (protein transport by the Sec complex)"
+    whole = (
+        "P-P-bond-hydrolysis-driven protein transmembrane transporter activity (protein transport by the Sec complex)"
+    )
     comparison = a_comparison()
     comparison["rows"][0]["confusions"][1]["true"] = whole
     with house_style(**PAPER):

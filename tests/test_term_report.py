@@ -78,7 +78,12 @@ def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str
             for name, one in found.items()
         ],
         "not_run": [{"name": "lightgbm", "reason": EVIL}],
-        "origin": {"data": f"terms.tsv, {EVIL}", "date": "2026-11-29", "split": "at random", "versions": {"numpy": "2"}},
+        "origin": {
+            "data": f"terms.tsv, {EVIL}",
+            "date": "2026-11-29",
+            "split": "at random",
+            "versions": {"numpy": "2"},
+        },
         "leakage": {
             "measured_by": "By identity.",
             "bins": [{"name": "< 30 %", "n": 60, "scores": {name: one.mean_fmax for name, one in found.items()}}],
