@@ -26,12 +26,15 @@ class Column:
         Whether it holds words, not numbers.
     places : int, optional
         Of a number that is no count.
+    significant : int, optional
+        Digits of a number of any size, such as an E-value.
     """
 
     key: str
     title: str
     text: bool = False
     places: int | None = None
+    significant: int | None = None
 
     def cell(self, row: Mapping[str, Any]) -> str:
         """Return what stands in it.
@@ -40,12 +43,16 @@ class Column:
         --------
         >>> Column("f1", "F1", places=2).cell({"f1": 0.5}), Column("n", "n").cell({"n": 1200}), Column("n", "").cell({})
         ('0.50', '1,200', '–')
+        >>> Column("e", "E-value", significant=2).cell({"e": 1.23e-30})
+        '1.2e-30'
         """
         value = row.get(self.key)
         if value is None or value == "":
             return NONE
         if self.text:
             return str(value)
+        if self.significant is not None:
+            return f"{value:.{self.significant}g}"
         return count(value) if self.places is None else decimal(value, self.places)
 
 

@@ -51,7 +51,7 @@ _WRONG_COLUMNS: Final = (
     Column("taken_for_name", "taken for", text=True),
     Column("probability", "probability", places=2),
     Column("nearest_id", "nearest in train", text=True),
-    Column("similarity", "similarity", places=3),
+    Column("similarity", "similarity", significant=3),
 )
 
 

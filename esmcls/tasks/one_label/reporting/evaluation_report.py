@@ -45,7 +45,7 @@ _WRONG_COLUMNS: Final = (
     Column("probability", "probability", places=2),
     Column("nearest_id", "nearest in train", text=True),
     Column("nearest_label", "its family", text=True),
-    Column("similarity", "similarity", places=3),
+    Column("similarity", "similarity", significant=3),
 )
 
 
