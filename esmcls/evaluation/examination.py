@@ -18,7 +18,7 @@ from esmcls.evaluation.origin import machine, origin
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.model import Model, cache_with
 from esmcls.tasks.closeness import Neighbours
-from esmcls.tasks.task import AnyTask, Exam, Examination, Examined, Proceedings, Setting
+from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Examination, Examined, Proceedings, Setting
 from esmcls.workspace.workspace import Workspace
 
 
@@ -92,7 +92,8 @@ class Told:
         }
 
     def _facts(self) -> list[tuple[str, str]]:
-        facts = [("Model", f"{self.model.name}: head {self.model.head_name}, {len(self.model.classes):,} classes")]
+        facts = [("Measured on", self.on)] if self.on != TEST_PART else []
+        facts += [("Model", f"{self.model.name}: head {self.model.head_name}, {len(self.model.classes):,} classes")]
         if reads_vectors(self.model.head):
             facts.append(("Encoder", ", ".join(dict.fromkeys(spec.short_name for spec in self.model.specs))))
         fitted = ", ".join(f"{name} {version}" for name, version in self.model.manifest.versions.items())

@@ -114,7 +114,7 @@ def _about(nearest: Neighbours) -> str:
 def _sentences(report: TermReport, examination: Examination) -> list[str]:
     row = report.best_row
     reached = ", ".join(
-        f"{name} {with_interval(row.aspects[letter].metrics['fmax'])}" for letter, name in aspects(report.rows).items()
+        f"{with_interval(row.aspects[letter].metrics['fmax'])} in {name}" for letter, name in aspects([row]).items()
     )
     n = report.dataset.records["test"]
     first = f"On {counted(n, 'protein')} {examination.where}, {row.name} reaches an Fmax of {reached}."
