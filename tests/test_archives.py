@@ -279,11 +279,9 @@ def test_the_caches_of_an_archived_workspace_are_verified(
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_evaluating_an_archived_model_again_gives_the_archived_numbers(copy: Callable[[str], Path], kind: str) -> None:
     folder = copy(kind)
-    path = folder / "reports" / "evaluate" / "linear" / "metrics.json"
-    before = measures_of(path)
-    path.unlink()
+    before = measures_of(folder / "reports" / "evaluate" / "linear" / "metrics.json")
     done("evaluate", "--model", "linear", "-w", folder, "--device", "cpu", "--quiet")
-    after = measures_of(path)
+    after = measures_of(folder / "reports" / "evaluate-linear" / "metrics.json")
     assert before
     assert {name: after[name] for name in before} == pytest.approx(before, abs=1e-6)
 

@@ -227,11 +227,11 @@ training members      percent  proteins
 def test_evaluation_prints_the_table_of_the_test_part(home: Path) -> None:
     ran = done("evaluate", "--model", "knn", "-w", home / "w")
     assert ran.out == TABLE
-    assert ran.err == f"esmcls: written: {home / 'w' / 'reports' / 'evaluate' / 'knn' / 'metrics.json'}\n"
+    assert ran.err == f"esmcls: written: {home / 'w' / 'reports' / 'evaluate-knn' / 'report.html'}\n"
 
 
 def test_an_evaluation_writes_the_same_bytes_twice(home: Path) -> None:
-    path = home / "w" / "reports" / "evaluate" / "linear" / "metrics.json"
+    path = home / "w" / "reports" / "evaluate-linear" / "metrics.json"
     done("evaluate", "--model", "linear", "-w", home / "w")
     first = path.read_bytes()
     done("evaluate", "--model", "linear", "-w", home / "w")
@@ -252,7 +252,7 @@ def test_evaluation_of_an_input_with_labels_has_its_own_report(home: Path, tmp_p
     given.write_text(">x\nMAAAAAAAAAAAAAAAAAAAAAAALIVE\n>y\nMKKKKKKKKKKKKKKKKKKKKKKLIVE\n")
     ran = done("evaluate", given, "--labels", labels, "--model", "knn", "-w", home / "w")
     assert ran.out.splitlines()[1] == "2 proteins of 2 classes"
-    report = home / "w" / "reports" / "evaluate" / "knn" / "two.fasta" / "metrics.json"
+    report = home / "w" / "reports" / "evaluate-knn-two.fasta" / "metrics.json"
     assert json.loads(report.read_text())["metrics"]["accuracy"]["value"] == 0.5
 
 

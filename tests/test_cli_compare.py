@@ -126,7 +126,7 @@ def test_a_careful_model_tells_sets_and_whom_it_does_not_know(home: Path) -> Non
     assert told[1] == "32 proteins of 8 classes"
     assert told[-2].startswith("strangers, when the model was fitted: ")
     assert told[-1].startswith("32 proteins of known families: ")
-    metrics = json.loads((home / "w" / "reports" / "evaluate" / "careful" / "metrics.json").read_text())
+    metrics = json.loads((home / "w" / "reports" / "evaluate-careful" / "metrics.json").read_text())
     assert metrics["strangers"]["known"] == 32
 
 

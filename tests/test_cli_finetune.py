@@ -100,7 +100,7 @@ def test_predict_and_evaluate_take_it_like_any_model(tuned: Path) -> None:
     ran = done("evaluate", "-w", tuned / "w", "--model", "finetuned", "--device", "cpu")
     assert ran.out.startswith("model finetuned\n")
     report = read(tuned / "w" / "reports" / "finetune" / "finetuned" / "report.json")
-    metrics = read(tuned / "w" / "reports" / "evaluate" / "finetuned" / "metrics.json")
+    metrics = read(tuned / "w" / "reports" / "evaluate-finetuned" / "metrics.json")
     assert metrics["metrics"] == report["metrics"]
     ran = done(
         "predict", tuned / "set.csv", "-w", tuned / "w", "--model", "finetuned", "--top-k", "2", "--device", "cpu"

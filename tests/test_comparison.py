@@ -120,15 +120,36 @@ def test_without_others_there_is_no_difference() -> None:
     assert accuracy_differences(np.ones(5, dtype=bool), []) == []
 
 
-def test_accuracy_by_length_adds_up_and_an_empty_range_is_none() -> None:
-    found = by_length(answers([0, 0, 0, 0], [0, 1, 0, 0], lengths=np.array([99, 100, 1022, 1023])))
+def test_accuracy_by_length_is_told_in_bins_of_as_many_proteins() -> None:
+    lengths = np.array([1023, 99, 100, 1022, 57, 400, 58, 401, 59, 402])
+    predicted = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    found = by_length(answers([0] * 10, predicted, lengths=lengths))
     assert [(one.name, one.n, one.accuracy) for one in found] == [
-        ("<100", 1, 1.0),
-        ("100–199", 1, 0.0),
-        ("200–399", 0, None),
-        ("400–1022", 1, 1.0),
-        (">1022", 1, 1.0),
+        ("57–58", 2, 1.0),
+        ("59–99", 2, 1.0),
+        ("100–400", 2, 0.5),
+        ("401–402", 2, 1.0),
+        ("1022–1023", 2, 1.0),
     ]
+
+
+def test_family_sizes_have_the_bins_of_the_data_and_all_models_have_the_same() -> None:
+    made = entrants()
+    sized = replace(made[0], answers=replace(made[0].answers, members=np.arange(300) // 3))
+    by_model = [row.tiers for row in compare_answers([sized, made[1]], CLASSES)]
+    names = ["0–19", "20–39", "40–59", "60–79", "80–99"]
+    assert [[(part.name, part.n) for part in tiers] for tiers in by_model] == [[(name, 60) for name in names]] * 2
+
+
+def test_reliability_is_told_in_bins_of_as_many_proteins_with_intervals() -> None:
+    [row] = compare_answers(entrants()[:1], CLASSES)
+    bins = row.reliability
+    assert sum(bins.counts) == 300
+    for low, share, high in zip(bins.low, bins.accuracy, bins.high, strict=True):
+        assert low is not None
+        assert share is not None
+        assert high is not None
+        assert low <= share <= high
 
 
 def test_accuracy_among_the_most_confident_begins_with_them_and_ends_with_all() -> None:

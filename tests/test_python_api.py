@@ -142,5 +142,5 @@ def test_an_archived_model_is_evaluated_in_its_workspace(tmp_path: Path) -> None
     place = esmcls.Workspace.open(tmp_path / "w")
     assessment = esmcls.evaluate(place.model_folder("knn"))
     assert assessment.same_split
-    assert assessment.file == place.reports / "evaluate" / "knn" / "metrics.json"
+    assert assessment.file == place.reports / "evaluate-knn" / "metrics.json"
     assert replace(assessment, file=None).lines() == assessment.lines()

@@ -8,6 +8,7 @@ from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.encoders.encoder import find_opener
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError, WorkspaceError
+from esmcls.evaluation.origin import check_date
 from esmcls.evaluation.plan import ComparisonPlan
 from esmcls.heads.registry import list_heads
 from esmcls.heads.settings import parse_settings
@@ -40,6 +41,10 @@ def check_plan(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> Non
         raise UsageError(f"--refit is not for {task.name}: {found}")
     for text in plan.longs:
         parse_long(text)
+    check_date(plan.date)
+    task.refuse({"--ia": plan.ia}, str(workspace.folder))
+    if plan.ia is not None:
+        task.check_accretion(plan.ia, workspace.dataset)
     _check_encoders(workspace, plan)
     _check_models(workspace, plan, task)
     set_aside(workspace.dataset, plan.shares, plan.seed)

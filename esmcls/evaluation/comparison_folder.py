@@ -178,12 +178,11 @@ def open_comparison(
         If the name is no plain one, or that of a comparison with other settings.
     """
     _move_old(workspace)
-    states = {path.name.removeprefix(f"{LATEST}-"): _state(path) for path in comparisons(workspace)}
+    states = {path.name.removeprefix(f"{LATEST}-"): read_state(path / STATE) for path in comparisons(workspace)}
     if name:
         workspace.model_folder(name)  # which refuses what is no plain name
-        if name in states and states[name].get("settings") != settings and not replace:
-            found = f"a comparison {name} of other settings is there"
-            raise UsageError(f"{found}; give another --name, or replace it: --replace")
+        if not replace:
+            refuse_another("a comparison", name, states, settings)
         models = _models(states.get(name, {}))
         return ComparisonFolder(workspace, name, settings, True, replace, models, reserved)
     again = [known for known, state in states.items() if state.get("settings") == settings and not state.get("named")]
@@ -194,15 +193,28 @@ def open_comparison(
     return ComparisonFolder(workspace, chosen, settings, named, replace, _models(states.get(chosen, {})), reserved)
 
 
+def refuse_another(what: str, name: str, states: Mapping[str, Mapping[str, Any]], settings: str) -> None:
+    """Refuse a name that stands for what other settings made.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    if name in states and states[name].get("settings") != settings:
+        found = f"{what} {name} of other settings is there"
+        raise UsageError(f"{found}; give another --name, or replace it: --replace")
+
+
 def _models(state: Mapping[str, Any]) -> dict[str, str]:
     models = state.get("models")
     return dict(models) if isinstance(models, dict) else {}
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    """Return what is known of a comparison: nothing of one whose state is missing or damaged."""
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what is known of a report: nothing where its state is missing or damaged."""
     try:
-        state = read_json(folder / STATE)
+        state = read_json(path)
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -211,7 +223,7 @@ def _state(folder: Path) -> dict[str, Any]:
 def _move_old(workspace: Workspace) -> None:
     """Give the report of an older esmcls, which knew but one, a name of its own."""
     latest = workspace.reports / LATEST
-    if not latest.exists() or latest.is_symlink() or COPY in _state(latest):
+    if not latest.exists() or latest.is_symlink() or COPY in read_state(latest / STATE):
         return
     if not latest.is_dir():
         raise FolderError(latest, "is a file, where reports of comparisons go", "move it away")

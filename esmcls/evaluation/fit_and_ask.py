@@ -23,13 +23,15 @@ from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError
 from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
+from esmcls.files import sha256_file
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
 from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model, read_manifest
+from esmcls.models.given_vectors import workspace_of
 from esmcls.models.manifest import MANIFEST, versions
-from esmcls.models.model import Model, features_for
+from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import Recipe, model_digest
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
@@ -58,6 +60,8 @@ class Arena:
     place: ComparisonFolder
     contestants: dict[str, Contestant] = field(default_factory=dict)
     """Name of a model -> what it is; baselines that need no fitting are not among them."""
+    asked: list[tuple[Dataset, Dataset]] = field(default_factory=list)
+    """Of each split, the proteins that models were asked about and those that they were fitted on."""
 
     def round(
         self, fold: int | None, dataset: Dataset, plans: Sequence[PlannedModel], not_run: list[dict[str, str]]
@@ -67,6 +71,8 @@ class Arena:
         apart = set_aside(dataset, self.plan.shares, self.plan.seed)
         train = apart.kept.part("train")
         questions = self.task.questions(apart, train, self.classes, self.plan.setting)
+        refits = self.plan.refits(self.task, self.workspace)
+        self.asked.append((questions.known, trained_on(apart.kept, refits)))
         bout = Bout(self, dataset, models, questions, fold, not_run)
         for plan in plans:
             bout.add(plan)
@@ -165,7 +171,8 @@ class Bout:
         arena = self.arena
         folder = arena.workspace.find_model(name)
         model = load_model(folder, arena.device)
-        arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name)
+        baseline = bool(model.manifest.setup.get(BASELINE))
+        arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name, baseline)
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
         self._add(folder.name, partial(self._entered, model), key, folder)
 
@@ -220,7 +227,8 @@ class Bout:
             "data": self._data + self.arena.task.identity(),
             "defaults": asdict(head_class.Config()),
             "settings": plan.settings.get(head, {}),
-            "setting": asdict(replace(plan.setting, draws=None)),  # draws are of the rows, not of the answers
+            "setting": asdict(replace(plan.setting, draws=None, ia=None)),  # draws are of the rows, not of the answers
+            **({} if plan.ia is None else {"ia": sha256_file(Path(plan.ia))}),
             "refit": [plan.refit, plan.folds],
             "versions": versions(),
         }
@@ -245,7 +253,13 @@ class Bout:
         return self._ask(model, seconds, lambda part: features_of([entry.folder for entry in caches], part))
 
     def _entered(self, model: Model) -> Answers:
-        return self._ask(model, None, lambda part: features_for(model, part, self.arena.workspace))
+        return self._ask(model, None, lambda part: features_for(model, part, self._home_of(model, part)))
+
+    def _home_of(self, model: Model, part: Dataset) -> Workspace:
+        """Return the workspace in whose caches the vectors are that a model reads: this one, or that of the model."""
+        here = self.arena.workspace
+        stored = all(cache_with(here, part.sequences, spec) is not None for spec in model.specs)
+        return here if stored else workspace_of(model.folder) or here
 
     def _ask(self, model: Model, seconds: float | None, features: Callable[[Dataset], Features]) -> Answers:
         files = (path for path in model.folder.rglob("*") if path.is_file())
@@ -301,6 +315,11 @@ def features_of(folders: Sequence[Path], part: Dataset) -> Features:
     return replace(views[0], others=tuple(views[1:]))
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
+def trained_on(kept: Dataset, refits: bool) -> Dataset:
+    """Return the rows that models are fitted on in the end: those of train, and if they are refitted of validation."""
+    return kept.take([row for row, part in enumerate(kept.parts) if part == "train" or (refits and part != "test")])
+
+
+def digest_of(facts: Mapping[str, Any] | Sequence[Any]) -> str:
     """Return what identifies facts: plain values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

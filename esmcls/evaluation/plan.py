@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from esmcls.cache.store import EmbeddingCache
@@ -56,6 +57,10 @@ class ComparisonPlan:
         Of the comparison, and what its models are called by; default the next number, and its models by their heads.
     replace : bool
         Whether to replace a comparison and models of these names that other settings made.
+    ia : str or Path, optional
+        Terms: table of information accretion; default it is counted on what is trained on.
+    date : str
+        Of the report, YYYY-MM-DD; default that of the data set's files.
     """
 
     heads: tuple[str, ...] = ()
@@ -72,6 +77,8 @@ class ComparisonPlan:
     draws: int | None = None
     name: str = ""
     replace: bool = False
+    ia: str | Path | None = None
+    date: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", self.shares.taking_away())
@@ -79,7 +86,7 @@ class ComparisonPlan:
     @property
     def setting(self) -> Setting:
         """How it measures."""
-        return Setting(self.shares, self.coverage, self.seed, self.draws)
+        return Setting(self.shares, self.coverage, self.seed, self.draws, self.ia)
 
     def refits(self, task: AnyTask, workspace: Workspace) -> bool:
         """Return whether validation rows are fitted on in the end, which some kinds of task never do here."""

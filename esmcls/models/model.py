@@ -326,11 +326,17 @@ def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = N
 
 
 def _stored(workspace: Workspace | None, dataset: Dataset, spec: EmbeddingSpec) -> Features | None:
+    cache = cache_with(workspace, dataset.sequences, spec)
+    return None if cache is None else Features.from_cache(cache, dataset)
+
+
+def cache_with(workspace: Workspace | None, sequences: Sequence[str], spec: EmbeddingSpec) -> EmbeddingCache | None:
+    """Return a cache of a workspace that holds the vectors of all sequences by a spec; None where there is none."""
     for entry in workspace.caches if workspace is not None else []:
         if entry.spec == spec:
             cache = EmbeddingCache.open(entry.folder)
-            if not cache.missing(dataset.sequences):
-                return Features.from_cache(cache, dataset)
+            if not cache.missing(sequences):
+                return cache
     return None
 
 

@@ -50,8 +50,9 @@ class Neighbours:
     ...     def read(self, sequences, pooling):
     ...         return np.array([[len(text), text.count("K")] for text in sequences], dtype=np.float32)
     >>> known = Dataset(["a", "b"], ["KKKK", "MM"], ["x", "y"], ["train", "train"])
-    >>> Neighbours(Stored(), "mean", known).nearest(np.array([[4, 3]], dtype=np.float32))
-    (array([0.05131674], dtype=float32), array([0]))
+    >>> distances, rows = Neighbours(Stored(), "mean", known).nearest(np.array([[4, 3]], dtype=np.float32))
+    >>> distances.round(4).tolist(), rows.tolist()
+    ([0.0513], [0])
     """
 
     cache: EmbeddingCache
@@ -73,7 +74,7 @@ class Neighbours:
         best = np.full(len(queries), -np.inf, dtype=np.float32)
         rows = np.zeros(len(queries), dtype=np.int64)
         for start, block in self._blocks():
-            cosines = queries @ block.T  # (n, rows of the block)
+            cosines = np.round(queries @ block.T, 5)  # (n, rows of the block); beyond, threads would decide
             places = cosines.argmax(axis=1)
             values = np.take_along_axis(cosines, places[:, None], axis=1)[:, 0]
             nearer = values > best

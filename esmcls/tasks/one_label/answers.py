@@ -186,7 +186,7 @@ class Questions:
         seconds = time.perf_counter() - began
         fitting = math.nan if fit_seconds is None else fit_seconds
         shown = {"validation": {name: about["validation"].get(name, 0.0) for name in ("accuracy", "macro_f1")}}
-        answers = self._plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
+        answers = self.plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
         if doubts.rejection is not None:
             answers = _rejected(answers, head, x, unseen, doubts.rejection)
             answers = replace(answers, families=Labels.from_names(self.unseen.labels, self.classes).codes)
@@ -204,9 +204,9 @@ class Questions:
         n = len(self.known)
         codes = np.tile(np.arange(len(frequent)), (n, 1))
         share = np.full(n, counts[frequent[0]] / sum(counts.values()))
-        return self._plain(frequent, codes, share, counts, (0.0, 0.0), {"validation": None, "megabytes": 0.0})
+        return self.plain(frequent, codes, share, counts, (0.0, 0.0), {"validation": None, "megabytes": 0.0})
 
-    def _plain(
+    def plain(
         self,
         classes: Sequence[str],
         codes: Indices,

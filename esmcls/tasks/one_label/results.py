@@ -27,11 +27,17 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Proteins by the probability of their answer: how many, its mean, and the share that is right, where any are."""
+    """Proteins by the probability of their answer, in bins of about as many: its mean, and the share that is right.
+
+    `low` and `high` are the ends of that share's 95 % interval. Reports of an older esmcls have none, but bins of equal
+    width, some of them without a protein.
+    """
 
     counts: list[int]
     confidence: list[float | None]
     accuracy: list[float | None]
+    low: list[float | None] = field(default_factory=list)
+    high: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
