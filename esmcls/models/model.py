@@ -11,9 +11,9 @@ import html
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.heads.base import FindsNearest
-from esmcls.heads.registry import reads_vectors
+from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of
 from esmcls.models.manifest import Manifest
 from esmcls.models.neighbours import MOST, Neighbours, find_neighbours
@@ -40,6 +40,9 @@ from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.workspace.workspace import Workspace
 
 Flags = npt.NDArray[np.bool_]
+Keep = Literal["", "chunk", "residue"]
+MOST_RESIDUE_BYTES = 1 << 30
+"""Of the residue vectors of proteins that are asked about at once, for a head that reads them."""
 
 
 def has_own_encoder(folder: Path) -> bool:
@@ -228,19 +231,33 @@ class Model:
         if not reads_vectors(self.head):
             return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=spec.dtype), sequences=cleaned, spec=spec)
         place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
+        keep = self._kept(sum(map(len, place)), spec)
         try:
-            vectors, chunks = self._embed(list(place), spec)
+            vectors, ragged = self._embed(list(place), spec, keep)
         except SequenceTooLargeError as error:
             first = cleaned.index(list(place)[error.index])
             raise SequenceTooLargeError(first, len(cleaned[first])) from None
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
-        parts = None if chunks is None else [chunks[row] for row in rows]
+        parts = [ragged[row] for row in rows] if keep else None
         tables = {pooling: table[rows] for pooling, table in vectors.items()}
-        return Features.from_arrays(tables, sequences=cleaned, chunks=parts, spec=spec)
+        kept = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
+        opened = partial(self.encoder_of, spec)
+        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **kept)
 
-    def _embed(self, sequences: list[str], spec: EmbeddingSpec) -> tuple[dict[str, Vectors], list[Vectors] | None]:
-        """Return the pooled vectors, (n, width) each, and if the cache kept them those of each input, in its dtype."""
-        keep, chunks, start = "chunk" if "chunk" in spec.poolings else "", list[Vectors](), 0
+    def _kept(self, residues: int, spec: EmbeddingSpec) -> Keep:
+        """Return what to keep besides pooled vectors: those of inputs if the cache did, of residues if there is room.
+
+        Where there is none, a head that reads residues has them made again.
+        """
+        if "chunk" in spec.poolings:
+            return "chunk"
+        room = residues * spec.width * np.dtype(spec.dtype).itemsize <= MOST_RESIDUE_BYTES
+        return "residue" if reads_residues(self.head) and room else ""
+
+    def _embed(self, sequences: list[str], spec: EmbeddingSpec, keep: Keep) -> tuple[dict[str, Vectors], list[Vectors]]:
+        """Return pooled vectors, (n, width) each, and what is kept of each sequence besides, in the type kept."""
+        ragged: list[Vectors] = []
+        start = 0
         tables = {pooling: np.zeros((len(sequences), spec.width), dtype=spec.dtype) for pooling in spec.pooled}
         encoder = self.encoder_of(spec)
         for count in encoder.batches(len(sequence) for sequence in sequences):
@@ -252,14 +269,14 @@ class Model:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
                 for pooling, table in tables.items():
                     table[start : start + count] = embedded.pooled[pooling]
-                chunks += [part.astype(spec.dtype) for part in embedded.chunks or []]
+                ragged += [part.astype(spec.dtype) for part in embedded.chunks or embedded.residues or []]
             start += count
         finite = np.all([np.isfinite(table).all(1) for table in tables.values()], axis=0)
         for row in np.flatnonzero(~finite)[:1]:
             raise NonFiniteError(
                 sequences[row], f"its vector is not finite as {spec.dtype}", "embed with --dtype float32"
             )
-        return tables, chunks if keep else None
+        return tables, ragged
 
     def probabilities(self, x: Features) -> Probabilities:
         """Return the model's answer about vectors, float32 (n, classes): what everything that asks a model is told.

@@ -51,8 +51,8 @@ class Neighbours:
     ...         return np.array([[len(text), text.count("K")] for text in sequences], dtype=np.float32)
     >>> known = Dataset(["a", "b"], ["KKKK", "MM"], ["x", "y"], ["train", "train"])
     >>> distances, rows = Neighbours(Stored(), "mean", known).nearest(np.array([[4, 3]], dtype=np.float32))
-    >>> distances.round(4).tolist(), rows.tolist()
-    ([0.0513], [0])
+    >>> round(float(distances[0]), 4), rows.tolist()
+    (0.0513, [0])
     """
 
     cache: EmbeddingCache

@@ -18,7 +18,7 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
-from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_vectors
+from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices
@@ -115,6 +115,11 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
     def reads_vectors(self) -> bool:
         """Whether any member reads vectors."""
         return any(reads_vectors(member.head) for member in self.members or self._unfitted())
+
+    @property
+    def reads_residues(self) -> bool:
+        """Whether any member reads residues."""
+        return any(reads_residues(member.head) for member in self.members or self._unfitted())
 
     @property
     def specs(self) -> tuple[EmbeddingSpec, ...]:
