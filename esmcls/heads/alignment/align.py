@@ -52,12 +52,15 @@ class AlignConfig(ResidueConfig):
     Parameters
     ----------
     k : int, optional
-        Best alignments that vote.
+        Best alignments that vote. When to change: there is no validation part: 1 for families of two or three members,
+        more for large ones.
     temperature : float, optional
-        One of nearness s, score over length, votes with exp(s / temperature).
+        One of nearness s, score over length, votes with exp(s / temperature). When to change: the best alignment is to
+        decide (lower it), or all k alike (raise it).
     softness : float, optional
         A class whose votes amount to those of one alignment of nearness s weighs exp(s / softness), all classes without
-        a vote together as one of the twentieth alignment's nearness: the least log loss on validation.
+        a vote together as one of the twentieth alignment's nearness: the least log loss on validation. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     """
 
     k: int | None = None

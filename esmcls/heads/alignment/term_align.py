@@ -41,12 +41,14 @@ class TermAlignConfig(ResidueConfig):
     Parameters
     ----------
     k : int, optional
-        Best alignments whose terms are carried over.
+        Best alignments whose terms are carried over. When to change: there is no validation part: fewer where each
+        protein has near relatives.
     temperature : float, optional
-        One of nearness s, score over length, weighs exp(s / temperature).
+        One of nearness s, score over length, weighs exp(s / temperature). When to change: the best alignment is to
+        decide (lower it), or all k alike (raise it).
     background : float, optional
         The nearness of one alignment more, whose protein has each term by its share of the training rows with any of
-        its aspect.
+        its aspect. When to change: proteins without a relative get too many terms: raise it.
     """
 
     k: int | None = None

@@ -34,19 +34,23 @@ class ResidueConfig:
     Parameters
     ----------
     candidates : int, optional
-        Training proteins with the nearest mean vectors that are aligned with a protein: the more, the slower.
+        Training proteins with the nearest mean vectors that are aligned with a protein: the more, the slower. When to
+        change: predictions take too long (50), or families are many and remote (400 and more).
     components : int
-        Principal components of residue vectors that are compared, a byte each a residue of the training set.
+        Principal components of residue vectors that are compared, a byte each a residue of the training set. When to
+        change: the model folder is too large: 64 halves it.
     offset : float
-        Taken off the similarity of each pair of residues, in standard scores: more makes alignments shorter.
+        Taken off the similarity of each pair of residues, in standard scores: more makes alignments shorter. When to
+        change: proteins share a part of their length only: 1.5 or 2.
     opening : float
-        Cost of the first residue of a gap.
+        Cost of the first residue of a gap. When to change: validation says so; the default was chosen on domains.
     extension : float
-        Of each further one.
+        Of each further one. When to change: long insertions are usual in your families: lower it.
     shrinkage : float, optional
-        Of the covariance that mean vectors are whitened by towards a multiple of the identity, 0 to 1.
+        Of the covariance that mean vectors are whitened by towards a multiple of the identity, 0 to 1. When to change:
+        a fit is to be repeated with what another chose.
     pooling : str
-        The pooled vectors that candidates are found by.
+        The pooled vectors that candidates are found by. When to change: the cache was embedded with another --pool.
     """
 
     candidates: int | None = None
