@@ -71,6 +71,12 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     type=PATH,
     help="File to write, whole or not at all: .tsv, .csv, .xlsx or .jsonl.  [default: stdout]",
 )
+@click.option(
+    "--alignments",
+    type=PATH,
+    metavar="FILE",
+    help="Write how each sequence aligns, of a model with the head align: a row a segment (TSV).",
+)
 @on_bad_option
 @common(device=True)
 def command(
@@ -81,6 +87,7 @@ def command(
     vectors: Path | None,
     format_: str | None,
     output: Path | None,
+    alignments: Path | None,
     on_bad_record: Any,
     device: str,
     top_k: int | None,
@@ -119,8 +126,10 @@ def command(
         note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    with _writing(output, narrow) as handle:
-        written = write_answers(opened, proteins, handle, format_, k=top_k, **options)
+    with contextlib.ExitStack() as files:
+        handle = files.enter_context(_writing(output, narrow))
+        segments = None if alignments is None else files.enter_context(_writing(alignments, narrow=False))
+        written = write_answers(opened, proteins, handle, format_, k=top_k, alignments=segments, **options)
     if narrow:
         note("on a terminal these columns alone; all of them with -o FILE, or --format tsv")
     note(*tally.lines(), f"model {opened.name}: {written.summary()}")

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import done, run
 from letter_encoder import LetterEncoder, embedded
 from relatives import RESIDUES, relatives
 from scipy.stats import gumbel_r
+from tiny import sequences, write_encoder, write_set
 
+import esmcls
 import esmcls.heads.alignment.residues.scoring as scoring
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import CacheError, EncoderMismatchError, ModelError
+from esmcls.evaluation.plan import ComparisonPlan, plan_models
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.alignment.residues.aligner import Aligner
 from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, align, scores, similarities
+from esmcls.heads.alignment.residues.segments import positions_seen
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import CODES, ResiduePool, Residues
 from esmcls.heads.alignment.term_align import TermAlignHead
 from esmcls.heads.neighbours.knn import KNNHead
 from esmcls.labels.labels import Labels, LabelSets
+from esmcls.tasks.kinds import task_of
+from esmcls.workspace.workspace import Workspace
 
 SCHEME = Scheme(offset=0.5, opening=1.5, extension=0.25)
 
@@ -169,14 +177,14 @@ def test_a_pool_reads_each_distinct_sequence_once() -> None:
 
 def test_features_read_residues_from_the_cache_or_have_them_made(tmp_path: Path) -> None:
     encoder = LetterEncoder()
-    sequences = ["ACDEF", "WWYV", "KLMN"]
+    texts = ["ACDEF", "WWYV", "KLMN"]
     answers = []
     for ragged in ((), ("residue",)):
         spec = EmbeddingSpec.of(encoder, "float32", ("mean", *ragged))
         with EmbeddingCache.open(tmp_path / str(len(ragged)), spec) as cache:
-            cache.append(sequences, encoder.encode(sequences, keep="residue"))
+            cache.append(texts, encoder.encode(texts, keep="residue"))
         cache = EmbeddingCache.open(tmp_path / str(len(ragged)))
-        x = Features.from_cache(cache, Dataset(["a", "b", "c"], sequences, ["x"] * 3, ["train"] * 3))
+        x = Features.from_cache(cache, Dataset(["a", "b", "c"], texts, ["x"] * 3, ["train"] * 3))
         x.store.opened = encoder  # type: ignore[attr-defined]
         answers.append([vectors.tolist() for vectors in x.take([2, 0]).residues()])
     assert answers[0] == answers[1] == [encoder.residues(one).tolist() for one in ("KLMN", "ACDEF")]
@@ -237,13 +245,13 @@ def twins(n: int, seed: int) -> tuple[Features, Labels]:
     first = generator.choice(RESIDUES, 60)
     ancestors = [first, generator.permutation(first)]
     generator = np.random.default_rng(seed)
-    sequences = []
+    texts = []
     for row in range(n):
         swapped = ancestors[row % 2].copy()
         for i, j in generator.integers(0, 60, size=(8, 2)):  # swaps keep the composition
             swapped[[i, j]] = swapped[[j, i]]
-        sequences.append("".join(swapped))
-    return embedded(sequences), Labels.from_names([f"family {row % 2}" for row in range(n)])
+        texts.append("".join(swapped))
+    return embedded(texts), Labels.from_names([f"family {row % 2}" for row in range(n)])
 
 
 def test_families_of_one_composition_are_told_apart_by_the_order_of_residues() -> None:
@@ -261,8 +269,39 @@ def test_the_nearest_protein_is_the_one_that_aligns_best() -> None:
     evalues, ids = head.nearest(x.take([3, 8]))
     assert ids == ["3", "8"]
     assert (evalues < 1e-3).all()
-    [alignment] = head.finder.alignments(x.take([3]), np.array([3]))
-    assert alignment.query.tolist() == alignment.target.tolist() == list(range(60))
+    [[segment, *_]] = head.segments(x.take([3]))
+    assert (segment.nearest_id, segment.cigar, segment.identical) == ("3", "60M", 60)
+    assert (segment.query_start, segment.query_end, segment.query_coverage) == (1, 60, 1)
+
+
+def test_segments_say_where_both_proteins_align_and_do_not_overlap() -> None:
+    x, labels = twins(40, 1)
+    linker = "".join(np.random.default_rng(8).choice(RESIDUES, 30))
+    chain = x.sequences[0] + linker + x.sequences[1][:40]
+    head = AlignHead(AlignConfig(offset=1.5)).fit(x, labels)
+    for answers in (head, reloaded(head)):
+        [segments] = answers.segments(embedded([chain]))
+        assert len(segments) >= 2
+        first, second = sorted(segments[:2], key=lambda segment: segment.query_start)
+        assert first.query_end <= 66
+        assert second.query_start >= 84
+        assert {first.nearest_id, second.nearest_id} == {"0", "1"}
+        assert second.target_coverage < 0.75 < first.target_coverage
+        assert first.query_coverage == pytest.approx(60 / 130)
+        assert len(first.carried_by.split(",")) == 10
+        assert all(chain[int(name[1:]) - 1] == name[0] for name in first.carried_by.split(","))
+
+
+def reloaded(head: AlignHead) -> AlignHead:
+    with tempfile.TemporaryDirectory() as folder:
+        head.save(Path(folder))
+        return AlignHead.load(Path(folder), head.chosen, head.classes)
+
+
+def test_residues_that_were_not_seen_are_counted_where_they_lie() -> None:
+    spec = EmbeddingSpec("letters", "1e77e5", (0,), "ends:4", "fp32", "float32", ("mean",), 8)
+    assert positions_seen(spec, 9, 4).tolist() == [0, 1, 7, 8]
+    assert positions_seen(spec, 4, 4).tolist() == positions_seen(None, 9, 4).tolist() == [0, 1, 2, 3]
 
 
 def test_terms_are_carried_over_from_the_proteins_that_align() -> None:
@@ -299,3 +338,80 @@ def test_the_reduction_is_fitted_on_whole_proteins_up_to_a_number_of_residues(mo
     x = embedded(twins(40, 1)[0].sequences, encoder)
     Aligner(AlignConfig(), x, seed=0)
     assert encoder.kept == 2
+
+
+# commands
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace on an encoder of random weights, with an align and a knn model."""
+    folder = tmp_path_factory.mktemp("aligned")
+    encoder = write_encoder(folder / "tiny.safetensors")
+    done("embed", write_set(folder / "set.csv"), "-w", folder / "w", "--encoder", encoder, "--quiet")
+    done("fit", "--head", "align", "-w", folder / "w", "--quiet")
+    done("fit", "--head", "knn", "-w", folder / "w", "--quiet")
+    return folder
+
+
+def test_predict_writes_how_each_sequence_aligns(place: Path, tmp_path: Path) -> None:
+    fasta, table = tmp_path / "new.fasta", tmp_path / "segments.tsv"
+    fasta.write_text(f">one\n{sequences(1)[0]}\n>two\n{sequences(8)[7]}\n>again\n{sequences(1)[0]}\n", encoding="utf-8")
+    answers = done("predict", fasta, "-w", place / "w", "--model", "align", "--alignments", table).out
+    [header, *lines] = table.read_text(encoding="utf-8").splitlines()
+    assert header.split("\t")[:4] == ["id", "nearest_id", "evalue", "score"]
+    rows = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    best = {row["id"]: row for row in reversed(rows)}
+    assert list(dict.fromkeys(row["id"] for row in rows)) == ["one", "two", "again"]
+    assert best["one"]["nearest_id"] == best["again"]["nearest_id"] == "p0"
+    assert best["one"]["identical"] == best["one"]["aligned"] == str(len(sequences(1)[0]))
+    told = [dict(zip(*pair, strict=True)) for pair in _pairs(answers)]
+    assert [row["nearest_id"] for row in told] == [best[row["id"]]["nearest_id"] for row in told]
+
+
+def _pairs(answers: str) -> list[tuple[list[str], list[str]]]:
+    [header, *lines] = [line.split("\t") for line in answers.splitlines()]
+    return [(header, line) for line in lines]
+
+
+def test_a_model_that_aligns_nothing_has_no_alignments_and_no_file_is_left(place: Path, tmp_path: Path) -> None:
+    table = tmp_path / "segments.tsv"
+    ran = run("predict", place / "set.csv", "-w", place / "w", "--model", "knn", "--alignments", table)
+    assert ran.code == 2
+    assert "error: model knn aligns nothing (head knn); --alignments is for the head align" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_on_vectors_that_are_not_of_residues_says_that_it_leaves_align_out(tmp_path: Path) -> None:
+    done("embed", write_set(tmp_path / "set.csv"), "-w", tmp_path / "w", "--encoder", "composition", "--quiet")
+    workspace = Workspace.open(tmp_path / "w")
+    said: list[str] = []
+    plans, not_run = plan_models(ComparisonPlan(), task_of(workspace), workspace.caches, None, said.append)
+    assert said == ["align: left out, since composition vectors are not made of those of residues"]
+    assert "align" not in [plan.head for plan in plans]
+    assert not not_run
+    named = plan_models(ComparisonPlan(heads=("align",)), task_of(workspace), workspace.caches, None, said.append)
+    assert "align" in [plan.head for plan in named[0]]  # who names it is told why it cannot be fitted
+
+
+def test_new_sequences_are_embedded_once_for_both_vectors(place: Path) -> None:
+    model = esmcls.load_model(place / "w" / "models" / "align")
+    encoder = Counting(model.encoder)
+    counted = replace(model, source=encoder)
+    assert counted.predict(sequences(5)) == model.predict(sequences(5))
+    assert encoder.sequences == 5
+
+
+class Counting:
+    """An encoder that counts what it is given."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.encoder = encoder
+        self.sequences = 0
+
+    def encode(self, sequences: Any, *options: Any) -> Any:
+        self.sequences += len(sequences)
+        return self.encoder.encode(sequences, *options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)

@@ -109,7 +109,7 @@ def compare(
     check_plan(workspace, plan, task)
     place = _open_place(workspace, plan, task)
     caches, baseline = find_caches(workspace, plan, task.baseline_encoder, device, say, progress)
-    plans, not_run = plan_models(plan, task, caches, baseline)
+    plans, not_run = plan_models(plan, task, caches, baseline, say)
     arena = Arena(workspace, task, plan, device, say, tuple(sorted(set(dataset.labels))), place)
     rounds = [arena.round(number, variant, plans, not_run) for number, variant in variants(dataset, plan, task)]
     names = [name for name in rounds[0] if all(name in answers for answers in rounds)]

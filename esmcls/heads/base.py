@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -182,6 +183,51 @@ def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> 
     for name, code in zip(ids, codes.tolist(), strict=True):
         codes_of.setdefault(name, set()).add(code)
     return {name: classes[known.pop()] for name, known in codes_of.items() if len(known) == 1}
+
+
+@dataclass(frozen=True)
+class AlignedSegment:
+    """A part of a protein that aligns with a training protein.
+
+    Parameters
+    ----------
+    nearest_id : str
+        Of the training protein.
+    evalue, score : float
+    query_start, query_end, target_start, target_end : int
+        First and last residue of the segment in both, counted from 1.
+    aligned, identical : int
+        Pairs of residues, and those of one letter.
+    query_coverage, target_coverage : float
+        Share of each protein's residues that lie in the segment.
+    cigar : str
+        The alignment as SAM writes it: M a pair, I a residue of the query alone, D one of the target alone.
+    carried_by : str
+        The residues of the query whose pairs score highest, such as `W34,G56`.
+    """
+
+    nearest_id: str
+    evalue: float
+    score: float
+    query_start: int
+    query_end: int
+    target_start: int
+    target_end: int
+    aligned: int
+    identical: int
+    query_coverage: float
+    target_coverage: float
+    cigar: str
+    carried_by: str
+
+
+@runtime_checkable
+class ShowsAlignments(Protocol):
+    """A head that says which residues align with those of training proteins."""
+
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each row, the best first; those after it overlap none before them."""
+        ...
 
 
 @runtime_checkable

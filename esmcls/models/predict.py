@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import astuple, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias, TypeVar
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.cache.import_vectors import IMPORTED
 from esmcls.encoders.windows import parse_long, residues_seen
-from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError
+from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
+from esmcls.heads.base import AlignedSegment, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.folder import load_model
 from esmcls.models.given_vectors import GivenVectors, workspace_of
@@ -200,6 +202,7 @@ def write_answers(
     format: str = "tsv",
     *,
     k: int | None = None,
+    alignments: TextIO | None = None,
     **options: Any,
 ) -> Written:
     """Write the rows of proteins as they come: what the command `predict` does.
@@ -211,13 +214,16 @@ def write_answers(
     handle : text file
     format : {"tsv", "csv", "xlsx", "jsonl", "cafa"}
         The last for terms alone.
+    alignments : text file, optional
+        Written to, of a head that aligns: a row a segment, as `AlignedSegment` has it.
 
     Raises
     ------
     UnknownNameError
         If there is no such format.
     UsageError
-        If an option is not for the model's kind of task, or not for the format.
+        If an option is not for the model's kind of task, or not for the format, or alignments are asked of a head that
+        has none.
     """
     model.task.refuse({f"--format {format}": True}, f"model {model.name}")
     answering = _answering(model, k, options, format=format)
@@ -232,9 +238,38 @@ def write_answers(
             undescribed += bool(protein.description) and not described
             yield protein
 
-    answers = _noted(model, answer_stream(model, counted(), answering.ask))
+    if alignments is None:
+        answered = answer_stream(model, counted(), answering.ask)
+    else:
+        answered = _aligned(model, counted(), answering.ask, alignments)
+    answers = _noted(model, answered)
     written = answering.write(answers, handle, described)
     return replace(written, undescribed=undescribed)
+
+
+def _aligned(
+    model: Model, proteins: Iterable[Protein], ask: Callable[[Features], Sequence[T]], handle: TextIO
+) -> Iterator[tuple[Protein, T | Unanswered]]:
+    """Give answers, and write how each protein aligns."""
+    head = model.head
+    if not isinstance(head, ShowsAlignments):
+        raise UsageError(
+            f"model {model.name} aligns nothing (head {model.head_name}); --alignments is for the head align"
+        )
+    table = csv.writer(handle, delimiter="\t", lineterminator="\n")
+    table.writerow(["id", *(column.name for column in fields(AlignedSegment))])
+
+    def both(x: Features) -> list[tuple[T, list[AlignedSegment]]]:
+        return list(zip(ask(x), head.segments(x), strict=True))
+
+    for protein, answer in answer_stream(model, proteins, both):
+        if isinstance(answer, Unanswered):
+            yield protein, answer
+            continue
+        for segment in answer[1]:
+            numbers = (f"{value:.4g}" if isinstance(value, float) else value for value in astuple(segment))
+            table.writerow([protein.id, *numbers])
+        yield protein, answer[0]
 
 
 def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:

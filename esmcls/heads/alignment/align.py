@@ -19,7 +19,7 @@ from esmcls.heads.alignment.residues.aligner import (
     fewest,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import settled
@@ -182,6 +182,10 @@ class AlignHead(BaseLabelHead):
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment, (n,), and the id of its training row."""
         return self.finder.nearest(x)
+
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each row that align, the best first."""
+        return self.finder.segments(x)
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.alignment.residues.finder` does; `knn.safetensors` has the class of each row."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -18,12 +17,10 @@ from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, ModelError, UsageError
 from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import Engine, Hits, Limits, installed, open_engine, search
-from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors
+from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.types import Indices
 
-MOST_RATIO = 1100
-"""Of text to its packed bytes: no more can come of zlib."""
 KEPT_SEARCHES = 3
 """Searches whose hits are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
 
@@ -181,8 +178,7 @@ class Finder:
         codes : int64 array, (training rows,)
             The class of each; 0 where rows have no class, but labels of another kind.
         """
-        packed = np.frombuffer(zlib.compress("\n".join(self.targets).encode("ascii")), dtype=np.uint8)
-        tensors = {"codes": torch.from_numpy(codes), "sequences": torch.from_numpy(packed.copy())}
+        tensors = {"codes": torch.from_numpy(codes), "sequences": pack_sequences(self.targets)}
         save_file(tensors, folder / "homology.safetensors")
         write_json(folder / "ids.json", self.ids)
 
@@ -199,27 +195,12 @@ class Finder:
         """
         path = folder / "homology.safetensors"
         state = read_tensors(path, {"codes": ("int64", "rows"), "sequences": ("uint8", "bytes")})
-        targets = _unpacked(path, state["sequences"].numpy().tobytes())
+        targets = unpack_sequences(path, state["sequences"])
         ids = read_as(folder / "ids.json", list[str], ModelError, AGAIN)
         codes = check_codes(path, state["codes"].numpy(), max(1, n_classes))
         check_rows(path, len(targets), len(codes))
         check_rows(folder / "ids.json", len(ids), len(codes))
         return cls(config, targets, ids), codes
-
-
-def _unpacked(path: Path, packed: bytes) -> list[str]:
-    """Return the sequences that `save` packed."""
-    unpacking = zlib.decompressobj()
-    try:
-        text = unpacking.decompress(packed, MOST_RATIO * len(packed)).decode("ascii")
-    except (zlib.error, ValueError) as error:
-        raise ModelError(path, f"the sequences are damaged ({error})", AGAIN) from None
-    if not unpacking.eof:
-        raise ModelError(path, "the sequences are cut off, or packed beyond all bounds", AGAIN)
-    targets = text.split("\n")
-    if not all(target.isalpha() for target in targets):
-        raise ModelError(path, "a sequence with a sign that is no residue", AGAIN)
-    return targets
 
 
 def sequences_of(x: Features) -> list[str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.heads.alignment.residues.aligner import CANDIDATES, ENOUGH_CANDIDATES, Aligner, ResidueConfig
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import Choice, Known, settled
@@ -138,6 +138,10 @@ class TermAlignHead(BaseTermHead):
     def related(self, x: Features) -> npt.NDArray[np.bool_]:
         """Return whether each row aligns with a training protein at an E-value of .001 or less, bool (n,)."""
         return np.asarray(self.finder.evalues(x) <= RELATED)
+
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each row that align, the best first."""
+        return self.finder.segments(x)
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.alignment.residues.finder` does, and `terms.safetensors` (offsets, codes int64)."""

@@ -99,9 +99,16 @@ class Aligner:
     def finder(self, x: Features, nearest_means: Finder, candidates: int) -> ResidueFinder:
         """Return the search among training rows, whose mean vectors are in a finder already."""
         self.collect(x)
-        residues = self.pool.of(x.sequences)
-        made = (nearest_means, self.config.pooling, residues, self.pool.reduction, self.config.scheme, candidates)
-        finder = ResidueFinder(*made, pool=self.pool)
+        finder = ResidueFinder(
+            nearest_means,
+            self.config.pooling,
+            self.pool.of(x.sequences),
+            x.sequences,
+            self.pool.reduction,
+            self.config.scheme,
+            self.config.candidates or ENOUGH_CANDIDATES,
+            pool=self.pool,
+        )
         if self.significance is None:
             self.significance = significance_of(finder, x, self.seed)
         return replace(finder, significance=self.significance)

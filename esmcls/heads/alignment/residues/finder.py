@@ -16,24 +16,33 @@ import torch
 from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.heads.alignment.residues.reduction import Codes, Reduction
-from esmcls.heads.alignment.residues.scoring import Alignment, Scheme, align, scores
+from esmcls.heads.alignment.residues.scoring import Scheme, align, scores
+from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
+from esmcls.heads.base import AlignedSegment
 from esmcls.heads.blocks import checked_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness
-from esmcls.heads.saved_tensors import check_rows, read_tensors
+from esmcls.heads.saved_tensors import check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.types import Indices
 
 WAITING = 256
 """Proteins whose reduced residues are held at a time."""
 KEPT_SEARCHES = 3
 """Searches whose scores are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
+SEARCHED_HITS = 50
+"""Best hits in which further segments are looked for."""
+MOST_SEGMENTS = 8
+CHANCE = 1e-3
+"""E-value above which a further segment may be chance."""
 SHAPES = {
     "lengths": ("int64", "rows"),
     "mean": ("float32", "width"),
     "matrix": ("float32", "width", "components"),
     "significance": ("float64", "numbers"),
+    "sequences": ("uint8", "bytes"),
 }
 """Of the tensors beside the residues."""
 
@@ -51,7 +60,8 @@ class ResidueFinder:
     pooling : str
         The pooled vectors that these are.
     residues : Residues
-        Of the training rows.
+    sequences : list of str
+        Both of the training rows.
     reduction : Reduction
     scheme : Scheme
     candidates : int
@@ -64,6 +74,7 @@ class ResidueFinder:
     nearest_means: Finder
     pooling: str
     residues: Residues
+    sequences: list[str]
     reduction: Reduction
     scheme: Scheme
     candidates: int
@@ -110,17 +121,44 @@ class ResidueFinder:
 
     def evalues(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the E-value of the best alignment of each protein, (n,)."""
+        return self._evalues(self(x)[0][:, :1], x.lengths)[:, 0]
+
+    def _evalues(self, nearness: Nearness, lengths: Indices) -> npt.NDArray[np.float64]:
+        """Return the E-values of alignments, (n, hits), of proteins of these lengths."""
         assert self.significance is not None
-        return np.asarray(self.significance.evalues(self(x)[0][:, 0].astype(np.float64), x.lengths))
+        return np.asarray(self.significance.evalues(nearness.astype(np.float64), lengths[:, None]))
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment of each protein, (n,), and the id of its training row."""
         return self.evalues(x), [self.ids[row] for row in self(x)[1][:, 0].tolist()]
 
-    def alignments(self, x: Features, rows: Indices) -> Iterator[Alignment]:
-        """Give the best alignment of each protein with the training row that is named for it, (n,)."""
-        for codes, row in zip(self._codes_of(x), rows.tolist(), strict=True):
-            yield align(codes, self.residues.of(row), self.scheme)
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each protein: of the best alignment, and of others of no chance that overlap none."""
+        nearness, rows = self(x)
+        evalues = self._evalues(nearness[:, :SEARCHED_HITS], x.lengths)
+        queries = zip(self._codes_of(x), x.sequences, rows, evalues, strict=True)
+        return [self._segments_of(x.spec, *query) for query in queries]
+
+    def _segments_of(
+        self, spec: EmbeddingSpec | None, codes: Codes, sequence: str, rows: Indices, evalues: npt.NDArray[np.float64]
+    ) -> list[AlignedSegment]:
+        """Return the segments of one protein from its best hits, the best first."""
+        segments: list[AlignedSegment] = []
+        for row, evalue in zip(rows.tolist(), evalues.tolist(), strict=False):
+            if segments and (evalue > CHANCE or len(segments) == MOST_SEGMENTS):
+                break
+            alignment = align(codes, self.residues.of(row), self.scheme)
+            if not len(alignment.query):
+                break
+            target = self.sequences[row]
+            places = (
+                positions_seen(spec, len(sequence), len(codes)),
+                positions_seen(spec, len(target), int(self.residues.lengths[row])),
+            )
+            segment = segment_of(alignment, sequence, target, places, self.ids[row], evalue)
+            if all(_apart(segment, other) for other in segments):
+                segments.append(segment)
+        return segments
 
     def _nearness(self, queries: Iterable[Codes], rows: Indices) -> Nearness:
         """Align reduced proteins with the training rows that are named for each, (n, candidates), on all cores."""
@@ -173,6 +211,7 @@ class ResidueFinder:
             "mean": torch.from_numpy(self.reduction.mean),
             "matrix": torch.from_numpy(self.reduction.matrix),
             "significance": torch.tensor(self.significance.numbers, dtype=torch.float64),
+            "sequences": pack_sequences(self.sequences),
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "align.safetensors")
 
@@ -186,9 +225,17 @@ class ResidueFinder:
             If a file is damaged, or they do not fit one another.
         """
         path = folder / "align.safetensors"
-        state = {name: tensor.numpy() for name, tensor in read_tensors(path, SHAPES).items()}
+        tensors = read_tensors(path, SHAPES)
+        state = {name: tensor.numpy() for name, tensor in tensors.items()}
+        sequences = unpack_sequences(path, tensors["sequences"])
         check_rows(path, len(state["lengths"]), len(nearest_means.ids))
+        check_rows(path, len(sequences), len(nearest_means.ids))
         reduction = Reduction(state["mean"], state["matrix"])
         residues = Residues.load(folder, state["lengths"], reduction.components)
         significance = Significance.of_numbers(path, state["significance"])
-        return cls(nearest_means, pooling, residues, reduction, scheme, candidates, significance)
+        return cls(nearest_means, pooling, residues, sequences, reduction, scheme, candidates, significance)
+
+
+def _apart(one: AlignedSegment, other: AlignedSegment) -> bool:
+    """Return whether two segments of a query share no residue."""
+    return one.query_end < other.query_start or other.query_end < one.query_start
