@@ -100,8 +100,8 @@ class AlignHead(BaseLabelHead):
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         self.aligner = Aligner(self.config, x, seed)
         rows = slice(HELD_MOST)
-        self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
-        self._refit(x, labels, seed, log)
+        finder = self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        self._take(finder, labels)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Index all rows with what was chosen; residues that were reduced before are not read again."""
@@ -110,8 +110,11 @@ class AlignHead(BaseLabelHead):
         vectors = training_vectors(x, self.config.pooling)
         within = WithinClass.of(vectors, labels.codes, labels.n_classes, self.device)
         self.chosen = self.chosen.settled()
-        nearest_means = self._nearest_means(x, within, self.chosen.shrinkage)
-        self.finder = self.aligner.finder(x, nearest_means, self.chosen.candidates or ENOUGH_CANDIDATES)
+        self._take(self.aligner.finder(x, self._nearest_means(x, within, self.chosen.shrinkage)), labels)
+
+    def _take(self, finder: ResidueFinder, labels: Labels) -> None:
+        """Answer from now on by a search among rows of these labels."""
+        self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
         self.codes = labels.codes
         self.priors = priors_of(labels.codes, labels.n_classes)
 
@@ -120,8 +123,11 @@ class AlignHead(BaseLabelHead):
         whitening = whitening_of(vectors, within, shrinkage)
         return Finder.of(vectors, list(x.ids), whitening, "cosine", "auto", self.device)
 
-    def _choose(self, x: Features, labels: Labels, held: Validation[Labels], log: Log | None) -> None:
-        """Choose on held rows: the whitening that finds most true classes, then candidates and votes, then softness."""
+    def _choose(self, x: Features, labels: Labels, held: Validation[Labels], log: Log | None) -> ResidueFinder:
+        """Choose on held rows: the whitening that finds most true classes, then candidates and votes, then softness.
+
+        Returns the search, which remembers how the held rows align.
+        """
         assert self.aligner is not None
         vectors = training_vectors(x, self.config.pooling)
         within = WithinClass.of(vectors, labels.codes, labels.n_classes, self.device)
@@ -137,7 +143,8 @@ class AlignHead(BaseLabelHead):
         }
         shrinkage = max(recalls, key=recalls.__getitem__)
         self.aligner.collect(held[0])
-        nearness, rows = self.aligner.finder(x, finders[shrinkage], max(tried)).aligned(held[0])
+        finder = self.aligner.finder(x, finders[shrinkage]).with_candidates(max(tried))
+        nearness, rows = finder.aligned(held[0])
         trials: dict[int, tuple[AlignConfig, Tally, dict[str, float]]] = {}
         for candidates in tried:
             config = replace(self.config, candidates=candidates, shrinkage=shrinkage)
@@ -154,6 +161,7 @@ class AlignHead(BaseLabelHead):
             for softness in grid(config.softness, SOFTNESS)
         }
         self.chosen = replace(config, softness=min(losses, key=losses.__getitem__))
+        return finder
 
     def _trials(
         self, config: AlignConfig, nearness: Nearness, rows: Indices, labels: Labels, truth: Labels, log: Log | None

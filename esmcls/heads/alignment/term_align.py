@@ -88,32 +88,37 @@ class TermAlignHead(BaseTermHead):
     ) -> None:
         self.aligner = Aligner(self.config, x, seed)
         rows = slice(HELD_MOST)
-        self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
-        self._refit(x, labels, seed, log)
+        finder = self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        self._take(finder, labels)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Index all rows with what was chosen; residues that were reduced before are not read again."""
         if self.aligner is None:
             self.aligner = Aligner(self.config, x, seed)
         self.chosen = self.chosen.settled()
-        self.known = Known(labels)
-        self.finder = self.aligner.finder(x, self._nearest_means(x), self.chosen.candidates or ENOUGH_CANDIDATES)
+        self._take(self.aligner.finder(x, self._nearest_means(x, self.chosen.shrinkage)), labels)
 
-    def _nearest_means(self, x: Features) -> Finder:
+    def _take(self, finder: ResidueFinder, labels: LabelSets) -> None:
+        """Answer from now on by a search among rows of these labels."""
+        self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
+        self.known = Known(labels)
+
+    def _nearest_means(self, x: Features, shrinkage: float | None) -> Finder:
         """Return the search among mean vectors, whitened by the covariance of all rows."""
         vectors = training_vectors(x, self.config.pooling)
         within = WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
-        whitening = whitening_of(vectors, within, self.config.settled().shrinkage)
+        whitening = whitening_of(vectors, within, shrinkage)
         return Finder.of(vectors, list(x.ids), whitening, "cosine", "auto", self.device)
 
-    def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> None:
-        """Choose on held rows: candidates, then votes, then the background."""
+    def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> ResidueFinder:
+        """Choose on held rows: candidates, then votes, then the background; return the search, which remembers them."""
         assert self.aligner is not None
         tried = grid(self.config.candidates, CANDIDATES)
         known = Known(labels)
         checked_vectors(held[0], self.config.pooling, training_vectors(x, self.config.pooling).shape[1])
         self.aligner.collect(held[0])
-        nearness, rows = self.aligner.finder(x, self._nearest_means(x), max(tried)).aligned(held[0])
+        finder = self.aligner.finder(x, self._nearest_means(x, self.config.settled().shrinkage))
+        nearness, rows = finder.with_candidates(max(tried)).aligned(held[0])
 
         def blocks(trial: TermAlignConfig) -> TermBlocks:
             among = slice(trial.candidates)
@@ -126,6 +131,7 @@ class TermAlignHead(BaseTermHead):
         choice.among(background=grid(self.config.background, BACKGROUNDS))
         self.chosen = choice.best
         self.scores = {"fmax": choice.fmax}
+        return finder
 
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""

@@ -96,7 +96,7 @@ class Aligner:
         if missing:
             self.pool.add(missing, x.take([place[sequence] for sequence in missing]).residues())
 
-    def finder(self, x: Features, nearest_means: Finder, candidates: int) -> ResidueFinder:
+    def finder(self, x: Features, nearest_means: Finder) -> ResidueFinder:
         """Return the search among training rows, whose mean vectors are in a finder already."""
         self.collect(x)
         finder = ResidueFinder(
