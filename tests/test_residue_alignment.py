@@ -25,6 +25,7 @@ from esmcls.errors import CacheError, EncoderMismatchError, ModelError
 from esmcls.evaluation.plan import ComparisonPlan, plan_models
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.alignment.residues.aligner import Aligner
+from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, align, scores, similarities
 from esmcls.heads.alignment.residues.segments import positions_seen
@@ -101,6 +102,17 @@ def test_products_in_float_are_those_in_int8(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(scoring, "multiplies_int8_exactly", lambda exact=exact: exact)
         answers.append(scores(query, targets, np.arange(3), SCHEME))
     np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize("cells", [1, 3000, 1 << 28])
+def test_many_pairs_at_once_score_as_each_does_alone(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.heads.alignment.residues.batched.CELLS", cells)
+    queries = [codes_of(length, length) for length in (1, 30, 0, 17)]
+    targets = stacked([codes_of(5 + 3 * number, 50 + number) for number in range(20)] + [codes_of(0, 1)])
+    rows = np.stack([np.random.default_rng(row).permutation(21)[:9] for row in range(4)])
+    together = batched_scores(queries, targets, rows, SCHEME, "cpu")
+    alone = [scores(query, targets, picked, SCHEME) for query, picked in zip(queries, rows, strict=True)]
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-4, atol=1e-4)
 
 
 def test_an_alignment_names_its_pairs_and_their_gains_add_up_to_the_score() -> None:
@@ -324,6 +336,27 @@ def test_heads_that_are_fitted_again_read_no_residue_twice() -> None:
     head.refit(x, labels)
     head.refit(x.take(slice(20)), labels.take(slice(20)))
     assert encoder.kept == read
+
+
+def test_a_device_finds_the_same_nearness(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = twins(30, 1)
+    head = AlignHead().fit(x, labels)
+    expected = head.finder.aligned(x)[0]
+    head.finder._searched.clear()
+    asked: list[str] = []
+
+    def on_cpu(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return batched_scores(*arguments[:-1], "cpu")
+
+    monkeypatch.setattr("esmcls.heads.alignment.residues.finder.batched_scores", on_cpu)
+    head.finder.nearest_means.__dict__["device"] = "cuda"
+    vectors = "esmcls.heads.alignment.residues.finder.Finder.whole"
+    rows = head.finder.residues.lengths * 0 + np.arange(30)
+    monkeypatch.setattr(vectors, lambda finder, given, k: (None, np.tile(rows[:k], (len(given), 1))))
+    by_row = head.finder.aligned(x)[0]
+    assert asked == ["cuda"]
+    np.testing.assert_allclose(np.sort(by_row), np.sort(expected), rtol=1e-4)
 
 
 def test_more_candidates_are_taken_only_for_a_gain() -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Codes, Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, align, scores
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
@@ -164,6 +165,8 @@ class ResidueFinder:
         """Align reduced proteins with the training rows that are named for each, (n, candidates), on all cores."""
         nearness = np.zeros(rows.shape, dtype=np.float32)
         pending = zip(queries, rows, strict=True)
+        if self.nearest_means.device.startswith("cuda"):
+            return self._nearness_on_device(pending, nearness)
         threads = torch.get_num_threads()
         start = 0
         with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as executor:
@@ -172,6 +175,18 @@ class ResidueFinder:
                     nearness[row] = near
                 start += len(block)
         torch.set_num_threads(threads)
+        return nearness
+
+    def _nearness_on_device(self, pending: Iterator[tuple[Codes, Indices]], nearness: Nearness) -> Nearness:
+        """Fill the nearness of proteins to their candidates, some proteins at a time on the device."""
+        start = 0
+        while block := list(itertools.islice(pending, WAITING)):
+            queries = [codes for codes, _ in block]
+            rows = np.stack([rows for _, rows in block])
+            raw = batched_scores(queries, self.residues, rows, self.scheme, self.nearest_means.device)
+            seen = np.array([max(len(codes), 1) for codes in queries])[:, None]
+            nearness[start : start + len(block)] = raw / np.sqrt(np.maximum(self.residues.lengths[rows], 1) * seen)
+            start += len(block)
         return nearness
 
     def _nearness_of_one(self, query: tuple[Codes, Indices]) -> Nearness:
