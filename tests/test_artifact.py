@@ -33,7 +33,9 @@ LABELS = Labels.from_names([f"length {len(sequence)}" for sequence in SEQUENCES]
 
 
 def fitted(name: str = "linear") -> Head:
-    return load_head(name)().fit(Features.from_arrays(stacked(SEQUENCES).astype(np.float16), SEQUENCES), LABELS)
+    return load_head(name)().fit(
+        Features.from_arrays(stacked(SEQUENCES).astype(np.float16), SEQUENCES, encoder=ToyEncoder), LABELS
+    )
 
 
 def manifest(head: Head, name: str = "linear", encoder: Any = None) -> Manifest:
@@ -65,7 +67,7 @@ def test_a_loaded_model_predicts_from_sequences_what_its_head_predicts_from_the_
 ) -> None:
     head = fitted(name)
     model = open_toy(save_model(tmp_path / "m", head, manifest(head, name)))
-    cached = Features.from_arrays(stacked(SEQUENCES).astype(np.float16), SEQUENCES)
+    cached = Features.from_arrays(stacked(SEQUENCES).astype(np.float16), SEQUENCES, encoder=ToyEncoder)
     np.testing.assert_array_equal(model.predict_proba(SEQUENCES), head.predict_proba(cached))
     codes, probabilities = head.top_k(cached, 2)
     told = model.predict(SEQUENCES, k=2)
