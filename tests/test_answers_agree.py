@@ -11,9 +11,10 @@ import pytest
 from command import run
 from families import write_families
 from gene_ontology import write_cafa, write_obo
+from tiny import write_encoder
 
 import esmcls
-from esmcls.heads.registry import list_heads
+from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head, reads_residues
 from esmcls.reading.records import Protein
 
 LABEL_HEADS = list_heads()
@@ -29,14 +30,15 @@ QUERIES = {
 
 @pytest.fixture(scope="module")
 def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A workspace of families and one of terms, embedded and without models."""
+    """A workspace of families and one of terms, embedded by two encoders and without models."""
     folder = tmp_path_factory.mktemp("agree")
     fasta, terms = write_cafa(folder)
     obo = write_obo(folder / "go.obo")
     families = write_families(folder / "families.csv")
-    common = ("--encoder", "kmer", "--dtype", "float32", "-q")
-    assert run("embed", families, "-w", folder / "families", *common).code == 0
-    assert run("embed", fasta, "--labels", terms, "--obo", obo, "-w", folder / "terms", *common).code == 0
+    for encoder in (write_encoder(folder / "tiny.safetensors"), "kmer"):
+        common = ("--encoder", encoder, "--dtype", "float32", "-q")
+        assert run("embed", families, "-w", folder / "families", *common).code == 0
+        assert run("embed", fasta, "--labels", terms, "--obo", obo, "-w", folder / "terms", *common).code == 0
     queries = folder / "queries.fasta"
     queries.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in QUERIES.items()), encoding="utf-8")
     return {"families": folder / "families", "terms": folder / "terms", "queries": queries}
@@ -48,7 +50,9 @@ def fitted(workspace: Path, head: str) -> Path:
         pytest.importorskip("pyhmmer", reason="no engine: pyhmmer is not installed")
     folder = workspace / "models" / head
     if not folder.exists():
-        assert run("fit", "--head", head, "-w", workspace, "-q").code == 0
+        residues = reads_residues(load_head(head, TERM_GROUP if workspace.name == "terms" else GROUP))
+        encoder = workspace.parent / "tiny.safetensors" if residues else "kmer"
+        assert run("fit", "--head", head, "-w", workspace, "--encoder", encoder, "-q").code == 0
     return folder
 
 

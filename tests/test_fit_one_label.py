@@ -50,6 +50,12 @@ def fit(dataset: Dataset, cache: EmbeddingCache, head: str = "linear", *args: An
     return fit_dataset(OneLabel(), dataset, cache, head, *args, **options)
 
 
+@pytest.fixture(autouse=True)
+def _toy_is_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For heads that read residues: of its cache, the toy encoder is what is found by its name."""
+    monkeypatch.setattr("esmcls.cache.features.load_encoder", lambda *_, **__: ToyEncoder(batch=50))
+
+
 @pytest.fixture
 def dataset() -> Dataset:
     return toy_dataset()
