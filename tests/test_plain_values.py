@@ -51,11 +51,20 @@ def test_a_field_without_a_default_must_be_there() -> None:
         from_plain(Inner, {})
 
 
+def those_of(old: Any, new: Any) -> Any:
+    """Return of plain values those that older ones have: fields that came later are left out."""
+    if isinstance(old, dict):
+        return {name: those_of(value, new[name]) for name, value in old.items()}
+    if isinstance(old, list):
+        return [those_of(*pair) for pair in zip(old, new, strict=True)]
+    return new
+
+
 @pytest.mark.parametrize(("kind", "report"), [("families", OneLabelReport), ("terms", TermReport)])
 def test_the_report_of_an_older_version_is_read_and_written_as_it_was(kind: str, report: type[Report]) -> None:
     folder = RELEASE / kind / "reports" / "compare"
     values = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert report.from_json(values).to_json() == values
+    assert those_of(values, report.from_json(values).to_json()) == values
     timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
     assert Timing.from_json(timing).to_json() == timing
 
