@@ -235,6 +235,7 @@ def test_measuring_the_speed_leaves_the_task_as_it_was(corpus: Corpus, teacher: 
     ("change", "message"),
     [
         ({"student_layers": 3}, "3 student layers asked of a student of 2 layers"),
+        ({"heads": 3}, "with 3 attention heads: give a width that is a multiple of twice their number"),
         ({"default_layers": (2, 3)}, r"default layers \(2, 3\) asked of a student of 2 layers"),
         ({"longest": 127}, "crop lengths need 1 <= shortest <= longest <= tokens - 2"),
         ({"distill_weight": 0.0}, "one of them more than 0"),

@@ -90,6 +90,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.student_layers <= self.layers:
             raise UsageError(f"{self.student_layers} student layers asked of a student of {self.layers} layers")
+        if self.heads < 1 or self.width < 1 or self.width % (2 * self.heads):
+            found = f"width {self.width} with {self.heads} attention heads"
+            raise UsageError(f"{found}: give a width that is a multiple of twice their number")
         if not 1 <= self.shortest <= self.longest <= self.tokens - 2:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
         if not set(self.default_layers or ()) <= set(range(self.layers + 1)):
