@@ -3,9 +3,10 @@
     python benchmarks/training_overlaps.py ../shared/data --output FOLDER
 
 Searches every test protein of `../shared/data` with MMseqs2 against `uniprot/clusters30` and the training chains of
-`structure`. A training sequence goes out where a hit has E < 1e-3, 30 % identity or more, and covers half of the shorter
-sequence or more. Writes FOLDER/corpus.tsv (cluster, id, sequence) and FOLDER/chains.txt (ids of the chains that stay),
-and the counts to benchmarks/results/training_overlaps.json.
+`structure`. A training sequence goes out where a hit has E < 1e-3, 30 % identity or more, and covers half of the
+shorter sequence or more. Writes FOLDER/corpus.tsv (cluster, id, sequence), FOLDER/chains.txt (ids of the chains that
+stay) and FOLDER/counts.json; the counts that count lie in benchmarks/results/training_overlaps.json. `--only FILE`
+searches those proteins instead of the test parts, such as the development part that a choice is made on.
 
 `numbers/gb1` has thousands of variants of one protein: every hundredth is searched. `residues/topology` has five folds
 and no test part: all of it counts as test.
@@ -28,7 +29,6 @@ import numpy as np
 from esmcls.files import write_json
 from esmcls.reading.readers import read_records
 
-RESULTS = Path(__file__).parent / "results" / "training_overlaps.json"
 EVALUE, IDENTITY, COVERAGE = 1e-3, 0.3, 0.5
 COLUMNS = "query,target,fident,qstart,qend,qlen,tstart,tend,tlen"
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sensitivity", type=float, default=5.7)
     given = parser.parse_args()
@@ -51,7 +52,8 @@ def main() -> None:
         chains |= read_chains(path)
     training = {f"uniprot|{row}": sequence for row, (_, _, sequence) in enumerate(corpus)}
     training |= {f"structure|{name}": sequence for name, sequence in chains.items()}
-    tests = {name: sorted(set(sequences)) for name, sequences in test_parts(given.data).items()}
+    parts = test_parts(given.data) if given.only is None else {given.only.stem: sequences_of(given.only)}
+    tests = {name: sorted(set(sequences)) for name, sequences in parts.items()}
     hits = search(tests, training, given.threads, given.sensitivity)
     outs = set().union(*hits.values())
     with open(given.output / "corpus.tsv", "w", encoding="ascii") as handle:
@@ -60,8 +62,9 @@ def main() -> None:
         handle.writelines("\t".join(columns) + "\n" for columns in kept)
     stay = [name for name in chains if f"structure|{name}" not in outs]
     (given.output / "chains.txt").write_text("".join(f"{name}\n" for name in stay), encoding="ascii")
-    write_json(RESULTS, counts(tests, hits, corpus, kept, len(chains), len(stay)) | {"sensitivity": given.sensitivity})
-    print(RESULTS.read_text(encoding="utf-8"))
+    report = counts(tests, hits, corpus, kept, len(chains), len(stay)) | {"sensitivity": given.sensitivity}
+    write_json(given.output / "counts.json", report)
+    print((given.output / "counts.json").read_text(encoding="utf-8"))
 
 
 def counts(
@@ -143,13 +146,16 @@ def test_parts(data: Path) -> dict[str, Iterable[str]]:
         name: [row["sequence"] for row in rows if row["sequence"]] for name, rows in tables.items()
     }
     for name, path in (("cath", data / "cath" / "test.fasta.gz"), ("go", data / "go" / "test_sequences.fasta.gz")):
-        parts[name] = [record.protein.sequence for record in read_records([str(path)])]
+        parts[name] = sequences_of(path)
     return parts | {"structure": read_chains(data / "structure" / "test.npz").values()}
 
 
-def search(
-    tests: dict[str, list[str]], training: Chains, threads: int, sensitivity: float
-) -> dict[str, set[str]]:
+def sequences_of(path: Path) -> list[str]:
+    """Return the sequences of a file that `esmcls` reads."""
+    return [record.protein.sequence for record in read_records([str(path)])]
+
+
+def search(tests: dict[str, list[str]], training: Chains, threads: int, sensitivity: float) -> dict[str, set[str]]:
     """Return the training sequences that each set's test proteins hit."""
     sets_of: dict[str, set[str]] = defaultdict(set)
     for name, sequences in tests.items():
@@ -163,9 +169,7 @@ def search(
         write_fasta(work / "targets.fasta", training.items())
         words = ["mmseqs", "easy-search", "queries.fasta", "targets.fasta", "hits.tsv", "tmp", "-s", f"{sensitivity:g}"]
         words += ["-e", f"{EVALUE:g}", "--min-seq-id", f"{IDENTITY:g}", "--alignment-mode", "3", "--max-seqs", "4000"]
-        subprocess.run(
-            [*words, "--format-output", COLUMNS, "--threads", str(threads), "-v", "2"], cwd=work, check=True
-        )
+        subprocess.run([*words, "--format-output", COLUMNS, "--threads", str(threads), "-v", "2"], cwd=work, check=True)
         with open(work / "hits.tsv", encoding="ascii") as handle:
             for line in handle:
                 query, target, *numbers = line.split("\t")

@@ -1,8 +1,8 @@
 """Training a small encoder of ESM-2's layout on one's own sequences.
 
-    sequences ──▶ Corpus ──▶ Batch ──▶ student ──▶ distillation + masked language + family contrast ──▶ file
+    sequences ──▶ Corpus ──▶ Batch ──▶ student ──▶ distillation + masked language + contrast + residue targets ──▶ file
 
-Up to three objectives, each with a weight, share the student's one pass over a batch.
+The objectives, each with a weight, share the student's one pass over a batch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
 from esmcls.pretraining.corpus import Batch, Corpus
-from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View
+from esmcls.pretraining.objectives import (
+    AlignedResidues,
+    Distillation,
+    FamilyContrast,
+    MaskedLanguage,
+    Profile,
+    ResidueStructure,
+    View,
+)
+from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.training.loop import Entry, History, Log, planned_steps, run
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan
 
+_LATER_KNOBS = ("aligned_weight", "structure_weight", "profile_weight", "targets_share")
+"""Settings that checkpoints of 0.1.0 know nothing of: at their defaults they leave its digest as it was."""
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
 
@@ -49,6 +60,12 @@ class PretrainConfig:
         Layers that the trained encoder takes where none are named; those that carry what it learned, if not given.
     distill_weight, mlm_weight, contrast_weight : float
         Weights of the teacher's states, of masked residues and of families; 0 leaves an objective out.
+    aligned_weight : float
+        Weight of the contrast of residues that alignments of families put beside each other.
+    structure_weight, profile_weight : float
+        Weights of the residue targets: secondary structure and accessibility, and the sequence profile.
+    targets_share : float
+        Share of the crops that is drawn from the sequences with residue targets.
     pooled_weight : float
         Weight of the error of a crop's mean state beside that of its residues.
     queue : int
@@ -74,6 +91,10 @@ class PretrainConfig:
     distill_weight: float = 1.0
     mlm_weight: float = 0.0
     contrast_weight: float = 0.0
+    aligned_weight: float = 0.0
+    structure_weight: float = 0.0
+    profile_weight: float = 0.0
+    targets_share: float = 0.5
     pooled_weight: float = 0.5
     queue: int = 4096
     temperature: float = 0.1
@@ -97,9 +118,33 @@ class PretrainConfig:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
         if not set(self.default_layers or ()) <= set(range(self.layers + 1)):
             raise UsageError(f"default layers {self.default_layers} asked of a student of {self.layers} layers")
-        weights = (self.distill_weight, self.mlm_weight, self.contrast_weight)
-        if min(weights) < 0 or not any(weights):
-            raise UsageError("weights of the three objectives must be 0 or more, and one of them more than 0")
+        weights = self.weights.values()
+        if not all(weight >= 0 for weight in weights) or not any(weights):
+            raise UsageError("weights of the objectives must be 0 or more, and one of them more than 0")
+        if not 0 < self.targets_share < 1:
+            raise UsageError(f"{self.targets_share} of the crops from residue targets; give a share between 0 and 1")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each objective."""
+        return {
+            "distill": self.distill_weight,
+            "mlm": self.mlm_weight,
+            "contrast": self.contrast_weight,
+            "aligned": self.aligned_weight,
+            "structure": self.structure_weight,
+            "profile": self.profile_weight,
+        }
+
+    @property
+    def wants_families(self) -> bool:
+        """Whether an objective needs the family of each sequence."""
+        return bool(self.contrast_weight or self.aligned_weight)
+
+    @property
+    def wants_targets(self) -> bool:
+        """Whether an objective needs residue targets."""
+        return bool(self.structure_weight or self.profile_weight)
 
     @property
     def own_layers(self) -> tuple[int, ...]:
@@ -121,8 +166,7 @@ class Pretraining:
         self.config = config
         self.corpus = corpus
         self.replicas = replicas
-        weights = {"distill": config.distill_weight, "mlm": config.mlm_weight, "contrast": config.contrast_weight}
-        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.weights = {name: weight for name, weight in config.weights.items() if weight}
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             student = ESM2(ModelConfig(config.layers, config.width, config.heads))
@@ -145,10 +189,30 @@ class Pretraining:
             objectives["distill"] = Distillation(seen, target, config.pooled_weight, crops)
         if config.mlm_weight:
             objectives["mlm"] = MaskedLanguage(config.width, len(TOKENS))
+        if config.wants_families and self.corpus.partners is None:
+            raise UsageError("the contrast of families or of aligned residues needs clusters; give them, or weight 0")
         if config.contrast_weight:
-            if self.corpus.partners is None:
-                raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
             objectives["contrast"] = FamilyContrast(seen, queue=config.queue, temperature=config.temperature)
+        if config.aligned_weight:
+            objectives["aligned"] = AlignedResidues(seen, temperature=config.temperature)
+        return objectives | self._residue_objectives(seen)
+
+    def _residue_objectives(self, seen: int) -> dict[str, nn.Module]:
+        config = self.config
+        targets = self.corpus.targets
+        if not config.wants_targets:
+            return {}
+        if targets is None:
+            raise UsageError("structure and profiles are learned from residue targets; give them, or weight 0")
+        objectives: dict[str, nn.Module] = {}
+        if config.structure_weight:
+            if not targets.has_structure:
+                raise UsageError("the residue targets hold no structure; give ss8 or accessibility, or weight 0")
+            objectives["structure"] = ResidueStructure(seen, torch.from_numpy(targets.accessibility))
+        if config.profile_weight:
+            if not targets.has_profile:
+                raise UsageError("the residue targets hold no profile; give profiles, or weight 0")
+            objectives["profile"] = Profile(seen)
         return objectives
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
@@ -177,8 +241,14 @@ class Pretraining:
         The teacher is in it through the mean and deviation of its states, which the model keeps.
         """
         knobs = asdict(self.config) | dict.fromkeys(("steps", "checkpoint_every", "default_layers"))
+        for name, default in asdict(PretrainConfig()).items():
+            if name in _LATER_KNOBS and knobs[name] == default:
+                del knobs[name]
         digest = hashlib.sha256(f"{knobs} {self.replicas.count}".encode())
-        for values in (self.corpus.ends, self.corpus.tokens, self.corpus.families):
+        arrays = [self.corpus.ends, self.corpus.tokens, self.corpus.families]
+        if (targets := self.corpus.targets) is not None:
+            arrays += [targets.states, targets.accessibility, targets.profile]
+        for values in arrays:
             digest.update(values.tobytes())
         return f"{digest.hexdigest()} {state_digest(self.model.state_dict())}"
 
@@ -246,6 +316,7 @@ def pretrain(
     *,
     teacher: str | Path | None = None,
     families: Sequence[Hashable] | None = None,
+    targets: ResidueTargets | None = None,
     initial: str | Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -266,6 +337,8 @@ def pretrain(
         Weights of the teacher, of any origin that `load_state` reads.
     families : sequence of hashable, optional
         The family of each sequence, such as its cluster.
+    targets : ResidueTargets, optional
+        Further sequences with what is known of their residues, from `read_residue_targets`.
     initial : str or Path, optional
         An encoder of the same width and heads whose first layers the student starts from.
     minutes : float, optional
@@ -291,7 +364,8 @@ def pretrain(
         If there is nothing to train on, or an objective lacks what it needs.
     """
     output = Path(output)
-    task = _task(sequences, config, teacher, families, initial, replicas)
+    corpus = _corpus(sequences, config, families, targets)
+    task = _task(corpus, config, teacher, initial, replicas)
     checkpoint = output.with_suffix(".checkpoint")
     plan = _plan(task, checkpoint, minutes, resume, planned)
     about = task.digest()
@@ -301,23 +375,34 @@ def pretrain(
     return history
 
 
-def _task(
+def _corpus(
     sequences: Sequence[str],
     config: PretrainConfig,
-    teacher: str | Path | None,
     families: Sequence[Hashable] | None,
-    initial: str | Path | None,
-    replicas: Replicas,
-) -> Pretraining:
-    """Read what `pretrain` names and make the student and its objectives."""
-    corpus = Corpus(
+    targets: ResidueTargets | None,
+) -> Corpus:
+    """Return the corpus with what the objectives take of it."""
+    return Corpus(
         sequences,
-        families if config.contrast_weight else None,
+        families if config.wants_families else None,
+        targets=targets if config.wants_targets else None,
+        targets_share=config.targets_share,
+        aligned=bool(config.aligned_weight) and families is not None,
         tokens=config.tokens,
         shortest=config.shortest,
         longest=config.longest,
         seed=config.seed,
     )
+
+
+def _task(
+    corpus: Corpus,
+    config: PretrainConfig,
+    teacher: str | Path | None,
+    initial: str | Path | None,
+    replicas: Replicas,
+) -> Pretraining:
+    """Read what `pretrain` names and make the student and its objectives."""
     teacher_model = None
     if teacher is not None and config.distill_weight:
         teacher_model = read_teacher(teacher, config.teacher_layers)
