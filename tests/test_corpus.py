@@ -166,7 +166,6 @@ def relatives() -> list[str]:
 
 
 def test_aligned_pairs_are_the_same_residue_of_two_relatives(relatives: list[str]) -> None:
-    pytest.importorskip("pyfamsa")
     corpus = Corpus(relatives, [row // 2 for row in range(20)], aligned=True, tokens=256, shortest=20, longest=30)
     for step in range(5):
         batch = corpus.batch(step)
@@ -181,7 +180,6 @@ def test_aligned_pairs_are_the_same_residue_of_two_relatives(relatives: list[str
 
 
 def test_aligned_batches_are_a_function_of_seed_and_step_alone(relatives: list[str]) -> None:
-    pytest.importorskip("pyfamsa")
     families = [row // 2 for row in range(20)]
     first, second = (Corpus(relatives, families, aligned=True, tokens=256, shortest=20, longest=30) for _ in range(2))
     second.batch(0)
@@ -190,7 +188,6 @@ def test_aligned_batches_are_a_function_of_seed_and_step_alone(relatives: list[s
 
 
 def test_an_alignment_gives_the_columns_that_hold_both_residues() -> None:
-    pytest.importorskip("pyfamsa")
     columns = Aligner().columns("MKTAYIAKQRQISFVK", "TAYIAKWWQRQISFVK")
     letters = [("MKTAYIAKQRQISFVK"[one], "TAYIAKWWQRQISFVK"[other]) for one, other in columns.tolist()]
     assert [one for one, other in letters] == list("TAYIAKQRQISFVK") == [other for _, other in letters]

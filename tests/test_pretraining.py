@@ -105,7 +105,6 @@ def test_training_lowers_the_errors(
 def test_training_lowers_the_errors_of_residue_targets_and_of_aligned_residues(
     sequences: list[str], targets: ResidueTargets
 ) -> None:
-    pytest.importorskip("pyfamsa")
     weights = {"distill_weight": 0.0, "aligned_weight": 0.5} | TARGETS
     sizes = {"tokens": CONFIG.tokens, "shortest": CONFIG.shortest, "longest": CONFIG.longest}
     twins = [text for text in sequences for _ in range(2)]
@@ -200,7 +199,6 @@ def test_interrupted_and_resumed_gives_the_same_file_with_all_objectives_and_the
 def test_interrupted_and_resumed_gives_the_same_file_with_residue_targets_and_aligned_pairs(
     sequences: list[str], targets: ResidueTargets, teacher_file: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("pyfamsa")
     config = dataclasses.replace(CONFIG, **TARGETS, aligned_weight=0.1)
     families = [row // 2 for row in range(len(sequences))]
     inputs: dict[str, Any] = {"teacher": teacher_file, "families": families, "targets": targets}
