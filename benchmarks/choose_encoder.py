@@ -30,7 +30,8 @@ from esmcls.encoders.weights import load_state
 from esmcls.files import write_json
 from esmcls.heads.neighbours.knn import KNNHead
 from esmcls.labels.labels import Labels
-from esmcls.pretraining.residue_targets import ResidueTargets, read_residue_targets
+from esmcls.pretraining.read_targets import read_residue_targets
+from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.pretraining.run import PretrainConfig, pretrain
 from esmcls.reading.readers import read_records
 

@@ -93,7 +93,7 @@ def command(
     **settings: Any,
 ) -> None:
     """Train a small ESM-2-shaped encoder on your sequences: from a teacher, masked residues, clusters or structures."""
-    from esmcls.pretraining.residue_targets import read_residue_targets
+    from esmcls.pretraining.read_targets import read_residue_targets
     from esmcls.pretraining.run import PretrainConfig, pretrain
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally

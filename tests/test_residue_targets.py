@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from esmcls.errors import DataError
-from esmcls.pretraining.residue_targets import AMINO_ACIDS, STATES, read_residue_targets
+from esmcls.pretraining.read_targets import read_residue_targets
+from esmcls.pretraining.residue_targets import AMINO_ACIDS, STATES
 
 HEADER = "id\tsequence\tss8\taccessibility"
 

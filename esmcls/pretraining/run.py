@@ -338,7 +338,7 @@ def pretrain(
     families : sequence of hashable, optional
         The family of each sequence, such as its cluster.
     targets : ResidueTargets, optional
-        Further sequences with what is known of their residues, from `read_residue_targets`.
+        Further sequences with what is known of their residues, from `read_targets.read_residue_targets`.
     initial : str or Path, optional
         An encoder of the same width and heads whose first layers the student starts from.
     minutes : float, optional
