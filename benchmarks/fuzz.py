@@ -1,20 +1,22 @@
 """Damage every kind of file that esmcls reads, in many ways, and count what is anything but one clear line.
 
-Each case is a whole file of the archive of release 0.1.0 (or one made here), mutated by a seed: bytes flipped, cut off,
-parts put twice, or JSON with a value of another kind in some place. It is read in a child forked from this process,
-which has imported everything, with limits of memory and processor time. What may come of it is the answer or an
-`EsmclsError` or an `OSError`; a traceback, a hang and a signal are counted.
+Each case is a whole file (`fuzz_kinds`), damaged by a seed (`fuzz_damage`), and used in a child that is forked from
+this process, which has imported everything, with limits of memory and processor time. A child does a hundred cases,
+each with limits of its own; where it dies, the next child goes on behind the case that it died of. What may come of a
+case is an answer, an `EsmclsError` or an `OSError` of one line. Counted as faults are any other exception, one that a
+wide `except` in esmcls has made an `EsmclsError` of, a hang, and a signal.
 
-    python benchmarks/fuzz.py --cases 10000 --out fuzz.json        # ten thousand of each format; again: goes on
+    python benchmarks/fuzz.py --cases 10000 --out fuzz.json           # ten thousand in all; again: goes on from there
+    python benchmarks/fuzz.py --only segment --case 4711              # one, here, with its traceback
 
-The counts are kept after every hundred cases, and a case is known by its number alone: `--only faiss --case 4711`
-runs it again, here, and shows the traceback. Digests in manifests are made to fit: a stranger can compute them, too.
+Counts are kept after every hundred cases. A case is known by its kind and number alone; `--first` begins elsewhere.
+Digests in manifests are made to fit: a stranger can compute them, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import faulthandler
 import hashlib
 import json
 import os
@@ -27,356 +29,237 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ARCHIVE = Path(__file__).parent.parent / "tests" / "archives" / "release-0.1.0"
-MEMORY = 6 << 30
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork does not take threads along
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+from fuzz_damage import damaged
+from fuzz_kinds import Kind, kinds
+
+MEMORY = 3 << 30
 """Bytes of address space that a child may have beyond this process."""
 SECONDS = 10
 """Of processor time, and twice of the clock, that a case may take."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of file: the folder or file that is copied, the file in it that is damaged, and what reads it."""
-
-    source: Path
-    file: str
-    read: Callable[[Path], object]
-    is_json: bool = False
-    threads: bool = False
-    """Whether its reader starts threads, which a fork does not take along: then it is not warmed in this process."""
-
-
-def _load_model(folder: Path) -> object:
-    import esmcls
-
-    return esmcls.load_model(folder)
-
-
-def _load_findings(folder: Path) -> object:
-    import esmcls
-
-    return esmcls.load_model(folder).findings
-
-
-def _open_workspace(folder: Path) -> object:
-    from esmcls.info import about
-
-    return about(folder)
-
-
-def _open_cache(folder: Path) -> object:
-    from esmcls.cache.store import EmbeddingCache
-
-    with EmbeddingCache.open(folder) as cache:
-        return cache.verify()
-
-
-def _load_dataset(path: Path) -> object:
-
-    from esmcls.datasets.dataset import Dataset
-
-    return Dataset.load(path)
-
-
-def _load_ontology(path: Path) -> object:
-    from esmcls.labels.ontology import Ontology
-
-    return Ontology.load(path)
-
-
-def _load_report(path: Path) -> object:
-    from esmcls.errors import FolderError
-    from esmcls.files import read_as
-    from esmcls.tasks.one_label.results import OneLabelReport
-
-    return read_as(path, OneLabelReport, FolderError, "compare again")
-
-
-def _load_weights(path: Path) -> object:
-    from esmcls.encoders.weights import load_state
-
-    return load_state(path)
-
-
-def _import_h5(path: Path) -> object:
-    from esmcls.cache.import_vectors import read_vectors
-
-    return list(read_vectors(path))
-
-
-def targets(made: Path) -> dict[str, Target]:
-    """Return each format by its name; what the archive lacks is made in a folder."""
-    families, terms = ARCHIVE / "families", ARCHIVE / "terms"
-    cache = min((families / "cache").iterdir(), key=lambda path: path.name)
-    segment = next(cache.glob("*.h5")).name
-    weights = _small_encoder(made)
-    model = families / "models"
-    found = {
-        "manifest.json": Target(model / "linear", "manifest.json", _load_model, True),
-        "confidence.json": Target(model / "doubts", "confidence.json", _load_findings, True),
-        "held.safetensors": Target(model / "linear", "held.safetensors", _load_findings),
-        "linear.safetensors": Target(model / "linear", "linear.safetensors", _load_model),
-        "mlp.safetensors": Target(model / "mlp", "mlp.safetensors", _load_model),
-        "index.faiss": Target(model / "knn", "index.faiss", _load_model),
-        "ids.json": Target(model / "knn", "ids.json", _load_model, True),
-        "lightgbm.txt": Target(model / "lightgbm", "lightgbm.txt", _load_model),
-        "ranker's lightgbm.txt": Target(model / "ranker", "lightgbm.txt", _load_model),
-        "terms' lightgbm.txt": Target(terms / "models" / "lightgbm", "lightgbm.txt", _load_model),
-        "members.json": Target(model / "ensemble", "members.json", _load_model, True),
-        "terms.json": Target(terms / "models" / "linear", "terms.json", _load_model, True),
-        "thresholds.json": Target(terms / "models" / "linear", "thresholds.json", _load_findings, True),
-        "workspace.json": Target(families, "workspace.json", _open_workspace, True),
-        "dataset.parquet": Target(families / "dataset.parquet", "", _load_dataset, threads=True),
-        "ontology.json": Target(terms / "ontology.json", "", _load_ontology, True),
-        "report.json": Target(families / "reports" / "compare" / "report.json", "", _load_report, True),
-        "spec.json": Target(cache, "spec.json", _open_cache, True),
-        "segment": Target(cache, segment, _open_cache),
-        "weights": Target(weights, "", _load_weights),
-        "imported h5": Target(_vectors(made), "", _import_h5),
-    }
-    return {name: target for name, target in found.items() if (target.source / target.file).exists()}
-
-
-def _small_encoder(made: Path) -> Path:
-    import torch
-
-    from esmcls.encoders.model import ModelConfig
-    from esmcls.encoders.weights import save_state, state_shapes
-
-    torch.manual_seed(0)
-    config = ModelConfig(2, 16, 2)
-    state = {name: torch.randn(shape) for name, shape in state_shapes(config).items()}
-    first = state["layers.0.self_attn.rot_emb.inv_freq"]
-    state |= {name: first for name in state if name.endswith("rot_emb.inv_freq")}
-    save_state(made / "encoder.safetensors", config, {name: value.clone() for name, value in state.items()})
-    return made / "encoder.safetensors"
-
-
-def _vectors(made: Path) -> Path:
-    import h5py
-    import numpy as np
-
-    with h5py.File(made / "in.h5", "w") as file:
-        for number in range(4):
-            file[str(number)] = np.full(8, number, dtype=np.float32)
-            file[str(number)].attrs["original_id"] = f"protein {number}"
-    return made / "in.h5"
-
-
-# mutations
-
-_VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 10**30, -(10**30), 2**63, 2**31, 0.5, 1e308, -1.0, "", "x", "\x1b[31m", "\0",
-    "../../x", [], {}, [[]], [0], ["x"], {"x": 1}, [None], "9" * 400,
-]  # fmt: skip
-_TEXTS = [
-    b"NaN",
-    b"Infinity",
-    b"1e999",
-    b"9" * 5000,
-    b"[" * 100_000,
-    b'{"a":' * 50_000,
-    b"",
-    b"null",
-    b"\xff\xfe",
-    b"\0",
-]
-
-
-def mutated(data: bytes, random_: random.Random, is_json: bool) -> bytes:
-    """Return a file's bytes, damaged."""
-    if is_json and random_.random() < 0.7:
-        return _mutated_json(data, random_)
-    kind = random_.randrange(6)
-    if kind == 0:
-        return data[: random_.randrange(len(data) + 1)]
-    if kind == 1:  # numbers in text, or 8 bytes, become large or small
-        place = random_.randrange(max(1, len(data) - 8))
-        number = random_.choice([0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1, 2**40])
-        return data[:place] + number.to_bytes(8, "little") + data[place + 8 :]
-    if kind == 2:
-        start, end = sorted(random_.randrange(len(data) + 1) for _ in range(2))
-        return data[:end] + data[start:]
-    if kind == 3:
-        start = random_.randrange(len(data) + 1)
-        return data[:start] + data[start + random_.randrange(1, 64) :]
-    changed = bytearray(data)
-    reach = min(len(data), 4096) if kind == 4 else len(data)  # heads are where it hurts
-    for _ in range(random_.choice([1, 1, 1, 2, 8, 64])):
-        changed[random_.randrange(reach)] = random_.choice([random_.randrange(256), *b"-09 \n=."])
-    return bytes(changed)
-
-
-def _mutated_json(data: bytes, random_: random.Random) -> bytes:
-    value = json.loads(data)
-    places = list(_places(value))
-    if random_.random() < 0.1 or not places:
-        return random_.choice([*_TEXTS, json.dumps(random_.choice(_VALUES)).encode()])
-    for _ in range(random_.choice([1, 1, 1, 2, 4])):
-        holder, key = random_.choice(places)
-        with contextlib.suppress(LookupError):
-            _change(holder, key, places, random_)
-    text = json.dumps(value, ensure_ascii=random_.random() < 0.5)
-    if random_.random() < 0.1:  # what json cannot write
-        text = text.replace(random_.choice(["0", "1", '"', "true"]), random_.choice(["NaN", "-Infinity", "1e999"]), 1)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _change(holder: Any, key: Any, places: list[tuple[Any, Any]], random_: random.Random) -> None:
-    way = random_.randrange(5)
-    if way == 0:
-        del holder[key]
-    elif way == 1:
-        other, place = random_.choice(places)
-        with contextlib.suppress(ValueError):
-            holder[key] = json.loads(json.dumps(other[place]))
-    elif way == 2 and isinstance(holder[key], (int, float)):
-        holder[key] = holder[key] * random_.choice([-1, 10**6, 10**18]) + random_.choice([0, 1, -1])
-    elif way == 3 and isinstance(holder, dict):
-        holder["unknown"] = holder.pop(key)
-    else:
-        holder[key] = random_.choice(_VALUES)
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for number, (key, item) in enumerate(list(pairs)):
-        if number < 200:
-            yield value, key
-            yield from _places(item)
+BATCH = 100
+"""Cases of a child."""
+MISSED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+)
+"""What an error must not be made of that esmcls raised itself: a check is missing."""
+PACKAGE = f"{os.sep}esmcls{os.sep}"
 
 
 # one case
 
 
-def damage(target: Target, place: Path, seed: str) -> Path:
-    """Write the damaged copy of a case into a folder, and return what is to be read."""
-    random_ = random.Random(seed)
-    copy = place / target.source.name
-    if target.source.is_dir():
-        shutil.copytree(target.source, copy, symlinks=True)
-    else:
-        shutil.copyfile(target.source, copy)
-    file = copy / target.file if target.file else copy
-    file.chmod(0o644)
-    file.write_bytes(mutated(file.read_bytes(), random_, target.is_json))
-    manifest = copy / "manifest.json"
-    if target.file and target.file != "manifest.json" and manifest.is_file():
+def damage(kind: Kind, copy: Path, seed: str) -> None:
+    """Write the damaged file of a case into a copy of its kind's folder, or over a copy of its file."""
+    chance = random.Random(seed)
+    whole = kind.source / kind.file if kind.file else kind.source
+    file = copy / kind.file if kind.file else copy
+    data = damaged(whole.read_bytes(), kind.style, chance)
+    file.unlink(missing_ok=True)  # a mapping of the last case's may live
+    file.write_bytes(data)
+    manifest = kind.source / "manifest.json"
+    if kind.file and kind.file != "manifest.json" and manifest.is_file():
         about = json.loads(manifest.read_text(encoding="utf-8"))
-        about["files"][target.file] = hashlib.sha256(file.read_bytes()).hexdigest()
-        manifest.write_text(json.dumps(about), encoding="utf-8")
+        about["files"][kind.file] = hashlib.sha256(data).hexdigest()
+        (copy / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def copied(kind: Kind, place: Path) -> Path:
+    """Copy a kind's folder or file into a folder."""
+    copy = place / kind.source.name
+    if kind.source.is_dir():
+        shutil.copytree(kind.source, copy)
+    else:
+        shutil.copyfile(kind.source, copy)
     return copy
 
 
-def outcome(target: Target, path: Path) -> str:
-    """Return what reading came to: "read", "refused", or the name of an exception that no user should see."""
+def outcome(kind: Kind, path: Path) -> str:
+    """Return what using a file came to: "answered", "refused", or what no user should see."""
     from esmcls.errors import EsmclsError
 
     try:
-        target.read(path)
+        kind.use(path)
     except (EsmclsError, OSError) as error:
-        return "refused" if "\n" not in str(error) and "\x1b" not in str(error) else "more than one line"
-    except MemoryError:
-        return "MemoryError"
+        if "\n" in str(error) or "\x1b" in str(error):
+            return "more than one line"
+        missed = _missed(error)
+        return "refused" if missed is None else f"refused, by {_named(missed)}"
     except BaseException as error:  # what is counted
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
-    return "read"
+        return _named(error)
+    return "answered"
 
 
-def in_child(target: Target, path: Path, seconds: int = SECONDS) -> str:
-    """Return the outcome of reading in a forked child with limits, or "hang", or the signal that ended it."""
+def _missed(error: BaseException) -> BaseException | None:
+    """Return the exception behind an error that tells of a check that is missing in esmcls."""
+    behind = error.__cause__ or error.__context__
+    while behind is not None:
+        inside = PACKAGE in traceback.extract_tb(behind.__traceback__)[-1].filename
+        if isinstance(behind, MISSED) and (inside or isinstance(behind, MemoryError)):
+            return behind
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def _named(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if PACKAGE in frame.filename), frames[-1])
+    return f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
+
+
+# many cases
+
+
+def outcomes(name: str, kind: Kind, numbers: Sequence[int], seconds: int = SECONDS) -> Iterator[tuple[int, str]]:
+    """Give the outcome of each case: what using it came to, in a forked child, or "hang", or the signal of its end."""
+    rest = list(numbers)
+    while rest:
+        with tempfile.TemporaryDirectory(prefix="esmcls-fuzz-") as place:
+            came = list(_in_child(name, kind, rest[:BATCH], Path(place), seconds))
+        yield from came
+        rest = rest[len(came) :]
+
+
+def _in_child(name: str, kind: Kind, numbers: Sequence[int], place: Path, seconds: int) -> Iterator[tuple[int, str]]:
+    """Give the outcomes of the first cases, up to the first that ended the child."""
+    copy = copied(kind, place)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
+        _work(name, kind, numbers, copy, seconds, writing)
+    os.close(writing)
+    with open(reading, encoding="utf-8", errors="replace") as handle:
+        came = [line.rstrip("\n") for line in handle]
+    _, status = os.waitpid(child, 0)
+    yield from zip(numbers, came, strict=False)
+    if len(came) < len(numbers):
+        yield numbers[len(came)], _ended(status)
+
+
+def _ended(status: int) -> str:
+    if not os.WIFSIGNALED(status):
+        return f"exit {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    return "hang" if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL) else signal.Signals(number).name
+
+
+def _work(name: str, kind: Kind, numbers: Sequence[int], copy: Path, seconds: int, writing: int) -> None:
+    """Do the cases, a line of its outcome each; never returns."""
+    try:
+        faulthandler.disable()
         with open(os.devnull, "r+b") as nothing:
             for number in (0, 1, 2):
                 os.dup2(nothing.fileno(), number)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-        resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, spent + seconds + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.alarm(2 * seconds)
-        os.write(writing, outcome(target, path).encode()[:1000])
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        for number in numbers:
+            spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+            resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds + 1, hard))
+            signal.alarm(2 * seconds)
+            damage(kind, copy, f"{name} {number}")
+            os.write(writing, outcome(kind, copy).replace("\n", " ")[:200].encode("utf-8", "replace") + b"\n")
         os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as handle:
-        told = handle.read().decode()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return "hang" if number in (signal.SIGXCPU, signal.SIGALRM, signal.SIGKILL) else signal.Signals(number).name
-    return told or f"exit {os.WEXITSTATUS(status)}"
+    except BaseException:  # a fault of the fuzzer itself
+        traceback.print_exc(file=open("/proc/self/fd/1", "w"))  # noqa: SIM115
+        os._exit(99)
 
 
-def warm(target: Target) -> None:
-    """Read the whole file once, here: all is imported, and what is not damaged must be read."""
+def warm(name: str, kind: Kind) -> None:
+    """Use the whole file here once: it must be answered, and what that imports each child has then."""
+    if kind.threads:
+        return
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / target.source.name
-        (shutil.copytree if target.source.is_dir() else shutil.copyfile)(target.source, copy)  # type: ignore[operator]
-        if not target.threads:
-            target.read(copy)
-        elif (result := in_child(target, copy)) != "read":
-            raise RuntimeError(f"{copy}: {result}, undamaged")
+        if (result := outcome(kind, copied(kind, Path(folder)))) != "answered":
+            raise RuntimeError(f"{name}: {result}, undamaged")
 
 
 def bad(counts: Counter[str]) -> dict[str, int]:
     """Return the outcomes that should not be."""
-    return {name: count for name, count in counts.items() if name not in ("read", "refused")}
+    return {result: count for result, count in counts.items() if result not in ("answered", "refused")}
 
 
-def run(name: str, target: Target, start: int, stop: int, counts: Counter[str], firsts: dict[str, int]) -> None:
-    """Run the cases from one number to another, and count."""
-    for number in range(start, stop):
-        with tempfile.TemporaryDirectory() as folder:
-            result = in_child(target, damage(target, Path(folder), f"{name} {number}"))
-        counts[result] += 1
-        firsts.setdefault(result, number)
+def cases_of(wanted: dict[str, Kind], total: int) -> dict[str, int]:
+    """Return how many cases each kind has, of so many in all."""
+    whole = sum(kind.share for kind in wanted.values())
+    return {name: max(1, round(total * kind.share / whole)) for name, kind in wanted.items()}
 
 
 def main() -> int:
     """Run what the command line asks for; 1 where any outcome should not be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1000, help="of each format")
-    parser.add_argument("--only", action="append", help="a format, such as lightgbm.txt; may be given again")
+    parser.add_argument("--cases", type=int, default=1000, help="in all; kinds that take long have fewer")
+    parser.add_argument("--first", type=int, default=0, help="the number of each kind's first case")
+    parser.add_argument("--only", action="append", default=[], help="a kind, or what its name holds; again for more")
     parser.add_argument("--case", type=int, help="run this one here, and show its traceback")
-    parser.add_argument("--out", type=Path, default=Path("fuzz.json"), help="counts; what is there is not run again")
+    parser.add_argument("--out", type=Path, help="counts; what is there is not run again")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        known = targets(Path(made))
-        wanted = {name: known[name] for name in arguments.only or known}
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="esmcls-fuzz-") as made:
+        wanted = _wanted(kinds(Path(made)), arguments.only)
         if arguments.case is not None:
-            [(name, target)] = wanted.items()
-            with tempfile.TemporaryDirectory() as folder:
-                print(target.read(damage(target, Path(folder), f"{name} {arguments.case}")))
-            return 0
-        state: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-        for name, target in wanted.items():
-            warm(target)
-            entry = state.setdefault(name, {"cases": 0, "counts": {}, "first": {}})
-            counts, begun = Counter[str](entry["counts"]), time.perf_counter()
-            while entry["cases"] < arguments.cases:
-                stop = min(entry["cases"] + 100, arguments.cases)
-                run(name, target, entry["cases"], stop, counts, entry["first"])
-                entry |= {"cases": stop, "counts": dict(counts)}
-                arguments.out.write_text(json.dumps(state, indent=1))
-            print(
-                f"{name:24} {entry['cases']:>7,} cases {time.perf_counter() - begun:6.0f} s  {_line(counts)}",
-                flush=True,
-            )
-    return int(any(bad(Counter(entry["counts"])) for entry in state.values()))
+            return _show(*next(iter(wanted.items())), arguments.case)
+        state = _read_state(arguments.out)
+        for name, cases in cases_of(wanted, arguments.cases).items():
+            _run(name, wanted[name], range(arguments.first, arguments.first + cases), state, arguments.out)
+    total = sum(sum(entry["counts"].values()) for entry in state.values())
+    wrong = [name for name, entry in state.items() if bad(Counter(entry["counts"]))]
+    seconds = time.perf_counter() - begun
+    print(f"{total:,} cases of {len(state)} kinds, {seconds:.0f} s: {', '.join(wrong) or 'no'} faults")
+    return int(bool(wrong))
 
 
-def _line(counts: Counter[str]) -> str:
-    wrong = ", ".join(f"{count:,} {name}" for name, count in sorted(bad(counts).items()))
-    return f"{counts['read']:>6,} read {counts['refused']:>6,} refused   {wrong or '-'}"
+def _wanted(known: dict[str, Kind], only: Sequence[str]) -> dict[str, Kind]:
+    """Return the kinds whose names hold any of these, those of the very name first; all where nothing is asked for."""
+    chosen = [name for name in known if any(part in name for part in only or [""])]
+    return {name: known[name] for name in sorted(chosen, key=lambda name: name not in only)}
+
+
+def _read_state(out: Path | None) -> dict[str, Any]:
+    return json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
+
+
+def _show(name: str, kind: Kind, number: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = copied(kind, Path(folder))
+        damage(kind, copy, f"{name} {number}")
+        print(kind.use(copy))
+    return 0
+
+
+def _run(name: str, kind: Kind, numbers: range, state: dict[str, Any], out: Path | None) -> None:
+    """Run the cases of a kind that were not run yet, and keep the counts."""
+    warm(name, kind)
+    entry = state.setdefault(name, {"next": numbers.start, "counts": {}, "first": {}})
+    counts, begun, before = Counter[str](entry["counts"]), time.perf_counter(), entry["next"]
+    for start in range(max(entry["next"], numbers.start), numbers.stop, BATCH):
+        stop = min(start + BATCH, numbers.stop)
+        for number, result in outcomes(name, kind, range(start, stop)):
+            counts[result] += 1
+            entry["first"].setdefault(result, number)
+        entry |= {"next": stop, "counts": dict(counts)}
+        if out is not None:
+            out.write_text(json.dumps(state, indent=1), encoding="utf-8")
+    seconds, done = time.perf_counter() - begun, max(1, entry["next"] - before)
+    wrong = ", ".join(f"{count:,} {result} ({entry['first'][result]})" for result, count in sorted(bad(counts).items()))
+    figures = f"{counts['answered']:>7,} answered {counts['refused']:>7,} refused {1000 * seconds / done:6.1f} ms"
+    print(f"{name:48} {sum(counts.values()):>7,} {figures}  {wrong or '-'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,5 @@
-"""The command line of esmcls."""
+"""The command `esmcls`; and `bar`, which shows in a notebook or terminal what the library does."""
+
+from esmcls_cli.options import bar
+
+__all__ = ["bar"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.reporting.phrases import size
-from esmcls_cli.options import PATH, Group, common
+from esmcls_cli.options import PATH, Group, common, complete_encoders
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
@@ -20,7 +20,12 @@ def command() -> None:
     """Look after the workspace's embeddings: info, verify, merge, compact."""
 
 
-_encoder = click.option("--encoder", metavar="NAME", help="Only caches of this encoder.  [default: all]")
+_encoder = click.option(
+    "--encoder",
+    metavar="NAME",
+    shell_complete=complete_encoders,
+    help="Only caches of this encoder.  [default: all]",
+)
 
 
 def _caches(workspace: Path, encoder: str | None) -> Iterator[EmbeddingCache]:

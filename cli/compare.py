@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from esmcls_cli.colours import say, with_best
 from esmcls_cli.options import (
     PATH,
     Grouped,
@@ -33,11 +35,12 @@ _BY_KIND = {
     "accept_known": "--accept-known",
     "coverage": "--coverage",
     "names": "--names",
+    "ia": "--ia",
 }
 """Options that not every kind of task has."""
 _GROUPS = {
     "Common options": ("heads", "encoders", "workspace", "device", "quiet"),
-    "What it is called": ("name", "replace", "names"),
+    "What it is called": ("name", "replace", "names", "date"),
     "What is compared": ("longs", "models", "baselines", "settings"),
     "How it is measured": (
         "folds",
@@ -46,6 +49,7 @@ _GROUPS = {
         "false_acceptance",
         "accept_known",
         "coverage",
+        "ia",
         "refit",
         "seed",
     ),
@@ -88,6 +92,8 @@ _GROUPS = {
 )
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
 @click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
+@click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
+@click.option("--date", default="", metavar="YYYY-MM-DD", help="Of the report.  [default: the data set's files']")
 @click.option("--name", default="", help="Of the report and its models.  [default: a new number]")
 @click.option("--replace", is_flag=True, help="Replace a report and models of these names, whatever made them.")
 @common(device=True, seed=True)
@@ -107,6 +113,8 @@ def command(
     baselines: bool,
     settings: tuple[tuple[str, str, str], ...],
     names: Path | None,
+    ia: Path | None,
+    date: str,
     name: str,
     replace: bool,
     device: str,
@@ -144,11 +152,13 @@ def command(
         seed=seed,
         name=name,
         replace=replace,
+        ia=ia,
+        date=date,
     )
     class_names = read_names(names) if names is not None else {}
     compared = compare(place, plan, device=device, say=note, progress=progress)
     page = compared.write(names=class_names)
-    click.echo("\n".join(compared.lines()))
+    say("\n".join(with_best(compared.lines(), compared.report.best, sys.stdout)))
     click.echo(_choice(compared.report.chosen, place))
     note(f"written: {page}")
     best = {row.name: row.head for row in compared.report.rows}.get(compared.report.chosen or "", "linear")

@@ -71,7 +71,7 @@ def stats(
     if ontology is not None:
         statistics = describe_terms(records, ontology, limit=limit, part=part)
     else:
-        statistics = describe_records(records, limit=limit, part=part, x_min=x_min)
+        statistics = describe_records(records, limit=limit, part=part, x_min=x_min, checked=bool(inputs))
     note(*([*tally.lines(), *tally.source_lines()] if inputs else []))
     click.echo("\n\n".join(table(section) for section in statistics.sections()))
     if output is not None:

@@ -10,7 +10,18 @@ import click
 
 from esmcls.errors import UsageError
 from esmcls.reporting.phrases import length_of_time, size
-from esmcls_cli.options import PATH, common, fetch_encoder, integers, note, on_bad_option, progress, warn
+from esmcls_cli.options import (
+    PATH,
+    Grouped,
+    common,
+    complete_encoders,
+    fetch_encoder,
+    integers,
+    note,
+    on_bad_option,
+    progress,
+    warn,
+)
 
 if TYPE_CHECKING:
     from esmcls.cache.embed import RunPlan
@@ -21,7 +32,15 @@ if TYPE_CHECKING:
     from esmcls.workspace.workspace import Workspace
 
 
-@click.command("embed")
+_GROUPS = {
+    "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
+    "Parts and labels": ("validation", "test", "obo", "no_propagate", "clusters", "on_bad_record", "seed"),
+    "How a vector is made": ("layers", "long", "window", "stride", "pool", "precision"),
+    "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
+}
+
+
+@click.command("embed", cls=Grouped, groups=_GROUPS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
 @click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
@@ -30,7 +49,12 @@ if TYPE_CHECKING:
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
 @click.option(
-    "--encoder", default="bundled", show_default=True, metavar="NAME_OR_PATH", help="`esmcls encoders` lists them."
+    "--encoder",
+    shell_complete=complete_encoders,
+    default="bundled",
+    show_default=True,
+    metavar="NAME_OR_PATH",
+    help="`esmcls encoders` lists them.",
 )
 @click.option("--layers", metavar="N,N,…", help="Layers side by side, 0 the embedding.  [default: the encoder's]")
 @click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
@@ -44,7 +68,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: that of the encoder's cache here, else bf16 where the hardware has it.",
 )
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of the vectors that are kept.",
+)
 @click.option("--chunks", is_flag=True, help="Keep the vector of each encoder input, too.")
 @click.option("--residues", is_flag=True, help="Keep the vector of each residue, too (large).")
 @click.option("--dry-run", is_flag=True, help="Say how many bytes and how much time it would take.")

@@ -7,14 +7,24 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, common, note, output_file
+from esmcls_cli.options import PATH, common, complete_encoders, note, output_file
 
 
 @click.command("export")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--format", "format_", type=click.Choice(["npz", "h5", "parquet"]), required=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["npz", "h5", "parquet"]),
+    required=True,
+    help="Of NumPy, HDF5, or a table with a row a sequence.",
+)
 @click.option("-o", "--output", type=PATH, required=True, help="File to write, whole or not at all.")
-@click.option("--encoder", help="Take the cache of this encoder.  [default: the cache used last]")
+@click.option(
+    "--encoder",
+    shell_complete=complete_encoders,
+    help="Take the cache of this encoder.  [default: the cache used last]",
+)
 @click.option("--pool", default="mean", show_default=True, help="mean, cls or max.")
 @common()
 def command(

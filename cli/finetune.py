@@ -197,8 +197,10 @@ def command(
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
     """
+    import torch
+
     from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
-    from esmcls.finetuning.kind import objective_of, settled
+    from esmcls.finetuning.kind import check_machine, objective_of, settled
     from esmcls.finetuning.seeds import finetune_seeds
     from esmcls.training.processes import start_replicas
     from esmcls.workspace.workspace import Workspace
@@ -212,6 +214,7 @@ def command(
     config = FinetuneConfig(seed=seed, **settings)
     config = config if targets is None else replace(config, targets=tuple(targets.split(",")))
     config = settled(objective_of(place), config, inputs)  # before anything is fetched
+    check_machine(config, inputs, torch.device(device.split(",")[0]), shard, track)
     fetch_encoder(inputs.encoder)
     replicas = start_replicas(device.split(","), nodes=nodes, sharded=shard)
     with _terminations() as stop, training_bar(shown=replicas.first) as bar:

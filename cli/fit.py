@@ -12,6 +12,7 @@ from esmcls_cli.options import (
     common,
     complete_encoders,
     complete_heads,
+    complete_models,
     given_options,
     note,
     set_aside_options,
@@ -39,7 +40,12 @@ _SET_ASIDE = {
     "--set", "settings", nargs=2, multiple=True, metavar="NAME VALUE", help="A knob of the head; can be repeated."
 )
 @click.option(
-    "--of", "members", multiple=True, metavar="MODEL", help="A model to combine (--head ensemble); twice or more."
+    "--of",
+    "members",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=complete_models,
+    help="A model to combine (--head ensemble); twice or more, or with commas between.",
 )
 @click.option("--name", help="Name of the model.  [default: that of the head]")
 @click.option(
@@ -96,13 +102,14 @@ def command(
         if "estimated_seconds" in entry:
             note(f"{head}: about {in_words(entry['estimated_seconds'])}")
 
-    if members:
+    names = [name for text in members for name in _models_named(text)]
+    if names:
         if head != "ensemble":
             raise UsageError(f"--of is for --head ensemble, not for {head}")
         if hold_out_families or calibration:
             raise UsageError("--hold-out-families and --calibration are for the members: fit them with these")
         point = {"false_acceptance": false_acceptance, "accept_known": accept_known}
-        fitted = combine_in_workspace(place, members, name or head, dict(settings), device, log, **point)
+        fitted = combine_in_workspace(place, names, name or head, dict(settings), device, log, **point)
     else:
         shares = shares_of(hold_out_families, calibration, false_acceptance, accept_known, by_default=1.0)
         options: dict[str, Any] = {"name": name, "encoder": encoder, "refit": refit, "pooling": pool}
@@ -110,3 +117,10 @@ def command(
         fitted = fit_head(place, head, dict(settings), **options)
     click.echo("\n".join([str(fitted), *fitted.lines()]))
     note(f"next: {task.next_steps}")
+
+
+def _models_named(text: str) -> list[str]:
+    """Return the models that a --of names: a folder, whatever is in its path, or names with commas between."""
+    from esmcls.models.manifest import MANIFEST
+
+    return [text] if (Path(text) / MANIFEST).is_file() else text.split(",")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from esmcls.heads.registry import AnyGroup
 
 WIDTH = 80
+_HEADER = ["| knob | default | values | what | when to change it |", "|---|---|---|---|---|"]
 
 
 @click.command("heads")
@@ -34,7 +35,8 @@ def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> Non
     if markdown:
         click.echo("\n".join(page()), nl=False)
         return
-    cards = [_card(one, load_head(one, group)) for one in ([name] if name else list_heads(group))]
+    names = list_heads(group) if name is None else [name]
+    cards = [_card(head, load_head(head, group)) for head in names]
     if as_json:
         click.echo(json.dumps(cards, indent=1))
     elif name is not None:
@@ -48,7 +50,9 @@ def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
         "name": name,
         "what": _summary(head),
         "knobs": {knob.name: knob.default for knob in knobs_of(head.Config)},
-        "explained": {knob.name: {"values": knob.values, "what": knob.what} for knob in knobs_of(head.Config)},
+        "explained": {
+            knob.name: {"values": knob.values, "what": knob.what, "when": knob.when} for knob in knobs_of(head.Config)
+        },
     }
 
 
@@ -66,12 +70,13 @@ def _text(card: dict[str, Any]) -> str:
 
 
 def explained(name: str, head: type[LabelledHead[Never]]) -> list[str]:
-    """Return what a head is and what each of its knobs does, in lines of eighty columns."""
+    """Return what a head is, what each of its knobs does and when to change it, in lines of eighty columns."""
     lines = [*textwrap.wrap(f"{name}: {_summary(head)}", WIDTH), "", "auto: the validation part decides."]
     for knob in knobs_of(head.Config):
         values = f"  ({knob.values})" if knob.values else ""
         lines += ["", f"--set {knob.name} {_default(knob)}{values}"]
-        lines += textwrap.wrap(knob.what, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        for text in (knob.what, f"When to change: {knob.when}" if knob.when else ""):
+            lines += textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
     return lines
 
 
@@ -87,10 +92,10 @@ def page() -> list[str]:
             head = load_head(name, group)
             lines += [f"### `{name}`", "", _summary(head), ""]
             if knobs := knobs_of(head.Config):
-                lines += ["| knob | default | values | what |", "|---|---|---|---|", *map(_row, knobs), ""]
+                lines += [*_HEADER, *map(_row, knobs), ""]
     return lines
 
 
 def _row(knob: Knob) -> str:
-    cells = [f"`{knob.name}`", f"`{_default(knob)}`", knob.values, knob.what]
+    cells = [f"`{knob.name}`", f"`{_default(knob)}`", knob.values, knob.what, knob.when]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -19,6 +19,7 @@ from esmcls import __version__
 from esmcls.errors import EsmclsError
 from esmcls.files import is_device, raise_descriptor_limit, refuse_address, system_errno
 from esmcls.text_files import check_readable
+from esmcls_cli.colours import paint, say
 from esmcls_cli.options import Group, context_settings, note, safe_screen, visible
 
 COMMANDS = {
@@ -49,7 +50,7 @@ def esmcls() -> None:
     Start with `esmcls demo`, or with your own labelled sequences:
 
     \b
-      esmcls embed families.csv       vectors of every sequence, kept in ./esmcls-work
+      esmcls embed families.csv       a vector of every sequence, in ./esmcls-work
       esmcls fit --head linear        a classifier on those vectors
       esmcls evaluate                 how good it is on the test part
       esmcls predict unknown.fasta    a label for each new sequence
@@ -196,7 +197,7 @@ def _library_notes() -> Iterator[None]:
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    click.echo(f"esmcls: error: {visible(message)}", err=True)
+    say(f"esmcls: {paint('error:', 'error', sys.stderr)} {visible(message)}", err=True)
     return code
 
 

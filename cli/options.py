@@ -8,6 +8,7 @@ import importlib
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -16,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from esmcls.errors import FolderError, UnknownNameError, UsageError
+from esmcls_cli.colours import paint, say, with_counts
 
 context_settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 DEFAULT_WORKSPACE = "esmcls-work"
@@ -27,12 +29,12 @@ def share(value: Any) -> float:
     """Return a share, given as 10% or .1, as a number from 0 to 1."""
     text = str(value)
     try:
-        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
+        number = -1.0
+    if not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is no share; give one such as 10% or 0.1")
-    return found
+    return number
 
 
 class Grouped(click.Command):
@@ -256,11 +258,13 @@ def note(*lines: str) -> None:
 def warn(*lines: str) -> None:
     """Say on stderr what the user must know even with `--quiet`."""
     for line in lines:
-        click.echo(f"esmcls: {visible(line)}", err=True)
+        warning, colon, rest = visible(line).partition("warning:")
+        coloured = paint(colon, "warning", sys.stderr) + rest if colon and not warning else visible(line)
+        say(f"esmcls: {with_counts(coloured, sys.stderr)}", err=True)
 
 
 LOG_SECONDS = 30.0
-"""How often progress is told in a line, where there is no terminal to show a bar on."""
+"""How often progress is coloured in a line, where there is no terminal to show a bar on."""
 
 
 class LogLines:
@@ -293,6 +297,36 @@ def progress(residues: int | None) -> Iterator[Callable[[int, int], None]]:
             log.tell(lambda: f"{done[0]:,}{whole} residues, {done[1]:,} sequences")
 
         yield advance
+
+
+def in_notebook() -> bool:
+    """Return whether Python runs in a notebook, which shows bars though it has no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def bar(unit: str = "sequence") -> Callable[[int, int], None]:
+    """Return what shows a bar of what is done and how much there is: for `esmcls.embed(…, progress=bar())`.
+
+    On a terminal and in a notebook it is a bar, in a log a line every half minute.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets has a bar of signs
+        from tqdm.auto import tqdm
+
+    shown: list[Any] = []
+    log = LogLines()
+    log.wanted = log.wanted and not in_notebook()
+
+    def advance(done: int, total: int) -> None:
+        if not shown:
+            shown.append(tqdm(total=total, unit=unit, disable=False if in_notebook() else None))
+        shown[0].update(done - shown[0].n)
+        log.tell(lambda: f"{done:,} of {total:,} {unit}s")
+        if done >= total:
+            shown.pop().close()
+
+    return advance
 
 
 class TrainingBar:
@@ -346,11 +380,11 @@ def fetch_encoder(name: str) -> None:
         return
     with tqdm(desc=name, unit="B", unit_scale=True, disable=True if is_quiet() else None, leave=False) as bar:
 
-        def told(there: int, total: int | None) -> None:
+        def show(there: int, total: int | None) -> None:
             bar.total = total
             bar.update(there - bar.n)
 
-        fetch(name, progress=told)
+        fetch(name, progress=show)
 
 
 def output_file(path: Path) -> Path:

@@ -6,11 +6,12 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import click
 
 from esmcls.errors import UsageError
+from esmcls_cli.colours import NarrowRows
 from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file, share, warn
 
 
@@ -33,6 +34,12 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     "--top-k",
     type=click.IntRange(1),
     help="Classes a sequence, likeliest first.  [default: 1; of Gene Ontology terms all]",
+)
+@click.option(
+    "--nearest/--no-nearest",
+    default=None,
+    help="Look for the nearest training protein among the workspace's vectors, where the model knows none.  "
+    "[default: if there are 50,000 at most]",
 )
 @click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
 @click.option(
@@ -64,6 +71,12 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     type=PATH,
     help="File to write, whole or not at all: .tsv, .csv, .xlsx or .jsonl.  [default: stdout]",
 )
+@click.option(
+    "--alignments",
+    type=PATH,
+    metavar="FILE",
+    help="Write how each sequence aligns, of a model with the head align: a row a segment (TSV).",
+)
 @on_bad_option
 @common(device=True)
 def command(
@@ -74,14 +87,17 @@ def command(
     vectors: Path | None,
     format_: str | None,
     output: Path | None,
+    alignments: Path | None,
     on_bad_record: Any,
     device: str,
     top_k: int | None,
+    nearest: bool | None,
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
 
-    INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order.
+    INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
+    terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
     where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
@@ -99,19 +115,28 @@ def command(
         find_sources(item)  # a file that is not there is told before a model is loaded
     if output is not None:
         output_file(output)
+    narrow = output is None and format_ is None and sys.stdout.isatty()
     format_ = format_ or _format_of(output)
     if format_ == "xlsx" and output is None:
         raise UsageError("--format xlsx writes a file; name it with -o FILE")
     if model is None and (workspace / STATE).exists():
         warn(str(Workspace.open(workspace).choose_model()))
-    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors)
+    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors, nearest=nearest)
+    if opened.lacks_neighbours:
+        note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    with _writing(output) as handle:
-        written = write_answers(opened, proteins, handle, format_, k=top_k, **options)
+    with contextlib.ExitStack() as files:
+        handle = files.enter_context(_writing(output, narrow))
+        segments = None if alignments is None else files.enter_context(_writing(alignments, narrow=False))
+        written = write_answers(opened, proteins, handle, format_, k=top_k, alignments=segments, **options)
+    if narrow:
+        note("on a terminal these columns alone; all of them with -o FILE, or --format tsv")
     note(*tally.lines(), f"model {opened.name}: {written.summary()}")
     if written.repeated:
         warn(f"{len(written.repeated):,} records with the id of an earlier one, not written: {written.repeated[0]}, …")
+    if written.undescribed:
+        warn(f"{written.undescribed:,} descriptions left out: none of the first records has one, so there is no column")
     for name, status in zip(written.left_out, written.why, strict=True):
         if status != NO_VECTOR:
             warn(f"{name}: too large for the memory; left without a label")
@@ -121,16 +146,24 @@ def command(
     return 3 if tally.bad or written.left_out else 0
 
 
+_OTHER_FORMATS = ("bz2", "gz", "html", "json", "ods", "parquet", "xls", "xz", "zip", "zst")
+"""What a file's name may end in that is never what it would hold."""
+
+
 def _format_of(output: Path | None) -> str:
-    """Return the format that a file's name ends in."""
+    """Return the format that a file's name ends in: a table with tabs, where it ends in nothing known."""
     suffix = "" if output is None else output.suffix.lower().lstrip(".")
+    if suffix in _OTHER_FORMATS:
+        raise UsageError(
+            f"-o {output}: answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these"
+        )
     return suffix if suffix in ("csv", "xlsx", "jsonl") else "tsv"
 
 
 @contextlib.contextmanager
-def _writing(output: Path | None) -> Iterator[TextIO]:
+def _writing(output: Path | None, narrow: bool) -> Iterator[TextIO]:
     if output is None:
-        yield sys.stdout
+        yield cast(TextIO, NarrowRows(sys.stdout)) if narrow else sys.stdout
         return
     from esmcls.files import atomic_text
 

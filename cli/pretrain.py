@@ -94,7 +94,7 @@ def command(
 ) -> None:
     """Train a small ESM-2-shaped encoder on your sequences: from a teacher, masked residues, clusters or structures."""
     from esmcls.pretraining.read_targets import read_residue_targets
-    from esmcls.pretraining.run import PretrainConfig, pretrain
+    from esmcls.pretraining.run import PretrainConfig, check_objectives, pretrain
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
     from esmcls.training.loop import LogFile
@@ -112,6 +112,7 @@ def command(
     )
     if residue_profiles is not None and residue_targets is None:
         raise UsageError("profiles are of the sequences of a table; give it, too: --residue-targets FILE")
+    check_objectives(config, teacher is not None, clusters is not None, residue_targets is not None)
     output_file(output)
     tally = Tally()
     records = list(read_records(sequences, tally=tally))

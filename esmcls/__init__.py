@@ -7,6 +7,7 @@
 The rooms, in the order of the flow; each imports only from those above it:
 
 errors types files programs text_files   the ground
+foreign                          files of other tools' formats, checked before their libraries see them
 labels, reporting, reading       classes and the Gene Ontology; what reports share; proteins from files
 metrics, training                how good predictions are; the one training loop
 encoders, pretraining            sequences to vectors; an encoder of one's own

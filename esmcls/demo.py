@@ -6,31 +6,30 @@ shape gives without anything learned, and is never a substitute for one.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
 from esmcls.errors import WorkspaceError
-from esmcls.evaluation.assess import assess
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.plan import ComparisonPlan
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, temporary_folder, write_json
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
+from esmcls.models.folder import read_manifest
+from esmcls.models.manifest import MANIFEST
 from esmcls.models.predict import open_model, write_answers
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
 from esmcls.reporting.phrases import percent, span
-from esmcls.tasks.one_label.evaluation import Evaluation
 from esmcls.tasks.one_label.results import OneLabelRow
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
 from esmcls.workspace.intake import Intake, demo_set, take_in
-from esmcls.workspace.workspace import Workspace
+from esmcls.workspace.workspace import BASELINE, Workspace
 
 RANDOM: Final = "random weights"
 FASTA: Final = "unknown.fasta"
@@ -100,7 +99,7 @@ class Demo:
     fasta, predictions : Path
         Sequences of the test part, and what the best model says of them.
     report : Path
-        The page of the comparison of all heads on the demo's encoder.
+        The page of the comparison of all of them.
     """
 
     folder: Path
@@ -146,13 +145,11 @@ def run_demo(
     assert isinstance(dataset, Dataset)  # since it is labelled
     workspace = _begin(Path(folder), intake)
     say(f"{len(dataset):,} sequences of {len(set(dataset.labels)):,} classes")
-    with tempfile.TemporaryDirectory(prefix="esmcls-demo-") as temporary:
-        rows: list[Row] = []
-        for number, (name, source) in enumerate(_baselines(options, Path(temporary), seed)):
-            beside = _begin(Path(temporary) / str(number), intake)
-            rows += bench.measure(beside, name, source)
-    compared, report = bench.compare(workspace, options.encoder)
-    rows += compared
+    with temporary_folder("demo") as temporary:
+        beside: list[Beside] = []
+        for number, (name, source) in enumerate(_baselines(options, temporary, seed)):
+            beside += bench.fit_beside(_begin(temporary / str(number), intake), name, source)
+        rows, report = bench.compare(workspace, options.encoder, beside)
     best = workspace.best_model()
     say(f"predicting with the best model, {best.name}")
     fasta, predictions = _predict(workspace, best, dataset.part("test"), device)
@@ -193,8 +190,17 @@ def save_random_encoder(path: Path, like: str, seed: int) -> Path:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A model that is there only to be beaten: what its encoder is called, its head, its folder."""
+
+    encoder: str
+    head: str
+    folder: Path
+
+
+@dataclass(frozen=True)
 class _Bench:
-    """Measures each head on each encoder's vectors in the same way."""
+    """Fits each head on each encoder's vectors in the same way."""
 
     heads: tuple[str, ...]
     seed: int
@@ -202,34 +208,42 @@ class _Bench:
     say: Say
     progress: Progress | None
 
-    def measure(self, workspace: Workspace, name: str, source: str) -> list[Row]:
-        """Embed, fit and evaluate; `source` is what the encoder is opened by."""
+    def fit_beside(self, workspace: Workspace, name: str, source: str) -> list[Beside]:
+        """Embed and fit what is only there to be beaten; `source` is what the encoder is opened by."""
         self.say(f"embedding with {name}")
         embed_in_workspace(
             workspace, Intake(workspace.dataset), EmbeddingRecipe(source), device=self.device, progress=self.progress
         )
-        rows = []
+        fitted = []
         for head in self.heads:
-            fitted = fit(workspace, head, seed=self.seed, device=self.device)
-            model = open_model(workspace.folder, str(fitted.folder), device=self.device, encoder=source)
-            evaluation = assess(model, workspace, seed=self.seed).evaluation
-            assert isinstance(evaluation, Evaluation)  # since it has one label a protein
-            rows.append(Row(name, head, evaluation.metrics, evaluation.n))
-        return rows
+            made = fit(workspace, head, seed=self.seed, device=self.device, name=f"{head}-{name.replace(' ', '-')}")
+            fitted.append(Beside(name, head, as_baseline(made.folder)))
+        return fitted
 
-    def compare(self, workspace: Workspace, encoder: str) -> tuple[list[Row], Path]:
-        """Embed with the demo's encoder, compare the heads and their ensemble, and write the report."""
+    def compare(self, workspace: Workspace, encoder: str, beside: Sequence[Beside]) -> tuple[list[Row], Path]:
+        """Embed with the demo's encoder, compare the heads and their ensemble with the others, write the report."""
         self.say(f"embedding with {encoder}")
         embed_in_workspace(
             workspace, Intake(workspace.dataset), EmbeddingRecipe(encoder), device=self.device, progress=self.progress
         )
-        plan = ComparisonPlan(heads=(*self.heads, ENSEMBLE), baselines=False, seed=self.seed)
-        found = compare(workspace, plan, device=self.device, say=self.say)
-        page = found.write()
-        reached = {row.name: row for row in found.report.rows if isinstance(row, OneLabelRow)}
-        n = found.report.dataset.records["test"]
-        rows = [Row(encoder, name, reached[name].metrics, n) for name in (*self.heads, ENSEMBLE) if name in reached]
-        return rows, page
+        folders = tuple(str(one.folder) for one in beside)
+        plan = ComparisonPlan(heads=(*self.heads, ENSEMBLE), models=folders, baselines=False, seed=self.seed)
+        compared = compare(workspace, plan, device=self.device, say=self.say)
+        page = compared.write()
+        reached = {row.name: row for row in compared.report.rows if isinstance(row, OneLabelRow)}
+        n = compared.report.dataset.records["test"]
+        baselines = [(one.encoder, one.head, one.folder.name) for one in beside]
+        models = [(encoder, name, name) for name in (*self.heads, ENSEMBLE)]
+        named = [(name, head, reached[model]) for name, head, model in (*baselines, *models) if model in reached]
+        return [Row(name, head, row.metrics, n) for name, head, row in named], page
+
+
+def as_baseline(folder: Path) -> Path:
+    """Mark a model as one that is there only to be beaten, so that reports show it as such; return its folder."""
+    manifest = read_manifest(folder)
+    marked = replace(manifest, setup=manifest.setup | {BASELINE: True})
+    write_json(folder / MANIFEST, marked.to_json())
+    return folder
 
 
 def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> tuple[Path, Path]:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What ends a line, and what a terminal would obey."""
 
 
 class EsmclsError(Exception):
-    """Base of all errors that are the input's or the surroundings' fault, not a bug."""
+    """Base of all errors that are the input's or the surroundings' fault, not a bug.
+
+    Examples
+    --------
+    >>> print(DataError("a.fasta", "'\x1b[2J'", "name it"))
+    a.fasta: '\\x1b[2J'; name it
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        """Return the message in one line: what a terminal would obey, in names and contents, as Python writes it."""
+        return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 
 class UsageError(EsmclsError):
@@ -77,13 +91,22 @@ class UnknownNameError(UsageError):
 
 
 class MissingExtraError(EsmclsError):
-    """A feature whose optional packages are not installed."""
+    """A feature whose package is not installed: of an extra of esmcls, or of none.
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
+    Examples
+    --------
+    >>> str(MissingExtraError("the Gene Ontology", "obonet", "go"))
+    "the Gene Ontology needs the package obonet; run: pip install 'esmcls[go]'"
+    >>> str(MissingExtraError("to_frame", "polars"))
+    'to_frame needs the package polars; run: pip install polars'
+    """
+
+    def __init__(self, feature: str, package: str, extra: str = "") -> None:
         self.feature = feature
         self.package = package
         self.extra = extra
-        super().__init__(f"{feature} needs the package {package}; run: pip install 'esmcls[{extra}]'")
+        named = f"'esmcls[{extra}]'" if extra else package
+        super().__init__(f"{feature} needs the package {package}; run: pip install {named}")
 
 
 class PlatformError(EsmclsError):

@@ -32,12 +32,23 @@ Made = TypeVar("Made")
 
 STALE_SECONDS: Final = 3600.0
 """Age of a temporary file that is nobody's any more, where nothing is known of the process that made it."""
+UNUSED_SECONDS: Final = 7 * 86400.0
+"""That of a folder below TMPDIR, which machines may share: a search of another one may take days."""
 _TEMPORARY: Final = re.compile(r"\..+\.(?P<pid>\d+)(-(?P<machine>[0-9a-f]{6}))?\.[0-9a-f]{8}\.tmp")
+_KINDS: Final[dict[Callable[[int], bool], str]] = {
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISDIR: "a folder",
+}
 _DESCRIPTOR: Final = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """As `Path` leaves it of s3://bucket; a drive of Windows is one letter."""
 _SAID: Final = re.compile(r"(?:os error|errno =|Errno) (\d+)")
 """How Rust, HDF5 and Python put the number of a system's error into a text."""
+_OF_WRITING: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors that FAISS puts into a text by their names alone."""
 _UMASK: Final = re.compile(r"^Umask:\s*([0-7]+)", re.MULTILINE)
 _umask_lock = threading.Lock()
 
@@ -124,6 +135,32 @@ def is_device(path: str | Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def kind_instead(path: str | Path) -> str | None:
+    """Return what stands at a path instead of a file, in words; None where it is a file. Links are followed.
+
+    Raises
+    ------
+    OSError
+        If the system does not say what it is: there is nothing, or a loop of links.
+    """
+    mode = Path(path).stat().st_mode
+    return None if stat.S_ISREG(mode) else next((name for test, name in _KINDS.items() if test(mode)), "no file")
+
+
+def refuse_what_is_no_file(path: str | Path) -> None:
+    """Refuse, before anything is read, what has no end or never begins: a pipe, a socket, a device, a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    OSError
+        As `kind_instead`.
+    """
+    if (kind := kind_instead(path)) is not None:
+        raise ValueError(f"{kind}, not a file")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary sibling of `path` to write to; it becomes `path` when the block ends well, else it is removed.
@@ -147,15 +184,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     refuse_address(path)
     if is_device(path):
-        with tempfile.TemporaryDirectory(prefix="esmcls-") as folder:
-            yield Path(folder) / "output"
-            with open(Path(folder) / "output", "rb") as whole, open(path, "wb") as device:
+        with temporary_folder("output") as folder:
+            with errors_of_the_system(folder, folder):
+                yield folder / "output"
+            with open(folder / "output", "rb") as whole, open(path, "wb") as device:
                 shutil.copyfileobj(whole, device)
         return
     target = Path(os.path.realpath(path))
     temporary = temporary_beside(target)
     try:
-        with _errors_of_the_system(temporary, path):
+        with errors_of_the_system(temporary, path):
             yield temporary
             settle(temporary)
             os.replace(temporary, target)
@@ -177,21 +215,39 @@ def atomic_text(path: str | Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _errors_of_the_system(temporary: Path, path: str | Path) -> Iterator[None]:
-    """Name `path` in errors of the system, and find these behind the errors of libraries that write."""
+def errors_of_the_system(temporary: Path, path: str | Path) -> Iterator[None]:
+    """Name `path` in errors of the system, and find these behind the errors of libraries that write.
+
+    Parameters
+    ----------
+    temporary : Path
+        The file, or the folder of files, that is written.
+    path : str or Path
+        What it is to become.
+
+    Raises
+    ------
+    OSError
+        If the system did not take it.
+    """
     try:
         yield
     except EsmclsError:
         raise
     except Exception as error:
         number = _system_error(error, temporary)
-        if number is None or (isinstance(error, OSError) and error.filename not in (None, str(temporary))):
+        if number is None or (isinstance(error, OSError) and not _is_of(error.filename, temporary)):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
+def _is_of(filename: str | bytes | int | None, temporary: Path) -> bool:
+    """Say whether an error names no file, or one that its user has never heard of."""
+    return filename is None or (isinstance(filename, str) and Path(filename).is_relative_to(temporary))
+
+
 def system_errno(error: BaseException) -> int | None:
-    """Return the number of the system's error behind one of Python, safetensors, polars or HDF5; else None.
+    """Return the number of the system's error behind one of Python, safetensors, polars, HDF5 or FAISS; else None.
 
     Examples
     --------
@@ -200,18 +256,24 @@ def system_errno(error: BaseException) -> int | None:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    told = _SAID.search(str(error))
-    return int(told[1]) if told and int(told[1]) else None
+    text = str(error)
+    told = _SAID.search(text)
+    if told and int(told[1]):
+        return int(told[1])
+    return next((number for number in _OF_WRITING if f"({os.strerror(number)})" in text), None)
 
 
 def _system_error(error: Exception, temporary: Path) -> int | None:
     """Return the number of the system's error that ended a writer; else None."""
     if (number := system_errno(error)) is not None:
         return number
-    if not isinstance(error, RuntimeError | OSError) or not temporary.exists():
+    if not isinstance(error, RuntimeError | OSError):
+        return None
+    files = [path for path in (temporary, *temporary.rglob("*")) if path.is_file()]
+    if not files:
         return None
     try:  # torch says no more than that it failed: ask the disk itself
-        with open(temporary, "ab", buffering=0) as handle:
+        with open(max(files, key=lambda path: path.stat().st_mtime), "ab", buffering=0) as handle:
             rest = memoryview(bytes(1 << 20))
             while len(rest):
                 rest = rest[handle.write(rest) or 0 :]
@@ -239,20 +301,56 @@ def temporary_beside(target: Path) -> Path:
     return target.with_name(f".{target.name[:60]}.{os.getpid()}-{_machine()}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def remove_left_overs(folder: Path) -> None:
-    """Remove the temporary files and folders that dead processes left in `folder`; what cannot be removed stays."""
+@contextlib.contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """Give a folder below TMPDIR for what is needed for a while; those that dead processes left there are removed.
+
+    Examples
+    --------
+    >>> with temporary_folder("example") as folder:
+    ...     (folder / "steps").write_text("1")
+    1
+    >>> folder.exists()
+    False
+    """
+    parent = Path(tempfile.gettempdir())
+    remove_left_overs(parent, UNUSED_SECONDS, ".esmcls-*")
+    folder = temporary_beside(parent / f"esmcls-{purpose}")
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left_overs(folder: Path, seconds: float = STALE_SECONDS, pattern: str = "*") -> None:
+    """Remove the temporary files and folders that dead processes left in `folder`; what cannot be removed stays.
+
+    Parameters
+    ----------
+    folder : Path
+    seconds : float
+        Age of what is nobody's any more, where nothing is known of the process that made it.
+    pattern : str
+        Of their names.
+    """
     with contextlib.suppress(OSError):
-        for path in list(folder.iterdir()):
-            name = _TEMPORARY.fullmatch(path.name)
-            if name is None or not _is_nobodys(path, int(name["pid"]), name["machine"]):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        for path in list(folder.glob(pattern)):
+            with contextlib.suppress(OSError):  # another user's, in a folder of all
+                _remove_if_nobodys(path, seconds)
 
 
-def _is_nobodys(path: Path, pid: int, machine: str | None) -> bool:
+def _remove_if_nobodys(path: Path, seconds: float) -> None:
+    name = _TEMPORARY.fullmatch(path.name)
+    if name is None or not _is_nobodys(path, int(name["pid"]), name["machine"], seconds):
+        return
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_nobodys(path: Path, pid: int, machine: str | None, seconds: float) -> bool:
     if machine == _machine() and sys.platform != "win32":
         try:
             os.kill(pid, 0)
@@ -260,7 +358,7 @@ def _is_nobodys(path: Path, pid: int, machine: str | None) -> bool:
             return True
         except OSError:  # it lives, and is another user's
             pass
-    return path.lstat().st_mtime < time.time() - STALE_SECONDS
+    return path.lstat().st_mtime < time.time() - seconds
 
 
 # folders, whole or not at all
@@ -332,8 +430,10 @@ def read_json(path: str | Path) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON, is nested deeper than anything we write, or has NaN, Infinity or a number beyond all bounds.
+        If it is no file or no JSON, is nested deeper than anything we write, or has NaN, Infinity or a number beyond
+        all bounds.
     """
+    refuse_what_is_no_file(path)
     return parse_json(Path(path).read_bytes())
 
 

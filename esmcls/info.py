@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.reading.records import PARTS
+from esmcls.reporting.phrases import scores_in_words
 from esmcls.workspace.workspace import STATE, Workspace
 
 
@@ -48,6 +50,7 @@ def _workspace(path: Path) -> Iterator[str]:
         yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
     for entry in place.caches:
         yield f"cache: {_spec(entry.spec)} in {entry.folder}"
+        yield from _unseen(entry.folder)
     best = place.best_model() if place.models() else None
     for folder in place.models():
         yield f"model: {folder.name}, {_model_line(folder)}{' (best)' if folder == best else ''}"
@@ -59,22 +62,18 @@ def _model(path: Path) -> Iterator[str]:
     yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
     yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
-    yield f"validation: {_scores(one.validation)}"
+    yield f"validation: {scores_in_words(one.validation)}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
 
 
 def _model_line(path: Path) -> str:
     one = read_manifest(path)
     size = f"{len(one.classes):,} {_classes(one)}"
-    return f"{one.head} on {one.spec.encoder}, {size}, validation {_scores(one.validation)}"
+    return f"{one.head} on {one.spec.encoder}, {size}, validation {scores_in_words(one.validation)}"
 
 
 def _classes(one: Manifest) -> str:
     return "Gene Ontology terms" if one.many else "classes"
-
-
-def _scores(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(scores.items()) if name != "n") or "none"
 
 
 def _cache(path: Path) -> Iterator[str]:
@@ -88,7 +87,15 @@ def about_cache(cache: EmbeddingCache) -> list[str]:
         f"cache {cache.folder}",
         f"vectors: {_spec(cache.spec)}, encoder digest {cache.spec.digest[:12]}",
         f"sequences: {len(cache):,}; segments: {cache.segments}; bytes: {cache.nbytes:,}",
+        *_unseen(cache.folder),
     ]
+
+
+def _unseen(folder: Path) -> Iterator[str]:
+    """Say what imported vectors know nothing of."""
+    if counts := read_unseen(folder).values():
+        many = "" if len(counts) == 1 else "s"
+        yield f"not seen: {sum(counts):,} residues of {len(counts):,} sequence{many}, as they were imported"
 
 
 def _spec(spec: EmbeddingSpec) -> str:

@@ -8,16 +8,12 @@ import errno
 import io
 import os
 import re
-import stat
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, cast
 
-from xopen import xopen
-
 from esmcls.errors import DataError, NotTextError
-from esmcls.files import is_descriptor, refuse_address
+from esmcls.files import is_descriptor, kind_instead, refuse_address
 
 STDIN: Final = "-"
 LONGEST_FIRST_LINE: Final = 1 << 20
@@ -28,13 +24,6 @@ _FORMATS: Final = "FASTA, CSV, TSV or Stockholm, as text"
 _CONTROLS: Final = frozenset(range(32)) - frozenset(b"\t\n\r\f\x01")
 """Signs no text has; ^A does stand in NCBI's headers, between those of equal sequences."""
 
-_KINDS: Final[dict[Callable[[int], bool], str]] = {
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-    stat.S_ISDIR: "a folder",
-}
 _FIXES: Final = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ELOOP: "mend the link",
@@ -141,10 +130,9 @@ def check_readable(path: str) -> None:
     OSError
         If the system does not say what it is: a loop of links, say.
     """
-    mode = Path(path).stat().st_mode
-    if stat.S_ISREG(mode) or is_descriptor(path):
+    kind = kind_instead(path)
+    if kind is None or is_descriptor(path):
         return
-    kind = next((name for test, name in _KINDS.items() if test(mode)), "no file")
     fix = "give a file, or pipe it in and give -" if kind == "a pipe" else "give a file"
     raise DataError(path, f"{kind}, not a file", fix)
 
@@ -156,6 +144,8 @@ def _unpack(raw: io.BufferedReader, path: str) -> Iterator[io.BufferedReader]:
     if packing is None:
         yield raw
         return
+    from xopen import xopen
+
     counted = _Counted(raw)
     with xopen(io.BufferedReader(counted), "rb", format=packing, threads=0) as stream:
         unpacked = _buffered(_Unpacked(stream, counted, path))
@@ -190,6 +180,45 @@ def _too_long(path: str, longest: int, line: int) -> DataError:
         return NotTextError(shown(path), "a first line of a mebibyte", f"give {_FORMATS}")
     problem = f"a line of more than {longest:,} characters"
     return DataError(shown(path), problem, f"break it, or set {NO_LIMITS}=1 if it is right", line=line)
+
+
+class RecordLimit:
+    """Characters that what is held in memory until its end is read may yet have: a record, a row, an alignment.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    line : int
+        1-based, where it begins.
+    what : str
+    most : int
+    fix : str
+        The remedy, as an order.
+    """
+
+    def __init__(
+        self, path: str, line: int, what: str = "a record", most: int = LONGEST_LINE, fix: str = "leave it out"
+    ) -> None:
+        self.path = path
+        self.line = line
+        self.what = what
+        self.most = most
+        self.fix = fix
+        self.rest = sys.maxsize if limits_are_off() else most
+
+    def take(self, count: int) -> None:
+        """Count so many characters more.
+
+        Raises
+        ------
+        DataError
+            If there are more than there may be.
+        """
+        self.rest -= count
+        if self.rest < 0:
+            fix = f"{self.fix}, or set {NO_LIMITS}=1 if it is right"
+            raise DataError(shown(self.path), f"{self.what} of more than {self.most:,} characters", fix, line=self.line)
 
 
 def limits_are_off() -> bool:

@@ -220,8 +220,10 @@ def test_an_archived_model_of_families_says_what_it_said(folders: dict[str, Path
         np.testing.assert_allclose(found, answer["probabilities"], atol=SAME, rtol=1e-5)
         first = ranked[0]
         assert first.probability == max(found)
-        assert (first.status, first.nearest_id) == (answer.get("status"), answer.get("nearest_id"))
-        assert first.distance == (pytest.approx(answer["distance"], abs=SAME) if "distance" in answer else None)
+        assert first.status == answer.get("status")
+        if "nearest_id" in answer:  # heads that knew none then have it from the vectors of the workspace now
+            assert first.nearest_id == answer["nearest_id"]
+            assert first.distance == pytest.approx(answer["distance"], abs=SAME)
         assert set((first.set or "").split("|")) == set(answer.get("set", "").split("|"))
     assert next(rows, None) is None
 
@@ -277,11 +279,9 @@ def test_the_caches_of_an_archived_workspace_are_verified(
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_evaluating_an_archived_model_again_gives_the_archived_numbers(copy: Callable[[str], Path], kind: str) -> None:
     folder = copy(kind)
-    path = folder / "reports" / "evaluate" / "linear" / "metrics.json"
-    before = measures_of(path)
-    path.unlink()
+    before = measures_of(folder / "reports" / "evaluate" / "linear" / "metrics.json")
     done("evaluate", "--model", "linear", "-w", folder, "--device", "cpu", "--quiet")
-    after = measures_of(path)
+    after = measures_of(folder / "reports" / "evaluate-linear" / "metrics.json")
     assert before
     assert {name: after[name] for name in before} == pytest.approx(before, abs=1e-6)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from toy_encoder import ToyEncoder, letters, stacked
 
 from esmcls.cache.features import Features
@@ -213,6 +214,36 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="exists and is no model folder; choose another name"):
         save_model(tmp_path, head, manifest(head))
     assert (tmp_path / "thesis.tex").read_text() == "all of it"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("Error in faiss::write_index: write error in index.faiss: 16 != 48 (No space left on device)"),
+    ],
+)
+def test_a_full_disk_while_a_model_is_written_names_the_model_and_leaves_the_former(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def save(head: object, place: Path) -> None:
+        (place / "half").write_bytes(bytes(16))
+        raise error
+
+    head, before = fitted(), read_manifest(folder)
+    monkeypatch.setattr(type(head), "save", save)
+    with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device: '.*model'$"):
+        save_model(folder, head, replace(manifest(head), seed=4))
+    assert read_manifest(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    with pytest.raises(ModelError, match="models/one: a model cannot be written there; make its folder one that you"):
+        folder_module.refuse_foreign(tmp_path / "models" / "one")
 
 
 # reading what is not right

@@ -50,7 +50,7 @@ def test_the_test_part_is_measured_and_the_metrics_lie_in_the_workspace(kind: Ki
     assert isinstance(assessment.evaluation, Evaluation if kind is ONE_LABEL else TermEvaluation)
     assert assessment.evaluation.n == 6
     assert assessment.same_split
-    assert assessment.file == workspace.reports / "evaluate" / "knn" / "metrics.json"
+    assert assessment.file == workspace.reports / "evaluate-knn" / "metrics.json"
     written = read(assessment)
     assert (written["model"], written["head"], written["encoder"]) == ("knn", "knn", "composition")
     assert written["on"] == "test part"
@@ -63,7 +63,7 @@ def test_the_test_part_is_measured_and_the_metrics_lie_in_the_workspace(kind: Ki
 def test_other_proteins_are_measured_and_lie_beside(kind: Kind, workspace: Workspace) -> None:
     given = with_parts(workspace.dataset.part("validation"), {"validation": "test"})
     assessment = assess(fitted(workspace), workspace, given, source="mine")
-    assert assessment.file == workspace.reports / "evaluate" / "knn" / "mine" / "metrics.json"
+    assert assessment.file == workspace.reports / "evaluate-knn-mine" / "metrics.json"
     assert read(assessment)["on"] == "mine"
     alone = assess(fitted(workspace), None, given)
     assert alone.file is None

@@ -227,11 +227,11 @@ training members      percent  proteins
 def test_evaluation_prints_the_table_of_the_test_part(home: Path) -> None:
     ran = done("evaluate", "--model", "knn", "-w", home / "w")
     assert ran.out == TABLE
-    assert ran.err == f"esmcls: written: {home / 'w' / 'reports' / 'evaluate' / 'knn' / 'metrics.json'}\n"
+    assert ran.err == f"esmcls: written: {home / 'w' / 'reports' / 'evaluate-knn' / 'report.html'}\n"
 
 
 def test_an_evaluation_writes_the_same_bytes_twice(home: Path) -> None:
-    path = home / "w" / "reports" / "evaluate" / "linear" / "metrics.json"
+    path = home / "w" / "reports" / "evaluate-linear" / "metrics.json"
     done("evaluate", "--model", "linear", "-w", home / "w")
     first = path.read_bytes()
     done("evaluate", "--model", "linear", "-w", home / "w")
@@ -252,7 +252,7 @@ def test_evaluation_of_an_input_with_labels_has_its_own_report(home: Path, tmp_p
     given.write_text(">x\nMAAAAAAAAAAAAAAAAAAAAAAALIVE\n>y\nMKKKKKKKKKKKKKKKKKKKKKKLIVE\n")
     ran = done("evaluate", given, "--labels", labels, "--model", "knn", "-w", home / "w")
     assert ran.out.splitlines()[1] == "2 proteins of 2 classes"
-    report = home / "w" / "reports" / "evaluate" / "knn" / "two.fasta" / "metrics.json"
+    report = home / "w" / "reports" / "evaluate-knn-two.fasta" / "metrics.json"
     assert json.loads(report.read_text())["metrics"]["accuracy"]["value"] == 0.5
 
 
@@ -265,7 +265,7 @@ def test_prediction_answers_every_record_in_input_order(home: Path) -> None:
     ran = done("predict", home / "unknown.fasta", "--model", "linear", "-w", home / "w")
     header, *answers = [line.split("\t") for line in ran.out.splitlines()]
     names = ["id", "rank", "label", "probability", "distance", "nearest_id", "status", "set"]
-    assert header == [*names, "note", "model", "confidence"]
+    assert header == [*names, "note", "model", "confidence", "nearest_label", "description"]
     assert [(name, label) for name, _, label, *_ in answers] == ANSWERS
     assert ran.err == "esmcls: 3 records read\nesmcls: model linear: 3 records: 3 answered, 3 with another note\n"
 
@@ -318,6 +318,14 @@ def test_a_file_of_predictions_is_what_its_name_ends_in(home: Path, tmp_path: Pa
         assert (tmp_path / name).read_bytes().startswith(begins)
     ran = run("predict", home / "unknown.fasta", "--format", "xlsx", "-w", home / "w")
     assert (ran.code, ran.err) == (2, "esmcls: error: --format xlsx writes a file; name it with -o FILE\n")
+
+
+@pytest.mark.parametrize("name", ["answers.csv.gz", "answers.xls", "answers.json"])
+def test_a_name_that_promises_another_format_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    ran = run("predict", home / "unknown.fasta", "-w", home / "w", "-o", tmp_path / name)
+    assert (ran.code, ran.out) == (2, "")
+    assert "answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these" in ran.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_not_there_is_told_before_a_model_is_loaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +395,7 @@ def test_a_model_tells_what_it_was_fitted_on(home: Path) -> None:
     assert "epochs 2" in lines[1]
     assert lines[3:5] == [
         "fitted on: 18 sequences of 3 classes, seed 0",
-        "validation: accuracy 1.0000, macro_f1 1.0000",
+        "validation: accuracy 100 %, macro F1 100 %, n = 6",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_careful_model_tells_sets_and_whom_it_does_not_know(home: Path) -> Non
     assert told[1] == "32 proteins of 8 classes"
     assert told[-2].startswith("strangers, when the model was fitted: ")
     assert told[-1].startswith("32 proteins of known families: ")
-    metrics = json.loads((home / "w" / "reports" / "evaluate" / "careful" / "metrics.json").read_text())
+    metrics = json.loads((home / "w" / "reports" / "evaluate-careful" / "metrics.json").read_text())
     assert metrics["strangers"]["known"] == 32
 
 
@@ -142,13 +143,16 @@ def test_families_that_a_comparison_takes_away_are_back_with_a_fit(home: Path) -
     assert ": knn, 8 classes" in done("fit", "--head", "knn", "-w", home / "w").out
 
 
-def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path) -> None:
+def test_an_ensemble_of_fitted_models_predicts_like_any_other(home: Path, compared: str, tmp_path: Path) -> None:
     for name, seed in (("one", "1"), ("two", "2")):
         done("fit", "--head", "linear", "--name", name, "--seed", seed, "-w", home / "w")
-    told = done(
-        *("fit", "--head", "ensemble", "--of", "one", "--of", "two", "--of", "knn", "--name", "three"),
-        *("-w", home / "w"),
-    )
+    away = Path(shutil.copytree(home / "w" / "models" / "two", tmp_path / "a,b" / "far"))
+    members = ("--of", "one,knn", "--of", away)  # names with commas between, and a folder with one in its path
+    told = done("fit", "--head", "ensemble", *members, "--name", "three", "-w", home / "w")
+    shutil.copytree(away, tmp_path / "c,d")
+    refused = run("fit", "--head", "ensemble", "--of", "one", "--of", tmp_path / "c,d", "-w", home / "w")
+    assert refused.code == 2
+    assert "model 'c,d': a comma in the name of its folder" in refused.err
     assert f"{home / 'w' / 'models' / 'three'}: ensemble, 8 classes, 96 sequences" in told.out
     rows = table(done("predict", home / "new.fasta", "--model", "three", "-w", home / "w").out)
     assert [row["id"] for row in rows] == ["new0", "new1", "new2"]

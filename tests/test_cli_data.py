@@ -225,6 +225,29 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
 # errors
 
 
+@pytest.mark.parametrize("words", [("stats",), ("stratify", "--total", "5"), ("split",)], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
+        (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
+        (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
+    ],
+)
+def test_labels_that_embed_would_refuse_are_refused_before(
+    tmp_path: Path, words: tuple[str, ...], labels: list[str], problem: str
+) -> None:
+    table = tmp_path / "in.csv"
+    rows = "".join(f"p{number},MKTAYIAKQRQ{'AVL'[number]},{label}\n" for number, label in enumerate(labels))
+    table.write_text("id,sequence,label\n" + rows)
+    output = () if words[0] == "stats" else ("-o", tmp_path / "out.csv")
+    ran = run("data", words[0], table, *words[1:], *output)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"{table}: " in ran.err
+    assert problem in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

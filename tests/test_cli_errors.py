@@ -13,8 +13,12 @@ import pytest
 from command import done, run
 from families import write_families, write_unknown
 
+from esmcls.errors import DataError
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.registry import list_heads
+from esmcls.models.folder import load_model
+from esmcls.models.predict import predict
+from esmcls.reading.records import Protein
 
 ENCODERS = (
     "bundled, composition, esm2, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D, esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, "
@@ -236,6 +240,46 @@ def test_vectors_of_new_sequences_are_taken_from_a_file_by_id(home: Path, import
     ran = run("predict", asked, "--vectors", imported.parent / "wide.npz", "-w", imported)
     assert ran.code == 1
     assert "a vector of 7 numbers, where the model was fitted on 25; give vectors made as those of training" in ran.err
+
+
+def test_residues_that_imported_vectors_lack_are_told_wherever_they_are_used(home: Path, tmp_path: Path) -> None:
+    proteins = [line.split(",")[:2] for line in (home / "families.csv").read_text().splitlines()[1:]]
+    numbers = np.random.default_rng(0)
+    matrices = {name: numbers.random((len(text), 6), np.float32) for name, text in proteins}
+    short = {**matrices, proteins[0][0]: matrices[proteins[0][0]][:-3]}
+    np.savez(tmp_path / "short.npz", **short)
+    done("import", tmp_path / "short.npz", "--sequences", home / "families.csv", "-w", tmp_path / "w")
+    done("fit", "--head", "knn", "-w", tmp_path / "w")
+    [name, text] = proteins[0]
+    told = f"3 of {len(text)} residues unseen"
+    (tmp_path / "one.fasta").write_text(f">{name}\n{text}\n")
+    assert told in done("predict", tmp_path / "one.fasta", "-w", tmp_path / "w").out
+    assert "not seen: 3 residues of 1 sequence, as they were imported\n" in done("info", tmp_path / "w").out
+
+    (tmp_path / "new.fasta").write_text(f">sp|{name}|X\n{text[::-1]}\n")
+    np.savez(tmp_path / "new.npz", **{name: short[name]})
+    words = ("predict", tmp_path / "new.fasta", "-w", tmp_path / "w", "--vectors", tmp_path / "new.npz")
+    assert told in done(*words).out
+    np.savez(tmp_path / "new.npz", **{name: np.zeros((len(text) + 2, 6), np.float32)})
+    ran = run(*words)
+    assert (ran.code, len(ran.err.splitlines())) == (1, 2)
+    assert f"{len(text) + 2} rows for {len(text)} residues, BOS and EOS among them; store the vectors" in ran.err
+
+
+def test_the_library_takes_vectors_as_a_file_or_by_their_ids(imported: Path) -> None:
+    with np.load(imported.parent / "vectors.npz") as file:
+        name, vector = file["ids"][0], file["vectors"][0]
+    asked = [Protein(f"tr|{name}|X", "MKTAYIAKQR")]
+    model = load_model(imported / "models" / "knn")
+    [by_file] = predict(model, asked, vectors=imported.parent / "vectors.npz")
+    [by_id] = predict(model, asked, vectors={name: vector})
+    assert by_file == by_id
+    assert by_id.status is None
+    assert predict(model, asked)[0].status == "no_vector"
+    with pytest.raises(DataError, match="vectors: record 'a': a vector of 7 numbers, where the model was fitted on 25"):
+        predict(model, asked, vectors={"a": np.zeros(7)})
+    with pytest.raises(DataError, match="vectors: record 'a': what is no vector, where the model was fitted on 25"):
+        predict(model, asked, vectors={"a": np.zeros((3, 25))})
 
 
 def test_vectors_are_refused_by_a_model_that_embeds(home: Path, imported: Path) -> None:

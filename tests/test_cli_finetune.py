@@ -100,7 +100,7 @@ def test_predict_and_evaluate_take_it_like_any_model(tuned: Path) -> None:
     ran = done("evaluate", "-w", tuned / "w", "--model", "finetuned", "--device", "cpu")
     assert ran.out.startswith("model finetuned\n")
     report = read(tuned / "w" / "reports" / "finetune" / "finetuned" / "report.json")
-    metrics = read(tuned / "w" / "reports" / "evaluate" / "finetuned" / "metrics.json")
+    metrics = read(tuned / "w" / "reports" / "evaluate-finetuned" / "metrics.json")
     assert metrics["metrics"] == report["metrics"]
     ran = done(
         "predict", tuned / "set.csv", "-w", tuned / "w", "--model", "finetuned", "--top-k", "2", "--device", "cpu"
@@ -327,29 +327,36 @@ def test_a_tracker_gets_the_run(fresh: Path, kind: str, monkeypatch: pytest.Monk
     assert written.stat().st_size > 100
 
 
-def test_a_tracker_that_is_not_installed_is_named(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, "--track", "wandb")
-    assert ran.code == 1
-    assert ran.err.endswith("esmcls: error: --track wandb needs the package wandb; run: pip install 'esmcls[track]'\n")
-
-
-def test_without_peft_nothing_is_embedded_or_fitted_first(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    before = {path for path in fresh.rglob("*") if path.is_file()}
-    ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, "--method", "lora")
-    told = "esmcls: error: LoRA needs the package peft; run: pip install 'esmcls[finetune]'\n"
-    assert (ran.code, ran.out, ran.err) == (1, "", told)
-    assert {path for path in fresh.rglob("*") if path.is_file()} == before
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--method lora", "LoRA needs the package peft; run: pip install 'esmcls[finetune]'"),
+        ("--track wandb", "--track wandb needs the package wandb; run: pip install 'esmcls[track]'"),
+        ("--track tensorboard", "--track tensorboard needs the package tensorboard; run: pip install 'esmcls[track]'"),
+        ("--optimizer adamw8bit", "optimizer adamw8bit needs a CUDA device, not cpu; use --optimizer adamw"),
+        ("--precision fp16", "precision 'fp16' needs a CUDA device; use bf16 or fp32"),
+        ("--method top-k --top-layers 3", "3 top layers asked of an encoder of which 2 are used"),
+        ("--pool attention --long window:16:8", "attention over residues does not go with --long window:16:8, whose "),
+        ("--class-weights balanced --weight-cap .5", "cap 0.5 on class weights: not at least 1; give 0 for none"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_embedded_or_fitted(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
+) -> None:
+    for package in ("peft", "wandb", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, package, None)
+    before = set(fresh.rglob("*"))
+    ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, *words.split())
+    assert (ran.code in (1, 2), ran.out) == (True, "")
+    assert ran.err.splitlines()[-1].startswith(f"esmcls: error: {message}")
+    assert {path for path in fresh.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+    assert not (fresh / "w" / "reports" / "finetune").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--optimizer adamw8bit", "optimizer adamw8bit needs a CUDA device, not cpu; use --optimizer adamw"),
-        ("--precision fp16", "precision 'fp16' needs a CUDA device; use bf16 or fp32"),
         ("--adapters-only", "--adapters-only is for --method lora, not for full"),
-        ("--method top-k --top-layers 3", "3 top layers asked of an encoder of which 2 are used"),
         ("--name ../x", "model name '../x': use letters, digits and . _ + -, beginning with a letter or digit"),
         ("--method lora --targets query", "unknown LoRA target 'query'; (known: "),
         ("--loss bce", "--loss bce is not for one label a protein; choose from ce, focal, logit-adjusted"),

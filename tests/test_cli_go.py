@@ -100,7 +100,7 @@ def test_a_model_folder_predicts_anywhere(home: Path, tmp_path: Path) -> None:
 
 def test_evaluate_measures_each_aspect_and_writes_the_same_bytes_twice(home: Path) -> None:
     first = done("evaluate", "-w", home / "w")
-    file = home / "w" / "reports" / "evaluate" / "knn" / "metrics.json"
+    file = home / "w" / "reports" / "evaluate-knn" / "metrics.json"
     before = file.read_bytes()
     assert done("evaluate", "-w", home / "w").out == first.out
     assert file.read_bytes() == before
@@ -127,7 +127,7 @@ def test_evaluate_takes_sequences_with_their_terms_and_a_table_of_information_ac
     assert "weighted Fmax" in weighed
     assert weighed.endswith("information accretion: from IA.tsv\n")
     done(*given, "-w", home / "w")
-    assert (home / "w" / "reports" / "evaluate" / "knn" / "test_sequences.fasta" / "metrics.json").is_file()
+    assert (home / "w" / "reports" / "evaluate-knn-test_sequences.fasta" / "metrics.json").is_file()
 
 
 def test_terms_of_proteins_to_evaluate_on_go_up_to_those_that_contain_them(home: Path, tmp_path: Path) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from command import done, run
 
-from esmcls_cli import options
+from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head
+from esmcls.heads.settings import knobs_of
+from esmcls_cli import bar, options
 from esmcls_cli.main import esmcls as program
+
+GROUPS: tuple[AnyGroup, ...] = (GROUP, TERM_GROUP)
 
 
 def test_a_head_explains_each_of_its_knobs_in_eighty_columns() -> None:
@@ -18,6 +27,7 @@ def test_a_head_explains_each_of_its_knobs_in_eighty_columns() -> None:
     assert told[0] == "knn: Nearest neighbours among the training rows."
     place = told.index("--set k auto  (int, or auto)")
     assert told[place + 1] == "    Neighbours that vote."
+    assert told[place + 2].startswith("    When to change: there is no validation part: ")
     assert max(map(len, told)) <= 80
 
 
@@ -28,27 +38,92 @@ def test_a_head_of_terms_explains_the_knobs_that_it_shares_with_others() -> None
     assert card["knobs"].keys() == card["explained"].keys()
 
 
+@pytest.mark.parametrize(("group", "head"), [(group, head) for group in GROUPS for head in list_heads(group)])
+def test_every_knob_says_what_it_does_what_it_may_be_and_when_to_change_it(group: AnyGroup, head: str) -> None:
+    lacking = {
+        (knob.name, part)
+        for knob in knobs_of(load_head(head, group).Config)
+        for part in ("values", "what", "when")
+        if not getattr(knob, part).endswith("." if part != "values" else tuple("}intobrls"))
+    }
+    assert lacking == set()
+
+
 def test_a_head_that_is_not_there_is_told() -> None:
     ran = run("heads", "linaer")
     assert (ran.code, ran.out) == (2, "")
     assert "unknown head 'linaer'; did you mean 'linear'" in ran.err
 
 
-def test_the_help_cuts_off_no_summary() -> None:
-    told = " ".join(done("--help").out.split())
-    assert "Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms." in told
+def every_command() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Give the words of each command, those of groups of commands too."""
+    waiting: list[tuple[tuple[str, ...], click.Command]] = [((), program)]
+    for words, command in waiting:
+        yield words, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            inner = ((name, command.get_command(context, name)) for name in command.list_commands(context))
+            waiting += [((*words, name), found) for name, found in inner if found is not None]
 
 
-@pytest.mark.parametrize("name", ["compare", "finetune"])
+COMMANDS = list(every_command())
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS])
+def test_a_help_page_has_eighty_columns_and_cuts_nothing_off(
+    words: tuple[str, ...], command: click.Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = done(*words, "--help").out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    shown = " ".join(" ".join(lines).split())
+    summaries = [inner.get_short_help_str(1000) for path, inner in COMMANDS if path and path[:-1] == words]
+    assert [summary for summary in summaries if summary not in shown] == []
+    assert bool(summaries) == isinstance(command, click.Group)
+
+
+def test_names_of_heads_encoders_and_models_are_completed_wherever_one_is_asked_for() -> None:
+    completing = {
+        "encoder": options.complete_encoders,
+        "encoders": options.complete_encoders,
+        "head": options.complete_heads,
+        "heads": options.complete_heads,
+        "model": options.complete_models,
+        "models": options.complete_models,
+        "members": options.complete_models,
+    }
+    silent = {
+        (*words, param.name)
+        for words, command in COMMANDS
+        for param in command.params
+        if param.name in completing and param._custom_shell_complete is not completing[param.name]
+    }
+    weights = {("predict", "encoder"), ("evaluate", "encoder")}  # of a model, where they lie elsewhere: a path
+    assert silent == weights | {("pretrain", "heads")}  # a number
+
+
+def test_a_shell_asks_for_completions(tmp_path: Path) -> None:
+    words = {"COMP_WORDS": "esmcls fit --head li", "COMP_CWORD": "3", "_ESMCLS_COMPLETE": "bash_complete"}
+    code = "import sys; sys.argv = ['esmcls']; from esmcls_cli.main import main; main()"
+    shell = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | words, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert shell.stdout.split() == ["plain,lightgbm", "plain,linear"]
+
+
+@pytest.mark.parametrize("name", ["embed", "compare", "finetune"])
 def test_options_stand_in_groups_the_common_ones_first_and_none_is_lost(name: str) -> None:
     told = done(name, "--help").out
     context = click.Context(program, info_name="esmcls")
     command = program.get_command(context, name)
     assert isinstance(command, options.Grouped)
     known = {param.name for param in command.get_params(context)}
-    assert not {one for group in command.groups.values() for one in group} - known
-    assert told.index("Common options:") < told.index("--device") < told.index("--hold-out-families")
-    assert all(f"{param.opts[-1]}" in told for param in command.get_params(context))
+    grouped = [param for group in command.groups.values() for param in group]
+    assert not set(grouped) - known
+    assert len(grouped) == len(set(grouped))
+    last = {"embed": "--chunks"}.get(name, "--hold-out-families")
+    assert told.index("Common options:") < told.index("--device") < told.index(last)
+    assert all(param.opts[-1] in told for param in command.params if isinstance(param, click.Option))
 
 
 def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,3 +147,44 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
         "esmcls: 40 of 100 residues, 2 sequences",
         "esmcls: 100 of 100 residues, 5 sequences",
     ]
+
+
+def test_a_bar_of_the_library_is_lines_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    advance = bar()
+    advance(4, 10)
+    advance(10, 10)
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["esmcls: 4 of 10 sequences", "esmcls: 10 of 10 sequences"]
+    assert captured.out == ""
+
+
+def test_lines_of_a_log_come_every_half_minute_and_no_sooner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert options.LOG_SECONDS == 30
+    now = [100.0]
+    monkeypatch.setattr(options.time, "monotonic", lambda: now[0])
+    log = options.LogLines()
+    for second in range(100, 200, 10):
+        now[0] = float(second)
+        log.tell(lambda: f"at {now[0]:g}")
+    assert capsys.readouterr().err.splitlines() == ["esmcls: at 130", "esmcls: at 160", "esmcls: at 190"]
+
+
+def test_a_bar_of_the_library_is_a_bar_in_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class ZMQInteractiveShell:
+        """As notebooks have it."""
+
+    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
+    advance = bar()
+    advance(4, 10)
+    advance(10, 10)
+    shown = capsys.readouterr().err
+    assert "10/10" in shown
+    assert "esmcls: " not in shown

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kinds import KINDS, Kind, relabelled, without_part
 
+from esmcls.datasets.held_out import Shares
 from esmcls.errors import MissingExtraError, UsageError, WorkspaceError
 from esmcls.evaluation import fit_and_ask
 from esmcls.evaluation.compare import Compared, compare
@@ -135,11 +136,12 @@ def test_other_draws_of_the_bootstrap_fit_nothing_again(workspace: Workspace) ->
     assert not any("fitting" in line for line in run(workspace, draws=60)[1])
 
 
-def test_answers_that_are_damaged_are_asked_for_again(workspace: Workspace) -> None:
+def test_answers_that_are_damaged_are_asked_for_again_of_the_same_model(workspace: Workspace) -> None:
     once, _ = run(workspace)
     (workspace.reports / "compare-1" / "answers" / "knn.safetensors").write_bytes(b"damaged")
     again, said = run(workspace)
-    assert "knn: fitting" in said
+    assert "knn: asking" in said
+    assert not any("fitting" in line for line in said)
     assert again.report.to_json()["rows"] == once.report.to_json()["rows"]
 
 
@@ -178,14 +180,22 @@ def test_a_model_that_is_fitted_already_stands_beside_the_heads(workspace: Works
 def test_a_model_that_may_know_the_test_part_is_not_compared(kind: Kind, workspace: Workspace, tmp_path: Path) -> None:
     shuffled = replace(workspace.dataset, parts=workspace.dataset.parts[::-1])
     folder = fit_head(kind.workspace(tmp_path / "other", shuffled), "knn", SETTINGS["knn"], name="elsewhere").folder
-    compared, _ = run(workspace, heads=("linear",), models=(str(folder),))
-    assert compared.report.to_json()["not_run"] == [
-        {"name": str(folder), "reason": "fitted on another split, so it may know the test part; fit it again"}
-    ]
+    with pytest.raises(UsageError, match=r"^--models elsewhere: fitted on another split, so it may know the test part"):
+        run(workspace, heads=("linear",), models=(str(folder),))
+    mine = fit_head(workspace, "knn", SETTINGS["knn"], name="mine").folder
+    if not task_of(workspace).many:
+        with pytest.raises(
+            UsageError, match=r"^--models mine: it knows other families than those that this comparison"
+        ):
+            run(workspace, heads=("linear",), models=("mine",), shares=Shares(0.4))
+        with pytest.raises(UsageError, match="of 3 families is 0; hold out at least 2"):
+            run(workspace, encoders=("kmer",), shares=Shares(0.01))
     with pytest.raises(UsageError, match="cannot stand beside folds"):
         run(workspace, models=("mine",), folds=2)
-    with pytest.raises(UsageError, match="--models names two models elsewhere"):
-        run(workspace, heads=("linear",), models=(str(folder), shutil.copytree(folder, tmp_path / "elsewhere")))
+    with pytest.raises(UsageError, match="--models names two models mine"):
+        run(workspace, heads=("linear",), models=("mine", shutil.copytree(mine, tmp_path / "mine")))
+    assert not list(workspace.reports.iterdir())
+    assert workspace.models() == [mine]
 
 
 def test_a_model_that_is_called_as_a_head_stands_beside_that_head(workspace: Workspace) -> None:
@@ -197,10 +207,11 @@ def test_a_model_that_is_called_as_a_head_stands_beside_that_head(workspace: Wor
 def test_a_model_of_another_kind_of_task_is_not_compared(tmp_path: Path) -> None:
     one_label, terms = (kind.workspace(tmp_path / str(number)) for number, kind in enumerate(KINDS))
     folders = [str(fit_head(one, "knn", SETTINGS["knn"], name="other").folder) for one in (one_label, terms)]
-    for workspace, folder, kind in ((one_label, folders[1], "Gene Ontology terms"), (terms, folders[0], "one label")):
-        compared, _ = run(workspace, heads=("linear",), models=(folder,))
-        [refused] = compared.report.to_json()["not_run"]
-        assert refused["reason"] == f"is a model of another kind of task: {kind}"
+    for workspace, folder, kind in ((one_label, folders[1], "one label"), (terms, folders[0], "Gene Ontology terms")):
+        with pytest.raises(
+            UsageError, match=rf"^--models other: a model of another kind of task than {kind}; leave it"
+        ):
+            run(workspace, heads=("linear",), models=(folder,))
 
 
 def test_a_head_whose_extra_is_missing_is_listed_with_what_to_install(
@@ -422,3 +433,37 @@ def test_a_model_combined_by_hand_stands_beside_the_heads(workspace: Workspace) 
     compared, said = run(workspace, heads=("knn", "linear"), models=("both",))
     assert "both: asking" in said
     assert rows(compared)["both"]["head"] == "ensemble"
+
+
+def test_models_of_the_same_settings_are_taken_as_they_are_whoever_fitted_them(workspace: Workspace) -> None:
+    refit = workspace.drawn_validation and task_of(workspace).refits_in_comparisons
+    for head in ("knn", "linear"):
+        fit_head(workspace, head, SETTINGS[head], refit=refit)
+    combine_in_workspace(workspace, ["knn", "linear"], "ensemble")
+    before = {path.name: (path / "manifest.json").read_bytes() for path in workspace.models()}
+    compared, said = run(workspace)
+    assert {path.name: (path / "manifest.json").read_bytes() for path in workspace.models()} == before
+    assert set(rows(compared)) == set(HEADS)
+    assert [line for line in said if "not fitted again" in line] == [
+        f"{head}: was fitted with the same settings, and is not fitted again" for head in HEADS
+    ]
+    assert [cost.fit_seconds for cost in compared.timing.rows] == [None] * 3
+
+
+@pytest.mark.parametrize("other", [{"settings": {"k": "1"}}, {"seed": 1}, {"settings": {"k": "3"}, "refit": True}])
+def test_a_model_of_other_settings_stays_and_the_comparison_makes_its_own(
+    workspace: Workspace, other: dict[str, Any]
+) -> None:
+    refit = workspace.drawn_validation and task_of(workspace).refits_in_comparisons
+    fit_head(workspace, "knn", **({"settings": SETTINGS["knn"], "refit": refit} | other))
+    before = (workspace.model_folder("knn") / "manifest.json").read_bytes()
+    compared, _ = run(workspace, heads=("knn",))
+    assert set(rows(compared)) == {"knn-1"}
+    assert (workspace.model_folder("knn") / "manifest.json").read_bytes() == before
+
+
+def test_a_comparison_measured_otherwise_takes_the_models_of_the_one_before(workspace: Workspace) -> None:
+    run(workspace)
+    compared, said = run(workspace, coverage=0.8)
+    assert set(rows(compared)) == set(HEADS)
+    assert not [line for line in said if line.endswith("fitting")]

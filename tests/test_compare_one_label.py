@@ -103,6 +103,9 @@ def test_families_held_out_and_calibration_rows_are_measured_for_each_head(works
         assert row["open_set"]["strangers"] == 8
         assert row["open_set"]["known"] == 16
         assert row["open_set"]["wanted"] == 0.2
+        for name_of in ("reached", "accepted"):
+            assert row["open_set"][f"{name_of}_low"] <= row["open_set"][name_of] <= row["open_set"][f"{name_of}_high"]
+        assert row["open_set"]["told_reached"] is not None
         assert row["sets"]["calibration_rows"] == 12
         assert 0 <= row["sets"]["test"] <= 1 <= row["sets"]["mean_size"]
     assert rows(found)["majority"]["open_set"] is None

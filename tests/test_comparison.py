@@ -12,6 +12,7 @@ import pytest
 
 from esmcls.evaluation.compare import timing
 from esmcls.metrics.calibration import auroc
+from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.reporting.results import Cost
 from esmcls.tasks.one_label.answers import DEPTH, Answers
@@ -119,15 +120,36 @@ def test_without_others_there_is_no_difference() -> None:
     assert accuracy_differences(np.ones(5, dtype=bool), []) == []
 
 
-def test_accuracy_by_length_adds_up_and_an_empty_range_is_none() -> None:
-    found = by_length(answers([0, 0, 0, 0], [0, 1, 0, 0], lengths=np.array([99, 100, 1022, 1023])))
+def test_accuracy_by_length_is_told_in_bins_of_as_many_proteins() -> None:
+    lengths = np.array([1023, 99, 100, 1022, 57, 400, 58, 401, 59, 402])
+    predicted = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    found = by_length(answers([0] * 10, predicted, lengths=lengths))
     assert [(one.name, one.n, one.accuracy) for one in found] == [
-        ("<100", 1, 1.0),
-        ("100–199", 1, 0.0),
-        ("200–399", 0, None),
-        ("400–1022", 1, 1.0),
-        (">1022", 1, 1.0),
+        ("57–58", 2, 1.0),
+        ("59–99", 2, 1.0),
+        ("100–400", 2, 0.5),
+        ("401–402", 2, 1.0),
+        ("1022–1023", 2, 1.0),
     ]
+
+
+def test_family_sizes_have_the_bins_of_the_data_and_all_models_have_the_same() -> None:
+    made = entrants()
+    sized = replace(made[0], answers=replace(made[0].answers, members=np.arange(300) // 3))
+    by_model = [row.tiers for row in compare_answers([sized, made[1]], CLASSES)]
+    names = ["0–19", "20–39", "40–59", "60–79", "80–99"]
+    assert [[(part.name, part.n) for part in tiers] for tiers in by_model] == [[(name, 60) for name in names]] * 2
+
+
+def test_reliability_is_told_in_bins_of_as_many_proteins_with_intervals() -> None:
+    [row] = compare_answers(entrants()[:1], CLASSES)
+    bins = row.reliability
+    assert sum(bins.counts) == 300
+    for low, share, high in zip(bins.low, bins.accuracy, bins.high, strict=True):
+        assert low is not None
+        assert share is not None
+        assert high is not None
+        assert low <= share <= high
 
 
 def test_accuracy_among_the_most_confident_begins_with_them_and_ends_with_all() -> None:
@@ -145,13 +167,20 @@ def test_pairs_that_are_confused_most_come_first_with_how_many_there_are() -> No
 def test_rejection_is_measured_at_the_threshold_and_over_all_of_them() -> None:
     random = np.random.default_rng(1)
     near, far = random.normal(1, 1, 400), random.normal(0, 1, 300)
-    one = answers([0], [0], familiar=near, unfamiliar=far, accepted=near > 1, wrongly=far > 1)
+    truth, families = [n // 40 for n in range(400)], np.arange(300) // 3
+    told = {"validation": None, "megabytes": 0, "told": {"reached": 0.05, "accepted": None}}
+    one = answers(truth, truth, familiar=near, unfamiliar=far, accepted=near > 1, wrongly=far > 1, about=told)
+    one = replace(one, families=families)
     found = open_set(one, 0.05)
     assert found is not None
     assert found.auroc == auroc(near, far)
     assert found.reached == pytest.approx((far > 1).mean())
     assert found.accepted == pytest.approx((near > 1).mean())
     assert (found.known, found.strangers, found.wanted) == (400, 300, 0.05)
+    strangers, known = Rate.of(far > 1, families), Rate.of(near > 1, np.array(truth))
+    assert (found.reached_low, found.reached_high) == (strangers.low, strangers.high)
+    assert (found.accepted_low, found.accepted_high) == (known.low, known.high)
+    assert (found.told_reached, found.told_accepted) == (0.05, None)
     x, y = (np.array(rates) for rates in (found.roc.false_acceptance, found.roc.acceptance))
     assert len(x) == len(y) <= 200
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)

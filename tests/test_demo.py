@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from functools import partial
 from pathlib import Path
 
@@ -66,9 +67,18 @@ def test_a_report_of_the_comparison_is_left(left: Demo) -> None:
     assert "knn" in left.report.read_text(encoding="utf-8")
 
 
-def test_nothing_of_the_random_encoder_is_left(left: Demo) -> None:
-    found = [path.name for path in left.folder.parent.rglob("*") if "random" in path.name]
-    assert found == []
+def test_the_baselines_stand_in_the_report_too(left: Demo) -> None:
+    report = json.loads((left.report.parent / "report.json").read_text(encoding="utf-8"))
+    baselines = {row["name"]: row["metrics"]["accuracy"]["value"] for row in report["rows"] if row["baseline"]}
+    assert set(baselines) == {"knn-composition", "knn-kmer", "knn-random-weights"}
+    printed = {f"{row.head}-{row.encoder.replace(' ', '-')}": row.metrics["accuracy"].value for row in left.rows[:3]}
+    assert printed == baselines
+    assert (report["best"], report["chosen"]) == ("knn", "knn")
+
+
+def test_nothing_of_the_random_encoder_is_left_but_what_the_report_tells_of_it(left: Demo) -> None:
+    found = [path for path in left.folder.parent.rglob("*") if "random" in path.name]
+    assert {path.parent for path in found} <= {left.report.parent / "answers"}
 
 
 def test_the_predictions_answer_the_test_part_in_order(left: Demo) -> None:

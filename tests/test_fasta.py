@@ -10,7 +10,7 @@ import pytest
 from esmcls.errors import DataError
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.readers import read_records
-from esmcls.reading.records import RawRecord
+from esmcls.reading.records import Protein, RawRecord
 
 
 def entries(text: str) -> list[RawRecord | DataError]:
@@ -41,6 +41,15 @@ def test_a_wrapped_sequence_keeps_all_its_lines() -> None:
 )
 def test_the_id_is_the_first_word_of_the_header_verbatim(header: str, id_: str) -> None:
     assert only(f"{header}\nMKT\n").id == id_
+
+
+@pytest.mark.parametrize(
+    ("header", "description"),
+    [(">a", ""), (">a  one of\tmany \r", "one of\tmany"), (">a TARGET=x SET=test", "TARGET=x SET=test")],
+)
+def test_what_stands_behind_the_id_is_the_description_which_makes_no_difference(header: str, description: str) -> None:
+    assert only(f"{header}\nMKT\n").description == description
+    assert Protein("a", "MKT", description) == Protein("a", "MKT")
 
 
 @pytest.mark.parametrize(

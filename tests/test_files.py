@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import h5py
 import numpy as np
 import polars as pl
@@ -30,6 +33,7 @@ from esmcls.files import (
     remove_left_overs,
     replace_folder,
     temporary_beside,
+    temporary_folder,
     write_json,
 )
 
@@ -40,7 +44,15 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "hdf5": lambda path: h5py.File(path, "w").close(),
     "parquet": lambda path: pl.DataFrame({"a": np.random.default_rng(0).random(100_000)}).write_parquet(path),
     "torch": lambda path: torch.save({"a": torch.zeros(100_000)}, path),
+    "faiss": lambda path: write_index(np.zeros((1_000, 64), dtype=np.float32), path),
 }
+
+
+def write_index(vectors: Any, path: Path) -> None:
+    """Write an index of FAISS, whose errors tell the system's by its words."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    faiss.write_index(index, str(path))
 
 
 @pytest.fixture
@@ -164,21 +176,28 @@ def test_an_address_is_refused_and_no_folder_made(address: str) -> None:
 def test_a_full_disk_is_an_error_of_the_system_whatever_library_writes(tmp_path: Path) -> None:
     code = (
         "import resource, sys\nsys.path.insert(0, sys.argv[1])\n"
-        "from test_files import WRITERS, atomic_path\n"
+        "from test_files import WRITERS, Path, atomic_path\nfrom esmcls.files import errors_of_the_system\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))\n"
         "WRITERS['text'] = lambda path: path.write_text('a' * 100_000)\n"
-        "for name in ['text', 'safetensors', 'parquet', 'torch']:\n"
+        "for name in ['text', 'safetensors', 'parquet', 'torch', 'faiss']:\n"
         "    try:\n"
         "        with atomic_path(sys.argv[2]) as temporary:\n"
         "            WRITERS[name](temporary)\n"
+        "    except OSError as error:\n"
+        "        print(error.errno, error.filename)\n"
+        "    folder = Path(sys.argv[2] + '.tmp')\n"
+        "    folder.mkdir(exist_ok=True)\n"
+        "    try:\n"
+        "        with errors_of_the_system(folder, sys.argv[2]):\n"
+        "            WRITERS[name](folder / name)\n"
         "    except OSError as error:\n"
         "        print(error.errno, error.filename)\n"
     )
     target = tmp_path / "a"
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == (f"{errno.EFBIG} {target}\n" * 4, 0), done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert (done.stdout, done.returncode) == (f"{errno.EFBIG} {target}\n" * 10, 0), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tmp"]
 
 
 def test_an_error_that_is_not_the_systems_stays_what_it_is(tmp_path: Path) -> None:
@@ -213,6 +232,28 @@ def test_temporary_files_of_dead_processes_are_removed_and_those_of_living_ones_
     os.utime(elsewhere, (0, 0))
     remove_left_overs(tmp_path)
     assert not elsewhere.exists()
+
+
+@posix
+def test_a_temporary_folder_that_sigkill_left_is_removed_by_the_next_of_any_purpose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os, signal, sys, tempfile; from esmcls.files import temporary_folder; tempfile.tempdir = sys.argv[1]\n"
+        "with temporary_folder('search') as folder:\n"
+        "    (folder / 'steps').mkdir()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    elsewhere = tmp_path / f".esmcls-search.{os.getpid()}-000000.0a1b2c3d.tmp"
+    elsewhere.mkdir()
+    os.utime(elsewhere, (time.time() - 86400,) * 2)  # a search of another machine, which shares the disk
+    with temporary_folder("other") as folder, temporary_folder("other") as beside:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert sorted(tmp_path.iterdir()) == sorted([folder, beside, elsewhere])
+    assert list(tmp_path.iterdir()) == [elsewhere]
 
 
 # folders

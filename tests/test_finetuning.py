@@ -23,7 +23,8 @@ from esmcls.cache.features import Features
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import FolderError, MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.finetuning.config import FinetuneConfig
+from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+from esmcls.finetuning.kind import check_machine
 from esmcls.finetuning.model import Tuned
 from esmcls.finetuning.packing import Packed, Proteins
 from esmcls.finetuning.task import Finetuning
@@ -414,7 +415,7 @@ def test_processes_that_share_a_model_resume_to_the_bit_and_one_alone_goes_on_fr
 
 def test_what_cannot_be_trained_in_parts_is_refused() -> None:
     with pytest.raises(UsageError, match="a model in parts is trained in bf16 or fp32 and by adamw"):
-        task(replace(PLAIN, optimizer="adamw8bit"), replicas=Replicas(sharded=True))
+        check_machine(PLAIN, FinetuneInputs(precision="fp16"), torch.device("cuda"), sharded=True)
 
 
 def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:

@@ -53,7 +53,7 @@ def test_the_manifest_tells_what_was_fitted_on_what_and_what_it_reached(
     found = fit(workspace_of(tmp_path, dataset), head)
     manifest = found.manifest
     assert manifest.many
-    assert (manifest.head, manifest.n_train, manifest.setup) == (head, 18, {"refit": False})
+    assert (manifest.head, manifest.n_train, manifest.setup["refit"]) == (head, 18, False)
     assert manifest.classes == CLASSES == found.head.classes
     counts = dict(zip(manifest.classes, manifest.class_counts, strict=True))
     assert counts == {BINDING: 18, ION: 12, ZINC: 6, MEMBRANE: 6, NUCLEUS: 6, GROWTH: 12, CELL_GROWTH: 6}
@@ -93,7 +93,7 @@ def test_terms_that_only_validation_has_are_no_classes_unless_it_is_fitted_on(da
     once, again = fit(workspace), fit(workspace, refit=True)
     assert once.manifest.classes == tuple(term for term in CLASSES if term != ZINC)
     assert again.manifest.classes == CLASSES == again.head.classes
-    assert (again.manifest.n_train, again.manifest.setup) == (24, {"refit": True})
+    assert (again.manifest.n_train, again.manifest.setup["refit"]) == (24, True)
     assert again.manifest.validation == once.manifest.validation
     known = dict(zip(once.manifest.classes, once.findings.thresholds.values, strict=True))
     for term, value in zip(CLASSES, again.findings.thresholds.values, strict=True):
@@ -104,7 +104,7 @@ def test_without_a_validation_part_every_threshold_is_a_half(dataset: Dataset, t
     parts = ["train" if part == "validation" else part for part in dataset.parts]
     found = fit(workspace_of(tmp_path, replace(dataset, parts=parts)), refit=True)
     assert set(found.findings.thresholds.values.tolist()) == {0.5}
-    assert (found.manifest.n_train, found.manifest.setup) == (24, {"refit": False})
+    assert (found.manifest.n_train, found.manifest.setup["refit"]) == (24, False)
 
 
 def test_labels_that_are_not_propagated_are_learned_as_they_are(dataset: Dataset, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from letter_encoder import proteins
 from relatives import ancestors, relatives
 
 from esmcls.cache.features import Features
@@ -38,7 +39,7 @@ def blobs(n: int, seed: int, dtype: Any = np.float32, centres: int = CENTRES) ->
     places = np.arange(n) % centres
     means = np.random.default_rng(99).normal(size=(centres, WIDTH)) * 3
     vectors = means[places] + np.random.default_rng(seed).normal(size=(n, WIDTH)) * 0.5
-    return Features.from_arrays(vectors.astype(dtype), relatives(places, seed), [f"row {row}" for row in range(n)])
+    return proteins(vectors.astype(dtype), relatives(places, seed), [f"row {row}" for row in range(n)])
 
 
 def classes_of(n: int, centres: int = CENTRES) -> Labels:
@@ -216,7 +217,7 @@ def test_no_rows_give_no_predictions(head: Any, case: Case) -> None:
 
 def test_another_width_is_an_error_that_names_both(head: Any) -> None:
     skip_without_vectors(head)
-    wide = Features.from_arrays(np.zeros((2, 9), dtype=np.float32))
+    wide = proteins(np.zeros((2, 9), dtype=np.float32))
     for predict in (head.predict_proba, lambda x: head.top_k(x, 1)):
         with pytest.raises(WidthMismatchError, match="of width 8, but these have width 9"):
             predict(wide)
@@ -224,7 +225,7 @@ def test_another_width_is_an_error_that_names_both(head: Any) -> None:
 
 def test_a_vector_that_is_not_finite_is_never_classified(head: Any) -> None:
     skip_without_vectors(head)
-    bad = Features.from_arrays(np.array([[0] * 7 + [np.nan]], dtype=np.float32))
+    bad = proteins(np.array([[0] * 7 + [np.nan]], dtype=np.float32))
     with pytest.raises(NonFiniteError):
         head.predict_proba(bad)
 
@@ -265,7 +266,7 @@ def test_half_precision_vectors_are_taken_as_they_are_stored(case: Case) -> None
     x, labels = case.rows(120, 0, np.float16)
     held = case.rows(30, 1, np.float16)
     fitted = case.head().fit(x, labels, held, seed=3)
-    wide = Features.from_arrays(x.vectors().astype(np.float32), x.sequences, x.ids)
+    wide = proteins(x.vectors().astype(np.float32), x.sequences, x.ids)
     again = case.head().fit(wide, labels, held, seed=3)
     np.testing.assert_array_equal(fitted.predict_proba(x), again.predict_proba(x))
     np.testing.assert_array_equal(fitted.predict_proba(x), again.predict_proba(wide))
@@ -306,16 +307,16 @@ def test_scores_are_those_on_the_validation_part(case: Case) -> None:
 
 def test_a_single_row_can_be_fitted(case: Case) -> None:
     [seen, unseen] = ancestors(2)
-    row = Features.from_arrays(np.ones((1, 4), dtype=np.float32), [seen])
+    row = proteins(np.ones((1, 4), dtype=np.float32), [seen])
     fitted = case.head().fit(row, case.kind.single)
-    [answer] = fitted.predict_proba(Features.from_arrays(np.zeros((1, 4), dtype=np.float32), [unseen])).tolist()
+    [answer] = fitted.predict_proba(proteins(np.zeros((1, 4), dtype=np.float32), [unseen])).tolist()
     assert answer == [1.0] if case.kind is ONE_LABEL else answer[0] > answer[1]
 
 
 def test_a_constant_column_does_no_harm(case: Case) -> None:
     def with_constant(x: Features, value: float) -> Features:
         column = np.full((len(x), 1), value, dtype=np.float32)
-        return Features.from_arrays(np.hstack((x.vectors(), column)), x.sequences)
+        return proteins(np.hstack((x.vectors(), column)), x.sequences)
 
     x, labels = case.rows(120, 0)
     valid, valid_labels = case.rows(30, 1)
@@ -339,18 +340,21 @@ def test_a_validation_part_of_another_width_is_an_error(case: Case) -> None:
     skip_without_vectors(case.head)
     x, labels = case.rows(12, 0)
     with pytest.raises(WidthMismatchError):
-        case.head().fit(x, labels, (Features.from_arrays(np.zeros((1, 3), dtype=np.float32)), labels.take([0])))
+        case.head().fit(x, labels, (proteins(np.zeros((1, 3), dtype=np.float32)), labels.take([0])))
 
 
 def test_a_saved_head_holds_no_pickle_and_nothing_to_run(case: Case, tmp_path: Path) -> None:
     fitted_once(case).save(tmp_path)
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert files
-    assert {path.suffix for path in files} <= {".safetensors", ".faiss", ".json", ".txt"}
+    assert {path.suffix for path in files} <= {".safetensors", ".faiss", ".json", ".txt", ".npy"}
     for path in files:
         content = path.read_bytes()
         if path.suffix == ".safetensors":  # a length of eight bytes, whichever, and JSON
             assert content[8:9] == b"{"
+        elif path.suffix == ".npy":  # of numbers, not of objects
+            assert content.startswith(b"\x93NUMPY\x01\x00")
+            assert b"'descr': '|i1'" in content[:128]
         else:
             assert not content.startswith((b"\x80", b"PK\x03\x04"))
 
@@ -378,7 +382,7 @@ def test_rows_of_known_classes_are_more_familiar_than_others(one_label: Case, ho
     fitted = reloaded(fitted_once(one_label), tmp_path) if how == "reloaded" else fitted_once(one_label)
     known = blobs(60, 2)
     vectors = np.random.default_rng(7).normal(size=(60, WIDTH)).astype(np.float32)
-    strangers = Features.from_arrays(vectors, relatives(np.arange(60) % 5 + 50, 7))
+    strangers = proteins(vectors, relatives(np.arange(60) % 5 + 50, 7))
     near, far = fitted.familiarity(known), fitted.familiarity(strangers)
     assert near.shape == far.shape == (60,)
     assert near.dtype == np.float64
@@ -401,15 +405,15 @@ def test_a_single_class_is_certain(one_label: Case, tmp_path: Path) -> None:
 
 def test_a_class_with_one_member_is_found_at_that_member(one_label: Case) -> None:
     x, labels = one_label.rows(61, 0)
-    lone = Features.from_arrays(np.full((1, WIDTH), 25, dtype=np.float32), ancestors(CENTRES + 1)[CENTRES:])
-    both = Features.from_arrays(np.concatenate((x.vectors(), lone.vectors())), x.sequences + lone.sequences)
+    lone = proteins(np.full((1, WIDTH), 25, dtype=np.float32), ancestors(CENTRES + 1)[CENTRES:])
+    both = proteins(np.concatenate((x.vectors(), lone.vectors())), x.sequences + lone.sequences)
     codes = Labels((*labels.classes, "lone"), np.append(labels.codes, CENTRES))
     fitted = one_label.head().fit(both, codes, one_label.rows(30, 1), seed=3)
     assert fitted.top_k(lone, 1)[0].tolist() == [[CENTRES]]
 
 
 def test_only_classes_with_one_member_can_be_fitted(one_label: Case) -> None:
-    rows = Features.from_arrays(np.eye(5, dtype=np.float32), ancestors(5))
+    rows = proteins(np.eye(5, dtype=np.float32), ancestors(5))
     fitted = one_label.head().fit(rows, Labels.from_names("abcde"))
     assert fitted.top_k(rows, 1)[0].ravel().tolist() == list(range(5))
 

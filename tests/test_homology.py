@@ -485,6 +485,39 @@ def test_the_engine_and_its_version_are_kept_and_asked_for_again(scripted: Scrip
         loaded(any_version=True).nearest(bare(["Q"]))
 
 
+@pytest.mark.parametrize(
+    ("fitted", "here", "said"),
+    [
+        ("14-7e284", "14-7e284", []),
+        ("14-7e284+ds-1", "14.7e284", ["mmseqs 14-7e284+ds-1, here is 14.7e284"]),
+        ("14", "14-7e284", ["mmseqs 14, here is 14-7e284"]),
+    ],
+)
+def test_another_build_of_the_same_major_version_is_taken_and_said(
+    scripted: Scripted, caplog: pytest.LogCaptureFixture, fitted: str, here: str, said: list[str]
+) -> None:
+    scripted.version = fitted
+    head = HomologyHead().fit(TRAIN, LABELS)
+    scripted.version = here
+    head.finder._engine = None
+    assert head.predict_proba(bare(["Q"])).tolist() == [[0.25, 0.5, 0.25]]
+    assert [line.message for line in caplog.records] == [
+        f"the model is of search engine {builds}: scores may differ a little" for builds in said
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "here"), [("13-45111", "14-7e284"), ("14-7e284", "7e284aa01c"), ("7e284aa01c", "7e284aa02c")]
+)
+def test_another_major_version_or_commit_is_refused(scripted: Scripted, fitted: str, here: str) -> None:
+    scripted.version = fitted
+    head = HomologyHead().fit(TRAIN, LABELS)
+    scripted.version = here
+    head.finder._engine = None
+    with pytest.raises(EngineMismatchError, match=f"of search engine mmseqs {fitted}, but here is mmseqs {here}"):
+        head.predict_proba(bare(["Q"]))
+
+
 def test_a_version_that_is_asked_for_must_be_the_one_that_is_there(scripted: Scripted) -> None:
     with pytest.raises(EngineMismatchError, match="mmseqs 7, but here is mmseqs 1"):
         HomologyHead(HomologyConfig(version="7")).fit(TRAIN, LABELS)

@@ -24,6 +24,7 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.encoders.encoder import load_encoder
 from esmcls.errors import CacheError, DataError, UnknownNameError, UsageError
+from esmcls.info import about_cache
 from esmcls.reading.records import Protein, Record
 from esmcls.workspace.workspace import Workspace
 
@@ -270,7 +271,15 @@ def test_fewer_rows_than_residues_are_residues_not_seen(tmp_path: Path) -> None:
     path = write_npz(tmp_path, vectors)
     with EmbeddingCache.open(tmp_path / "cache", imported_spec(path)) as cache:
         report = import_embeddings(cache, read_vectors(path), RECORDS)
-    assert report.lines() == ["1 with fewer vectors than residues, the rest not seen: a"]
+        assert report.lines() == ["1 with fewer vectors than residues, the rest not seen: a"]
+        assert cache.unseen(["MKTAY", "MV", "MW"]) == [2, 0, 0]
+        assert about_cache(cache)[-1] == "not seen: 2 residues of 1 sequence, as they were imported"
+        with EmbeddingCache.open(tmp_path / "other", cache.spec) as other:
+            assert other.merge([tmp_path / "cache"]) == 3
+            assert other.unseen(["MKTAY", "MV"]) == [2, 0]
+        (tmp_path / "cache" / "unseen.json").write_text('{"format": 1, "residues": {"a": "2"}}')
+        with pytest.raises(CacheError, match=r"residues\.a: '2' instead of a whole number\); import the vectors again"):
+            cache.unseen(["MKTAY"])
 
 
 def test_vectors_are_joined_by_what_tools_make_of_an_id(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import os
 import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import esmcls
+from esmcls.heads.registry import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"esmcls": "esmcls", "cli": "esmcls_cli", "data": "esmcls_data"}
@@ -59,6 +62,55 @@ def test_ci_runs_the_test_command_of_readme() -> None:
     assert lines[-1] == readme_command("tox run")
     assert "set -eu" in lines
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def extras(setup: configparser.ConfigParser) -> dict[str, set[str]]:
+    """Return the packages that each extra brings."""
+    return {name: set(requirements(text)) for name, text in setup["options.extras_require"].items()}
+
+
+def advised() -> Iterator[tuple[str, str, str]]:
+    """Give the place, the package and the extra of each error that says what to install; "" for a package by itself."""
+    for path in sorted((ROOT / "esmcls").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtraError":
+                texts = [text.value if isinstance(text, ast.Constant) else "" for text in node.args]
+                assert len(texts) in (2, 3)
+                yield f"{path.name}:{node.lineno}", texts[1], (*texts, "")[2]
+
+
+def test_what_an_error_advises_to_install_is_an_extra_that_brings_the_package(
+    setup: configparser.ConfigParser,
+) -> None:
+    brings = extras(setup) | {"": set(requirements(setup["options"]["install_requires"]))}
+    wrong = {advice for advice in advised() if advice[1] and advice[1] not in brings.get(advice[2], set())}
+    assert wrong == set()
+    assert {package: extra for package, extra in EXTRAS.items() if package not in brings[extra]} == {}
+    assert {extra for _, _, extra in advised()} >= {"go", "homology", "finetune", "track"}
+
+
+def test_every_extra_that_is_named_anywhere_is_one(setup: configparser.ConfigParser) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    code = [path for folder in ("esmcls", "cli", "data") for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        (path.name, extra)
+        for path in pages + code
+        for extra in re.findall(r"(?:esmcls|\.|whl)\[(\w+)\]", path.read_text(encoding="utf-8"))
+    }
+    assert {extra for _, extra in named} >= {"go", "finetune", "track"}
+    assert {(page, extra) for page, extra in named if extra not in extras(setup)} == set()
+
+
+def test_readme_installs_from_a_checkout_or_a_wheel_since_there_is_no_address_yet() -> None:
+    commands = re.findall(r"pip install ([^&\n`]*)", read("README.md"))
+    assert {re.sub(r"-c constraints.txt ", "", command).split()[0] for command in commands} == {
+        *(".", "'.[go]'", "tox"),
+        f"dist/esmcls-{esmcls.__version__}-py3-none-any.whl",
+        "'esmcls[go]'",  # where it is installed already
+    }
+    assert "Once it is installed, `pip install 'esmcls[go]'`" in read("README.md")
+    rows = re.findall(r"^\| `(\w+)` \|", read("README.md"), re.MULTILINE)
+    assert set(rows) >= {"go", "homology", "finetune", "track"}
 
 
 def test_both_commands_of_readme_install_through_the_constraints() -> None:

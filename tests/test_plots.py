@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import subprocess
 import sys
@@ -15,10 +17,10 @@ import pytest
 from compared import ACCURACIES, BASELINES, NAMES, a_comparison, read
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
-from esmcls.reporting.figure_style import shortened
+from esmcls.reporting.figure_style import PAPER, house_style, shortened
 from esmcls.reporting.model_figures import OTHER, looks, save_figures
 from esmcls.tasks.one_label import figures as plots
 from esmcls.tasks.one_label.figures import (
@@ -183,7 +185,24 @@ def test_accuracy_against_coverage_is_that_of_the_rows() -> None:
 # Reliability
 
 
-def test_a_point_of_reliability_stands_for_a_bin_and_its_area_for_the_share_of_the_proteins() -> None:
+def test_a_point_of_reliability_stands_for_as_many_proteins_as_any_other_and_has_its_interval() -> None:
+    comparison = a_comparison()
+    row = comparison["rows"][0]
+    row["reliability"] = {
+        "counts": [50, 51],
+        "confidence": [0.4, 0.9],
+        "accuracy": [0.5, 0.8],
+        "low": [0.36, 0.67],
+        "high": [0.64, 0.89],
+    }
+    axes = drawn(draw_reliability(read(comparison))).axes[0]
+    [dots] = points(axes)
+    assert np.asarray(dots.get_offsets()).tolist() == [[40, 50], [90, 80]]
+    [ends] = [one for one in axes.collections if isinstance(one, LineCollection)]
+    assert [segment.tolist() for segment in ends.get_segments()] == [[[40, 36], [40, 64]], [[90, 67], [90, 89]]]
+
+
+def test_in_a_report_of_0_1_0_a_point_of_reliability_has_the_area_of_its_share_of_the_proteins() -> None:
     comparison = a_comparison()
     figure = drawn(draw_reliability(read(comparison)))
     assert [axes.get_title() for axes in figure.axes] == list(ACCURACIES)
@@ -229,9 +248,26 @@ def test_confusions_are_those_of_the_best_model_with_their_names() -> None:
     worst = comparison["rows"][0]["confusions"]
     assert [bar.get_width() for bar in axes.patches] == [one["n"] for one in worst]
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels[0] == "PF00001 7tm_1 → PF00069 Pkinase"
-    assert labels[-1] == f"{worst[-1]['true']} → {worst[-1]['predicted']}"
+    assert labels[0] == "PF00001 7tm_1\n→ PF00069 Pkinase"
+    assert labels[-1] == f"{worst[-1]['true']}\n→ {worst[-1]['predicted']}"
     assert [text.get_text() for text in axes.texts][:2] == ["30 of 41", "29 of 44"]
+
+
+def test_a_long_name_of_a_family_is_whole_in_the_confusions_and_no_two_labels_overlap() -> None:
+    whole = (
+        "P-P-bond-hydrolysis-driven protein transmembrane transporter activity (protein transport by the Sec complex)"
+    )
+    comparison = a_comparison()
+    comparison["rows"][0]["confusions"][1]["true"] = whole
+    with house_style(**PAPER):
+        figure = drawn(draw_confusions(read(comparison)))
+        figure.savefig(io.BytesIO())
+    [axes] = figure.axes
+    labels = axes.get_yticklabels()
+    assert labels[1].get_text().replace("\n", " ") == f"{whole} → {comparison['rows'][0]['confusions'][1]['predicted']}"
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
+    assert min(box.x0 for box in boxes) >= 0
 
 
 def test_what_there_is_nothing_of_has_no_figure() -> None:
@@ -268,13 +304,13 @@ def test_the_same_comparison_gives_the_same_bytes_whatever_the_users_matplotlib_
     with rc_context({"font.size": 30, "svg.hashsalt": None, "axes.facecolor": "red"}):
         save_figures(read(odd()), tmp_path, FIGURES)
     names = sorted(path.name for path in folder.iterdir())
-    assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
+    assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg"))
     for name in names:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_odd_names_are_drawn_as_they_are(folder: Path) -> None:
-    assert "$x_1$ & <b> → PF00069" in texts(folder / "confusions.svg")
+    assert {"$x_1$ & <b>", "→ PF00069"} <= set(texts(folder / "confusions.svg"))
     for name in ("intervals", "tiers", "reliability"):
         assert set(ODD[:2]) <= set(texts(folder / f"{name}.svg"))
 
@@ -285,10 +321,18 @@ def test_a_single_baseline_is_drawn_without_a_warning(tmp_path: Path) -> None:
 
 def test_figures_of_an_earlier_comparison_that_had_more_are_removed(tmp_path: Path) -> None:
     some = {"intervals": draw_intervals, "open_set": draw_open_set}
-    for name in ("open_set.svg", "open_set.png", "mine.svg"):
+    for name in ("open_set.svg", "open_set.png", "open_set.pdf", "mine.svg"):
         (tmp_path / name).touch()
     assert save_figures(read(a_comparison(["one"], open_set=False)), tmp_path, some) == ["intervals"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["intervals.png", "intervals.svg", "mine.svg"]
+    left = ["intervals.pdf", "intervals.png", "intervals.svg", "mine.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_letters_of_a_pdf_are_letters_that_any_program_can_edit(folder: Path) -> None:
+    content = (folder / "intervals.pdf").read_bytes()
+    assert b"/CIDFontType2" in content or b"/TrueType" in content  # font type 42
+    assert b"/Type3" not in content
+    assert b"/CreationDate" not in content
 
 
 def test_letters_are_of_a_size_that_can_be_read_in_print(folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import run
 from kinds import KINDS, ONE_LABEL, TERMS, Kind
@@ -17,8 +20,9 @@ from esmcls.errors import MissingExtraError, UnknownNameError, UsageError
 from esmcls.models.fit import fit_head
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model
-from esmcls.models.predict import Predictions, predict, predict_stream, stream_rows, write_answers
+from esmcls.models.predict import Predictions, open_model, predict, predict_stream, stream_rows, write_answers
 from esmcls.reading.records import Protein
+from esmcls.reporting.rows import Written
 from esmcls.tasks.go_terms.prediction import TermPrediction
 from esmcls.tasks.one_label.prediction import Prediction
 from esmcls.workspace.workspace import Workspace
@@ -192,5 +196,108 @@ def test_rows_become_a_frame_or_say_what_to_install(model: Model, monkeypatch: p
     assert tuple(frame) == rows.columns
     assert frame["id"] == ["first", "second", "first"]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match="to_frame needs the package polars; run: pip install 'esmcls"):
+    with pytest.raises(MissingExtraError, match="to_frame needs the package polars; run: pip install polars"):
         rows.to_frame()
+
+
+@pytest.fixture
+def fresh(kind: Kind, tmp_path: Path) -> Workspace:
+    return kind.workspace(tmp_path / "w")
+
+
+DESCRIBED = [
+    Protein("first", ALANINE, "a protein of alanine"),
+    Protein("second", ALANINE + "CDE"),
+    Protein("third", ALANINE, "the same"),
+]
+
+
+def lines_of(model: Model, proteins: list[Protein], **options: Any) -> tuple[list[dict[str, str]], Written]:
+    handle = io.StringIO()
+    written = write_answers(model, proteins, handle, **options)
+    return list(csv.DictReader(io.StringIO(handle.getvalue()), delimiter="\t")), written
+
+
+def test_the_description_of_a_record_is_the_last_column_where_any_has_one(model: Model) -> None:
+    rows, _ = lines_of(model, DESCRIBED, k=2)
+    assert list(rows[0])[-1] == "description"
+    assert [row["description"] for row in rows if row["rank"] in ("", "1")] == ["a protein of alanine", "", "the same"]
+    assert all(not row["description"] for row in rows if row["rank"] == "2")
+    bare, written = lines_of(model, DESCRIBED[1:2], k=2)
+    assert list(bare[0]) == list(rows[0])[:-1]
+    assert written.undescribed == 0
+
+
+def test_descriptions_that_come_after_rows_without_a_column_for_them_are_counted(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmcls.models.predict.BLOCK", 1)
+    rows, written = lines_of(model, DESCRIBED[1:], k=1)
+    assert "description" not in rows[0]
+    assert written.undescribed == 1
+
+
+def test_a_frame_has_descriptions_where_there_are_any(model: Model) -> None:
+    assert predict(model, DESCRIBED, k=1).columns == (*predict(model, DESCRIBED[1:2], k=1).columns, "description")
+
+
+def test_a_head_that_knows_no_neighbour_has_it_from_the_vectors_of_the_workspace(fresh: Workspace) -> None:
+    model = fit_head(fresh, "linear").load()
+    train = fresh.dataset.part("train")
+    own = [Protein(f"q{row}", train.sequences[row]) for row in range(4)]
+    rows = predict(model, own, k=1)
+    assert [row.nearest_id for row in rows] == [train.ids[train.sequences.index(one.sequence)] for one in own]
+    if not model.task.many:
+        assert [row.nearest_label for row in rows] == train.labels[:4]
+        assert max(abs(row.distance) for row in rows) < 1e-5
+
+
+def test_the_nearest_is_that_of_the_largest_cosine_of_centred_vectors_in_blocks_or_at_once(
+    fresh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fit_head(fresh, "linear").load()
+    new = [Protein(str(n), sequence) for n, sequence in enumerate(fresh.dataset.part("test").sequences)]
+    train = fresh.dataset.part("train")
+    vectors = fresh.latest_cache().read(train.sequences, "mean").astype(np.float64)
+    queries = model.features([protein.sequence for protein in new]).vectors().astype(np.float64)
+    centred, asked = vectors - vectors.mean(0), queries - vectors.mean(0)
+    cosines = (asked / np.linalg.norm(asked, axis=1)[:, None]) @ (centred / np.linalg.norm(centred, axis=1)[:, None]).T
+    expected = [train.ids[row] for row in cosines.argmax(1)]
+    assert [row.nearest_id for row in predict(model, new, k=1)] == expected
+    monkeypatch.setattr("esmcls.models.neighbours.READ", 5)
+    for held in (0, 1 << 24):
+        monkeypatch.setattr("esmcls.models.neighbours.HELD", held)
+        assert [row.nearest_id for row in predict(fit_head(fresh, "linear").load(), new, k=1)] == expected
+
+
+@pytest.mark.parametrize("nearest", [False, None, True])
+def test_no_neighbour_is_told_where_it_is_not_wanted_or_not_at_hand(
+    fresh: Workspace, tmp_path: Path, nearest: bool | None
+) -> None:
+    folder = fit_head(fresh, "linear").folder
+    model = open_model(fresh.folder, "linear", nearest=nearest)
+    assert [row.nearest_id is not None for row in predict(model, PROTEINS, k=1)] == [nearest is not False] * 3
+    away = Path(shutil.copytree(folder, tmp_path / "away"))
+    there = open_model(fresh.folder, str(away), nearest=nearest)
+    assert (there.neighbours is not None) == (nearest is not False)  # in the workspace that is named beside it
+    alone = open_model(tmp_path / "none", str(away), nearest=nearest)
+    assert alone.lacks_neighbours == (nearest is not False)
+    assert {row.nearest_id for row in predict(alone, PROTEINS, k=1)} == {None}
+
+
+def test_too_many_training_proteins_are_searched_only_if_it_is_asked_for(
+    fresh: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_head(fresh, "linear")
+    monkeypatch.setattr("esmcls.models.model.MOST", 2)
+    assert open_model(fresh.folder, "linear").neighbours is None
+    assert open_model(fresh.folder, "linear", nearest=True).neighbours is not None
+
+
+@pytest.mark.parametrize("head", ["knn", "homology"])
+def test_a_head_that_names_the_nearest_says_its_class_too(head: str, tmp_path: Path) -> None:
+    place = ONE_LABEL.workspace(tmp_path / "w")
+    model = fit_head(place, head).load()
+    classes = dict(zip(place.dataset.ids, place.dataset.labels, strict=True))
+    rows = predict(model, [Protein("q", place.dataset.part("train").sequences[0])], k=1)
+    assert rows[0].nearest_label == classes[rows[0].nearest_id]

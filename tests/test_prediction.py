@@ -52,7 +52,7 @@ class Near(Counting):
 class Toy:
     """A model over `Counting`, which remembers what it embedded and finds sequences beyond `limit` too large."""
 
-    name, task, classes = "toy", OneLabel(), CLASSES
+    name, task, classes, neighbours = "toy", OneLabel(), CLASSES, None
 
     def __init__(self, head: Any = None, limit: int = 2000) -> None:
         self.head, self.limit = head or Counting(), limit
@@ -193,9 +193,9 @@ def written(format: str, rows: Sequence[Prediction] = ROWS) -> str:
 
 def test_a_table_holds_every_column_and_leaves_empty_what_does_not_apply() -> None:
     assert written("tsv") == (
-        "id\trank\tlabel\tprobability\tdistance\tnearest_id\tstatus\tset\tnote\tmodel\tconfidence\n"
-        '"a""b"\t1\tkinase, ATP\t0.123457\t1.5\t"n\t1"\t\t\t\t\t\n'
-        "big\t\t\t\t\t\ttoo_large\t\t\t\t\n"
+        "id\trank\tlabel\tprobability\tdistance\tnearest_id\tstatus\tset\tnote\tmodel\tconfidence\tnearest_label\n"
+        '"a""b"\t1\tkinase, ATP\t0.123457\t1.5\t"n\t1"\t\t\t\t\t\t\n'
+        "big\t\t\t\t\t\ttoo_large\t\t\t\t\t\n"
     )
 
 
@@ -206,7 +206,9 @@ def test_a_table_can_be_read_back() -> None:
 
 def test_json_lines_hold_null_where_something_does_not_apply() -> None:
     first, second = map(json.loads, written("jsonl").splitlines())
-    assert first == asdict(ROWS[0]) | {"probability": 0.123457}
+    assert first == {name: value for name, value in asdict(ROWS[0]).items() if name in COLUMNS} | {
+        "probability": 0.123457
+    }
     assert list(second) == list(COLUMNS)
     assert second["label"] is None
 

@@ -142,8 +142,8 @@ def test_timing_changes_its_own_files_and_the_last_section_of_the_page_and_not_a
 
 
 def test_the_folder_holds_the_numbers_the_tables_and_the_figures(folder: Path) -> None:
-    names = ["table", "tiers", "lengths", "confusions", "folds", "open_set", "sets", "timing"]
-    figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png")}
+    names = ["table", "tiers", "lengths", "confusions", "folds", "open_set", "sets", "leakage", "timing"]
+    figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")}
     others = {"report.html", "report.json", "timing.json"} | {f"{name}.tsv" for name in names}
     assert set(everything(folder)) == others | figures
     assert json.loads((folder / "report.json").read_text()) == full()
@@ -153,7 +153,7 @@ def test_the_folder_holds_the_numbers_the_tables_and_the_figures(folder: Path) -
 @pytest.mark.usefixtures("_no_figures")
 def test_tables_of_an_earlier_report_that_had_more_are_removed(tmp_path: Path) -> None:
     write_report(tmp_path, full(), a_timing(full()))
-    write_report(tmp_path, bare(), a_timing(bare()))
+    write_report(tmp_path, bare() | {"leakage": None}, a_timing(bare()))
     left = {"report.html", "report.json", "timing.json", "table.tsv", "tiers.tsv", "lengths.tsv", "timing.tsv"}
     assert set(everything(tmp_path)) == left
 
@@ -263,7 +263,7 @@ def test_names_of_users_are_text_and_no_markup(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     assert EVIL not in text
     shown = "".join(Outline(text).text)
-    assert shown.count(EVIL) == 3  # family, its name and the reason; the figure shortens the two
+    assert shown.count(EVIL) == 5  # family, its name and the reason; in the figure, family and name
     assert f"needs {EVIL}" in shown
 
 
@@ -276,6 +276,20 @@ def test_the_page_shows_the_numbers_of_the_best_model_in_bold_and_baselines_in_g
     assert '<tr class="baseline"><th scope="row">majority <small>baseline</small></th>' in text
     assert '<tr><th scope="row">linear</th>' in text
     assert "<td>55.0 ± 7.1</td><td>35.0 ± 14.1</td>" in text  # of two folds, the deviation by n - 1
+
+
+def test_the_page_says_what_a_paper_must_say(folder: Path) -> None:
+    shown = " ".join(" ".join(Outline((folder / "report.html").read_text()).text).split())
+    for words in (
+        "Data set families.csv",
+        "Date 2026-11-29",
+        "drawn within each class: 80 % train, 10 % validation, 10 % test (seed 0)",
+        "Made with esmcls 0.2.0, numpy 2.0.0, python 3.11.7, torch 2.6.0.",
+        "A Processor, 2 cores.",
+        "A model does well on proteins that look like those it has seen. By identity.",
+        "no alignment < 30 % ≥ 90 %",
+    ):
+        assert words in shown
 
 
 def test_every_column_that_is_marked_is_explained_below(folder: Path) -> None:

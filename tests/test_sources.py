@@ -227,7 +227,7 @@ def test_a_line_that_is_too_long_is_named_unless_switched_off(tmp_path: Path, mo
 def test_a_record_that_is_too_long_is_named_even_of_blank_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    monkeypatch.setattr("esmcls.reading.fasta.LONGEST_LINE", 1000)
+    monkeypatch.setattr("esmcls.reading.fasta.LONGEST_RECORD", 1000)
     path = tmp_path / "a.fasta"
     path.write_text(">a\nMKT\n>b\n" + f"{line}\n" * 1001)
     with pytest.raises(DataError, match=r"a\.fasta:3: a record of more than 1,000 characters; leave it out, or set"):

@@ -11,9 +11,9 @@ from test_term_metrics import IA, LABELS, SCORES, in_blocks, random_case
 
 from esmcls.errors import UsageError
 from esmcls.labels.labels import LabelSets
-from esmcls.metrics.cafa import count, mean_fmax
+from esmcls.metrics.cafa import THRESHOLDS, count, mean_fmax
 from esmcls.metrics.cafa_curves import peaks
-from esmcls.metrics.classification import LENGTHS
+from esmcls.metrics.classification import equal_bins
 from esmcls.tasks.go_terms.evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
 
 
@@ -68,11 +68,8 @@ def test_the_tables_are_as_documented() -> None:
     ]
     assert lines[16:] == [
         "  residues             Fmax  proteins",
-        "  <100                0.800         1",  # a and b of three at .4
-        "  100–199                 –         0",
-        "  200–399                 –         0",
-        "  400–1022                –         0",
-        "  >1022               0.667         1",  # a of two at .5
+        "  90                  0.800         1",  # a and b of three at .4
+        "  2000                0.667         1",  # a of two at .5
     ]
 
 
@@ -165,13 +162,32 @@ def test_the_buckets_have_the_bounds_of_their_names(count_: int, name: str) -> N
     assert by_frequency(LabelSets.from_names([["a"]], groups="P"), np.array([count_])).groups == (f"P {name}",)
 
 
-def test_the_length_classes_are_those_of_other_comparisons_and_hold_all_proteins() -> None:
+def test_the_length_classes_hold_about_as_many_proteins_each_and_all_of_them() -> None:
     labels, scores, _ = random_case(1)
     lengths = np.random.default_rng(0).integers(10, 3000, len(labels))
     found = evaluate_terms(labels, in_blocks(scores), np.ones(24, np.int64), folds=5, lengths=lengths)
     for one in found.aspects.values():
-        assert [part.name for part in one.lengths] == [name for name, _ in LENGTHS]
+        assert [part.name for part in one.lengths] == equal_bins(lengths)[0]
         assert sum(part.n for part in one.lengths) == one.proteins
+
+
+def test_each_term_has_its_fmax_by_hand_and_the_average_precision_of_scikit_learn() -> None:
+    labels, scores, _ = random_case(1)
+    found = evaluate_terms(labels, in_blocks(scores), np.ones(24, np.int64), folds=5, each_term=True).terms
+    assert found is not None
+    has, groups = labels.dense(), np.array(labels.groups)
+    for code in range(labels.n_classes):
+        measured = has[:, groups == groups[code]].any(axis=1)
+        truth, said = has[measured, code], scores[measured, code]
+        assert found.proteins[code] == truth.sum()
+        if not truth.any():
+            assert np.isnan(found.fmax[code])
+            continue
+        assert found.average_precision[code] == pytest.approx(average_precision_score(truth, said))
+        predicted = said[:, None] >= THRESHOLDS.astype(np.float32)
+        f1 = 2 * (predicted & truth[:, None]).sum(axis=0) / (predicted.sum(axis=0) + truth.sum())
+        assert found.fmax[code] == pytest.approx(f1.max())
+        assert found.threshold[code] == pytest.approx(THRESHOLDS[f1.argmax()])
 
 
 def test_proteins_without_any_term_are_refused() -> None:

@@ -274,7 +274,7 @@ def test_the_model_folder_is_that_of_a_model_of_terms_with_its_encoder(tuned: Pa
 def test_evaluate_predict_and_compare_take_it_like_any_other(tuned: Path) -> None:
     folder, where = tuned / "w", ("-w", tuned / "w", "--device", "cpu")
     done("evaluate", *where, "--model", "finetuned")
-    metrics = read(folder / "reports" / "evaluate" / "finetuned" / "metrics.json")
+    metrics = read(folder / "reports" / "evaluate-finetuned" / "metrics.json")
     report = read(folder / "reports" / "finetune" / "finetuned" / "report.json")
     assert {name: report[name] for name in metrics if name in ("aspects", "n", "n_terms", "unseen")} == {
         name: metrics[name] for name in ("aspects", "n", "n_terms", "unseen")

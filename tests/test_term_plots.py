@@ -148,11 +148,11 @@ def test_what_there_is_nothing_of_has_no_figure() -> None:
     assert draw_buckets(comparison) is None
 
 
-def test_files_are_written_whole_in_two_formats_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_files_are_written_whole_in_three_formats_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
     comparison, folders = a_comparison(NAMES[:2]), [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
         assert save_figures(comparison, folder, FIGURES) == list(FIGURES)
     names = sorted(path.name for path in folders[0].iterdir())
-    assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg"))
+    assert names == sorted(f"{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "png", "svg"))
     assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)

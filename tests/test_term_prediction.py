@@ -68,7 +68,7 @@ class Drawn:
 class Toy:
     """A model of terms that remembers what it embedded and finds sequences beyond `limit` too large."""
 
-    name = "toy"
+    name, neighbours = "toy", None
 
     def __init__(self, head: Any, terms: TermHierarchy, threshold: float = 0.5, limit: int = 10_000) -> None:
         self.head, self.classes, self.limit = head, terms.classes, limit

@@ -78,6 +78,17 @@ def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str
             for name, one in found.items()
         ],
         "not_run": [{"name": "lightgbm", "reason": EVIL}],
+        "origin": {
+            "data": f"terms.tsv, {EVIL}",
+            "date": "2026-11-29",
+            "split": "at random",
+            "versions": {"numpy": "2"},
+        },
+        "leakage": {
+            "measured_by": "By identity.",
+            "bins": [{"name": "< 30 %", "n": 60, "scores": {name: one.mean_fmax for name, one in found.items()}}],
+        },
+        "weighed_by": "the training terms",
     }
 
 
@@ -85,6 +96,7 @@ def a_timing(comparison: dict[str, Any], seconds: float = 7.71) -> dict[str, Any
     names = [row["name"] for row in comparison["rows"]]
     return {
         "format": 1,
+        "machine": {"processor": "A Processor", "cores": 1},
         "rows": [{"name": name, "fit_seconds": seconds, "proteins_per_second": 1200} for name in names],
     }
 
@@ -127,10 +139,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_page_tables_and_figures_lie_side_by_side(made: Path, comparison: dict[str, Any]) -> None:
     left = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    names = {"table", "differences", "buckets", "lengths", "timing"}
+    names = {"table", "differences", "buckets", "lengths", "leakage", "timing"}
     figures = {"precision_recall", "buckets", "term_lengths"}
     assert left == {"report.html", "report.json", "timing.json"} | {f"{name}.tsv" for name in names} | {
-        f"figures/{name}.{kind}" for name in figures for kind in ("svg", "png")
+        f"figures/{name}.{kind}" for name in figures for kind in ("svg", "png", "pdf")
     }
     assert json.loads((made / "report.json").read_text()) == comparison
 

@@ -293,3 +293,17 @@ def test_a_step_that_overflows_is_skipped_and_the_lower_scale_is_resumed(tmp_pat
     assert scalers[0].get_scale() == scalers[2].get_scale() == 2.0**9
     assert torch.equal(parameters(whole), parameters(resumed))
     assert parameters(whole).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ([1], r"not a checkpoint \(it: a list of 1 instead of an object\)"),
+        ({"format": 1}, r"not a checkpoint \(lacks 'plan'\)"),
+        ({"format": 1, "plan": {"steps": "9"}}, r"not a checkpoint \("),
+    ],
+)
+def test_a_checkpoint_that_holds_something_else_is_one_line(state: object, problem: str, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "c")
+    with pytest.raises(FolderError, match=problem):
+        planned_steps(tmp_path / "c")

@@ -249,6 +249,39 @@ def test_a_folder_that_transformers_wrote_is_read(tmp_path: Path) -> None:
         assert torch.equal(state[name], theirs[hugging_face_name(name)]), name
 
 
+MERGE = r"merge them: model\.merge_and_unload\(\)\.save_pretrained\(FOLDER\) of peft, and give that folder"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft's use of transformers
+def test_adapters_that_are_not_merged_are_named_and_merged_ones_are_read(
+    tmp_path: Path,
+) -> None:
+    import transformers  # takes seconds
+    from peft import LoraConfig, get_peft_model
+
+    config = transformers.EsmConfig(
+        vocab_size=33, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        position_embedding_type="rotary", emb_layer_norm_before=False, token_dropout=True, pad_token_id=1,
+        mask_token_id=32, layer_norm_eps=1e-5, name_or_path="facebook/esm2_tiny",
+    )  # fmt: skip
+    model = get_peft_model(transformers.EsmModel(config, add_pooling_layer=False), LoraConfig(target_modules=["query"]))
+    model.save_pretrained(tmp_path / "adapters", save_embedding_layers=False)  # else it asks the network
+    alone = r"adapters of PEFT \(LoRA\) of facebook/esm2_tiny, without the encoder that they change; " + MERGE
+    for place in (tmp_path / "adapters", tmp_path / "adapters" / "adapter_model.safetensors"):
+        with pytest.raises(WeightsError, match=alone):
+            load_state(place)
+    (tmp_path / "beside").mkdir()
+    config.save_pretrained(tmp_path / "beside")
+    save_file(dict(model.state_dict()), tmp_path / "beside" / "model.safetensors")
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    save_file(dict(model.state_dict()), tmp_path / "state.safetensors")
+    for name in ("beside", "state.pt", "state.safetensors"):
+        with pytest.raises(WeightsError, match=r"adapters of PEFT \(LoRA\) that are not merged into the .*; " + MERGE):
+            load_state(tmp_path / name)
+    model.merge_and_unload().save_pretrained(tmp_path / "merged")
+    assert load_state(tmp_path / "merged")[0].layers == 2
+
+
 def test_the_real_checkpoint_is_read(shared: Path | None) -> None:
     if shared is None:
         return  # the folder is no part of the project; the written ones above hold the same names

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.errors import CacheError, UnknownNameError, UsageError
+from esmcls.encoders.encoder import Encoder, load_encoder
+from esmcls.errors import CacheError, EncoderMismatchError, UnknownNameError, UsageError
 from esmcls.reading.records import NamedSequences
 from esmcls.types import Indices, RowSelection, Vectors
+
+READ_RESIDUES = 64
+"""Sequences whose residue vectors are read from a cache at a time."""
 
 
 class Store(Protocol):
@@ -22,6 +26,8 @@ class Store(Protocol):
 
     def vectors(self, pooling: str) -> Vectors: ...
     def chunks(self) -> Sequence[Vectors]: ...
+    def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]: ...
+    def encoder(self) -> Encoder: ...
 
 
 class Cache(Protocol):
@@ -32,6 +38,7 @@ class Cache(Protocol):
     def missing(self, sequences: Sequence[str]) -> list[int]: ...
     def read(self, sequences: Sequence[str], pooling: str) -> Vectors: ...
     def read_chunks(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
+    def read_residues(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
 
 
 @dataclass(eq=False)
@@ -67,6 +74,8 @@ class Features:
         ids: Sequence[str] | None = None,
         chunks: Sequence[Vectors] | None = None,
         spec: EmbeddingSpec | None = None,
+        residues: Sequence[Vectors] | None = None,
+        encoder: Callable[[], Encoder] | None = None,
     ) -> Features:
         """Hold vectors in memory.
 
@@ -80,6 +89,10 @@ class Features:
             The vector of each encoder input of a protein.
         spec : EmbeddingSpec, optional
             Of the vectors.
+        residues : sequence of float arrays, (residues, width), optional
+            The vector of each residue seen of a protein.
+        encoder : callable, optional
+            Opens the encoder that made them; it makes those of residues where these are not given.
 
         Raises
         ------
@@ -96,10 +109,11 @@ class Features:
         n = len(next(iter(tables.values())))
         names = [str(row) for row in range(n)] if ids is None else list(ids)
         texts = [""] * n if sequences is None else list(sequences)
-        lengths = {*map(len, tables.values()), len(names), len(texts), n if chunks is None else len(chunks)}
+        ragged = [part for part in (chunks, residues) if part is not None]
+        lengths = {*map(len, tables.values()), len(names), len(texts), *map(len, ragged)}
         if len(lengths) > 1:
-            raise ValueError(f"vectors, sequences, ids and chunks of different lengths: {sorted(lengths)}")
-        return cls(names, texts, _Arrays(tables, chunks, spec), np.arange(n))
+            raise ValueError(f"vectors, sequences, ids, chunks and residues of different lengths: {sorted(lengths)}")
+        return cls(names, texts, _Arrays(tables, chunks, spec, residues, encoder), np.arange(n))
 
     @classmethod
     def from_cache(cls, cache: Cache, dataset: NamedSequences) -> Features:
@@ -163,6 +177,35 @@ class Features:
         ragged = self.store.chunks()
         return [ragged[place] for place in self.places.tolist()]
 
+    def residues(self) -> Iterator[Vectors]:
+        """Give the vectors of the residues seen of each protein, (residues, width), in the type that is stored.
+
+        Read from the cache where it keeps them, made by the encoder again where it does not; some proteins at a time.
+
+        Raises
+        ------
+        CacheError
+            If they are not kept, and no encoder is at hand that would make them.
+        EncoderMismatchError
+            If the encoder that is found by its name now is another.
+        """
+        return self.store.residues(self.places.tolist(), self.sequences)
+
+    def embedded(self, sequences: Sequence[str], pooling: str = "mean") -> Features:
+        """Embed other sequences as these were, now, their residues too, all held in memory.
+
+        Errors are those of `residues`.
+        """
+        encoder = self.store.encoder()
+        dtype = self.spec.dtype if self.spec is not None else "float32"
+        table = np.zeros((len(sequences), self.width), dtype=dtype)
+        residues: list[Vectors] = []
+        for batch in batches(encoder, sequences):
+            embedded = encoder.encode(batch, (pooling,), "residue")
+            table[len(residues) : len(residues) + len(batch)] = embedded.pooled[pooling]
+            residues += [vectors.astype(dtype) for vectors in embedded.residues or []]
+        return Features.from_arrays({pooling: table}, sequences, residues=residues, spec=self.spec)
+
     def take(self, rows: RowSelection) -> Features:
         """Return the proteins at `rows`: numbers, a slice or a mask."""
         chosen = np.arange(len(self))[rows].tolist() if len(self) else []
@@ -205,11 +248,42 @@ def _named(spec: EmbeddingSpec | None) -> str:
     return f"encoder {spec.encoder} (digest {spec.digest[:12]}, layers {','.join(map(str, spec.layers))})"
 
 
+def batches(encoder: Encoder, sequences: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Give sequences in the batches that an encoder plans."""
+    start = 0
+    for count in encoder.batches(len(sequence) for sequence in sequences):
+        yield sequences[start : start + count]
+        start += count
+
+
+def residues_by(encoder: Encoder, sequences: Sequence[str], dtype: str) -> Iterator[Vectors]:
+    """Give the vectors of the residues seen of each sequence, made now, rounded as a cache would store them."""
+    for batch in batches(encoder, sequences):
+        for vectors in encoder.encode(batch, ("mean",), "residue").residues or []:
+            yield vectors.astype(dtype)
+
+
+def encoder_of(spec: EmbeddingSpec) -> Encoder:
+    """Open the encoder that a spec names.
+
+    Raises
+    ------
+    EncoderMismatchError
+        If what is found by the name now is another encoder.
+    """
+    encoder = load_encoder(spec.encoder, layers=spec.layers or None, long=spec.long, precision=spec.precision)
+    if encoder.digest != spec.digest:
+        raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
+    return encoder
+
+
 @dataclass(eq=False)
 class _Arrays:
     tables: dict[str, Vectors]
     ragged: Sequence[Vectors] | None
     spec: EmbeddingSpec | None
+    kept_residues: Sequence[Vectors] | None = None
+    opened: Callable[[], Encoder] | None = None
 
     def __post_init__(self) -> None:
         widths = {table.shape[1] for table in self.tables.values()}
@@ -227,6 +301,18 @@ class _Arrays:
             raise CacheError("features", "no vector of each encoder input was kept", "run: esmcls embed --chunks")
         return self.ragged
 
+    def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]:
+        if self.kept_residues is not None:
+            return (self.kept_residues[place] for place in places)
+        dtype = self.spec.dtype if self.spec is not None else "float32"
+        return residues_by(self.encoder(), sequences, dtype)
+
+    def encoder(self) -> Encoder:
+        if self.opened is None:
+            fix = "give Features.from_arrays(..., encoder=...)"
+            raise CacheError("features", "vectors alone, without the encoder that makes those of residues", fix)
+        return self.opened()
+
 
 class _Cached:
     def __init__(self, cache: Cache, distinct: list[str]) -> None:
@@ -236,6 +322,7 @@ class _Cached:
         self.width = cache.spec.width
         self.tables: dict[str, Vectors] = {}
         self.ragged: Sequence[Vectors] | None = None
+        self.opened: Encoder | None = None
 
     def vectors(self, pooling: str) -> Vectors:
         if pooling not in self.cache.spec.pooled:
@@ -248,3 +335,15 @@ class _Cached:
         if self.ragged is None:
             self.ragged = self.cache.read_chunks(self.distinct)
         return self.ragged
+
+    def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]:
+        if "residue" not in self.cache.spec.ragged:
+            yield from residues_by(self.encoder(), sequences, self.cache.spec.dtype)
+            return
+        for start in range(0, len(sequences), READ_RESIDUES):
+            yield from self.cache.read_residues(sequences[start : start + READ_RESIDUES])
+
+    def encoder(self) -> Encoder:
+        if self.opened is None:
+            self.opened = encoder_of(self.cache.spec)
+        return self.opened

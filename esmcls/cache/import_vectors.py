@@ -11,8 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +24,8 @@ import numpy.typing as npt
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import Embedded
 from esmcls.errors import DataError, UsageError
-from esmcls.files import sha256_file
+from esmcls.files import refuse_what_is_no_file, sha256_file
+from esmcls.foreign.npz import open_npz
 from esmcls.reading.ids import IdJoin, first_word, rule_lines
 from esmcls.reading.records import Record, refuse_text
 from esmcls.types import Vectors
@@ -177,6 +176,8 @@ def import_embeddings(cache: EmbeddingCache, vectors: Iterable[Imported], record
         inputs = np.ones(len(block), dtype=np.int64)
         rows = (imported.rows for imported in block)
         residues = [len(sequence) if count is None else count for sequence, count in zip(sequences, rows, strict=True)]
+        unseen = {text: len(text) - count for text, count in zip(sequences, residues, strict=True) if count < len(text)}
+        cache.note_unseen(unseen)
         cache.append(sequences, Embedded({cache.spec.pooled[0]: stacked}, inputs, np.array(residues, dtype=np.int64)))
         report.imported += len(block)
     cache.flush()
@@ -211,14 +212,20 @@ def _joined(
         if partner is None:
             report.without_sequence.append(imported.id)
             continue
-        rows = _residues_seen(imported, len(by_id[id].protein.sequence))
+        rows = residues_seen(imported, len(by_id[id].protein.sequence))
         if rows is not None and rows < len(by_id[id].protein.sequence):
             report.partly_seen.append(id)
         yield imported._replace(id=id, rows=rows)
 
 
-def _residues_seen(imported: Imported, length: int) -> int | None:
-    """Return of how many residues a vector is, None if it was stored as one; more rows than residues are an error."""
+def residues_seen(imported: Imported, length: int) -> int | None:
+    """Return of how many residues a vector is; None if it was stored as one.
+
+    Raises
+    ------
+    DataError
+        If there were more rows than residues.
+    """
     rows = imported.rows
     if rows is None or (rows == 1 and length > 1):  # (1, width): one vector a protein, too
         return None
@@ -265,15 +272,25 @@ def _pooled(array: npt.NDArray[Any], pooling: str, id: str, place: str) -> Vecto
 
 def _read_npz(path: Path, pooling: str) -> Iterator[Imported]:
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if {"ids", "vectors"} <= set(file.files):
-                pairs: Iterable[tuple[str, Any]] = zip(file["ids"].tolist(), file["vectors"], strict=True)
+        with open_npz(path) as file:
+            if {"ids", "vectors"} <= file.members.keys():
+                pairs: Iterable[tuple[str, npt.NDArray[Any]]] = _table(file.read("ids"), file.read("vectors"))
             else:
-                pairs = ((name, file[name]) for name in file.files)
+                pairs = ((name, file.read(name)) for name in file.members)
             for id, array in pairs:
-                yield _imported(str(id), array, pooling, str(path))
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+                yield _imported(id, array, pooling, str(path))
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+
+
+def _table(ids: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    if ids.ndim != 1 or ids.dtype.kind not in "USiu" or vectors.ndim not in (2, 3) or len(ids) != len(vectors):
+        raise ValueError(f"ids {ids.dtype} {ids.shape} and vectors {vectors.shape}, not one id for each of the vectors")
+    return zip(map(_as_text, ids.tolist()), vectors, strict=True)
+
+
+def _as_text(id: str | bytes | int) -> str:
+    return id.decode("utf-8", "replace") if isinstance(id, bytes) else str(id)
 
 
 def _read_h5(path: Path, pooling: str) -> Iterator[Imported]:
@@ -338,7 +355,8 @@ def _datasets_of(path: Path) -> Iterator[tuple[str, str, npt.NDArray[Any]]]:
     """Give the key, id and array of each dataset of an HDF5 file, read by another process."""
     try:
         seconds = 5 + path.stat().st_size // H5_BYTES_A_SECOND
-    except OSError as error:
+        refuse_what_is_no_file(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     command = [sys.executable, "-c", _H5_READER, str(path.absolute()), str(LARGEST_ARRAY), str(seconds)]
     nothing = subprocess.DEVNULL
@@ -396,18 +414,24 @@ def _read_fair_esm(folder: Path, pooling: str, layers: Sequence[int] | None) -> 
             kinds = ", ".join(f"{kind} of layers {list(data[kind])}" for kind in data if kind.endswith("tations"))
             problem = f"no {pooling} vectors of layers {list(wanted) or 'any'} ({kinds or 'none at all'})"
             raise DataError(path, problem, "run extract.py with --include mean", record=id)
-        if not all(hasattr(by_layer[layer], "float") for layer in wanted):
+        if not all(_has_numbers(by_layer[layer]) for layer in wanted):
             raise DataError(path, "a layer that is no tensor", "run extract.py with --include mean", record=id)
         parts = [_imported(id, by_layer[layer].float().numpy(), pooling, str(path)) for layer in wanted]
         yield parts[0]._replace(vector=np.concatenate([part.vector for part in parts]))
 
 
+def _has_numbers(tensor: object) -> bool:
+    from torch import Tensor
+
+    return isinstance(tensor, Tensor) and tensor.is_floating_point()
+
+
 def _load_pt(path: Path) -> dict[str, Any]:
-    import torch
+    from esmcls.foreign.torch_files import read_torch
 
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
+        data = read_torch(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if not isinstance(data, dict):
         raise DataError(path, f"a {type(data).__name__} instead of what extract.py writes", "remove it")

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.segments import BLOCK_BYTES, Column, Known, Segment, form_of
 from esmcls.cache.spec import EmbeddingSpec, canonical
-from esmcls.files import atomic_path
+from esmcls.errors import CacheError
+from esmcls.files import atomic_path, read_as, refuse_what_is_no_file, write_json
 from esmcls.types import Indices, Vectors
 
 Keys: TypeAlias = npt.NDArray[np.uint8]
 """(n, 32)."""
 INDEX: Final = ".segments.index"
+UNSEEN: Final = "unseen.json"
 INDEX_HEAD: Final = 256 << 20
 """Bytes of its first line at most."""
 
@@ -123,6 +126,7 @@ def read_index(folder: Path, spec: EmbeddingSpec) -> dict[str, Known]:
     An entry holds for the file of that name, bytes and time alone: the caller checks them.
     """
     try:
+        refuse_what_is_no_file(folder / INDEX)
         with open(folder / INDEX, "rb") as handle:
             head = json.loads(handle.readline(INDEX_HEAD))
             keys = np.frombuffer(handle.read(), dtype=np.uint8).reshape(-1, 32)
@@ -174,3 +178,34 @@ def _blocks(parts: Sequence[tuple[Segment, Indices]], name: str) -> Iterator[npt
 def _prefixes(keys: Keys) -> npt.NDArray[np.uint64]:
     """Return the first 8 bytes of each key as one number."""
     return np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
+
+
+# residues that another tool did not see
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """What unseen.json holds: the key of a sequence in hexadecimal -> residues that its vector knows nothing of."""
+
+    format: Literal[1]
+    residues: dict[str, int]
+
+
+def read_unseen(folder: Path) -> dict[str, int]:
+    """Return how many residues the vectors of a cache know nothing of, by key in hexadecimal, where there are any.
+
+    Raises
+    ------
+    CacheError
+        If the file is damaged.
+    """
+    path = folder / UNSEEN
+    if not path.is_file():
+        return {}
+    return read_as(path, _Unseen, CacheError, "import the vectors again").residues
+
+
+def add_unseen(folder: Path, residues: Mapping[str, int]) -> None:
+    """Add to what `read_unseen` returns."""
+    if residues:
+        write_json(folder / UNSEEN, {"format": 1, "residues": {**read_unseen(folder), **residues}})

@@ -38,6 +38,7 @@ import numpy.typing as npt
 from esmcls.cache.spec import FORMAT, EmbeddingSpec, canonical
 from esmcls.errors import CacheError, EsmclsError, UsageError
 from esmcls.files import atomic_path, from_plain, parse_json, system_errno
+from esmcls.foreign.hdf5 import TRUNCATED, check_hdf5
 from esmcls.types import Indices, Vectors
 
 BLOCK_BYTES: Final = 16 << 20
@@ -214,7 +215,19 @@ def _open_hdf5(path: Path) -> h5py.File:
             start = handle.read(len(SIGNATURE))
         if start != SIGNATURE:
             raise CacheError(path, "this segment is no HDF5 file, or a damaged one", AGAIN)
+        _check_layout(path)
         return h5py.File(path, "r", locking=False)  # sealed: nobody writes, and network disks may not lock
+
+
+def _check_layout(path: Path) -> None:
+    """Refuse, before the library sees it, what is not laid out as a segment: a file of others, or a damaged one."""
+    try:
+        check_hdf5(path)
+    except ValueError as error:
+        if str(error) == TRUNCATED:
+            raise CacheError(path, "this segment is truncated", AGAIN) from None
+        problem = f"this is no segment of an esmcls cache, or a damaged one ({error})"
+        raise CacheError(path, problem, "move it out of this folder and run embed again, or update esmcls") from None
 
 
 @contextlib.contextmanager
@@ -386,7 +399,7 @@ class Segment:
         offsets: Indices = self.column(f"{name}_offsets")
         with _OPEN.use(self) as file:
             rows = len(file[name])
-        if offsets[0] != 0 or offsets[-1] != rows or bool((np.diff(offsets) < 0).any()):
+        if offsets[0] != 0 or offsets[-1] != rows or bool((offsets < 0).any() or (np.diff(offsets) < 0).any()):
             raise CacheError(self.path, f"the offsets of column {name} of this segment do not fit its rows", AGAIN)
         return offsets
 

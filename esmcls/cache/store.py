@@ -2,6 +2,7 @@
 
     cache/<spec key>/
         spec.json                                  what decides the vectors
+        unseen.json                                residues that imported vectors know nothing of, where there are any
         20261121T060831123456-1f2e3d4c5b6a.h5      a sealed segment, see `segments`
         .20261121T06....h5.4711.0a1b2c3d.tmp       being written, or left by a writer that died
 
@@ -21,7 +22,17 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from esmcls.cache.index import KeyIndex, all_keys, gather, read_index, read_ragged, read_rows, write_index
+from esmcls.cache.index import (
+    KeyIndex,
+    add_unseen,
+    all_keys,
+    gather,
+    read_index,
+    read_ragged,
+    read_rows,
+    read_unseen,
+    write_index,
+)
 from esmcls.cache.pending import Pending
 from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, write_segment
 from esmcls.cache.spec import EmbeddingSpec, keys_of, sequence_key
@@ -119,7 +130,12 @@ class EmbeddingCache:
         with _as_cache_error(path, "cannot be opened"):
             if spec is not None and not (path / "spec.json").exists():
                 path.mkdir(parents=True, exist_ok=True)
-                write_json(path / "spec.json", spec.to_json())
+                try:
+                    write_json(path / "spec.json", spec.to_json())
+                except OSError:
+                    with contextlib.suppress(OSError):  # what is in it stays
+                        path.rmdir()
+                    raise
             stored = _read_spec(path / "spec.json")
             if spec is not None and spec != stored:
                 fix = "choose another folder for it"
@@ -307,7 +323,31 @@ class EmbeddingCache:
             raise CacheError(self.folder, f"no {name} vectors are stored", f"embed with --{name}s")
         return self._unless_gone(lambda: read_ragged(self._segments, name, self.rows(sequences)))
 
+    def unseen(self, sequences: Sequence[str]) -> list[int]:
+        """Return how many residues of each sequence another tool's vector knows nothing of; 0 where it saw all.
+
+        Of vectors that an encoder here made, the spec's strategy for long sequences says it.
+
+        Raises
+        ------
+        CacheError
+            If what is kept of it is damaged.
+        """
+        known = read_unseen(self.folder)
+        return [known.get(sequence_key(sequence).hex(), 0) if known else 0 for sequence in sequences]
+
     # writing
+
+    def note_unseen(self, residues: Mapping[str, int]) -> None:
+        """Keep how many residues of some sequences their imported vectors know nothing of.
+
+        Raises
+        ------
+        CacheError
+            If it cannot be written.
+        """
+        with _as_cache_error(self.folder, "what was not seen cannot be written"):
+            add_unseen(self.folder, {sequence_key(sequence).hex(): count for sequence, count in residues.items()})
 
     def append(self, sequences: Sequence[str], embedded: Embedded) -> None:
         """Add a batch; it is sealed with later ones after 64 MiB or 30 s, or by `flush`.
@@ -406,6 +446,10 @@ class EmbeddingCache:
             keys = all_keys(segments)
             rows = KeyIndex(keys).first_rows()
             rows = rows[self._keys().find(keys[rows]) < 0]
+            new = {key.tobytes().hex() for key in keys[rows]}
+            for other in others:
+                unseen = read_unseen(other.folder)
+                add_unseen(self.folder, {key: count for key, count in unseen.items() if key in new})
             if len(rows):
                 self._set_segments([*self._segments, self._write(gather(segments, rows, self.spec))])
             return len(rows)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from esmcls.errors import DataError, EsmclsError
+from esmcls.files import temporary_folder
 from esmcls.programs import run_program
 from esmcls.reading.ids import IdJoin
 from esmcls.reading.records import Tally, refuse_text
@@ -125,14 +125,12 @@ def cluster_sequences(
     """
     program = find_mmseqs()
     numbers = {sequence: str(number) for number, sequence in enumerate(sorted(set(sequences)))}
-    with tempfile.TemporaryDirectory() as folder:
-        fasta = Path(folder, "in.fasta")
-        output = Path(folder, "out")
+    with temporary_folder("clusters") as folder:
+        fasta = folder / "in.fasta"
+        output = folder / "out"
         with open(fasta, "w", encoding="ascii") as handle:
             handle.writelines(f">{number}\n{sequence}\n" for sequence, number in numbers.items())
-        _run_mmseqs(
-            [program, method, str(fasta), str(output), str(Path(folder, "tmp")), "--min-seq-id", f"{identity:g}"]
-        )
+        _run_mmseqs([program, method, str(fasta), str(output), str(folder / "tmp"), "--min-seq-id", f"{identity:g}"])
         cluster_of = read_clusters(f"{output}_cluster.tsv", numbers.values())
     return [cluster_of[numbers[sequence]] for sequence in sequences]
 

@@ -14,7 +14,7 @@ from esmcls.datasets import split
 from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.labels.label_checks import check_labels
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
@@ -117,9 +117,11 @@ class Dataset:
         import polars as pl
 
         try:
+            refuse_what_is_no_file(path)
             # as bytes, so that no mapping of the file outlives this call
             table = pl.read_parquet(Path(path).read_bytes(), columns=list(COLUMNS))
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # the last is no Exception
+        # the last is no Exception
+        except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
             raise FolderError(path, f"cannot be read ({reason})", _EMBED) from error
         columns = [table[name] for name in COLUMNS]

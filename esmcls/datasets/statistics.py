@@ -17,6 +17,7 @@ from esmcls.cache.spec import sequence_key
 from esmcls.datasets.power_law import PowerLaw, fit_power_law
 from esmcls.encoders.windows import CONTEXT
 from esmcls.errors import DataError, UnknownNameError
+from esmcls.labels.label_checks import LabelChecks
 from esmcls.metrics.classification import TIERS
 from esmcls.reading.records import PARTS, Record
 from esmcls.reporting.phrases import NONE, percent_of
@@ -181,7 +182,12 @@ class Statistics:
 
 
 def describe_records(
-    records: Iterable[Record], *, limit: int = CONTEXT, part: str | None = None, x_min: int | None = None
+    records: Iterable[Record],
+    *,
+    limit: int = CONTEXT,
+    part: str | None = None,
+    x_min: int | None = None,
+    checked: bool = True,
 ) -> Statistics:
     """Count and measure a set of sequences, read once; memory is 25 bytes a record and the names of the families.
 
@@ -195,6 +201,8 @@ def describe_records(
         Leave out records of other parts; those without a part are train, where any record has one.
     x_min : int, optional
         Smallest family that the power law is fitted to; default the one that fits best.
+    checked : bool
+        Refuse labels that are no names of classes; not where they were taken already, or are terms.
 
     Returns
     -------
@@ -203,7 +211,7 @@ def describe_records(
     Raises
     ------
     DataError
-        If there is no record, or none of the part.
+        If there is no record, or none of the part, or the labels are no names of classes (see `check_labels`).
     UnknownNameError
         If `part` is none of the words above.
     """
@@ -214,6 +222,8 @@ def describe_records(
         census.add(record)
     if not census.lengths:
         raise DataError("input", "no records", "give at least one sequence")
+    if checked:
+        census.checks.refuse(census.path)
     return census.statistics(limit, part, x_min)
 
 
@@ -226,10 +236,16 @@ class Census:
         self.families = array("I")
         self.parts = bytearray()
         self.codes: dict[str, int] = {}
+        self.checks = LabelChecks()
+        self.path = "input"
+        """The first record's file."""
 
     def add(self, record: Record) -> None:
         """Note a record."""
         label, sequence = record.label, record.protein.sequence
+        self.path = self.path if self.lengths else record.path
+        if label is not None:
+            self.checks.add(label, sequence)
         self.keys += sequence_key(sequence)[:_KEY]
         self.lengths.append(len(sequence))
         self.families.append(_NO_FAMILY if label is None else self.codes.setdefault(label, len(self.codes)))

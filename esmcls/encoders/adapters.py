@@ -25,7 +25,7 @@ from esmcls.encoders.download import CHECKPOINTS, fetch
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, find_weights, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from esmcls.files import atomic_path, from_plain, parse_json
+from esmcls.files import atomic_path, from_plain, parse_json, refuse_what_is_no_file
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"
@@ -191,6 +191,7 @@ def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, St
     try:
         about = from_plain(_Header, dict(header))
         lora, base = about.lora, about.base
+        refuse_what_is_no_file(path)
         adapters = load_file(path)
     except (ValueError, UsageError, SafetensorError, OSError, RuntimeError, OverflowError) as error:
         raise WeightsError(str(path), f"no adapters ({error})", "copy the model folder anew") from None
@@ -244,6 +245,7 @@ def adapters_header(path: Path) -> dict[str, Any]:
         If it is damaged or of another format.
     """
     try:
+        refuse_what_is_no_file(path)
         with safe_open(path, framework="pt") as handle:
             header = from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
     except (SafetensorError, OSError, ValueError, OverflowError) as error:

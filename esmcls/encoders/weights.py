@@ -13,7 +13,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from esmcls.encoders import BUNDLED
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
-from esmcls.files import atomic_path, from_plain, parse_json, read_json
+from esmcls.files import atomic_path, from_plain, kind_instead, parse_json, read_json, refuse_what_is_no_file
+from esmcls.foreign.torch_files import read_torch
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
@@ -50,6 +52,9 @@ _FREQUENCIES = "rot_emb.inv_freq"
 _PREFIX = re.compile(r"^(encoder\.sentence_encoder\.|encoder\.|esm\.)(?!layer\.)")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|base_model\.model)\.)+")
 """Of torch's DataParallel, torch.compile and PEFT around a model that was saved."""
+_ADAPTERS = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b|\.base_layer\.|\.modules_to_save\.")
+"""Of PEFT: what a matrix is changed by, beside the matrix."""
+_ADAPTERS_CONFIG = "adapter_config.json"
 _INDEX = ".index.json"
 _HUGGING_FACE_FILES = (
     "model.safetensors",
@@ -97,8 +102,38 @@ def load_state(path: str | Path) -> tuple[ModelConfig, State]:
     path = Path(path)
     if not path.exists():
         raise WeightsError(str(path), "no such file or folder", "check the path")
+    if (kind := kind_instead(path)) not in (None, "a folder"):
+        raise WeightsError(str(path), f"{kind}, not a file", "give the file of the weights, or their folder")
+    _refuse_adapters_folder(path)
     config, state = _reader_of(path)(path)
     return config, _checked(path, config, state)
+
+
+def _refuse_adapters_folder(path: Path) -> None:
+    """Refuse what PEFT's `save_pretrained` leaves of LoRA: adapters without the encoder that they change."""
+    folder = path if path.is_dir() else path.parent
+    config = folder / _ADAPTERS_CONFIG
+    adapters = path.is_dir() and not (folder / OWN).exists() and not (folder / "config.json").exists()
+    if not config.is_file() or not (adapters or path.name.startswith("adapter_model.")):
+        return
+    try:
+        base = from_plain(dict[str, Any], read_json(config)).get("base_model_name_or_path")
+    except (OSError, ValueError):
+        base = None
+    of = f" of {base:.80}" if isinstance(base, str) else ""
+    raise _unmerged(path, f"adapters of PEFT (LoRA){of}, without the encoder that they change")
+
+
+def _refuse_adapters(path: Path, names: Iterable[str]) -> None:
+    """Refuse weights in which the adapters of PEFT lie beside the matrices that they change."""
+    name = next((name for name in names if isinstance(name, str) and _ADAPTERS.search(name)), None)
+    if name is not None:
+        raise _unmerged(path, f"adapters of PEFT (LoRA) that are not merged into the encoder ({name[:80]})")
+
+
+def _unmerged(path: Path, found: str) -> WeightsError:
+    fix = "merge them: model.merge_and_unload().save_pretrained(FOLDER) of peft, and give that folder"
+    return WeightsError(str(path), found, fix)
 
 
 def _reader_of(path: Path) -> Callable[[Path], tuple[ModelConfig, State]]:
@@ -189,18 +224,45 @@ def _looks_like_path(name: str) -> bool:
     return os.sep in name or Path(name).suffix in {".pt", ".safetensors", ".bin"} or Path(name).exists()
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What `cfg` of fair-esm's checkpoints holds."""
+
+    model: object
+
+
+@dataclass(frozen=True)
+class _FairEsm:
+    """What is read of a checkpoint of fair-esm."""
+
+    cfg: _Settings
+    model: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """What is read of the settings of fair-esm's model."""
+
+    encoder_layers: int
+    encoder_embed_dim: int
+    encoder_attention_heads: int
+    token_dropout: bool | None = True
+
+
 def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
-    data = _load_torch(path)
+    content = _load_torch(path)
+    _refuse_adapters(path, content)
     try:
-        arguments = vars(data["cfg"]["model"])
-        layers, width, heads = (arguments[f"encoder_{name}"] for name in ("layers", "embed_dim", "attention_heads"))
-        shape = {"layers": layers, "width": width, "heads": heads}
-        config = _config(shape | {"token_dropout": bool(arguments.get("token_dropout", True))})
-        return config, {_PREFIX.sub("", _WRAPPERS.sub("", name)): tensor for name, tensor in data["model"].items()}
-    except (LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            str(path), f"no ESM-2 checkpoint of fair-esm (lacks {error})", "give an ESM-2 file"
-        ) from None
+        data = from_plain(_FairEsm, content)
+        if not isinstance(data.cfg.model, argparse.Namespace):
+            raise ValueError("cfg.model: no settings")
+        saved = from_plain(_Arguments, vars(data.cfg.model))
+        shape = {"layers": saved.encoder_layers, "width": saved.encoder_embed_dim}
+        shape |= {"heads": saved.encoder_attention_heads}
+        config = _config(shape | {"token_dropout": bool(saved.token_dropout)})
+        _refuse_adapters(path, data.model)
+        names = {name: _PREFIX.sub("", _WRAPPERS.sub("", str(name))) for name in data.model}
+        return config, {names[name]: tensor for name, tensor in data.model.items()}
     except ValueError as error:
         raise WeightsError(str(path), f"no ESM-2 checkpoint of fair-esm ({error})", "give an ESM-2 file") from None
 
@@ -224,6 +286,7 @@ def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     tensors: dict[str, Any] = {}
     for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
         tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
+    _refuse_adapters(path, tensors)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
     _check_layers(path, config, state)
     shared = [name for name in state if name.startswith("layers.*.")]
@@ -231,13 +294,34 @@ def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
 
 
+@dataclass(frozen=True)
+class _Index:
+    """What is read of an index: the file of each parameter."""
+
+    weight_map: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Transformers:
+    """What is read of a `config.json`."""
+
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    model_type: str
+    position_embedding_type: str | None = None
+    emb_layer_norm_before: bool | None = None
+    layer_norm_eps: float = 1e-5
+    token_dropout: bool | None = True
+
+
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index of sharded weights names, having made sure that all lie beside it."""
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
+        names = sorted(set(from_plain(_Index, read_json(index)).weight_map.values()))
         files = [index.with_name(name) for name in names]  # raises where a name leads elsewhere
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(str(index), f"no index of sharded weights ({error!r})", "fetch the folder again") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(str(index), f"no index of sharded weights ({error})", "fetch the folder again") from None
     missing = [file for file in files if not file.is_file()]
     if missing:
         some = ", ".join(file.name for file in missing[:3]) + (", …" if len(missing) > 3 else "")
@@ -256,23 +340,20 @@ def _of_hugging_face(path: Path) -> bool:
 
 def _hugging_face_config(path: Path) -> ModelConfig:
     try:
-        raw = from_plain(dict[str, Any], read_json(path))
-        if raw["model_type"] != "esm" or raw.get("position_embedding_type") != "rotary":
+        raw = read_json(path)
+        kinds = (raw.get("model_type"), raw.get("position_embedding_type")) if isinstance(raw, dict) else ()
+        if kinds and kinds != ("esm", "rotary"):  # of which other entries need not be there
             raise WeightsError(str(path), "a model of another kind than ESM-2", "give an ESM-2 folder")
-        if raw.get("emb_layer_norm_before"):
+        saved = from_plain(_Transformers, raw)
+        if saved.emb_layer_norm_before:
             raise WeightsError(
                 str(path), "a LayerNorm before the first layer, which ESM-2 has not", "give an ESM-2 folder"
             )
-        if raw.get("layer_norm_eps", 1e-5) != 1e-5:
-            problem = f"layer_norm_eps {raw['layer_norm_eps']} instead of 1e-05"
+        if saved.layer_norm_eps != 1e-5:
+            problem = f"layer_norm_eps {saved.layer_norm_eps} instead of 1e-05"
             raise WeightsError(str(path), problem, "give an ESM-2 folder")
-        layers, width, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-        shape = {"layers": layers, "width": width, "heads": heads}
-        return _config(shape | {"token_dropout": bool(raw.get("token_dropout", True))})
-    except KeyError as error:
-        raise WeightsError(
-            str(path), f"no configuration of an ESM-2 model (lacks {error})", "give an ESM-2 folder"
-        ) from None
+        shape = {"layers": saved.num_hidden_layers, "width": saved.hidden_size, "heads": saved.num_attention_heads}
+        return _config(shape | {"token_dropout": bool(saved.token_dropout)})
     except ValueError as error:
         raise WeightsError(str(path), f"no configuration of an ESM-2 model ({error})", "give an ESM-2 folder") from None
 
@@ -288,6 +369,7 @@ def _hugging_face_name(name: str) -> str:
 
 def _load_own(path: Path) -> tuple[ModelConfig, State]:
     header = _header(path)
+    _refuse_adapters(path, _names(path))
     if header.get("format") != FORMAT:
         raise WeightsError(str(path), f"format {header.get('format')!r:.40} instead of {FORMAT!r}", "update esmcls")
     try:
@@ -315,14 +397,22 @@ def _check_layers(path: Path, config: ModelConfig, state: Mapping[str, Tensor]) 
 def _header(path: Path) -> dict[str, Any]:
     """Return our part of the header: one JSON text, since safetensors writes several entries in no fixed order."""
     try:
+        refuse_what_is_no_file(path)
         with safe_open(path, framework="pt") as handle:
             return from_plain(dict[str, Any], parse_json((handle.metadata() or {}).get("esmcls", "{}")))
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise _damaged(path, error) from None
 
 
+def _names(path: Path) -> list[str]:
+    """Return the names of the tensors of a file of which the header has been read."""
+    with safe_open(path, framework="pt") as handle:
+        return list(handle.keys())
+
+
 def _load_safetensors(path: Path) -> State:
     try:
+        refuse_what_is_no_file(path)
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise _damaged(path, error) from None
@@ -330,9 +420,8 @@ def _load_safetensors(path: Path) -> State:
 
 def _load_torch(path: Path) -> dict[str, Any]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            data: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
+        data = read_torch(path, [argparse.Namespace])
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
     if not isinstance(data, dict):
         raise WeightsError(

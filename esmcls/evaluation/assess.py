@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares, set_aside
-from esmcls.errors import DataError, WorkspaceError
-from esmcls.files import write_json
+from esmcls.errors import DataError, UsageError, WorkspaceError
+from esmcls.evaluation.evaluation_folder import open_evaluation
+from esmcls.evaluation.examination import Told
+from esmcls.evaluation.fit_and_ask import digest_of
+from esmcls.evaluation.origin import check_date
+from esmcls.files import sha256_file, write_json
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
+from esmcls.models.recipe import model_digest
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Record
 from esmcls.tasks.kinds import task_of
-from esmcls.tasks.task import AnyTask, Exam, Measured
+from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
 from esmcls.workspace.workspace import Workspace
 
 METRICS: Final = "metrics.json"
@@ -41,16 +47,40 @@ class Assessment:
     beside : tuple of Measured
         Who was accepted, where the model rejects strangers (test proteins of families that were taken away count in
         nothing else), or what weighs terms.
+    report : callable, optional
+        Writes the report into a folder; see `write`.
     """
 
     evaluation: Measured
     file: Path | None
     same_split: bool
     beside: tuple[Measured, ...] = ()
+    report: Callable[[Path, Mapping[str, str]], Path] | None = field(default=None, repr=False, compare=False)
 
     def lines(self) -> list[str]:
         """Return tables for people, one line each."""
         return self.evaluation.lines() + [line for one in self.beside for line in ("", *one.lines())]
+
+    def write(self, folder: Path | None = None, names: Mapping[str, str] | None = None) -> Path:
+        """Write the report: a page, tables of classes or terms and of all wrong proteins, figures; return the page.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            Default that of the metrics.
+        names : mapping, optional
+            What classes are called.
+
+        Raises
+        ------
+        UsageError
+            If no folder is given and there is no workspace.
+        """
+        if folder is None and self.file is not None:
+            folder = self.file.parent
+        if folder is None or self.report is None:
+            raise UsageError("no workspace to write the report in; give a folder")
+        return self.report(folder, names or {})
 
     def _repr_html_(self) -> str:
         """Return the tables for notebooks."""
@@ -87,8 +117,11 @@ def assess(
     ia: str | Path | None = None,
     source: str = "",
     seed: int = 0,
+    name: str = "",
+    replace: bool = False,
+    date: str = "",
 ) -> Assessment:
-    """Measure a model and write the metrics into the workspace.
+    """Measure a model and write the metrics into the workspace; `Assessment.write` adds the report.
 
     Parameters
     ----------
@@ -101,18 +134,25 @@ def assess(
     ia : str or Path, optional
         Terms: table of information accretion; default it is counted on the workspace's train part.
     source : str
-        A word for `given`: reports/evaluate/<model>/<source>/ holds its metrics, the test part's lie one folder up.
+        A word for `given`.
     seed : int
         Of the bootstrap.
+    name : str
+        Of the report, which lies in reports/evaluate-<name>/; default the model's, with the source behind.
+    replace : bool
+        Whether to replace a report of that name that is of something else.
+    date : str
+        Of the report, YYYY-MM-DD; default that of the data set's files.
 
     Raises
     ------
     WorkspaceError
         If the workspace has no dataset of the model's kind, or its split no test part.
     UsageError
-        If an option is not for the model's kind of task, or no protein has a label.
+        If an option is not for the model's kind of task, no protein has a label, or the name is that of another report.
     """
     model.task.refuse({"--ia": ia}, f"model {model.name}")
+    check_date(date)
     known = _workspace_of_kind(model, workspace)
     task = model.task if known is None or given is not None else _task_of_part(model, known)
     unseen, same_split = NOBODY, True
@@ -120,17 +160,27 @@ def assess(
         if known is None:
             place = model.folder if workspace is None else workspace.folder
             raise WorkspaceError(place, "no test part to measure this model on", "give INPUT and --labels")
-        shares = replace(Shares.of_setup(model.manifest.setup), calibration=0.0)
-        apart = set_aside(known.dataset, shares, model.manifest.seed)
+        apart = set_aside(known.dataset, _kept_shares(model), model.manifest.seed)
         given, unseen = test_part(known, apart.kept), apart.unseen
         same_split = model.manifest.split_digest == known.split_digest
+    settings = [model_digest(model.folder), given.digest(), seed, None if ia is None else sha256_file(Path(ia)), source]
+    default = f"{model.folder.name}-{source}" if source else model.folder.name
+    folder = None if workspace is None else open_evaluation(workspace, digest_of(settings), default, name, replace)
     features = partial(features_for, model, workspace=workspace)
     train = None if known is None else known.dataset.part("train")
-    found = task.assess(model, Exam(given, features(given), train, unseen, features, seed, ia))
-    body = found.evaluation.to_json()
-    for beside in found.beside:
+    exam = Exam(given, features(given), train, unseen, features, seed, ia)
+    examined = task.assess(model, exam)
+    body = examined.evaluation.to_json()
+    for beside in examined.beside:
         body |= beside.to_json()
-    return Assessment(found.evaluation, write_metrics(model, workspace, source, body), same_split, found.beside)
+    told = Told(model, task, workspace, known, exam, examined, source or TEST_PART, same_split, date)
+    file = write_metrics(model, folder, source, body)
+    return Assessment(examined.evaluation, file, same_split, examined.beside, told.write)
+
+
+def _kept_shares(model: Model) -> Shares:
+    """Return what was taken away from a model for good."""
+    return replace_fields(Shares.of_setup(model.manifest.setup), calibration=0.0)
 
 
 def _workspace_of_kind(model: Model, workspace: Workspace | None) -> Workspace | None:
@@ -160,19 +210,17 @@ def test_part(workspace: Workspace, dataset: Dataset) -> Dataset:
     return part
 
 
-def write_metrics(model: Model, workspace: Workspace | None, source: str, body: dict[str, Any]) -> Path | None:
-    """Write what a model reached as JSON into a workspace's reports and return the file; see `assess` for `source`."""
-    if workspace is None:
+def write_metrics(model: Model, folder: Path | None, source: str, body: dict[str, Any]) -> Path | None:
+    """Write what a model reached as JSON into the folder of its report and return the file; see `assess`."""
+    if folder is None:
         return None
-    folder = workspace.reports / "evaluate" / model.folder.name / source
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"model": model.folder.name, "head": model.manifest.head, "encoder": model.manifest.spec.encoder}
-    write_json(folder / METRICS, about | {"on": source or "test part"} | body)
+    write_json(folder / METRICS, about | {"on": source or TEST_PART} | body)
     return folder / METRICS
 
 
 def source_name(inputs: Sequence[str | Path]) -> str:
-    """Return the folder name of an input's report: that of its first file.
+    """Return the word for an input in the name of its report: that of its first file.
 
     Examples
     --------
@@ -191,6 +239,9 @@ def evaluate(
     ia: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
+    name: str = "",
+    replace: bool = False,
+    date: str = "",
 ) -> Assessment:
     """Measure a model of whatever kind of task: on its workspace's test part, or on labelled sequences.
 
@@ -210,6 +261,8 @@ def evaluate(
         Where a model is loaded that is named by a path.
     seed : int
         Of the bootstrap.
+    name, replace, date
+        Of the report; see `assess`.
 
     Returns
     -------
@@ -228,11 +281,13 @@ def evaluate(
     model = as_model(model, device)
     workspace = home_of(model) if workspace is None else workspace
     if inputs is None or isinstance(inputs, Dataset):
-        return assess(model, workspace, inputs, ia=ia, source="" if inputs is None else "dataset", seed=seed)
+        source = "" if inputs is None else "dataset"
+        return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
     given = labelled(records, str(files[0]))
-    return assess(model, workspace, given, ia=ia, source=source_name(files), seed=seed)
+    source = source_name(files)
+    return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
 
 
 def home_of(model: Model) -> Workspace | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.encoders.encoder import find_opener
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError, WorkspaceError
+from esmcls.evaluation.origin import check_date
 from esmcls.evaluation.plan import ComparisonPlan
 from esmcls.heads.registry import list_heads
 from esmcls.heads.settings import parse_settings
@@ -39,8 +41,13 @@ def check_plan(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> Non
         raise UsageError(f"--refit is not for {task.name}: {found}")
     for text in plan.longs:
         parse_long(text)
+    check_date(plan.date)
+    task.refuse({"--ia": plan.ia}, str(workspace.folder))
+    if plan.ia is not None:
+        task.check_accretion(plan.ia, workspace.dataset)
     _check_encoders(workspace, plan)
-    _check_models(workspace, plan)
+    _check_models(workspace, plan, task)
+    set_aside(workspace.dataset, plan.shares, plan.seed)
     _check_heads(workspace, plan, task)
 
 
@@ -52,10 +59,19 @@ def _check_encoders(workspace: Workspace, plan: ComparisonPlan) -> None:
             find_opener(workspace.encoder_name(name))
 
 
-def _check_models(workspace: Workspace, plan: ComparisonPlan) -> None:
+def _check_models(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> None:
     folders = [workspace.find_model(name) for name in plan.models]
     for folder in folders:
-        read_manifest(folder)
+        manifest = read_manifest(folder)
+        reason = ""
+        if manifest.many != task.many:
+            reason = f"a model of another kind of task than {task.name}; leave it out"
+        elif manifest.split_digest != workspace.split_digest:
+            reason = "fitted on another split, so it may know the test part; fit it again, or leave it out"
+        elif Shares.of_setup(manifest.setup).away != plan.shares.away:
+            reason = "it knows other families than those that this comparison takes away; leave it out"
+        if reason:
+            raise UsageError(f"--models {folder.name}: {reason}")
     twice = [name for name, times in Counter(folder.name for folder in folders).items() if times > 1]
     if twice:
         raise UsageError(f"--models names two models {twice[0]}; leave one out, or give its folder another name")

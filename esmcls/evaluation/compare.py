@@ -9,11 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import UsageError
 from esmcls.evaluation.check_plan import check_plan
 from esmcls.evaluation.comparison_folder import ComparisonFolder, open_comparison
 from esmcls.evaluation.fit_and_ask import Arena, Contestant, digest_of
+from esmcls.evaluation.nearness import nearness
+from esmcls.evaluation.origin import machine, origin
 from esmcls.evaluation.plan import ComparisonPlan, Say, find_caches, plan_models, variants
+from esmcls.files import sha256_file
 from esmcls.reporting.phrases import counted
 from esmcls.reporting.results import Cost, NotRun, Report, Timing
 from esmcls.tasks.kinds import task_of
@@ -105,7 +109,7 @@ def compare(
     check_plan(workspace, plan, task)
     place = _open_place(workspace, plan, task)
     caches, baseline = find_caches(workspace, plan, task.baseline_encoder, device, say, progress)
-    plans, not_run = plan_models(plan, task, caches, baseline)
+    plans, not_run = plan_models(plan, task, caches, baseline, say)
     arena = Arena(workspace, task, plan, device, say, tuple(sorted(set(dataset.labels))), place)
     rounds = [arena.round(number, variant, plans, not_run) for number, variant in variants(dataset, plan, task)]
     names = [name for name in rounds[0] if all(name in answers for answers in rounds)]
@@ -113,6 +117,7 @@ def compare(
         raise UsageError("no head could be fitted: " + "; ".join(f"{x['name']}: {x['reason']}" for x in not_run))
     entrants = [_entrant(name, [answers[name] for answers in rounds], arena) for name in names]
     counts = Counter(dataset.parts)
+    say("how near the test proteins are to those that were trained on")
     proceedings = Proceedings(
         records={part: counts.get(part, 0) for part in ("train", "validation", "test")},
         split_digest=workspace.split_digest,
@@ -122,6 +127,8 @@ def compare(
         folds=plan.folds,
         setting=plan.setting,
         not_run=list(dict.fromkeys(NotRun(**reason) for reason in not_run)),
+        origin=origin(workspace, plan.date, plan.folds),
+        nearness=nearness(arena.asked, workspace, EmbeddingCache.open(caches[0].folder)),
     )
     report = task.report(proceedings, dataset, entrants, arena.classes)
     return Compared(report, timing(entrants, report), task, place)
@@ -129,11 +136,12 @@ def compare(
 
 def _open_place(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> ComparisonFolder:
     """Return the folder of a comparison, made here, so that what cannot be written is known before anything is done."""
+    reserved = frozenset(workspace.find_model(name).name for name in plan.models)
+    plain = replace(plan, name="", replace=False, date="", models=tuple(sorted(reserved)))
     facts = {
-        "plan": asdict(replace(plan, name="", replace=False)),
+        "plan": asdict(plain) | {"ia": None if plan.ia is None else sha256_file(Path(plan.ia))},
         "data": [workspace.dataset_digest, workspace.split_digest, *task.identity()],
     }
-    reserved = frozenset(workspace.find_model(name).name for name in plan.models)
     place = open_comparison(workspace, digest_of(facts), plan.name, plan.replace, reserved)
     place.save()
     return place
@@ -149,4 +157,4 @@ def _entrant(name: str, folds: Sequence[Answers], arena: Arena) -> Entrant[Answe
 def timing(entrants: Sequence[Entrant[Answers]], report: Report) -> Timing:
     """Return how long each model took to fit, where that is known, and its proteins a second, in the rows' order."""
     times = {entrant.name: entrant.answers.timing() for entrant in entrants}
-    return Timing([Cost(row.name, *times[row.name]) for row in report.rows])
+    return Timing([Cost(row.name, *times[row.name]) for row in report.rows], machine=machine())

@@ -7,6 +7,7 @@ reports/compare                             a link to the latest that has a repo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import read_json, sha256_file, write_json
-from esmcls.models.manifest import MANIFEST
+from esmcls.files import read_json, remove_left_overs, temporary_beside, write_json
+from esmcls.models.recipe import model_digest
 from esmcls.tasks.task import Answers, AnyTask
 from esmcls.workspace.workspace import Workspace
 
@@ -62,7 +63,9 @@ class ComparisonFolder:
         """The folder of what models said."""
         return self.folder / "answers"
 
-    def model_name(self, head: str, key: Callable[[str], str], task: AnyTask) -> str:
+    def model_name(
+        self, head: str, key: Callable[[str], str], task: AnyTask, alike: Callable[[Path], bool] = lambda folder: False
+    ) -> str:
         """Return the name of the model to be made of a head: one that nothing has, or the same settings made.
 
         Parameters
@@ -72,6 +75,8 @@ class ComparisonFolder:
         key : callable
             From the name of a model to what identifies all that makes it.
         task : Task
+        alike : callable
+            From the folder of a model to whether it is the one that is to be made, whoever made it.
 
         Raises
         ------
@@ -79,6 +84,8 @@ class ComparisonFolder:
             If the user named the comparison and a model of that name is from elsewhere.
         """
         for name in self._names(head):
+            if name not in self.reserved and alike(self.workspace.model_folder(name)):
+                return name
             if name not in self.reserved and (self.replace or self._is_free(name, key(name), task)):
                 if self.models.get(name) != model_digest(self.workspace.model_folder(name)):
                     self.made(name, "")
@@ -111,12 +118,18 @@ class ComparisonFolder:
         """Write what is known of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"format": 1, "name": self.name, "settings": self.settings, "named": self.named, "models": self.models}
-        write_json(self.folder / STATE, state)
+        try:
+            write_json(self.folder / STATE, state)
+        except OSError:
+            with contextlib.suppress(OSError):  # what is in it stays
+                self.folder.rmdir()
+            raise
 
     def make_latest(self) -> None:
         """Have reports/compare stand for this comparison."""
         latest = self.folder.with_name(LATEST)
-        temporary = latest.with_name(f".{LATEST}.{os.getpid()}.tmp")
+        remove_left_overs(latest.parent)
+        temporary = temporary_beside(latest)
         try:
             temporary.symlink_to(self.folder.name, target_is_directory=True)
         except OSError:  # a file system, or a Windows, without links
@@ -135,12 +148,6 @@ def kept_answers(workspace: Workspace, task: AnyTask, name: str, key: str, model
         if answers is not None and answers.about["model"] == digest:
             return answers
     return None
-
-
-def model_digest(folder: Path) -> str | None:
-    """Return what identifies a model folder's content: its manifest holds the digest of every other file."""
-    path = folder / MANIFEST
-    return sha256_file(path) if path.is_file() else None
 
 
 def comparisons(workspace: Workspace) -> list[Path]:
@@ -171,12 +178,11 @@ def open_comparison(
         If the name is no plain one, or that of a comparison with other settings.
     """
     _move_old(workspace)
-    states = {path.name.removeprefix(f"{LATEST}-"): _state(path) for path in comparisons(workspace)}
+    states = {path.name.removeprefix(f"{LATEST}-"): read_state(path / STATE) for path in comparisons(workspace)}
     if name:
         workspace.model_folder(name)  # which refuses what is no plain name
-        if name in states and states[name].get("settings") != settings and not replace:
-            found = f"a comparison {name} of other settings is there"
-            raise UsageError(f"{found}; give another --name, or replace it: --replace")
+        if not replace:
+            refuse_another("a comparison", name, states, settings)
         models = _models(states.get(name, {}))
         return ComparisonFolder(workspace, name, settings, True, replace, models, reserved)
     again = [known for known, state in states.items() if state.get("settings") == settings and not state.get("named")]
@@ -187,15 +193,28 @@ def open_comparison(
     return ComparisonFolder(workspace, chosen, settings, named, replace, _models(states.get(chosen, {})), reserved)
 
 
+def refuse_another(what: str, name: str, states: Mapping[str, Mapping[str, Any]], settings: str) -> None:
+    """Refuse a name that stands for what other settings made.
+
+    Raises
+    ------
+    UsageError
+        If it does.
+    """
+    if name in states and states[name].get("settings") != settings:
+        found = f"{what} {name} of other settings is there"
+        raise UsageError(f"{found}; give another --name, or replace it: --replace")
+
+
 def _models(state: Mapping[str, Any]) -> dict[str, str]:
     models = state.get("models")
     return dict(models) if isinstance(models, dict) else {}
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    """Return what is known of a comparison: nothing of one whose state is missing or damaged."""
+def read_state(path: Path) -> dict[str, Any]:
+    """Return what is known of a report: nothing where its state is missing or damaged."""
     try:
-        state = read_json(folder / STATE)
+        state = read_json(path)
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
@@ -204,7 +223,7 @@ def _state(folder: Path) -> dict[str, Any]:
 def _move_old(workspace: Workspace) -> None:
     """Give the report of an older esmcls, which knew but one, a name of its own."""
     latest = workspace.reports / LATEST
-    if not latest.exists() or latest.is_symlink() or COPY in _state(latest):
+    if not latest.exists() or latest.is_symlink() or COPY in read_state(latest / STATE):
         return
     if not latest.is_dir():
         raise FolderError(latest, "is a file, where reports of comparisons go", "move it away")

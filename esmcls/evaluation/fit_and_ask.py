@@ -16,19 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.cache.features import Features
+from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import Shares, set_aside
+from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError
-from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers, model_digest
+from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
+from esmcls.files import sha256_file
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
 from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
-from esmcls.models.folder import load_model
-from esmcls.models.manifest import versions
-from esmcls.models.model import Model, features_for
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.models.given_vectors import workspace_of
+from esmcls.models.manifest import MANIFEST, versions
+from esmcls.models.model import Model, cache_with, features_for
+from esmcls.models.recipe import Recipe, model_digest
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
 from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
@@ -56,6 +60,8 @@ class Arena:
     place: ComparisonFolder
     contestants: dict[str, Contestant] = field(default_factory=dict)
     """Name of a model -> what it is; baselines that need no fitting are not among them."""
+    asked: list[tuple[Dataset, Dataset]] = field(default_factory=list)
+    """Of each split, the proteins that models were asked about and those that they were fitted on."""
 
     def round(
         self, fold: int | None, dataset: Dataset, plans: Sequence[PlannedModel], not_run: list[dict[str, str]]
@@ -65,6 +71,8 @@ class Arena:
         apart = set_aside(dataset, self.plan.shares, self.plan.seed)
         train = apart.kept.part("train")
         questions = self.task.questions(apart, train, self.classes, self.plan.setting)
+        refits = self.plan.refits(self.task, self.workspace)
+        self.asked.append((questions.known, trained_on(apart.kept, refits)))
         bout = Bout(self, dataset, models, questions, fold, not_run)
         for plan in plans:
             bout.add(plan)
@@ -103,25 +111,57 @@ class Bout:
 
     def add(self, plan: PlannedModel) -> None:
         """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
-        name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name))
+        alike = partial(self._is_alike, plan.head, (plan.cache.spec,), ())
+        name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name), alike)
         plan = replace(plan, name=name)
         self.plans.append(plan)
         self.arena.contestants[name] = Contestant(plan.head, plan.encoder, plan.baseline)
         ask = partial(self._asked, partial(self.fit, plan), name, (plan.cache,), plan.baseline)
-        self._add(name, ask, self._key(plan.head, (plan,), name))
+        self._add_made(name, ask, self._key(plan.head, (plan,), name), alike)
 
     def add_ensemble(self, name: str, members: Sequence[PlannedModel]) -> None:
         """Combine and ask models that were fitted, or take what an earlier run left of that."""
-        name = self._named(name, lambda name: self._key(ENSEMBLE, members, name))
+        alike = partial(self._is_alike, ENSEMBLE, (), [self.models / member.name for member in members])
+        name = self._named(name, lambda name: self._key(ENSEMBLE, members, name), alike)
         self.arena.contestants[name] = Contestant(ENSEMBLE)
         ask = partial(self._asked, partial(self.combine, members), name, [plan.cache for plan in members])
-        self._add(name, ask, self._key(ENSEMBLE, members, name))
+        self._add_made(name, ask, self._key(ENSEMBLE, members, name), alike)
 
-    def _named(self, name: str, key: Callable[[str], str]) -> str:
+    def _is_alike(self, head: str, specs: tuple[EmbeddingSpec, ...], members: Sequence[Path], folder: Path) -> bool:
+        """Return whether a model is there that was made of what one of this comparison is to be made of."""
+        if self.fold is not None or not (folder / MANIFEST).is_file():
+            return False
+        arena = self.arena
+        refit = arena.plan.refits(arena.task, arena.workspace) and "validation" in self.dataset.parts
+        made_with: dict[str, Any] = {"shares": arena.plan.shares, "refit": refit, "members": members}
+        try:
+            settings = arena.plan.settings.get(head, {})
+            data = self._data[0], self._data[1]
+            planned = Recipe.planned(arena.task, head, settings, specs, data, seed=arena.plan.seed, **made_with)
+            return Recipe.of(read_manifest(folder)) == planned
+        except EsmclsError:  # told where it is fitted
+            return False
+
+    def _add_made(self, name: str, ask: Callable[[], Answers], key: str, alike: Callable[[Path], bool]) -> None:
+        """Make and ask a model; where it is there already, whoever made it, ask it alone."""
+        folder = self.models / name
+        if alike(folder):
+            self._add(name, partial(self._reused, folder), key, folder)
+        else:
+            self._add(name, ask, key)
+
+    def _reused(self, folder: Path) -> Answers:
+        self.arena.say(f"{folder.name}: was fitted with the same settings, and is not fitted again")
+        model = load_model(folder, self.arena.device)
+        if not reads_vectors(model.head):
+            self.searched[folder.name] = model
+        return self._entered(model)
+
+    def _named(self, name: str, key: Callable[[str], str], alike: Callable[[Path], bool]) -> str:
         """Return what a model is called, so that none is replaced that is from elsewhere."""
         if self.fold is not None:  # they lie in the comparison's own folder
             return name
-        chosen = self.arena.place.model_name(name, key, self.arena.task)
+        chosen = self.arena.place.model_name(name, key, self.arena.task, alike)
         if chosen != name and not self.arena.place.named:
             self.arena.say(f"{chosen}: so called since other settings made models/{name}, which stays")
         return chosen
@@ -131,17 +171,8 @@ class Bout:
         arena = self.arena
         folder = arena.workspace.find_model(name)
         model = load_model(folder, arena.device)
-        reason = ""
-        if model.manifest.many != arena.task.many:
-            reason = f"is a model of another kind of task: {model.task.name}"
-        elif model.manifest.split_digest != self._data[1]:
-            reason = "fitted on another split, so it may know the test part; fit it again"
-        elif Shares.of_setup(model.manifest.setup).away != arena.plan.shares.away:
-            reason = "knows other families than those that this comparison takes away; leave it out"
-        if reason:
-            self.not_run.append({"name": name, "reason": reason})
-            return
-        arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name)
+        baseline = bool(model.manifest.setup.get(BASELINE))
+        arena.contestants[folder.name] = Contestant(model.manifest.head, model.manifest.spec.short_name, baseline)
         key = self._key(model.manifest.head, name=model_digest(folder) or "")
         self._add(folder.name, partial(self._entered, model), key, folder)
 
@@ -196,7 +227,8 @@ class Bout:
             "data": self._data + self.arena.task.identity(),
             "defaults": asdict(head_class.Config()),
             "settings": plan.settings.get(head, {}),
-            "setting": asdict(replace(plan.setting, draws=None)),  # draws are of the rows, not of the answers
+            "setting": asdict(replace(plan.setting, draws=None, ia=None)),  # draws are of the rows, not of the answers
+            **({} if plan.ia is None else {"ia": sha256_file(Path(plan.ia))}),
             "refit": [plan.refit, plan.folds],
             "versions": versions(),
         }
@@ -221,7 +253,13 @@ class Bout:
         return self._ask(model, seconds, lambda part: features_of([entry.folder for entry in caches], part))
 
     def _entered(self, model: Model) -> Answers:
-        return self._ask(model, None, lambda part: features_for(model, part, self.arena.workspace))
+        return self._ask(model, None, lambda part: features_for(model, part, self._home_of(model, part)))
+
+    def _home_of(self, model: Model, part: Dataset) -> Workspace:
+        """Return the workspace in whose caches the vectors are that a model reads: this one, or that of the model."""
+        here = self.arena.workspace
+        stored = all(cache_with(here, part.sequences, spec) is not None for spec in model.specs)
+        return here if stored else workspace_of(model.folder) or here
 
     def _ask(self, model: Model, seconds: float | None, features: Callable[[Dataset], Features]) -> Answers:
         files = (path for path in model.folder.rglob("*") if path.is_file())
@@ -277,6 +315,11 @@ def features_of(folders: Sequence[Path], part: Dataset) -> Features:
     return replace(views[0], others=tuple(views[1:]))
 
 
-def digest_of(facts: Mapping[str, Any]) -> str:
+def trained_on(kept: Dataset, refits: bool) -> Dataset:
+    """Return the rows that models are fitted on in the end: those of train, and if they are refitted of validation."""
+    return kept.take([row for row, part in enumerate(kept.parts) if part == "train" or (refits and part != "test")])
+
+
+def digest_of(facts: Mapping[str, Any] | Sequence[Any]) -> str:
     """Return what identifies facts: plain values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

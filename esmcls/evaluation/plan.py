@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from esmcls.cache.import_vectors import IMPORTED
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import NOTHING, Shares
 from esmcls.datasets.split import folds_of, stratified
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads.registry import list_heads, reads_vectors
+from esmcls.heads.registry import list_heads, reads_residues, reads_vectors
 from esmcls.models.combine import ENSEMBLE
 from esmcls.tasks.task import AnyTask, Setting
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
@@ -56,6 +58,10 @@ class ComparisonPlan:
         Of the comparison, and what its models are called by; default the next number, and its models by their heads.
     replace : bool
         Whether to replace a comparison and models of these names that other settings made.
+    ia : str or Path, optional
+        Terms: table of information accretion; default it is counted on what is trained on.
+    date : str
+        Of the report, YYYY-MM-DD; default that of the data set's files.
     """
 
     heads: tuple[str, ...] = ()
@@ -72,6 +78,8 @@ class ComparisonPlan:
     draws: int | None = None
     name: str = ""
     replace: bool = False
+    ia: str | Path | None = None
+    date: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", self.shares.taking_away())
@@ -79,7 +87,7 @@ class ComparisonPlan:
     @property
     def setting(self) -> Setting:
         """How it measures."""
-        return Setting(self.shares, self.coverage, self.seed, self.draws)
+        return Setting(self.shares, self.coverage, self.seed, self.draws, self.ia)
 
     def refits(self, task: AnyTask, workspace: Workspace) -> bool:
         """Return whether validation rows are fitted on in the end, which some kinds of task never do here."""
@@ -137,9 +145,12 @@ def find_caches(
 
 
 def plan_models(
-    plan: ComparisonPlan, task: AnyTask, caches: Sequence[CacheEntry], baseline: CacheEntry | None
+    plan: ComparisonPlan, task: AnyTask, caches: Sequence[CacheEntry], baseline: CacheEntry | None, say: Say
 ) -> tuple[list[PlannedModel], list[dict[str, str]]]:
-    """Say which models there are to be; heads that cannot be loaded are told with the reason."""
+    """Say which models there are to be; heads that cannot be loaded are told with the reason.
+
+    Of the heads that nobody named, those that read residues are for vectors that are of residues.
+    """
     beside = task.beside() if plan.baselines else ()
     heads = dict.fromkeys((*(plan.heads or list_heads(task.group)), *beside))
     models = list[PlannedModel]()
@@ -149,7 +160,11 @@ def plan_models(
         for head in [name for name in heads if name != ENSEMBLE]:
             name = head if not number else f"{head}-{_told_apart(entry, caches)}"
             try:
-                vectors = reads_vectors(task.head_class(head))
+                head_class = task.head_class(head)
+                if head not in plan.heads and reads_residues(head_class) and not _of_residues(entry):
+                    say(f"{name}: left out, since {entry.spec.short_name} vectors are not made of those of residues")
+                    continue
+                vectors = reads_vectors(head_class)
                 if vectors or head not in planned:
                     models.append(PlannedModel(name, head, entry, vectors, head in task.baseline_heads))
                 planned.add(head)
@@ -160,6 +175,11 @@ def plan_models(
     if baseline is not None:
         models.append(PlannedModel(f"linear-{baseline.spec.short_name}", "linear", baseline, baseline=True))
     return models, not_run
+
+
+def _of_residues(entry: CacheEntry) -> bool:
+    """Return whether the vectors of residues can be had where a cache's vectors are from."""
+    return "residue" in entry.spec.ragged or (bool(entry.spec.layers) and entry.spec.encoder != IMPORTED)
 
 
 def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:

@@ -6,18 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
 from esmcls.encoders.adapters import require_peft
+from esmcls.encoders.windows import parse_long
 from esmcls.errors import UsageError
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
+from esmcls.finetuning.encoder import training_precision
+from esmcls.finetuning.packing import check_pooling
 from esmcls.finetuning.rows import Rows
 from esmcls.models.folder import save_model
 from esmcls.models.manifest import Manifest
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.objective import FinalHead, Objective, Supervision
 from esmcls.tasks.task import AnyTask
+from esmcls.training.optimizers import check_optimizer
+from esmcls.training.tracking import check_tracker
 from esmcls.workspace.workspace import Workspace
 
 
@@ -49,6 +56,45 @@ def settled(objective: Objective, config: FinetuneConfig, inputs: FinetuneInputs
         choices = ", ".join(objective.losses)
         raise UsageError(f"--loss {loss} is not for {objective.labelled}; choose from {choices}")
     return replace(config, loss=loss)
+
+
+def check_machine(
+    config: FinetuneConfig,
+    inputs: FinetuneInputs,
+    device: torch.device,
+    sharded: bool = False,
+    track: str | None = None,
+) -> None:
+    """Refuse what the machine cannot do, before anything is fetched, embedded or fitted.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+    inputs : FinetuneInputs
+    device : torch.device
+        Of training.
+    sharded : bool
+        Whether processes share the model.
+    track : str, optional
+        See `esmcls.training.tracking.open_tracker`.
+
+    Raises
+    ------
+    UsageError
+        If the device, or a model in parts, cannot have the optimiser or the precision, or strategy and pooling do not
+        fit together.
+    MissingExtraError
+        If a package is not installed.
+    UnknownNameError
+        If there is no such optimiser, tracker, precision or strategy.
+    """
+    check_pooling(config.pooling, parse_long(inputs.long))
+    precision = training_precision(inputs.precision, device)
+    check_optimizer(config.optimizer, device)
+    if track is not None:
+        check_tracker(track)
+    if sharded and (precision == "fp16" or config.optimizer != "adamw"):
+        raise UsageError("a model in parts is trained in bf16 or fp32 and by adamw: change --precision or --optimizer")
 
 
 def _options(config: FinetuneConfig, inputs: FinetuneInputs) -> dict[str, object]:

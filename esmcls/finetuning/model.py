@@ -22,6 +22,19 @@ FOLLOWS: Final = 0.9
 """What a step leaves of the centre that training subtracts; the rest is the mean vector of its proteins."""
 
 
+def check_layers_trained(config: FinetuneConfig, layers: tuple[int, ...]) -> None:
+    """Refuse to train more top layers than those that are used; ask before anything takes time.
+
+    Raises
+    ------
+    UsageError
+        If there are not so many.
+    """
+    used = max(layers)
+    if config.method == "top-k" and config.top_layers > used:
+        raise UsageError(f"{config.top_layers} top layers asked of an encoder of which {used} are used")
+
+
 class Tuned(nn.Module):
     """An encoder and an output layer on its scaled, pooled states; its state is what is trained, and what scales.
 
@@ -83,9 +96,8 @@ class Tuned(nn.Module):
         if config.method == "lora":
             attach(encoder, config.lora, used)
             return
+        check_layers_trained(config, self.layers)
         first = 0 if config.method == "full" else used - config.top_layers
-        if first < 0:
-            raise UsageError(f"{config.top_layers} top layers asked of an encoder of which {used} are used")
         trained = [encoder.layers[number] for number in range(first, used)]
         trained += [encoder.embed_tokens] if config.method == "full" else []
         trained += [encoder.emb_layer_norm_after] if used == encoder.config.layers else []

@@ -89,6 +89,22 @@ class Packed:
         return sums / torch.segment_reduce(weights, "sum", lengths=self.counts)[:, None]
 
 
+def check_pooling(pooling: str, strategy: Strategy) -> None:
+    """Make sure that a pooling can be trained through, before anything takes time.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such pooling.
+    UsageError
+        If attention is to run over inputs that share residues.
+    """
+    if pooling not in TRAINED:
+        raise UnknownNameError("pooling for fine-tuning", pooling, TRAINED)
+    if pooling == "attention" and isinstance(strategy, Window):  # a residue's score is of its mean over inputs
+        raise UsageError(f"attention over residues does not go with --long {strategy}, whose windows overlap")
+
+
 class Proteins:
     """Sequences to be packed.
 
@@ -105,17 +121,12 @@ class Proteins:
 
     Raises
     ------
-    UnknownNameError
-        If the pooling cannot be trained through.
-    UsageError
-        If attention is to run over inputs that share residues.
+    UnknownNameError, UsageError
+        As `check_pooling`.
     """
 
     def __init__(self, sequences: Sequence[str], strategy: Strategy, pooling: str = "mean", crop: int = 0) -> None:
-        if pooling not in TRAINED:
-            raise UnknownNameError("pooling for fine-tuning", pooling, TRAINED)
-        if pooling == "attention" and isinstance(strategy, Window):  # a residue's score is of its mean over inputs
-            raise UsageError(f"attention over residues does not go with --long {strategy}, whose windows overlap")
+        check_pooling(pooling, strategy)
         self.sequences, self.strategy, self.pooling, self.crop = sequences, strategy, pooling, crop
 
     def __len__(self) -> int:

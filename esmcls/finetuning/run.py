@@ -19,8 +19,8 @@ from esmcls.encoders.windows import parse_long
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
 from esmcls.finetuning.encoder import read_encoder
 from esmcls.finetuning.keep import keep_model
-from esmcls.finetuning.kind import objective_of, settled
-from esmcls.finetuning.model import Tuned
+from esmcls.finetuning.kind import check_machine, objective_of, settled
+from esmcls.finetuning.model import Tuned, check_layers_trained
 from esmcls.finetuning.packing import Proteins
 from esmcls.finetuning.report import Pace, write_report
 from esmcls.finetuning.rows import choose_rows
@@ -139,11 +139,14 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
     """Choose the rows, read the encoder, and fit the head that the output layer begins as."""
     objective = objective_of(workspace)
     config = settled(objective, config, inputs)
+    check_machine(config, inputs, replicas.device, replicas.sharded)
     rows = choose_rows(workspace, objective, inputs, config.seed)
     for line in rows.lines:
         say(line)
     encoder = read_encoder(inputs, replicas.device)
+    check_layers_trained(config, encoder.layers)
     supervision = objective.supervise(rows.train, rows.held)
+    supervision.loss(config, str(replicas.device))  # which refuses what its options cannot be
     head = fit_start(workspace.folder / "cache", encoder, rows, supervision, config, replicas)
     if objective.chosen_by in head.scores:
         reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.encoders.esm2 import read_weights
-from esmcls.files import read_json, write_json
+from esmcls.errors import FolderError
+from esmcls.files import read_as, write_json
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
 from esmcls.finetuning.encoder import training_precision
-from esmcls.finetuning.kind import objective_of, settled
+from esmcls.finetuning.kind import check_machine, objective_of, settled
 from esmcls.finetuning.report import seeds_report
 from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
 from esmcls.metrics.classification import Interval
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST
+from esmcls.tasks.objective import Objective
 from esmcls.training.loop import Entry, Log
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.tracking import open_tracker
@@ -89,6 +91,7 @@ def finetune_seeds(
     """
     objective, replicas = objective_of(workspace), options.get("replicas", ALONE)
     config = settled(objective, config, inputs)
+    check_machine(config, inputs, replicas.device, replicas.sharded, track)
     reports: list[dict[str, Interval]] = []
     for seed in range(config.seed, config.seed + seeds):
         model_name = name if seeds == 1 else f"{name}-{seed}"
@@ -129,7 +132,23 @@ def find_finished(
     here = (workspace.dataset.digest(), workspace.dataset.split_digest())
     if not same or (manifest.dataset_digest, manifest.split_digest) != here or not report.is_file():
         return None
-    return Finished(folder, objective.metrics_of(read_json(report)))
+    return Finished(folder, read_metrics(report, objective))
+
+
+def read_metrics(path: Path, objective: Objective) -> dict[str, Interval]:
+    """Return the metrics that the report of a run holds.
+
+    Raises
+    ------
+    FolderError
+        If it is damaged.
+    """
+    fix = "run it again without --resume"
+    report = read_as(path, dict[str, Any], FolderError, fix)
+    try:
+        return objective.metrics_of(report)
+    except ValueError as reason:
+        raise FolderError(path, f"is damaged ({reason})", fix) from None
 
 
 def _holds(about: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -68,10 +68,6 @@ class Finetuning:
         self.proteins, self.supervision, self.held = proteins, supervision, held
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
-        if replicas.sharded and (model.precision == "fp16" or config.optimizer != "adamw"):
-            raise UsageError(
-                "a model in parts is trained in bf16 or fp32 and by adamw: change --precision or --optimizer"
-            )
         replicas.place(model, model.encoder.layers)
         self.model = model
         self.cost = supervision.loss(config, str(device))

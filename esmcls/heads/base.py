@@ -9,7 +9,8 @@ wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -157,6 +158,75 @@ class FindsNearest(Protocol):
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.floating[Any]], list[str | None]]:
         """Return a distance (n,) and the id of the nearest training row; infinity and None where there is none."""
+        ...
+
+
+@runtime_checkable
+class KnowsItsRows(Protocol):
+    """A head that keeps the labels of its training rows."""
+
+    @property
+    def label_of_row(self) -> Mapping[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        ...
+
+
+def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> dict[str, str]:
+    """Return the label of each id, but of those that stand for rows of different classes.
+
+    Examples
+    --------
+    >>> labels_by_id(["a", "b", "b", "c", "c"], np.array([0, 1, 1, 0, 1]), ["x", "y"])
+    {'a': 'x', 'b': 'y'}
+    """
+    codes_of: dict[str, set[int]] = {}
+    for name, code in zip(ids, codes.tolist(), strict=True):
+        codes_of.setdefault(name, set()).add(code)
+    return {name: classes[known.pop()] for name, known in codes_of.items() if len(known) == 1}
+
+
+@dataclass(frozen=True)
+class AlignedSegment:
+    """A part of a protein that aligns with a training protein.
+
+    Parameters
+    ----------
+    nearest_id : str
+        Of the training protein.
+    evalue, score : float
+    query_start, query_end, target_start, target_end : int
+        First and last residue of the segment in both, counted from 1.
+    aligned, identical : int
+        Pairs of residues, and those of one letter.
+    query_coverage, target_coverage : float
+        Share of each protein's residues that lie in the segment.
+    cigar : str
+        The alignment as SAM writes it: M a pair, I a residue of the query alone, D one of the target alone.
+    carried_by : str
+        The residues of the query whose pairs score highest, such as `W34,G56`.
+    """
+
+    nearest_id: str
+    evalue: float
+    score: float
+    query_start: int
+    query_end: int
+    target_start: int
+    target_end: int
+    aligned: int
+    identical: int
+    query_coverage: float
+    target_coverage: float
+    cigar: str
+    carried_by: str
+
+
+@runtime_checkable
+class ShowsAlignments(Protocol):
+    """A head that says which residues align with those of training proteins."""
+
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each row, the best first; those after it overlap none before them."""
         ...
 
 

@@ -49,6 +49,17 @@ def reads_vectors(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool
     return bool(getattr(head, "reads_vectors", True))
 
 
+def reads_residues(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool:
+    """Return whether a head reads the vectors of residues besides pooled ones.
+
+    Examples
+    --------
+    >>> reads_residues(load_head("align")), reads_residues(load_head("linear"))
+    (True, False)
+    """
+    return bool(getattr(head, "reads_residues", False))
+
+
 def list_heads(group: str = GROUP) -> list[str]:
     """Return the names of all registered heads, sorted; another group is that of heads for many labels a protein.
 

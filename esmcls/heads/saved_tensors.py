@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from esmcls.errors import ModelError
+from esmcls.files import refuse_what_is_no_file
 from esmcls.types import Indices
 
 Shapes: TypeAlias = Mapping[str, tuple[str, ...]]
 """Name of a tensor to its dtype and the names of its axes; axes of one name are of one size, in all tensors."""
+MOST_RATIO: Final = 1100
+"""Of text to its packed bytes: no more can come of zlib."""
 AGAIN: Final = "copy the model folder anew, or fit again"
 
 
@@ -28,6 +33,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         If the file is damaged, or a number in it is not finite.
     """
     try:
+        refuse_what_is_no_file(path)
         state = {name: tensor.clone() for name, tensor in load_file(path).items()}  # a mapped file is not aligned
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise ModelError(path, f"cannot be read ({str(error)[:160]})", AGAIN) from None
@@ -89,3 +95,35 @@ def check_rows(path: Path, rows: int, expected: int) -> None:
     """
     if rows != expected:
         raise ModelError(path, f"{rows:,} rows instead of {expected:,}", AGAIN)
+
+
+def pack_sequences(sequences: Sequence[str]) -> Tensor:
+    """Return sequences as uint8, one a line, through zlib."""
+    packed = zlib.compress("\n".join(sequences).encode("ascii"))
+    return torch.from_numpy(np.frombuffer(packed, dtype=np.uint8).copy())
+
+
+def unpack_sequences(path: Path, packed: Tensor) -> list[str]:
+    """Return the sequences that `pack_sequences` packed, of a file.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged.
+
+    Examples
+    --------
+    >>> unpack_sequences(Path("homology.safetensors"), pack_sequences(["MKTAYIA", "ACD"]))
+    ['MKTAYIA', 'ACD']
+    """
+    unpacking = zlib.decompressobj()
+    try:
+        text = unpacking.decompress(packed.numpy().tobytes(), MOST_RATIO * len(packed)).decode("ascii")
+    except (zlib.error, ValueError) as error:
+        raise ModelError(path, f"the sequences are damaged ({error})", AGAIN) from None
+    if not unpacking.eof:
+        raise ModelError(path, "the sequences are cut off, or packed beyond all bounds", AGAIN)
+    targets = text.split("\n")
+    if not all(target.isalpha() for target in targets):
+        raise ModelError(path, "a sequence with a sign that is no residue", AGAIN)
+    return targets

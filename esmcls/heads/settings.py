@@ -57,8 +57,8 @@ def check_ranges(config: Settings, ranges: Ranges) -> None:
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            finite = "" if math.isfinite(value) or high < MOST else " and finite"
-            raise UsageError(f"setting {name}: {value} is not {_in_words(low, high)}{finite}")
+            finite = "" if isinstance(value, int) or math.isfinite(value) or high < MOST else " and finite"
+            raise UsageError(f"setting {name}: {str(value)[:40]} is not {_in_words(low, high)}{finite}")
 
 
 def _in_words(low: float, high: float) -> str:
@@ -154,13 +154,20 @@ class Knob(NamedTuple):
     default : object
         None is chosen on validation.
     what : str
-        What it does, and when to change it.
+        What it does.
+    when : str
+        When to change it.
     """
 
     name: str
     values: str
     default: object
     what: str
+    when: str
+
+
+_WHEN: Final = "When to change: "
+"""What parts the two in a docstring."""
 
 
 def knobs_of(config: type[Settings]) -> list[Knob]:
@@ -170,21 +177,19 @@ def knobs_of(config: type[Settings]) -> list[Knob]:
     --------
     >>> from esmcls.heads.registry import load_head
     >>> knob = next(knob for knob in knobs_of(load_head("knn").Config) if knob.name == "k")
-    >>> knob
-    Knob(name='k', values='int, or auto', default=None, what='Neighbours that vote.')
+    >>> knob  # doctest: +ELLIPSIS
+    Knob(name='k', values='int, or auto', default=None, what='Neighbours that vote.', when='there is no validation ...
     """
     documented: dict[str, tuple[str, str]] = {}
-    for one in reversed(config.__mro__):
-        documented |= _parameters(inspect.cleandoc(one.__doc__ or "") if dataclasses.is_dataclass(one) else "")
-    return [
-        Knob(field.name, *_described(documented.get(field.name, ("", "")), field.default))
-        for field in dataclasses.fields(config)
-    ]
+    for parent in reversed(config.__mro__):
+        documented |= _parameters(inspect.cleandoc(parent.__doc__ or "") if dataclasses.is_dataclass(parent) else "")
+    return [_knob(field, *documented.get(field.name, ("", ""))) for field in dataclasses.fields(config)]
 
 
-def _described(documented: tuple[str, str], default: object) -> tuple[str, object, str]:
-    values, what = documented
-    return values.replace(", optional", ", or auto").replace('"', ""), default, what
+def _knob(field: Field[Any], values: str, text: str) -> Knob:
+    what, _, when = text.partition(_WHEN)
+    values = values.replace(", optional", ", or auto").replace('"', "")
+    return Knob(field.name, values, field.default, what.strip(), when)
 
 
 def _parameters(docstring: str) -> dict[str, tuple[str, str]]:

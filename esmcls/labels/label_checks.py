@@ -46,31 +46,51 @@ def check_labels(labels: Sequence[str], sequences: Sequence[str], path: str) -> 
     Traceback (most recent call last):
     esmcls.errors.DataError: ec.csv: label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label); ...
     """
-    distinct = set(labels)
-    several = sorted(label for label in distinct if _codes(label) > 1)
-    if several:
-        labels_like_it = f"{len(several):,} such label{'' if len(several) == 1 else 's'}"
-        problem = f"label {several[0]!r} lists {_codes(several[0])} codes ({labels_like_it})"
-        fix = "give one a protein (Gene Ontology terms: a row for each, and --obo); several of other kinds are to come"
-        raise DataError(path, problem, fix)
-    numbers = {label for label in distinct if label.lower() not in _MISSING}
-    if numbers and all(map(_is_number, numbers)) and not _names_classes(numbers):
-        some = ", ".join(sorted(numbers)[:3])
-        problem = f"labels are numbers ({some}, …: {len(numbers):,} different ones), not classes"
-        fix = "put a letter before each if they do name classes; predicting numbers is to come"
-        raise DataError(path, problem, fix)
-    _check_residues(labels, sequences, path)
+    checks = LabelChecks()
+    for label, sequence in zip(labels, sequences, strict=True):
+        checks.add(label, sequence)
+    checks.refuse(path)
 
 
-def _check_residues(labels: Sequence[str], sequences: Sequence[str], path: str) -> None:
-    pairs = [pair for pair in zip(labels, sequences, strict=True) if len(pair[1]) >= _SHORTEST]
-    if len(pairs) < _ENOUGH:
-        return
-    as_long = all(len(label) == len(sequence) for label, sequence in pairs)
-    if as_long or all(map(_RESIDUES.fullmatch, labels)):
-        start = pairs[0][0][:20]
-        problem = f"labels are strings such as {start!r}, …: a sign for each residue, not a class"
-        raise DataError(path, problem, "give a class for each protein; to predict residues is to come")
+class LabelChecks:
+    """What `check_labels` looks at, of labels as they come: memory is that of the distinct ones."""
+
+    def __init__(self) -> None:
+        self.distinct: set[str] = set()
+        self.pairs = 0
+        """Records with a sequence that is long enough to say something."""
+        self.first = ""
+        self.as_long = True
+        self.residues = True
+
+    def add(self, label: str, sequence: str) -> None:
+        """Note the label of a protein."""
+        if label not in self.distinct:
+            self.distinct.add(label)
+            self.residues = self.residues and _RESIDUES.fullmatch(label) is not None
+        if len(sequence) >= _SHORTEST:
+            self.first = self.first if self.pairs else label
+            self.pairs += 1
+            self.as_long = self.as_long and len(label) == len(sequence)
+
+    def refuse(self, path: str) -> None:
+        """Refuse labels that are no names of classes; see `check_labels`."""
+        several = sorted(label for label in self.distinct if _codes(label) > 1)
+        if several:
+            labels_like_it = f"{len(several):,} such label{'' if len(several) == 1 else 's'}"
+            problem = f"label {several[0]!r} lists {_codes(several[0])} codes ({labels_like_it})"
+            terms = "Gene Ontology terms: a row for each, and --obo"
+            fix = f"give one a protein ({terms}); several of other kinds are to come"
+            raise DataError(path, problem, fix)
+        numbers = {label for label in self.distinct if label.lower() not in _MISSING}
+        if numbers and all(map(_is_number, numbers)) and not _names_classes(numbers):
+            examples = ", ".join(sorted(numbers)[:3])
+            problem = f"labels are numbers ({examples}, …: {len(numbers):,} different ones), not classes"
+            fix = "put a letter before each if they do name classes; predicting numbers is to come"
+            raise DataError(path, problem, fix)
+        if self.pairs >= _ENOUGH and (self.as_long or self.residues):
+            problem = f"labels are strings such as {self.first[:20]!r}, …: a sign for each residue, not a class"
+            raise DataError(path, problem, "give a class for each protein; to predict residues is to come")
 
 
 def _codes(label: str) -> int:

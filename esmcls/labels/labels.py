@@ -128,7 +128,8 @@ class LabelSets:
             raise ValueError(f"{len(self.groups)} groups for {len(self.classes)} classes")
         offsets = np.asarray(self.offsets, dtype=np.int64)
         codes = np.asarray(self.codes, dtype=np.int64)
-        if not len(offsets) or offsets[0] or offsets[-1] != len(codes) or (np.diff(offsets) < 0).any():
+        cuts = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(codes)
+        if not cuts or (offsets < 0).any() or (np.diff(offsets) < 0).any():  # differences of any two would overflow
             raise ValueError(f"offsets that do not cut {len(codes)} codes into rows")
         if codes.size and not (codes.min() >= 0 and codes.max() < len(self.classes)):
             raise ValueError(f"codes from {codes.min()} to {codes.max()} for {len(self.classes)} classes")

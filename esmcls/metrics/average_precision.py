@@ -18,7 +18,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from esmcls.labels.labels import LabelSets
-from esmcls.metrics.cafa import Block, group_codes, whole
+from esmcls.metrics.cafa import THRESHOLDS, Block, group_codes, whole
 from esmcls.metrics.classification import Floats
 from esmcls.types import Indices
 
@@ -177,6 +177,66 @@ def average_precisions(
                 of_class.add(column)
                 alone[code] = of_class.value()
     return _collect(groups, group_of, in_group, alone), _collect(names, cell_of, in_cell, alone)
+
+
+@dataclass(frozen=True, eq=False)
+class PerTerm:
+    """How well each term is found among the proteins that are measured in its group; all (classes,).
+
+    Parameters
+    ----------
+    proteins : int64 array
+        That have it.
+    fmax, threshold : float64 arrays
+        The highest F1 at a threshold, and the lowest threshold at which it is reached; NaN where no protein has it.
+    average_precision : float64 array
+        NaN there.
+    """
+
+    proteins: Indices
+    fmax: Floats
+    threshold: Floats
+    average_precision: Floats
+
+
+def per_term(labels: LabelSets, store: ScoreStore) -> PerTerm:
+    """Measure each term for itself.
+
+    Parameters
+    ----------
+    labels : LabelSets
+        By group.
+    store : ScoreStore
+        Of their scores.
+    """
+    _, group_of = group_codes(labels)
+    rows = np.repeat(np.arange(len(labels)), labels.sizes())
+    by_class = np.argsort(labels.codes, kind="stable")
+    starts = np.searchsorted(labels.codes[by_class], np.arange(labels.n_classes + 1))
+    fmax, threshold, precision = np.full((3, labels.n_classes), np.nan)
+    for number, codes in enumerate(store.parts):
+        measured = np.zeros(len(labels), bool)
+        measured[rows[group_of[labels.codes] == group_of[codes[0]]]] = True
+        scores = np.sort(store.columns(number)[measured].T, axis=1)  # (classes of the part, proteins)
+        for code, column in zip(codes.tolist(), scores, strict=True):
+            positives = store.positives[by_class[starts[code] : starts[code + 1]]]
+            if not len(positives):
+                continue
+            of_class = _Micro(positives)
+            of_class.add(column)
+            precision[code] = of_class.value()
+            f1 = _f1(column, of_class.positives.astype(column.dtype))
+            fmax[code] = f1.max()
+            threshold[code] = round(float(THRESHOLDS[f1.argmax()]), 2)
+    return PerTerm(labels.counts(), fmax, threshold, precision)
+
+
+def _f1(scores: npt.NDArray[Any], positives: npt.NDArray[Any]) -> Floats:
+    """Return F1 at each threshold; both arrays ascend."""
+    edges = THRESHOLDS.astype(scores.dtype)
+    predicted, right = (len(values) - np.searchsorted(values, edges, side="left") for values in (scores, positives))
+    f1: Floats = 2 * right / (predicted + len(positives))
+    return f1
 
 
 def _mean_precision(positives: Floats, above: Indices) -> float:

@@ -29,8 +29,8 @@ RANKS: Final = (3, 5, 10)
 """The k of the top-k accuracies."""
 TIERS: Final = (("<5", 0, 5), ("5-19", 5, 20), ("20-99", 20, 100), ("≥100", 100, None))
 """Name, first and last + 1 number of training members of the class."""
-LENGTHS: Final = (("<100", 0), ("100–199", 100), ("200–399", 200), ("400–1022", 400), (">1022", 1023))
-"""Name and least number of residues; the last are longer than what an encoder sees at a time."""
+BINS: Final = 5
+"""Of `equal_bins`, where so many differ."""
 
 
 @dataclass(frozen=True)
@@ -295,12 +295,46 @@ def tier_accuracy(codes: Indices, correct: npt.NDArray[np.bool_], train_counts: 
     return tiers
 
 
-def length_places(lengths: Indices) -> Indices:
-    """Return the place among `LENGTHS` of each number of residues, (n,).
+def equal_bins(values: Indices, bins: int = BINS) -> tuple[list[str], Indices]:
+    """Return the names of bins that hold about as many rows each, and the bin of each row; equal values share one.
+
+    Parameters
+    ----------
+    values : int array, (n,)
+        Whole numbers, such as residues or training members.
+    bins : int
+        At most so many.
+
+    Returns
+    -------
+    list of str, int64 array (n,)
+        Names say the least and the largest value of a bin.
 
     Examples
     --------
-    >>> length_places(np.array([99, 100, 1022, 1023])).tolist()
-    [0, 1, 3, 4]
+    >>> names, places = equal_bins(np.array([7, 1, 1, 30, 12, 9]), 3)
+    >>> names, places.tolist()
+    (['1', '7–9', '12–30'], [1, 0, 0, 2, 2, 1])
     """
-    return np.searchsorted([first for _, first in LENGTHS], lengths, side="right") - 1
+    ordered = np.sort(values)
+    firsts = np.unique(ordered[[len(ordered) * place // bins for place in range(bins)]] if len(ordered) else ordered)
+    places = np.searchsorted(firsts, values, side="right") - 1
+    ends = [int(values[places == place].max()) for place in range(len(firsts))]
+    names = [f"{low}–{high}" if low < high else str(low) for low, high in zip(firsts.tolist(), ends, strict=True)]
+    return names, places.astype(np.int64)
+
+
+def binned_accuracy(correct: npt.NDArray[np.bool_], bins: tuple[list[str], Indices]) -> list[Tier]:
+    """Return the accuracy in each bin that `equal_bins` made.
+
+    Examples
+    --------
+    >>> binned_accuracy(np.array([True, False, True]), (["1", "2–9"], np.array([0, 0, 1])))
+    [Tier(name='1', n=2, accuracy=0.5), Tier(name='2–9', n=1, accuracy=1.0)]
+    """
+    names, places = bins
+    parts = [correct[places == place] for place in range(len(names))]
+    return [
+        Tier(name, len(part), float(part.mean()) if len(part) else None)
+        for name, part in zip(names, parts, strict=True)
+    ]

@@ -11,10 +11,12 @@ from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.registry import reads_vectors
+from esmcls.heads.settings import parse_settings
 from esmcls.models.fit import Fit, Fitted
 from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
+from esmcls.models.recipe import ASKED, asked
 from esmcls.tasks.task import AnyTask, GetFeatures
 from esmcls.workspace.workspace import Workspace
 
@@ -54,12 +56,17 @@ def combine(
     Raises
     ------
     UsageError
-        If there are fewer than two models, or they were fitted on different rows or classes.
+        If there are fewer than two models, one with a comma in its name, or they were fitted on different rows or
+        classes.
     ModelError
         If nothing tells what one is worth: it was fitted without a validation part, or on that, too.
     """
     if len(models) < 2:
         raise UsageError("an ensemble takes two models or more; name each with --of")
+    for model in models:
+        if "," in model.name:
+            problem = "a comma in the name of its folder, where an ensemble has one between its members"
+            raise UsageError(f"model {model.name!r}: {problem}; rename the folder")
     first = models[0].manifest
     for model in models[1:]:
         _check_alike(models[0], model)
@@ -67,6 +74,9 @@ def combine(
     apart = set_aside(dataset, shares, first.seed)
     ensemble = task.combine(models, apart.kept.part("validation"), features, settings or {}, device=device, log=log)
     specs = ensemble.specs or (first.spec,)
+    config = parse_settings(task.head_class(ENSEMBLE).Config, settings or {})
+    made_of = asked(task, config, [model.folder for model in models])
+    kept = {name: value for name, value in first.setup.items() if name != "finetuned"}
     manifest = replace(
         first,
         head=ENSEMBLE,
@@ -74,7 +84,7 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup={name: value for name, value in first.setup.items() if name != "finetuned"} | task.setup(shares),
+        setup=kept | task.setup(shares) | {ASKED: made_of},
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)
@@ -126,7 +136,7 @@ def combine_in_workspace(
     task, folder = task_of(workspace), workspace.model_folder(name)
     refuse_foreign(folder)
     task.head_class(ENSEMBLE)
-    models = [load_model(workspace.find_model(one), device) for one in names]
+    models = [load_model(workspace.find_model(member), device) for member in names]
     check_of_workspace(models, workspace)
     there = {entry.spec for entry in workspace.caches}
     missing = [model for model in models if reads_vectors(model.head) and not there.issuperset(model.specs)]

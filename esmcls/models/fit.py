@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import Any, Generic
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import NOTHING, Shares, set_aside, stranger_folds
+from esmcls.datasets.held_out import NOTHING, Shares, StrangerFold, set_aside, stranger_folds
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.settings import parse_settings
 from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
+from esmcls.models.recipe import ASKED, asked
+from esmcls.reporting.phrases import scores_in_words
 from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import A, AnyTask, GetFeatures, Task
@@ -100,15 +102,16 @@ def fit_dataset(
     head_class = task.head_class(head)
     config = parse_settings(head_class.Config, with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
     fitted, features = head_class(config, device), partial(Features.from_cache, cache)
+    folds = stranger_folds(apart.kept, shares, seed) if shares.families and shares.folds else []
     labels, scores, findings = _fit_on_parts(task, fitted, train, validation, features, seed, log)
-    findings = _ask_strangers(task, fitted, findings, apart.kept, shares, features, seed)
+    findings = _ask_strangers(task, fitted, findings, folds, features, seed)
     refitted = refit and len(validation) > 0
     if refitted:
         both = apart.kept.take([row for row, part in enumerate(apart.kept.parts) if part != "test"])
         before, labels = labels.classes, task.labels(both)
         task.refit_head(fitted, features(both), labels, seed, log)
         findings = findings.recoded(before, labels.classes)
-    setup = task.setup(shares) | {"refit": refitted}
+    setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)}
     manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
     findings = task.measure_set_aside(fitted, findings, apart, shares, features)
     return Fit(task, fitted, manifest, findings)
@@ -134,10 +137,10 @@ def _fit_on_parts(
 
 
 def _ask_strangers(
-    task: Task[H, L, F, A], head: H, findings: F, kept: Dataset, shares: Shares, features: GetFeatures, seed: int
+    task: Task[H, L, F, A], head: H, findings: F, folds: Sequence[StrangerFold], features: GetFeatures, seed: int
 ) -> F:
     """Add to findings what heads say of families that were held out of them, where any are to be, in folds."""
-    if not shares.families or not shares.folds:
+    if not folds:
         return findings
 
     def fit_again(part: Dataset) -> H:
@@ -145,7 +148,7 @@ def _ask_strangers(
         task.refit_head(again, features(part), task.labels(part), seed, None)
         return again
 
-    return task.ask_strangers(findings, head.classes, stranger_folds(kept, shares, seed), fit_again, features)
+    return task.ask_strangers(findings, head.classes, folds, fit_again, features)
 
 
 def check_shares(task: AnyTask, shares: Shares) -> None:
@@ -215,9 +218,9 @@ class Fitted:
         return cls(fit.save(folder), fit.manifest, fit.findings, explanation_of(fit.head))
 
     def __str__(self) -> str:
-        reached = ", ".join(f"{name} {value:,.4g}" for name, value in self.manifest.validation.items())
+        reached = scores_in_words(self.manifest.validation)
         size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
-        return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached or 'nothing'}"
+        return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached}"
 
     def load(self, device: str = "cpu") -> Model:
         """Open the model."""

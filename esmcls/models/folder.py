@@ -24,6 +24,8 @@ from typing import Any
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EsmclsError, ModelError, UsageError
 from esmcls.files import (
+    errors_of_the_system,
+    kind_instead,
     put_back,
     read_as,
     remove_left_overs,
@@ -76,16 +78,17 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder)
     try:
-        temporary.mkdir()
-        if encoder is not None:
-            encoder(temporary)
-        if task is not None:
-            task.save(temporary)
-        head.save(temporary)
-        if findings is not None:
-            findings.save(temporary)
-        _write_manifest(temporary, manifest)
-        replace_folder(temporary, folder)
+        with errors_of_the_system(temporary, asked):
+            temporary.mkdir()
+            if encoder is not None:
+                encoder(temporary)
+            if task is not None:
+                task.save(temporary)
+            head.save(temporary)
+            if findings is not None:
+                findings.save(temporary)
+            _write_manifest(temporary, manifest)
+            replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return asked
@@ -97,11 +100,15 @@ def refuse_foreign(folder: Path) -> None:
     Raises
     ------
     ModelError
-        If something else is there.
+        If something else is there, or nothing can be written there.
     """
     put_back(folder)
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(folder, "exists and is no model folder", "choose another name (--name) or move it away")
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if parent.is_dir() and not os.access(parent, os.W_OK | os.X_OK):
+        fix = "make its folder one that you may write to, or copy the workspace"
+        raise ModelError(folder, "a model cannot be written there", fix)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -139,6 +146,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Make sure that all is there as it was written, and nothing that reading would never end of."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.exists() and (kind := kind_instead(path)) is not None:
+            raise ModelError(path, f"{kind}, not a file", "remove it")
     for name, digest in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -181,6 +192,8 @@ def _load(folder: Path, manifest: Manifest, device: str, encoder: str | Path | E
     _check_files(folder, manifest)
     with _readable(folder):
         task = task_of_model(folder, manifest.many)
+    if not task.knows(manifest.classes):
+        raise ModelError(folder / MANIFEST, "classes that are no terms of the ontology beside it", "fit again")
     task.head_class(manifest.head)  # one that is not there, or lacks its extra, is no fault of the folder
     with _readable(folder):
         head = task.load_head(manifest.head, folder, manifest.config, manifest.classes, device)
@@ -192,7 +205,5 @@ def _readable(folder: Path) -> Iterator[None]:
     """Turn what a damaged file makes a reader raise into an error of the folder."""
     try:
         yield
-    except EsmclsError as error:
+    except (EsmclsError, OSError) as error:
         raise ModelError(folder, f"cannot be read ({error})", "fit again") from error
-    except Exception as error:  # the reader's own
-        raise ModelError(folder, f"cannot be read ({type(error).__name__}: {error})", "fit again") from error

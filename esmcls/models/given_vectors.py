@@ -5,22 +5,22 @@ A cache knows a protein by its sequence, a file by its id.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED, read_vectors
+from esmcls.cache.import_vectors import IMPORTED, Imported, read_vectors, residues_seen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import DataError, UsageError
 from esmcls.models.manifest import Manifest
+from esmcls.reading.ids import IdJoin
 from esmcls.reading.records import Protein
-from esmcls.types import Vectors
 from esmcls.workspace.workspace import STATE, Workspace
 
 
@@ -45,10 +45,20 @@ class GivenVectors:
 
     spec: EmbeddingSpec
     caches: Sequence[EmbeddingCache] = ()
-    by_id: Mapping[str, Vectors] = field(default_factory=dict)
+    by_id: Mapping[str, Imported] = field(default_factory=dict)
+
+    @cached_property
+    def join(self) -> IdJoin:
+        """The ids of the file, to be found by those of proteins."""
+        return IdJoin(self.by_id)
 
     @classmethod
-    def of(cls, manifest: Manifest, workspace: Workspace | None, file: str | Path | None = None) -> GivenVectors:
+    def of(
+        cls,
+        manifest: Manifest,
+        workspace: Workspace | None,
+        given: str | Path | Mapping[str, npt.ArrayLike] | None = None,
+    ) -> GivenVectors:
         """Open what there is for a model of one spec of imported vectors.
 
         Parameters
@@ -56,8 +66,8 @@ class GivenVectors:
         manifest : Manifest
         workspace : Workspace, optional
             Whose caches to look in.
-        file : str or Path, optional
-            Of vectors as `read_vectors` takes it, made as those that the model was fitted on.
+        given : str, Path or mapping, optional
+            A file of vectors as `read_vectors` takes it, or id -> vector; made as those that the model was fitted on.
 
         Raises
         ------
@@ -73,12 +83,12 @@ class GivenVectors:
             raise UsageError("the members of this ensemble read imported vectors of several files; ask them one by one")
         entries = [] if workspace is None else [entry for entry in workspace.caches if entry.spec == specs[0]]
         caches = [EmbeddingCache.open(entry.folder) for entry in entries]
-        return cls(specs[0], caches, {} if file is None else _read(Path(file), specs[0]))
+        return cls(specs[0], caches, {} if given is None else _read(given, specs[0]))
 
     def find(self, proteins: Sequence[Protein]) -> tuple[Features, npt.NDArray[np.bool_]]:
         """Return the vectors of the proteins that have any, in their order, and which these are, bool (n,)."""
         texts = [protein.sequence for protein in proteins]
-        vectors = [self._by_id(protein.id) for protein in proteins]
+        vectors = [None if item is None else item.vector for item in map(self._by_id, proteins)]
         for cache in self.caches:
             open_rows = [row for row, vector in enumerate(vectors) if vector is None]
             absent = {texts[open_rows[place]] for place in cache.missing([texts[row] for row in open_rows])}
@@ -96,11 +106,25 @@ class GivenVectors:
         sequences, ids = [texts[row] for row in chosen], [proteins[row].id for row in chosen]
         return Features.from_arrays(pooled, sequences=sequences, ids=ids, spec=self.spec), found
 
-    def _by_id(self, name: str) -> Any:
-        """Return the vector of an id, whole or up to its first blank; None where there is none."""
-        parts = name.split()
-        short = parts[0] if parts else name
-        return self.by_id.get(name, self.by_id.get(short))
+    def unseen(self, protein: Protein) -> int:
+        """Return how many residues of a protein its vector knows nothing of."""
+        if (item := self._by_id(protein)) is not None:
+            return len(protein.sequence) - (item.rows or len(protein.sequence))
+        return max((cache.unseen([protein.sequence])[0] for cache in self.caches), default=0)
+
+    def _by_id(self, protein: Protein) -> Imported | None:
+        """Return what the file has of a protein.
+
+        Raises
+        ------
+        DataError
+            If it has more vectors than the protein has residues.
+        """
+        partner = self.join.find(protein.id)
+        if partner is None:
+            return None
+        item = self.by_id[partner]
+        return item._replace(rows=residues_seen(item, len(protein.sequence)))
 
 
 def workspace_of(folder: Path) -> Workspace | None:
@@ -109,14 +133,20 @@ def workspace_of(folder: Path) -> Workspace | None:
     return Workspace.open(place) if (place / STATE).is_file() else None
 
 
-def _read(file: Path, spec: EmbeddingSpec) -> dict[str, Vectors]:
-    """Return the vectors of a file by id."""
-    found: dict[str, Vectors] = {}
-    for entry in read_vectors(file, pooling=spec.pooled[0], layers=spec.layers or None):
-        if len(entry.vector) != spec.width:
-            problem = f"a vector of {len(entry.vector)} numbers, where the model was fitted on {spec.width}"
+def _read(given: str | Path | Mapping[str, npt.ArrayLike], spec: EmbeddingSpec) -> dict[str, Imported]:
+    """Return the vectors of a file, or of a mapping, by id."""
+    if isinstance(given, Mapping):
+        place = "vectors"
+        entries: Iterable[Imported] = (Imported(str(id_), np.asarray(vector), place) for id_, vector in given.items())
+    else:
+        entries = read_vectors(given, pooling=spec.pooled[0], layers=spec.layers or None)
+    by_id: dict[str, Imported] = {}
+    for entry in entries:
+        if entry.vector.shape != (spec.width,):
+            numbers = f"a vector of {len(entry.vector)} numbers" if entry.vector.ndim == 1 else "what is no vector"
+            problem = f"{numbers}, where the model was fitted on {spec.width}"
             raise DataError(entry.place, problem, "give vectors made as those of training", record=entry.id)
-        if entry.id in found:
+        if entry.id in by_id:
             raise DataError(entry.place, "the id stands in it twice", "give each protein once", record=entry.id)
-        found[entry.id] = np.asarray(entry.vector, dtype=spec.dtype)
-    return found
+        by_id[entry.id] = entry._replace(vector=np.asarray(entry.vector, dtype=spec.dtype))
+    return by_id

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,11 @@ from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.heads.registry import reads_vectors
+from esmcls.heads.base import FindsNearest
+from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of
 from esmcls.models.manifest import Manifest
+from esmcls.models.neighbours import MOST, Neighbours, find_neighbours
 from esmcls.reading.records import Protein, clean_sequences
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import one_label
@@ -37,6 +40,9 @@ from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.workspace.workspace import Workspace
 
 Flags = npt.NDArray[np.bool_]
+Keep = Literal["", "chunk", "residue"]
+MOST_RESIDUE_BYTES = 1 << 30
+"""Of the residue vectors of proteins that are asked about at once, for a head that reads them."""
 
 
 def has_own_encoder(folder: Path) -> bool:
@@ -60,6 +66,10 @@ class Model:
         Where the encoder is from; None for where its name says. Of several encoders, it is that of this digest.
     vectors : GivenVectors or None
         Where imported vectors are found, for a head that was fitted on such; None for the caches of its workspace.
+    place : Workspace or None
+        Where its training proteins and their vectors may be; None for the workspace in which it lies.
+    search : bool or None
+        Whether the nearest of them is looked for, where the head knows none; None if they are not too many.
     """
 
     folder: Path
@@ -69,6 +79,8 @@ class Model:
     device: str = "cpu"
     source: str | Path | Encoder | None = None
     vectors: GivenVectors | None = None
+    place: Workspace | None = None
+    search: bool | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -134,6 +146,20 @@ class Model:
         findings: Findings = self.task.read_findings(self.folder, self.classes)
         return findings
 
+    @cached_property
+    def neighbours(self) -> Neighbours | None:
+        """The training proteins with their vectors, if they are to be searched and are at hand."""
+        if self.search is False or not reads_vectors(self.head):
+            return None
+        most = sys.maxsize if self.search else MOST
+        return find_neighbours(self.manifest, self.place or workspace_of(self.folder), most)
+
+    @property
+    def lacks_neighbours(self) -> bool:
+        """Whether it cannot tell the nearest training protein, though it reads vectors."""
+        silent = self.search is not False and reads_vectors(self.head) and not isinstance(self.head, FindsNearest)
+        return silent and self.neighbours is None
+
     @property
     def encoder(self) -> Encoder:
         """The encoder, opened when first asked for; that of the first spec, if there are several."""
@@ -161,6 +187,9 @@ class Model:
             source = load_encoder(name, **options, device=self.device)
         if source.digest != spec.digest:
             raise EncoderMismatchError(spec.digest, source.digest, source.name)
+        if source.width != spec.width:
+            problem = f"vectors of {spec.width} numbers, where encoder {source.name} makes {source.width}"
+            raise ModelError(self.folder, problem, "copy the model folder anew, or fit again")
         if (tuple(source.layers), source.long) != (spec.layers, spec.long):
             difference = EmbeddingSpec.of(source, spec.dtype, spec.poolings).difference(spec)
             raise UsageError(f"encoder {source.name} is not opened as for the model: {difference}; open it alike")
@@ -202,19 +231,33 @@ class Model:
         if not reads_vectors(self.head):
             return Features.from_arrays(np.zeros((len(cleaned), 0), dtype=spec.dtype), sequences=cleaned, spec=spec)
         place = {sequence: row for row, sequence in enumerate(dict.fromkeys(cleaned))}
+        keep = self._kept(sum(map(len, place)), spec)
         try:
-            vectors, chunks = self._embed(list(place), spec)
+            vectors, ragged = self._embed(list(place), spec, keep)
         except SequenceTooLargeError as error:
             first = cleaned.index(list(place)[error.index])
             raise SequenceTooLargeError(first, len(cleaned[first])) from None
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
-        parts = None if chunks is None else [chunks[row] for row in rows]
+        parts = [ragged[row] for row in rows] if keep else None
         tables = {pooling: table[rows] for pooling, table in vectors.items()}
-        return Features.from_arrays(tables, sequences=cleaned, chunks=parts, spec=spec)
+        kept = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
+        opened = partial(self.encoder_of, spec)
+        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **kept)
 
-    def _embed(self, sequences: list[str], spec: EmbeddingSpec) -> tuple[dict[str, Vectors], list[Vectors] | None]:
-        """Return the pooled vectors, (n, width) each, and if the cache kept them those of each input, in its dtype."""
-        keep, chunks, start = "chunk" if "chunk" in spec.poolings else "", list[Vectors](), 0
+    def _kept(self, residues: int, spec: EmbeddingSpec) -> Keep:
+        """Return what to keep besides pooled vectors: those of inputs if the cache did, of residues if there is room.
+
+        Where there is none, a head that reads residues has them made again.
+        """
+        if "chunk" in spec.poolings:
+            return "chunk"
+        room = residues * spec.width * np.dtype(spec.dtype).itemsize <= MOST_RESIDUE_BYTES
+        return "residue" if reads_residues(self.head) and room else ""
+
+    def _embed(self, sequences: list[str], spec: EmbeddingSpec, keep: Keep) -> tuple[dict[str, Vectors], list[Vectors]]:
+        """Return pooled vectors, (n, width) each, and what is kept of each sequence besides, in the type kept."""
+        ragged: list[Vectors] = []
+        start = 0
         tables = {pooling: np.zeros((len(sequences), spec.width), dtype=spec.dtype) for pooling in spec.pooled}
         encoder = self.encoder_of(spec)
         for count in encoder.batches(len(sequence) for sequence in sequences):
@@ -226,14 +269,14 @@ class Model:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
                 for pooling, table in tables.items():
                     table[start : start + count] = embedded.pooled[pooling]
-                chunks += [part.astype(spec.dtype) for part in embedded.chunks or []]
+                ragged += [part.astype(spec.dtype) for part in embedded.chunks or embedded.residues or []]
             start += count
         finite = np.all([np.isfinite(table).all(1) for table in tables.values()], axis=0)
         for row in np.flatnonzero(~finite)[:1]:
             raise NonFiniteError(
                 sequences[row], f"its vector is not finite as {spec.dtype}", "embed with --dtype float32"
             )
-        return tables, chunks if keep else None
+        return tables, ragged
 
     def probabilities(self, x: Features) -> Probabilities:
         """Return the model's answer about vectors, float32 (n, classes): what everything that asks a model is told.
@@ -300,11 +343,17 @@ def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = N
 
 
 def _stored(workspace: Workspace | None, dataset: Dataset, spec: EmbeddingSpec) -> Features | None:
+    cache = cache_with(workspace, dataset.sequences, spec)
+    return None if cache is None else Features.from_cache(cache, dataset)
+
+
+def cache_with(workspace: Workspace | None, sequences: Sequence[str], spec: EmbeddingSpec) -> EmbeddingCache | None:
+    """Return a cache of a workspace that holds the vectors of all sequences by a spec; None where there is none."""
     for entry in workspace.caches if workspace is not None else []:
         if entry.spec == spec:
             cache = EmbeddingCache.open(entry.folder)
-            if not cache.missing(dataset.sequences):
-                return Features.from_cache(cache, dataset)
+            if not cache.missing(sequences):
+                return cache
     return None
 
 

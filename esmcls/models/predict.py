@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeVar
+from typing import Any, Final, TextIO, TypeAlias, TypeVar
+
+import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.cache.import_vectors import IMPORTED
 from esmcls.encoders.windows import parse_long, residues_seen
-from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError
+from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
+from esmcls.heads.base import AlignedSegment, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.folder import load_model
 from esmcls.models.given_vectors import GivenVectors, workspace_of
@@ -21,16 +25,18 @@ from esmcls.models.manifest import MANIFEST
 from esmcls.models.model import Model, features_given, given_vectors
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
-from esmcls.reporting.rows import NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
+from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.fitted import nearest_of
 from esmcls.tasks.one_label.prediction import Prediction
 from esmcls.tasks.task import Answered, Answering
-from esmcls.workspace.workspace import Workspace
+from esmcls.workspace.workspace import STATE, Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
 OPTIONS: Final = {"coverage": "--coverage", "min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least"}
 """Options that not every kind of task has, and how they are called on a command line."""
+OwnVectors: TypeAlias = str | Path | Mapping[str, npt.ArrayLike]
+"""A file of vectors, or id -> vector."""
 T = TypeVar("T")
 """What is said of a protein."""
 
@@ -41,11 +47,14 @@ def open_model(
     *,
     device: str = "cpu",
     encoder: str | Path | None = None,
-    vectors: str | Path | None = None,
+    vectors: OwnVectors | None = None,
+    nearest: bool | None = None,
 ) -> Model:
     """Load a model: the best of a workspace, another of its models by name, or any by its folder.
 
-    One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`.
+    One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`. `nearest`
+    says whether the nearest training protein is looked for in the workspace's cache where the head knows none; by
+    default if there are 50,000 training proteins at most.
 
     Raises
     ------
@@ -62,10 +71,16 @@ def open_model(
         place = Workspace.open(workspace)
         folder = place.best_model() if name is None else place.find_model(name)
     model = load_model(folder, device, encoder)
-    if vectors is not None:
-        place = place or workspace_of(folder)
-        return replace(model, vectors=GivenVectors.of(model.manifest, place, vectors))
-    return model
+    beside = Workspace.open(workspace) if (Path(workspace) / STATE).is_file() else None
+    model = replace(model, search=nearest, place=workspace_of(folder) or beside)
+    return with_vectors(model, vectors, place)
+
+
+def with_vectors(model: Model, vectors: OwnVectors | None, place: Workspace | None = None) -> Model:
+    """Return a model that finds vectors in a file or mapping too, where one is given; see `GivenVectors`."""
+    if vectors is None:
+        return model
+    return replace(model, vectors=GivenVectors.of(model.manifest, place or workspace_of(model.folder), vectors))
 
 
 def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Model:
@@ -96,14 +111,15 @@ class Predictions(list[Row]):
         try:
             return importlib.import_module("pandas").DataFrame(columns)
         except ModuleNotFoundError:
-            raise MissingExtraError("to_frame", "polars", "polars") from None
+            raise MissingExtraError("to_frame", "polars") from None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the fields."""
         if not self or not is_dataclass(self[0]):
             return ()
-        return tuple(field.name for field in fields(self[0]))
+        described = any(getattr(row, DESCRIPTION) for row in self)
+        return tuple(field.name for field in fields(self[0]) if described or field.name != DESCRIPTION)
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks, of the first twenty rows."""
@@ -128,6 +144,7 @@ def predict(
     *,
     k: int | None = None,
     device: str = "cpu",
+    vectors: OwnVectors | None = None,
     **options: Any,
 ) -> Predictions:
     """Answer proteins with a model, of whatever kind of task.
@@ -142,6 +159,8 @@ def predict(
         Classes a protein, likeliest first; default 1 for one label, all that are shown for terms.
     device : str
         Where a model is loaded that is named by a path.
+    vectors : str, Path or mapping, optional
+        Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
         Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least` for terms.
 
@@ -153,13 +172,14 @@ def predict(
     Raises
     ------
     UsageError
-        If `proteins` is a single text, or an option is not for the model's kind of task.
+        If `proteins` is a single text, or an option is not for the model's kind of task, or vectors are given to one
+        that embeds.
     """
     named = (
         protein if isinstance(protein, Protein) else Protein(str(number), protein)
         for number, protein in enumerate(several("predict", proteins, Protein), 1)
     )
-    return Predictions(stream_rows(as_model(model, device), named, k=k, **options))
+    return Predictions(stream_rows(with_vectors(as_model(model, device), vectors), named, k=k, **options))
 
 
 def stream_rows(
@@ -171,8 +191,8 @@ def stream_rows(
     embedded once.
     """
     answering = _answering(model, k, options)
-    for one in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
-        yield from answering.rows(one.protein.id, one.answer, one.note)
+    for protein, answer, note in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
+        yield from answering.rows(protein, answer, note)
 
 
 def write_answers(
@@ -182,6 +202,7 @@ def write_answers(
     format: str = "tsv",
     *,
     k: int | None = None,
+    alignments: TextIO | None = None,
     **options: Any,
 ) -> Written:
     """Write the rows of proteins as they come: what the command `predict` does.
@@ -193,26 +214,74 @@ def write_answers(
     handle : text file
     format : {"tsv", "csv", "xlsx", "jsonl", "cafa"}
         The last for terms alone.
+    alignments : text file, optional
+        Written to, of a head that aligns: a row a segment, as `AlignedSegment` has it.
 
     Raises
     ------
     UnknownNameError
         If there is no such format.
     UsageError
-        If an option is not for the model's kind of task, or not for the format.
+        If an option is not for the model's kind of task, or not for the format, or alignments are asked of a head that
+        has none.
     """
     model.task.refuse({f"--format {format}": True}, f"model {model.name}")
     answering = _answering(model, k, options, format=format)
-    return answering.write(_noted(model, answer_stream(model, proteins, answering.ask)), handle)
+    proteins = iter(proteins)
+    first = list(itertools.islice(proteins, BLOCK))
+    described = format == "cafa" or any(protein.description for protein in first)  # the former has no room for any
+    undescribed = 0
+
+    def counted() -> Iterator[Protein]:
+        nonlocal undescribed
+        for protein in itertools.chain(first, proteins):
+            undescribed += bool(protein.description) and not described
+            yield protein
+
+    if alignments is None:
+        answered = answer_stream(model, counted(), answering.ask)
+    else:
+        answered = _aligned(model, counted(), answering.ask, alignments)
+    answers = _noted(model, answered)
+    written = answering.write(answers, handle, described)
+    return replace(written, undescribed=undescribed)
+
+
+def _aligned(
+    model: Model, proteins: Iterable[Protein], ask: Callable[[Features], Sequence[T]], handle: TextIO
+) -> Iterator[tuple[Protein, T | Unanswered]]:
+    """Give answers, and write how each protein aligns."""
+    head = model.head
+    if not isinstance(head, ShowsAlignments):
+        raise UsageError(
+            f"model {model.name} aligns nothing (head {model.head_name}); --alignments is for the head align"
+        )
+    table = csv.writer(handle, delimiter="\t", lineterminator="\n")
+    table.writerow(["id", *(column.name for column in fields(AlignedSegment))])
+
+    def both(x: Features) -> list[tuple[T, list[AlignedSegment]]]:
+        return list(zip(ask(x), head.segments(x), strict=True))
+
+    for protein, answer in answer_stream(model, proteins, both):
+        if isinstance(answer, Unanswered):
+            yield protein, answer
+            continue
+        for segment in answer[1]:
+            numbers = (f"{value:.4g}" if isinstance(value, float) else value for value in astuple(segment))
+            table.writerow([protein.id, *numbers])
+        yield protein, answer[0]
 
 
 def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:
     """Add to each answer what makes it doubtful."""
     specs = model.manifest.specs if reads_vectors(model.head) else ()
     cut = [parse_long(spec.long) for spec in specs if spec.encoder != IMPORTED]
+    given = given_vectors(model)
     for protein, answer in answers:
         length = len(protein.sequence)
         unseen = max((length - residues_seen(strategy, length) for strategy in cut), default=0)
+        if given is not None and answer != NO_VECTOR:
+            unseen = max(unseen, given.unseen(protein))
         yield Answered(protein, answer, cautions(protein.sequence, unseen))
 
 
@@ -292,10 +361,10 @@ def answer_stream(
     """
     given, proteins = given_vectors(model), iter(proteins)
     while given is not None and (chunk := list(itertools.islice(proteins, block))):
-        x, found = features_given(model, given, chunk)
-        told = iter(answer(x) if len(x) else ())
-        for protein, there in zip(chunk, found.tolist(), strict=True):
-            yield protein, next(told) if there else NO_VECTOR
+        x, has_vector = features_given(model, given, chunk)
+        known = iter(answer(x) if len(x) else ())
+        for protein, there in zip(chunk, has_vector.tolist(), strict=True):
+            yield protein, next(known) if there else NO_VECTOR
     while chunk := list(itertools.islice(proteins, block)):
         distinct = {sequence: row for row, sequence in enumerate(dict.fromkeys(protein.sequence for protein in chunk))}
         answers = _halving(model, list(distinct), answer)

@@ -152,6 +152,24 @@ class PretrainConfig:
         return tuple(range(self.layers - self.student_layers + 1, self.layers + 1))
 
 
+def check_objectives(config: PretrainConfig, teacher: bool, families: bool, targets: bool) -> None:
+    """Make sure that each objective has what it learns from, before anything is read.
+
+    Raises
+    ------
+    UsageError
+        If one lacks it.
+    """
+    if config.distill_weight and not teacher:
+        raise UsageError("distillation needs a teacher; name one, or give it weight 0")
+    if config.contrast_weight and not families:
+        raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
+    if config.aligned_weight and not families:
+        raise UsageError("the contrast of aligned residues needs clusters; give them, or give it weight 0")
+    if config.wants_targets and not targets:
+        raise UsageError("structure and profiles are learned from residue targets; give them, or weight 0")
+
+
 class Pretraining:
     """The training task: a student and its objectives."""
 
@@ -163,6 +181,7 @@ class Pretraining:
         initial: ESM2 | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
+        check_objectives(config, teacher is not None, corpus.partners is not None, corpus.targets is not None)
         self.config = config
         self.corpus = corpus
         self.replicas = replicas
@@ -181,16 +200,13 @@ class Pretraining:
         seen = config.width * config.student_layers
         objectives: dict[str, nn.Module] = {}
         if config.distill_weight:
-            if teacher is None:
-                raise UsageError("distillation needs a teacher; name one, or give it weight 0")
+            assert teacher is not None
             crops = (self.corpus.batch(_BEYOND_STEPS + number).to(device) for number in range(20))
             frozen = teacher.to(device).eval().requires_grad_(False)
             target = partial(hidden_states, frozen, layers=config.teacher_layers)
             objectives["distill"] = Distillation(seen, target, config.pooled_weight, crops)
         if config.mlm_weight:
             objectives["mlm"] = MaskedLanguage(config.width, len(TOKENS))
-        if config.wants_families and self.corpus.partners is None:
-            raise UsageError("the contrast of families or of aligned residues needs clusters; give them, or weight 0")
         if config.contrast_weight:
             objectives["contrast"] = FamilyContrast(seen, queue=config.queue, temperature=config.temperature)
         if config.aligned_weight:
@@ -200,10 +216,8 @@ class Pretraining:
     def _residue_objectives(self, seen: int) -> dict[str, nn.Module]:
         config = self.config
         targets = self.corpus.targets
-        if not config.wants_targets:
-            return {}
         if targets is None:
-            raise UsageError("structure and profiles are learned from residue targets; give them, or weight 0")
+            return {}
         objectives: dict[str, nn.Module] = {}
         if config.structure_weight:
             if not targets.has_structure:
@@ -364,8 +378,13 @@ def pretrain(
         If there is nothing to train on, or an objective lacks what it needs.
     """
     output = Path(output)
+    check_objectives(config, teacher is not None, families is not None, targets is not None)
+    teacher_model = None
+    if teacher is not None and config.distill_weight:
+        teacher_model = read_teacher(teacher, config.teacher_layers)
+    initial_model = None if initial is None else read_model(initial)
     corpus = _corpus(sequences, config, families, targets)
-    task = _task(corpus, config, teacher, initial, replicas)
+    task = Pretraining(config, corpus, teacher_model, initial_model, replicas)
     checkpoint = output.with_suffix(".checkpoint")
     plan = _plan(task, checkpoint, minutes, resume, planned)
     about = task.digest()
@@ -387,27 +406,12 @@ def _corpus(
         families if config.wants_families else None,
         targets=targets if config.wants_targets else None,
         targets_share=config.targets_share,
-        aligned=bool(config.aligned_weight) and families is not None,
+        aligned=bool(config.aligned_weight),
         tokens=config.tokens,
         shortest=config.shortest,
         longest=config.longest,
         seed=config.seed,
     )
-
-
-def _task(
-    corpus: Corpus,
-    config: PretrainConfig,
-    teacher: str | Path | None,
-    initial: str | Path | None,
-    replicas: Replicas,
-) -> Pretraining:
-    """Read what `pretrain` names and make the student and its objectives."""
-    teacher_model = None
-    if teacher is not None and config.distill_weight:
-        teacher_model = read_teacher(teacher, config.teacher_layers)
-    initial_model = None if initial is None else read_model(initial)
-    return Pretraining(config, corpus, teacher_model, initial_model, replicas)
 
 
 def _plan(

@@ -7,15 +7,16 @@ cannot be read a second time to find them.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from typing import Final
 
 from esmcls.errors import DataError
 from esmcls.reading.records import RawRecord, part_of
 from esmcls.reading.rows import clean_cell
-from esmcls.text_files import LONGEST_LINE, NO_LIMITS, limits_are_off
+from esmcls.text_files import LONGEST_LINE, RecordLimit
 
+LONGEST_RECORD: Final = LONGEST_LINE
+"""Characters, of an entry over several lines."""
 _ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION)=(\S*)")
 """As biotrainer writes them behind the id (biotrainer, docs/data_standardization.md)."""
 _PIR: Final = re.compile(r"(?:P1|F1|D[LC]|R[LC]|N[13]|XX);\S")
@@ -45,8 +46,9 @@ def read_fasta(lines: Iterator[str], path: str) -> Iterator[RawRecord | DataErro
 
 def _blocks(lines: Iterator[str], path: str) -> Iterator[tuple[str, int, list[str]]]:
     """Give header, its 1-based line and the lines below it, blank ones as empty texts."""
-    header, start, longest = "", 0, 0
+    header, start = "", 0
     texts: list[str] = []
+    limit = RecordLimit(path, 0)
     for number, line in enumerate(lines, 1):
         if line.startswith(">"):
             if start:
@@ -54,13 +56,10 @@ def _blocks(lines: Iterator[str], path: str) -> Iterator[tuple[str, int, list[st
             header = line
             start = number
             texts = []
-            longest = sys.maxsize if limits_are_off() else LONGEST_LINE
+            limit = RecordLimit(path, number, most=LONGEST_RECORD)
         elif start:
             texts.append(line.rstrip())
-            longest -= len(line)
-            if longest < 0:
-                problem = f"a record of more than {LONGEST_LINE:,} characters"
-                raise DataError(path, problem, f"leave it out, or set {NO_LIMITS}=1 if it is right", line=start)
+            limit.take(len(line))
     if start:
         yield header, start, texts
 
@@ -79,7 +78,8 @@ def _entry(header: str, line: int, texts: list[str], path: str) -> RawRecord | D
         part = part_of(word)
         if part is None and word.lower() != "pred":
             return DataError(path, f"SET={word}", "write SET=train, SET=val or SET=test", line=line, record=words[0])
-    return RawRecord(words[0], label, part, line, texts, range(line + 1, line + 1 + len(texts)))
+    numbers = range(line + 1, line + 1 + len(texts))
+    return RawRecord(words[0], label, part, line, texts, numbers, description=" ".join(words[1:]))
 
 
 def _mixed(entry: RawRecord, path: str, labelled: bool) -> DataError:

@@ -305,7 +305,8 @@ def _checked_record(
     except SequenceError as error:
         return _located(entry, path, error)
     tally.j_replaced += replaced
-    return Record(Protein(entry.id, sequence), entry.label, part or entry.part or path_part, path, entry.line)
+    protein = Protein(entry.id, sequence, entry.description)
+    return Record(protein, entry.label, part or entry.part or path_part, path, entry.line)
 
 
 def _located(entry: RawRecord, path: str, error: SequenceError) -> DataError:

@@ -13,6 +13,7 @@ from typing import IO, Final, TextIO, cast
 
 from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_path
+from esmcls.labels.label_checks import LabelChecks
 from esmcls.reading.records import Record, refuse_text
 from esmcls.text_files import no_formula
 
@@ -54,8 +55,11 @@ class Columns:
         Raises
         ------
         DataError
-            If there is no record, or one lacks the label, or has one where the first has none.
+            If there is no record, or one lacks the label, or has one where the first has none, or the labels are no
+            names of classes (see `check_labels`).
         """
+        checks = LabelChecks()
+        path = "input"
         ids: list[str] = []
         sequences: list[str] = []
         labels: list[str] = []
@@ -63,13 +67,16 @@ class Columns:
         known: dict[str, str] = {}
         for record in refuse_text(records, "records"):
             _check_label(record, labelled or bool(labels), not ids)
+            path = path if ids else record.path
             ids.append(record.protein.id)
             sequences.append(record.protein.sequence)
             parts.append(record.part)
             if record.label is not None:
                 labels.append(known.setdefault(record.label, record.label))
+                checks.add(record.label, record.protein.sequence)
         if not ids:
             raise DataError("input", "no records", "give at least one sequence")
+        checks.refuse(path)
         return cls(ids, sequences, labels or None, parts)
 
     def write(self, path: Path, parts: Sequence[str | None], rows: Iterable[int] | None = None) -> None:

@@ -31,10 +31,14 @@ _FIX_RESIDUE: Final = "use the 20 amino acids and X B U Z O alone"
 
 @dataclass(frozen=True, slots=True)
 class Protein:
-    """A sequence of upper-case residues and its id, verbatim; the id is never a key."""
+    """A sequence of upper-case residues and its id, verbatim; the id is never a key.
+
+    `description` is the rest of its header in FASTA; two proteins are equal whatever is written there.
+    """
 
     id: str
     sequence: str
+    description: str = field(default="", compare=False, repr=False)
 
 
 class NamedSequences(Protocol):
@@ -83,6 +87,7 @@ class RawRecord(NamedTuple):
     texts: Sequence[str]
     lines: Sequence[int]
     gapped: bool = False
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

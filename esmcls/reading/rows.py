@@ -10,17 +10,23 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from esmcls.errors import DataError
+from esmcls.text_files import LONGEST_LINE, NO_LIMITS, RecordLimit, limits_are_off
 
 DELIMITERS: Final = ("\t", ",", ";", "|")
 BLANK: Final = " "
 """As a delimiter: any number of blanks."""
 _WITHOUT_WIDTH: Final = "\u200b\u200c\u200d\u2060\ufeff"
 _BLANKS: Final = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace()) + _WITHOUT_WIDTH
+LONGEST_ROW: Final = LONGEST_LINE
+"""Characters, of a row over several lines."""
+MOST_CELLS: Final = 1 << 16
+"""Of a row; no table of proteins has nearly as many."""
 _LONGEST_CELL: Final = 2**31 - 1
 _WHOLLY_QUOTED: Final = re.compile(r'"(?:[^"]|""|\\")*"')
 
@@ -103,12 +109,16 @@ def read_rows(
     Raises
     ------
     DataError
-        If a quoted cell is not closed, is followed by text, or has swallowed whole rows.
+        If a quoted cell is not closed, is followed by text, or has swallowed whole rows, or a row is too long.
     """
     source = _Lines(lines)
     quoted_tsv, width = None, 0
+    most = sys.maxsize if limits_are_off() else MOST_CELLS
     for line in source:
         start = source.number
+        if line.count(delimiter) >= most:
+            fix = f"check its delimiters, or set {NO_LIMITS}=1 if it is right"
+            raise DataError(path, f"a row of more than {most:,} cells", fix, line=start)
         if delimiter in ("\t", BLANK) or '"' not in line:
             cells = line.split() if delimiter == BLANK else line.rstrip("\r\n").split(delimiter)
         else:
@@ -143,16 +153,24 @@ class _Lines(Iterator[str]):
 def _quoted_row(line: str, rest: _Lines, path: str, delimiter: str) -> list[str]:
     """Return the cells of a row with quotes; it takes as many lines as its quotes are open over."""
     start = rest.number
-    limit = csv.field_size_limit(_LONGEST_CELL)
+    longest_cell = csv.field_size_limit(_LONGEST_CELL)
     try:
-        lines = itertools.chain([line], rest)
+        limit = RecordLimit(path, start, "a row", LONGEST_ROW, fix="close or double its quotes")
+        lines = _limited(itertools.chain([line], rest), limit)
         return next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise DataError(
             path, f"a row that cannot be read ({error})", "close or double its quotes", line=start
         ) from error
     finally:
-        csv.field_size_limit(limit)
+        csv.field_size_limit(longest_cell)
+
+
+def _limited(lines: Iterator[str], limit: RecordLimit) -> Iterator[str]:
+    """Give the lines of a row, until they are more than a row has: a quote that is never closed takes all that come."""
+    for line in lines:
+        limit.take(len(line))
+        yield line
 
 
 def _check_line_ends(cells: Sequence[str], path: str, delimiter: str, width: int, start: int) -> None:

@@ -6,8 +6,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeVar
 
 from esmcls.errors import DataError
 from esmcls.reading.ids import IdJoin, accession
@@ -18,6 +18,7 @@ from esmcls.text_files import open_lines, shown
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+T = TypeVar("T")
 SEQUENCE_COLUMNS: Final = ("sequence", "seq", "protein_sequence", "aa_sequence")
 LABEL_COLUMNS: Final = ("label", "class", "family_accession", "family", "cluster", "target", "family_id")
 ID_COLUMNS: Final = (
@@ -125,6 +126,14 @@ def column_place(header: Sequence[str], wanted: Iterable[str]) -> int | None:
     return _find([column_name(cell) for cell in header], wanted)
 
 
+def of_header(read: Callable[[Sequence[str]], T], row: Sequence[str], path: str, line: int) -> T:
+    """Return what is read of a row that may be a header; DataError where it names a column twice that is needed."""
+    try:
+        return read(row)
+    except ValueError as error:
+        raise DataError(path, str(error), "rename one of them", line=line) from None
+
+
 def read_table(
     lines: Iterator[str], path: str, layout: TableLayout, facts: TableFacts | None = None
 ) -> Iterator[RawRecord | DataError]:
@@ -174,8 +183,9 @@ def _is_header(row: list[str], layout: TableLayout, path: str, line: int) -> boo
         return False
     if [cell.lower() for cell in row] == [cell.lower() for cell in layout.header]:
         return True
-    names = [column_name(cell) for cell in row]
-    if _find(names, SEQUENCE_COLUMNS) is not None and _find(names, (*ID_COLUMNS, *LABEL_COLUMNS)) is not None:
+    others = partial(column_place, wanted=(*ID_COLUMNS, *LABEL_COLUMNS))
+    sequence = of_header(partial(column_place, wanted=SEQUENCE_COLUMNS), row, path, line)
+    if sequence is not None and of_header(others, row, path, line) is not None:
         raise DataError(path, "another header than the first line's", "give each table a file of its own", line=line)
     return False
 
@@ -366,13 +376,13 @@ def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[
     """Give the rows of a label table; the first row is a header if it names both columns."""
     layout = _LabelLayout(("", ""), 0, 1)
     for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
-        header = _label_layout(row)
-        if header is not None and (number == 0 or header.header == layout.header):
-            if number:
-                facts.repeated_headers.append(line)
+        header = of_header(_label_layout, row, path, line) if number == 0 else None
+        if header is not None:
             layout = header
             facts.name_columns(row, header.places())
-        elif number == 0 and (term_layout(row) or (len(row) == 3 and _TERM.fullmatch(row[1]))):
+        elif number and tuple(map(column_name, row)) == layout.header:
+            facts.repeated_headers.append(line)
+        elif number == 0 and (of_header(term_layout, row, path, line) or _is_term_row(row)):
             raise _term_table_error(path, line)
         elif len(row) != len(layout.header):
             problem = f"{len(row)} cells instead of {len(layout.header)}"
@@ -381,6 +391,10 @@ def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[
             facts.denied.append(line)
         else:
             yield _label_row(line, row, layout, path)
+
+
+def _is_term_row(row: Sequence[str]) -> bool:
+    return len(row) == 3 and _TERM.fullmatch(row[1]) is not None
 
 
 def _label_row(line: int, row: Sequence[str], layout: _LabelLayout, path: str) -> _LabelRow:

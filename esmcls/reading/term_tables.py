@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -17,7 +18,16 @@ from esmcls.errors import DataError
 from esmcls.reading.ids import accession
 from esmcls.reading.records import Tally, refuse_text
 from esmcls.reading.rows import TableFacts
-from esmcls.reading.tables import QUALIFIER_COLUMNS, TERM_COLUMNS, LabelTable, cells, column_place, denies, term_layout
+from esmcls.reading.tables import (
+    QUALIFIER_COLUMNS,
+    TERM_COLUMNS,
+    LabelTable,
+    cells,
+    column_place,
+    denies,
+    of_header,
+    term_layout,
+)
 from esmcls.text_files import open_lines, shown
 from esmcls.types import Floats
 
@@ -140,7 +150,7 @@ def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_
                 continue
         if len(row) != layout.width:
             raise DataError(path, f"{len(row)} cells, where the first row has {layout.width}", _FIX_ROW, line=line)
-        if tuple(row) == layout.header or (term_layout(row) and not layout.header):
+        if tuple(row) == layout.header or (not layout.header and of_header(term_layout, row, path, line)):
             facts.repeated_headers.append(line)
         elif layout.qualifier is not None and denies(row[layout.qualifier]):
             facts.denied.append(line)
@@ -151,9 +161,10 @@ def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_
 def _layout(row: Sequence[str], path: str, line: int) -> _Layout:
     """Return the layout that a table's first row names or has."""
     width = len(row)
-    places = term_layout(row)
+    places = of_header(term_layout, row, path, line)
     if places is not None:
-        return _Layout(tuple(row), width, *places, column_place(row, QUALIFIER_COLUMNS))
+        qualifier = of_header(partial(column_place, wanted=QUALIFIER_COLUMNS), row, path, line)
+        return _Layout(tuple(row), width, *places, qualifier)
     if width not in (2, 3):
         raise DataError(path, f"{width} cell{'s' if width > 1 else ''} instead of 2 or 3", _FIX_ROW, line=line)
     return _Layout((), width, 0, 1, 2 if width > 2 else None)

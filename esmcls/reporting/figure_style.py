@@ -45,7 +45,8 @@ def house_style(**settings: Any) -> Iterator[None]:
     """
     from matplotlib import rc_context, style  # takes half a second
 
-    with style.context("default"), rc_context({"svg.fonttype": "none", "svg.hashsalt": "esmcls"} | settings):
+    own = {"svg.fonttype": "none", "svg.hashsalt": "esmcls", "pdf.fonttype": "truetype"}  # that is, 42
+    with style.context("default"), rc_context(own | settings):
         yield
 
 
@@ -60,8 +61,9 @@ def save_figure(figure: Figure, output: Path, dpi: int = 150) -> None:
     dpi : int
         Of a PNG, and of what is rasterised in an SVG.
     """
+    kind = output.suffix.lower()[1:]
     with atomic_path(output) as temporary:
-        figure.savefig(temporary, format=output.suffix.lower()[1:], dpi=dpi, metadata={"Date": None})
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata={"CreationDate" if kind == "pdf" else "Date": None})
 
 
 def name_lines(figure: Figure, named: Sequence[tuple[str, Line2D]], **options: Any) -> Legend:

@@ -30,6 +30,7 @@ Figures = Mapping[str, Callable[[ReportT], "Figure | None"]]
 
 WIDTH: Final = 7.2  # inches: the 183 mm of two columns
 DPI: Final = 200
+FORMATS: Final = ("svg", "png", "pdf")
 
 
 class Look(NamedTuple):
@@ -67,7 +68,7 @@ def shifts(rows: Sequence[ModelRow]) -> list[float]:
 
 
 def save_figures(report: ReportT, folder: Path, figures: Figures[ReportT]) -> list[str]:
-    """Write each figure as <name>.svg and <name>.png, and remove those of earlier runs that there is no more.
+    """Write each figure as <name>.svg, .png and .pdf, and remove those of earlier runs that there is no more.
 
     The same comparison gives the same bytes, under one version of matplotlib.
 
@@ -80,7 +81,7 @@ def save_figures(report: ReportT, folder: Path, figures: Figures[ReportT]) -> li
     with house_style(**PAPER):
         for name, draw in figures.items():
             figure = draw(report)
-            for file in (folder / f"{name}.svg", folder / f"{name}.png"):
+            for file in (folder / f"{name}.{kind}" for kind in FORMATS):
                 save_figure(figure, file, DPI) if figure else file.unlink(missing_ok=True)
             drawn += [name] if figure else []
     return drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Final, Protocol
 
@@ -41,6 +41,37 @@ def percent_of(part: float, whole: float, digits: int = 2) -> str:
     ('12.50', '–')
     """
     return f"{100 * part / whole:.{digits}f}" if whole else NONE
+
+
+def percent_among(share: float, n: float) -> str:
+    """Say a share of n things in percent, with its sign and as many digits as so many things allow.
+
+    Examples
+    --------
+    >>> percent_among(0.82346, 60), percent_among(0.82346, 350), percent_among(0.82346, 13_050)
+    ('82 %', '82.3 %', '82.35 %')
+    """
+    return f"{percent(share, (n >= 100) + (n >= 1000))} %"
+
+
+def scores_in_words(scores: Mapping[str, float]) -> str:
+    """Say what a model reached on n rows: shares in percent, Fmax as CAFA has it.
+
+    Examples
+    --------
+    >>> scores_in_words({"accuracy": 0.82345, "macro_f1": 0.8, "n": 350})
+    'accuracy 82.3 %, macro F1 80.0 %, n = 350'
+    >>> scores_in_words({"fmax": 0.55412, "n": 30}), scores_in_words({})
+    ('fmax 0.554, n = 30', 'nothing')
+    """
+    n = scores.get("n", 0.0)
+    shares = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+    parts = [
+        f"{shares[name]} {percent_among(value, n)}" if name in shares else f"{name} {decimal(value)}"
+        for name, value in scores.items()
+        if name != "n"
+    ]
+    return ", ".join([*parts, *([f"n = {n:,.0f}"] if n else [])]) or "nothing"
 
 
 def span(interval: Span) -> str:

@@ -1,4 +1,4 @@
-"""The report of a comparison: a page that works offline, its numbers as JSON and TSV, its figures as SVG and PNG.
+"""The report of a comparison: a page that works offline, its numbers as JSON and TSV, its figures as SVG, PNG and PDF.
 
 All of it is the same bytes for the same comparison, under one version of matplotlib. Times stand apart: in timing.json,
 timing.tsv and the last section of the page.
@@ -16,8 +16,9 @@ from typing import Any, Final, Generic
 
 from esmcls.files import atomic_path, write_json
 from esmcls.reporting.model_figures import Figures, save_figures
-from esmcls.reporting.phrases import count, counted, length_of_time, p_value, percent, span, spread
+from esmcls.reporting.phrases import count, counted, decimal, length_of_time, p_value, percent, span, spread
 from esmcls.reporting.results import ModelRow, NotRun, Report, ReportT, Timing, timed
+from esmcls.reporting.workbook import write_workbook
 
 PAGE: Final = "report.html"
 JSON: Final = "report.json"
@@ -40,11 +41,17 @@ class Layout(Generic[ReportT]):
         From a comparison and its timing to the name and the rows of each TSV file; one without rows is no file.
     page : callable
         From a comparison, its timing and the text of each figure's SVG to the page.
+    workbooks : tuple of str
+        Tables that are written as XLSX, too.
+    timed : bool
+        Whether there is a timing.json.
     """
 
     figures: Figures[ReportT]
     tables: Callable[[ReportT, Timing], dict[str, Table]]
     page: Callable[[ReportT, Timing, Mapping[str, str]], str]
+    workbooks: tuple[str, ...] = ()
+    timed: bool = True
 
 
 def write_report(folder: Path, report: ReportT, timing: Timing, layout: Layout[ReportT]) -> Path:
@@ -67,8 +74,11 @@ def write_report(folder: Path, report: ReportT, timing: Timing, layout: Layout[R
     drawn = save_figures(report, folder / FIGURES, layout.figures)
     for name, table in layout.tables(report, timing).items():
         _write_table(folder / name, table)
+        if name in layout.workbooks:
+            _write_sheet((folder / name).with_suffix(".xlsx"), table)
     write_json(folder / JSON, report.to_json())
-    write_json(folder / TIMING, timing.to_json())
+    if layout.timed:
+        write_json(folder / TIMING, timing.to_json())
     figures = {name: (folder / FIGURES / f"{name}.svg").read_text(encoding="utf-8") for name in drawn}
     with atomic_path(folder / PAGE) as temporary:
         temporary.write_text(layout.page(report, timing, figures), encoding="utf-8")
@@ -83,6 +93,24 @@ def _write_table(path: Path, table: Table) -> None:
         writer = csv.DictWriter(handle, table[0].keys(), delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
+
+
+def _write_sheet(path: Path, table: Table) -> None:
+    if not table:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+        write_workbook((list(row.values()) for row in table), handle, list(table[0]))
+
+
+def leakage_table(report: Report) -> Table:
+    """Return the rows of leakage.tsv: what each model reaches by nearness to train; none where it was not measured."""
+    bins = report.leakage.bins if report.leakage else []
+    return [
+        {"model": row.name, "nearness": part.name, "n": part.n, "score": part.scores.get(row.name)}
+        for row in report.rows
+        for part in bins
+    ]
 
 
 def left_out(models: Sequence[NotRun]) -> list[str]:
@@ -144,12 +172,13 @@ def render(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
-    formatters = (percent, span, p_value, length_of_time, count, spread)
+    formatters = (percent, span, p_value, length_of_time, count, spread, decimal)
     environment.filters |= {formatter.__name__: formatter for formatter in formatters}
     environment.filters |= {name: value for name, value in more.items() if callable(value)}
     page = environment.get_template(template).render(
         vars(report),
-        **more,
+        **{"percent": percent, "decimal": decimal, "examined": None} | dict(more),
+        machine=timing.machine,
         competitors=competitors(report.rows),
         timed=timed(report.rows, timing),
         figures={name: Markup(_inline(name, svg)) for name, svg in figures.items()},

@@ -42,6 +42,62 @@ class NotRun:
     reason: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a paper says of a report besides its numbers.
+
+    Parameters
+    ----------
+    data : str
+        Names of the files of the data set; empty where they are not known.
+    date : str
+        As its user gave it, or that of the data set's files; empty where neither is known. It is never today's.
+    split : str
+        How train, validation and test came about.
+    versions : dict of str to str
+        Name of what was used -> its version.
+    """
+
+    data: str
+    date: str
+    split: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """The test proteins that are so near to their nearest training protein, and how well each model does on them.
+
+    Parameters
+    ----------
+    name : str
+        What they are: a range of identities, or of cosines.
+    n : int
+    scores : dict of str to float or None
+        Name of a model -> its accuracy, or of terms its mean Fmax; None without proteins.
+    """
+
+    name: str
+    n: int
+    scores: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """How near test proteins are to those trained on; `measured_by` says by which measure, in a sentence."""
+
+    measured_by: str
+    bins: list[Closeness]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processor, and how many of its cores could be used."""
+
+    processor: str
+    cores: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComparedData:
     """The data set of a comparison: proteins of each part, what the split is known by, and the seed."""
@@ -77,6 +133,10 @@ class Report:
         The best first.
     not_run : list of NotRun
     format : int
+    origin : Origin or None
+        None in reports of an older esmcls.
+    leakage : Leakage or None
+        None there, or where there is nothing to measure it on.
     """
 
     dataset: ComparedData
@@ -86,6 +146,8 @@ class Report:
     rows: Sequence[ModelRow]
     not_run: list[NotRun]
     format: int = 1
+    origin: Origin | None = None
+    leakage: Leakage | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain values for JSON."""
@@ -112,10 +174,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Timing:
-    """All that differs between two runs of a comparison: what timing.json holds."""
+    """All that differs between two runs of a comparison, and where it ran: what timing.json holds."""
 
     rows: list[Cost]
     format: int = 1
+    machine: Machine | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain values for JSON."""

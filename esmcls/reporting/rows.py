@@ -27,6 +27,8 @@ TOO_LARGE: Final = Unanswered("too_large")
 """It did not fit into memory."""
 NO_VECTOR: Final = Unanswered("no_vector")
 """The model was fitted on imported vectors, and there is none of it."""
+DESCRIPTION: Final = "description"
+"""The column that a table has only where a record has any."""
 UNANSWERED: Final = (TOO_LARGE, NO_VECTOR)
 
 
@@ -63,6 +65,8 @@ class Written:
         Records of which residues were not seen.
     doubtful : int
         Records with a note of any other kind.
+    undescribed : int
+        Records whose description was left out, since the first ones had none and the table no column for it.
     """
 
     records: int = 0
@@ -72,6 +76,7 @@ class Written:
     statuses: Counter[str] = dataclasses.field(default_factory=Counter)
     cut: int = 0
     doubtful: int = 0
+    undescribed: int = 0
 
     def count(self, answered: bool, note: str | None, status: str | None = None) -> None:
         """Count a record."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.heads.base import ExplainsItself, FindsNearest, LabelledHead
+from esmcls.heads.base import ExplainsItself, FindsNearest, KnowsItsRows, LabelledHead
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
@@ -59,6 +59,30 @@ def nearest_of(head: object, x: Features) -> Sequence[dict[str, Any]]:
     return [{} if name is None else {"distance": distance, "nearest_id": name} for distance, name in pairs]
 
 
+def nearest_to(model: FittedModel[Any, Any], x: Features) -> Sequence[dict[str, Any]]:
+    """Return what `nearest_of` does, and where it can be known `nearest_label`, what that protein is.
+
+    A head that knows no nearest training protein has it looked for among the training vectors, where they are at hand.
+    """
+    if not isinstance(model.head, FindsNearest):
+        known = None if model.neighbours is None else model.neighbours.find(x)
+        names = ("distance", "nearest_id", "nearest_label")
+        return [{}] * len(x) if known is None else [dict(zip(names, nearest, strict=True)) for nearest in known]
+    nearest = nearest_of(model.head, x)
+    if not isinstance(model.head, KnowsItsRows):
+        return nearest
+    labels = model.head.label_of_row
+    return [fields | {"nearest_label": labels.get(fields.get("nearest_id", ""))} for fields in nearest]
+
+
+class FindsNeighbours(Protocol):
+    """Training proteins that can be searched for the nearest one."""
+
+    def find(self, x: Features) -> list[tuple[float, str, str]]:
+        """Return the distance, the id and the label of the training protein nearest to each row."""
+        ...
+
+
 H = TypeVar("H", bound="AnyHead")
 L = TypeVar("L", bound=ClassLabels)
 F = TypeVar("F", bound=Findings)
@@ -81,6 +105,8 @@ class FittedModel(Protocol[H_co, F_co]):
     def classes(self) -> tuple[str, ...]: ...
     @property
     def class_counts(self) -> tuple[int, ...]: ...
+    @property
+    def neighbours(self) -> FindsNeighbours | None: ...
 
 
 class Fitted(FittedModel[H_co, F_co], Protocol[H_co, F_co]):

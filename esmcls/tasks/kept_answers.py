@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from esmcls.files import read_json, write_json
+from esmcls.files import from_plain, parse_json, read_json, write_json
 
 
 def write_seconds(path: Path, seconds: object) -> None:
@@ -23,7 +23,7 @@ def read_seconds(path: Path) -> Any:
     OSError, ValueError, KeyError
         If it is not there, or damaged.
     """
-    return read_json(_beside(path))["seconds"]
+    return from_plain(dict[str, Any], read_json(_beside(path)))["seconds"]
 
 
 def _beside(path: Path) -> Path:
@@ -43,7 +43,7 @@ def from_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     ValueError
         If it is not readable.
     """
-    facts: dict[str, Any] = json.loads(metadata.get("told", "{}"))
+    facts = from_plain(dict[str, Any], parse_json(metadata.get("told", "{}")))
     if "about" in metadata:
-        facts["about"] = json.loads(metadata["about"])
+        facts["about"] = parse_json(metadata["about"])
     return ({"key": metadata["key"]} if "key" in metadata else {}) | facts

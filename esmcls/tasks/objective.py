@@ -255,7 +255,7 @@ class Objective(Protocol):
         ...
 
     def metrics_of(self, report: Mapping[str, Any]) -> dict[str, Interval]:
-        """Return the metrics of a `TestReport` in JSON, for a mean over seeds."""
+        """Return the metrics of a `TestReport` in JSON, for a mean over seeds; ValueError where they are none."""
         ...
 
     def highest(self, metric: str) -> float:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TextIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TextIO, TypeAlias, TypeVar
 
 from typing_extensions import NamedTuple
 
@@ -25,8 +25,9 @@ from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import UsageError
 from esmcls.heads.base import Log
 from esmcls.reading.records import Protein
-from esmcls.reporting.results import ModelRow, NotRun, Report, Timing
+from esmcls.reporting.results import Cost, Machine, ModelRow, NotRun, Origin, Report, Timing
 from esmcls.reporting.rows import Row, Unanswered, Written
+from esmcls.tasks.closeness import Nearness, Neighbours
 from esmcls.tasks.fitted import F, F_contra, Fitted, FittedModel, H, H_contra, L
 from esmcls.types import Indices, Probabilities
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
     from esmcls.workspace.workspace import Workspace
 
+TEST_PART: Final = "test part"
 GetFeatures: TypeAlias = Callable[[Dataset], Features]
 """From rows of a data set to their vectors."""
 
@@ -128,12 +130,15 @@ class Setting:
         Of the bootstrap.
     draws : int, optional
         Of the paired bootstrap.
+    ia : str or Path, optional
+        Terms: table of information accretion; default it is counted on what is trained on.
     """
 
     shares: Shares
     coverage: float = 0.95
     seed: int = 0
     draws: int | None = None
+    ia: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,9 @@ class Proceedings:
         Of a cross-validation; 0 without one.
     setting : Setting
     not_run : list of NotRun
+    origin : Origin
+    nearness : Nearness or None
+        Of the proteins that the models answered for.
     """
 
     records: dict[str, int]
@@ -162,6 +170,8 @@ class Proceedings:
     folds: int
     setting: Setting
     not_run: list[NotRun]
+    origin: Origin
+    nearness: Nearness | None = None
 
 
 class Questions(Protocol[H_contra, F_contra, A]):
@@ -206,6 +216,52 @@ class Examined:
 
     evaluation: Measured
     beside: tuple[Measured, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the report of one model tells besides its answers.
+
+    Parameters
+    ----------
+    on : str
+        "test part", or a word for what was given.
+    facts : sequence of (str, str)
+        Of the model: name and words.
+    notes, warnings : sequence of str
+        What else was measured, for people; what makes the numbers doubtful.
+    about : dict
+        Of `Answers`.
+    encoder : str
+        Its name, if its head reads vectors.
+    proceedings : Proceedings
+        As of a comparison of this model alone.
+    nearest : callable
+        From row numbers to their nearest training proteins.
+    machine : Machine
+    names : mapping
+        What classes are called.
+    """
+
+    on: str
+    facts: Sequence[tuple[str, str]]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+    about: dict[str, Any]
+    encoder: str
+    proceedings: Proceedings
+    nearest: Callable[[Sequence[int]], Neighbours]
+    machine: Machine
+    names: Mapping[str, str]
+
+    @property
+    def where(self) -> str:
+        """Where the proteins are from, in a sentence."""
+        return "of the test part" if self.on == TEST_PART else f"of {self.on}"
+
+    def timing(self, name: str) -> Timing:
+        """Return the timing of a report that times nothing."""
+        return Timing([Cost(name, None, None)], machine=self.machine)
 
 
 @dataclass(frozen=True)
@@ -257,12 +313,12 @@ class Answering(Protocol[T]):
         """Return what is to be said of each row."""
         ...
 
-    def rows(self, name: str, answer: T | Unanswered, note: str | None = None) -> Iterator[Row]:
-        """Give the rows of a record by its id, with what is to be known."""
+    def rows(self, protein: Protein, answer: T | Unanswered, note: str | None = None) -> Iterator[Row]:
+        """Give the rows of a record, with what is to be known."""
         ...
 
-    def write(self, answers: Iterable[Answered[T]], handle: TextIO) -> Written:
-        """Write the rows of records as they come."""
+    def write(self, answers: Iterable[Answered[T]], handle: TextIO, described: bool = False) -> Written:
+        """Write the rows of records as they come, with a column of descriptions where it is asked for."""
         ...
 
 
@@ -458,6 +514,12 @@ class Task(ABC, Generic[H, L, F, A]):
         """Measure a model on labelled proteins."""
 
     @abstractmethod
+    def write_examination(
+        self, folder: Path, model: FittedModel[H, F], exam: Exam, measured: Measured, examination: Examination
+    ) -> Path:
+        """Write the report of what `assess` measured of one model, and return its page."""
+
+    @abstractmethod
     def questions(
         self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting
     ) -> Questions[H, F, A]:
@@ -470,6 +532,15 @@ class Task(ABC, Generic[H, L, F, A]):
         classes : tuple of str
             Of the whole data set.
         setting : Setting
+        """
+
+    def check_accretion(self, ia: str | Path, dataset: Dataset) -> None:
+        """Refuse a table of information accretion that does not fit a data set.
+
+        Raises
+        ------
+        DataError
+            If it is no such table, or a term is not in it.
         """
 
     @abstractmethod

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, TerminatedError
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, errors_of_the_system, from_plain
+from esmcls.foreign.torch_files import read_torch
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan, learning_rate
 
@@ -337,14 +338,43 @@ def planned_steps(checkpoint: Path) -> int:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format"] != FORMAT:
-            raise FolderError(path, f"a checkpoint of format {state['format']}", "update esmcls")
-    except FolderError:
-        raise
-    except Exception as error:  # torch raises whatever a damaged file makes it raise
-        raise FolderError(path, f"not a checkpoint ({type(error).__name__})", "remove it and start anew") from None
+        state = from_plain(dict[str, Any], read_torch(path))
+        saved = from_plain(_Saved, state)
+    except (OSError, ValueError) as error:
+        raise FolderError(path, f"not a checkpoint ({error})", "remove it and start anew") from None
+    if saved.format != FORMAT:
+        raise FolderError(path, f"a checkpoint of format {saved.format}", "update esmcls")
     return state
+
+
+@dataclass(frozen=True)
+class _SavedPlan:
+    """What is read of a plan before it is compared as a whole."""
+
+    steps: int
+    warmup: int
+
+
+@dataclass(frozen=True)
+class _SavedHistory:
+    """What is read of a history before it is made again."""
+
+    steps_done: int
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a checkpoint must hold; tensors and their holders are the model's and the optimizers' to check."""
+
+    format: int
+    plan: _SavedPlan
+    history: _SavedHistory
+    model: object
+    optimizers: list[Any]
+    scaler: object
+    random: object
+    best: object
+    stale: int
 
 
 @contextmanager
@@ -371,7 +401,7 @@ class LogFile:
             self._cut(int(entry["step"]))
             self.fresh = False
         timed = entry | {"seconds": round(time.perf_counter() - self.begun, 3)}
-        with self.path.open("a", encoding="utf-8") as log:
+        with errors_of_the_system(self.path, self.path), self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(timed) + "\n")
 
     def _cut(self, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Final
 
 import torch
@@ -35,6 +36,30 @@ def parameter_groups(
     return groups
 
 
+def check_optimizer(name: str, device: torch.device) -> None:
+    """Make sure that an optimiser can be had, before anything takes time.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such optimiser.
+    UsageError
+        If the device cannot have it.
+    MissingExtraError
+        If bitsandbytes is not installed.
+    """
+    if name not in OPTIMIZERS:
+        raise UnknownNameError("optimizer", name, OPTIMIZERS)
+    if name == "adamw":
+        return
+    if device.type != "cuda":
+        raise UsageError(f"optimizer adamw8bit needs a CUDA device, not {device.type}; use --optimizer adamw")
+    try:
+        importlib.import_module("bitsandbytes.optim")
+    except ImportError:
+        raise MissingExtraError("optimizer adamw8bit", "bitsandbytes", "finetune") from None
+
+
 def make_optimizer(name: str, groups: list[dict[str, Any]], lr: float, device: torch.device) -> torch.optim.Optimizer:
     """Return an optimiser by its name.
 
@@ -49,26 +74,17 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], lr: float, device: t
 
     Raises
     ------
-    UnknownNameError
-        If there is no such optimiser.
-    UsageError
-        If the device cannot have it.
-    MissingExtraError
-        If bitsandbytes is not installed.
+    UnknownNameError, UsageError, MissingExtraError
+        As `check_optimizer`.
 
     References
     ----------
     Dettmers et al. 2021, arXiv:2110.02861 (states of 8 bits).
     """
+    check_optimizer(name, device)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=device.type == "cuda")
-    if name != "adamw8bit":
-        raise UnknownNameError("optimizer", name, OPTIMIZERS)
-    if device.type != "cuda":
-        raise UsageError(f"optimizer adamw8bit needs a CUDA device, not {device.type}; use --optimizer adamw")
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise MissingExtraError("optimizer adamw8bit", "bitsandbytes", "finetune") from None
+    from bitsandbytes.optim import AdamW8bit
+
     optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=lr)
     return optimizer

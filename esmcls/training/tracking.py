@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -31,10 +32,8 @@ class Wandb:
     """A run of Weights & Biases; with WANDB_MODE=offline it stays on this machine, below `folder`."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, object]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise MissingExtraError("--track wandb", "wandb", "track") from None
+        import wandb
+
         self.run = wandb.init(project=PROJECT, name=name, dir=str(folder), config=dict(config))
 
     def __call__(self, entry: Entry) -> None:
@@ -50,10 +49,8 @@ class TensorBoard:
     """Event files of TensorBoard, below `folder`."""
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, object]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingExtraError("--track tensorboard", "tensorboard", "track") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer: Any = SummaryWriter(str(folder / "tensorboard" / name))
         self.writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
@@ -66,6 +63,24 @@ class TensorBoard:
     def close(self) -> None:
         """Write what is not written yet."""
         self.writer.close()
+
+
+def check_tracker(kind: str) -> None:
+    """Make sure that a run can be shown there, before anything takes time.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such tracker.
+    MissingExtraError
+        If its package is not installed.
+    """
+    if kind not in TRACKERS:
+        raise UnknownNameError("tracker", kind, TRACKERS)
+    try:
+        importlib.import_module("wandb" if kind == "wandb" else "torch.utils.tensorboard")
+    except ImportError:
+        raise MissingExtraError(f"--track {kind}", kind, "track") from None
 
 
 def open_tracker(kind: str, folder: Path, name: str, config: Mapping[str, object]) -> Tracker:
@@ -82,12 +97,9 @@ def open_tracker(kind: str, folder: Path, name: str, config: Mapping[str, object
 
     Raises
     ------
-    UnknownNameError
-        If there is no such tracker.
-    MissingExtraError
-        If its package is not installed.
+    UnknownNameError, MissingExtraError
+        As `check_tracker`.
     """
-    if kind not in TRACKERS:
-        raise UnknownNameError("tracker", kind, TRACKERS)
+    check_tracker(kind)
     folder.mkdir(parents=True, exist_ok=True)
     return (Wandb if kind == "wandb" else TensorBoard)(folder, name, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import CacheError
+from esmcls.files import temporary_folder
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
 from esmcls.workspace.intake import Intake, take_in
@@ -172,7 +172,7 @@ def plan_in_workspace(
     """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
     encoder, spec = recipe.open(workspace, device.split(",")[0])
     known = [entry.folder for entry in (workspace.caches if workspace else []) if entry.spec == spec]
-    with tempfile.TemporaryDirectory() as empty, EmbeddingCache.open(known[0] if known else empty, spec) as cache:
+    with temporary_folder("plan") as empty, EmbeddingCache.open(known[0] if known else empty, spec) as cache:
         return plan_run(cache, encoder, intake.sequences, shard=shard)
 
 

@@ -84,6 +84,10 @@ class _State:
     split: _KnownSplit | None
     caches: list[str]
 
+    def __post_init__(self) -> None:
+        if (self.dataset is None) != (self.split is None):
+            raise ValueError("a data set without its split, or a split of none")
+
 
 @dataclass(frozen=True)
 class _KnownSpec:

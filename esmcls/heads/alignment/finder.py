@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
+import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,27 @@ from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, ModelError, UsageError
 from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import Engine, Hits, Limits, installed, open_engine, search
-from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors
+from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.types import Indices
 
-MOST_RATIO = 1100
-"""Of text to its packed bytes: no more can come of zlib."""
 KEPT_SEARCHES = 3
 """Searches whose hits are kept: a prediction asks for classes, familiarity and nearest proteins of the same rows."""
+
+
+_MAJOR: Final = re.compile(r"(0\.\d+|\d+)(?![0-9a-f]*[a-f])(?:[.+-]|$)")
+
+
+def major(version: str) -> str:
+    """Return what two versions share whose scores are comparable: all of it where it is the name of a commit.
+
+    Examples
+    --------
+    >>> [major(text) for text in ("14-7e284+ds-1", "14.7e284", "15", "0.11.1", "1.2", "6f4521aa9dbcd6a1")]
+    ['14', '14', '15', '0.11', '1', '6f4521aa9dbcd6a1']
+    """
+    leading = _MAJOR.match(version)
+    return version if leading is None else leading[1]
 
 
 @dataclass(frozen=True)
@@ -33,18 +47,24 @@ class AlignmentConfig:
     Parameters
     ----------
     engine : {"auto", "mmseqs", "phmmer"}
-        What searches: "auto" is MMseqs2 where `mmseqs` is on the PATH, else pyhmmer's phmmer.
+        What searches: "auto" is MMseqs2 where `mmseqs` is on the PATH, else pyhmmer's phmmer. When to change:
+        the model is to be used where the other one is installed: the engine is part of a model.
     version : str, optional
-        Of the engine; None is the one that is installed when the head is fitted.
+        Of the engine; None is the one that is installed when the head is fitted. Another build of the same
+        major version will do, and is said. When to change: a fit is to fail where another version is installed.
     any_version : bool
-        Predict with another version of the engine, too.
+        Predict with another major version of the engine, too. When to change: the version cannot be had any
+        more, and scores that differ a little will do.
     sensitivity : float
-        Of MMseqs2, 1 (fast) to 7.5; phmmer has no such choice.
+        Of MMseqs2, 1 (fast) to 7.5; phmmer has no such choice. When to change: searching takes too long and the
+        proteins have near relatives: 4 or 5.7.
     evalue : float
-        Hits above do not count. A weak hit beats none: on a held-out tenth of CATH S40's training domains MMseqs2's top
-        hit is right for 76.1 % with 10, 71.8 % with 0.1 and 65.8 % with 1e-3, where a third has no hit.
+        Hits above do not count. A weak hit beats none: on a held-out tenth of CATH S40's training domains
+        MMseqs2's top hit is right for 76.1 % with 10, 71.8 % with 0.1 and 65.8 % with 1e-3, where a third has
+        no hit. When to change: no answer is better than a wrong one: 1e-3.
     max_hits : int
-        Hits a query, and targets that MMseqs2 aligns with it.
+        Hits a query, and targets that MMseqs2 aligns with it. When to change: families have more members than
+        that (raise it), or searching takes too long.
     """
 
     engine: Literal["auto", "mmseqs", "phmmer"] = "auto"
@@ -96,9 +116,10 @@ class Finder:
             If there are vectors alone, no sequences.
         """
         engine = open_engine(config.engine)
-        version = engine.version if config.any_version else config.version or engine.version
-        finder = cls(replace(config, engine=engine.name, version=version), sequences_of(x), list(x.ids))
+        wanted = replace(config, engine=engine.name, version=config.version or engine.version)
+        finder = cls(wanted, sequences_of(x), list(x.ids))
         finder._engine = finder._checked(engine)
+        finder.config = replace(wanted, version=engine.version)
         return finder
 
     def hits(self, x: Features, best: int) -> Hits:
@@ -107,7 +128,7 @@ class Finder:
         Raises
         ------
         EngineMismatchError
-            If the engine is not the one that the head was fitted with.
+            If the engine is not the one that the head was fitted with, in the same major version.
         UsageError
             If there are vectors alone, no sequences.
         """
@@ -135,12 +156,17 @@ class Finder:
         return self._engine
 
     def _checked(self, engine: Engine | None) -> Engine:
-        """Refuse another engine than the head was fitted with, or another version of it."""
+        """Refuse another engine than the head was fitted with, or another major version; tell of another build."""
         name = self.config.engine
-        version = self.config.version
-        if engine is None or engine.name != name or (engine.version != version and not self.config.any_version):
+        version = self.config.version or ""
+        if engine is None or engine.name != name:
             here = f"{engine.name} {engine.version}" if engine is not None else "none"
             raise EngineMismatchError(f"{name} {version}", here)
+        if major(engine.version) != major(version) and not self.config.any_version:
+            raise EngineMismatchError(f"{name} {version}", f"{engine.name} {engine.version}")
+        if engine.version != version:
+            builds = f"the model is of search engine {name} {version}, here is {engine.version}"
+            logging.getLogger("esmcls").warning("%s: scores may differ a little", builds)
         return engine
 
     def save(self, folder: Path, codes: Indices) -> None:
@@ -152,8 +178,7 @@ class Finder:
         codes : int64 array, (training rows,)
             The class of each; 0 where rows have no class, but labels of another kind.
         """
-        packed = np.frombuffer(zlib.compress("\n".join(self.targets).encode("ascii")), dtype=np.uint8)
-        tensors = {"codes": torch.from_numpy(codes), "sequences": torch.from_numpy(packed.copy())}
+        tensors = {"codes": torch.from_numpy(codes), "sequences": pack_sequences(self.targets)}
         save_file(tensors, folder / "homology.safetensors")
         write_json(folder / "ids.json", self.ids)
 
@@ -170,27 +195,12 @@ class Finder:
         """
         path = folder / "homology.safetensors"
         state = read_tensors(path, {"codes": ("int64", "rows"), "sequences": ("uint8", "bytes")})
-        targets = _unpacked(path, state["sequences"].numpy().tobytes())
+        targets = unpack_sequences(path, state["sequences"])
         ids = read_as(folder / "ids.json", list[str], ModelError, AGAIN)
         codes = check_codes(path, state["codes"].numpy(), max(1, n_classes))
         check_rows(path, len(targets), len(codes))
         check_rows(folder / "ids.json", len(ids), len(codes))
         return cls(config, targets, ids), codes
-
-
-def _unpacked(path: Path, packed: bytes) -> list[str]:
-    """Return the sequences that `save` packed."""
-    unpacking = zlib.decompressobj()
-    try:
-        text = unpacking.decompress(packed, MOST_RATIO * len(packed)).decode("ascii")
-    except (zlib.error, ValueError) as error:
-        raise ModelError(path, f"the sequences are damaged ({error})", AGAIN) from None
-    if not unpacking.eof:
-        raise ModelError(path, "the sequences are cut off, or packed beyond all bounds", AGAIN)
-    targets = text.split("\n")
-    if not all(target.isalpha() for target in targets):
-        raise ModelError(path, "a sequence with a sign that is no residue", AGAIN)
-    return targets
 
 
 def sequences_of(x: Features) -> list[str]:

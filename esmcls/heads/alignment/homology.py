@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -14,7 +15,7 @@ from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.alignment.finder import AlignmentConfig, Finder
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
@@ -41,12 +42,16 @@ class HomologyConfig(AlignmentConfig):
     Parameters
     ----------
     vote : {"top", "bits"}, optional
-        The class of the best hit, or the class whose members among the best k hits have the largest sum of bit scores.
+        The class of the best hit, or the class whose members among the best k hits have the largest sum of bit
+        scores. When to change: there is no validation part: bits where families are large, top where they have
+        a few members.
     k : int, optional
-        Hits that vote; 1 with "top".
+        Hits that vote; 1 with "top". When to change: there is no validation part and families are large: 5 or
+        10.
     temperature : float, optional
-        In bits: a class of b bits weighs exp(b / temperature), all classes without a hit together as one of 0 bits.
-        Classes of the twenty best hits that have no vote weigh by their best hit.
+        In bits: a class of b bits weighs exp(b / temperature), all classes without a hit together as one of 0
+        bits. Classes of the twenty best hits that have no vote weigh by their best hit. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     """
 
     vote: Literal["top", "bits"] | None = None
@@ -94,6 +99,7 @@ class HomologyHead(BaseLabelHead):
         self.finder = Finder.of(x, self.chosen)
         self.chosen = replace(self.chosen, engine=self.finder.config.engine, version=self.finder.config.version)
         self.codes = labels.codes
+        self.__dict__.pop("label_of_row", None)
         self.priors = priors_of(labels.codes, labels.n_classes)
         if self.chosen.k is None or self.chosen.temperature is None:  # nothing was chosen yet
             self._settle(self._voters()[0], self.config.temperature or TEMPERATURE)
@@ -156,6 +162,11 @@ class HomologyHead(BaseLabelHead):
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
         return self.finder.nearest(x, DEPTH)
+
+    @cached_property
+    def label_of_row(self) -> dict[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        return labels_by_id(self.finder.ids, self.codes, self.classes)
 
     def save(self, folder: Path) -> None:
         """Write `homology.safetensors` (codes int64; sequences uint8, one a line, through zlib) and `ids.json`."""

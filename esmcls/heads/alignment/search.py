@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import EngineError, MissingExtraError
+from esmcls.files import temporary_folder
 from esmcls.programs import run_program
 from esmcls.types import Indices
 
@@ -200,8 +200,7 @@ class MMseqs:
 
     def search(self, queries: Sequence[str], targets: Sequence[str], limits: Limits, threads: int) -> Hitting:
         """Give the hits; see `Engine`."""
-        with tempfile.TemporaryDirectory(prefix="esmcls-homology-") as folder:
-            place = Path(folder)
+        with temporary_folder("homology") as place:
             for role, sequences in (("queries", queries), ("targets", targets)):
                 self._create(place / role, sequences)
             if self._align(place, limits, threads):

@@ -38,11 +38,14 @@ class TermHomologyConfig(AlignmentConfig):
     Parameters
     ----------
     k : int, optional
-        Best hits whose terms are carried over.
+        Best hits whose terms are carried over. When to change: there is no validation part: fewer where the set
+        is small.
     power : float, optional
-        A hit of b bits weighs b to the power of it: above 1, strong hits count for more.
+        A hit of b bits weighs b to the power of it: above 1, strong hits count for more. When to change: the
+        best hit is to decide (raise it), or all k alike (lower it).
     background : float, optional
         The bits of one hit more, which has each term by its share of the training rows with any of its aspect.
+        When to change: proteins without a good hit get too many terms for certain: raise it.
     """
 
     k: int | None = None

@@ -40,19 +40,26 @@ class EnsembleConfig:
     Parameters
     ----------
     members : str
-        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with two
-        seeds. Of members that were fitted elsewhere, their names.
+        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with
+        two seeds. Of members that were fitted elsewhere, their names. When to change: other heads are better on
+        validation, or one head with several seeds is wanted (linear,linear,linear); for members with knobs of
+        their own fit them first and name them with --of.
     method : {"average", "stack"}, optional
-        A calibrated average of probabilities, or a conditional logit on them; see `ensemble.combining`.
-        The better macro F1 in five folds of the validation rows, as everywhere; the log loss, in which the few rows
-        whose class no member names outweigh the rest, decides between equals alone.
+        A calibrated average of probabilities, or a conditional logit on them; see `ensemble.combining`. The
+        better macro F1 in five folds of the validation rows, as everywhere; the log loss, in which the few rows
+        whose class no member names outweigh the rest, decides between equals alone. When to change: validation
+        has a few dozen rows (average).
     candidates : int
-        Classes a row that each member names.
+        Classes a row that each member names. When to change: there are many classes much like one another:
+        raise it.
     weights : str, optional
-        Numbers with commas between, of a given method: one a member for "average"; for "stack" three a member (all log
-        probabilities, then all of them by familiarity, then all first places), then that of the plain average.
+        Numbers with commas between, of a given method: one a member for "average"; for "stack" three a member
+        (all log probabilities, then all of them by familiarity, then all first places), then that of the plain
+        average. When to change: members are to count as you say, such as alike (1,1), instead of as validation
+        does.
     temperature : float, optional
-        What the average's log probabilities are divided by; "stack" has no use for it.
+        What the average's log probabilities are divided by; "stack" has no use for it. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     """
 
     members: str = "linear,knn"
@@ -250,9 +257,12 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
         write_json(folder / "members.json", self._save_members(folder))
 
     def _restore(self, folder: Path) -> None:
-        self.members = self._load_members(
-            folder, read_as(folder / "members.json", tuple[SavedMember, ...], ModelError, "fit again")
-        )
+        saved = read_as(folder / "members.json", tuple[SavedMember, ...], ModelError, "fit again")
+        if len(saved) != len(self.chosen.names):
+            problem = f"{len(saved)} members instead of {len(self.chosen.names)}"
+            raise ModelError(folder / "members.json", problem, "fit again")
+        self.chosen.combination()  # raises where there are not as many weights
+        self.members = self._load_members(folder, saved)
 
     def _load_member(self, folder: Path, about: SavedMember) -> Member:
         return Member.load(folder, about, self.classes, self.device)

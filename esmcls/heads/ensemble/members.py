@@ -18,7 +18,7 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
-from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_vectors
+from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices
@@ -117,6 +117,11 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
         return any(reads_vectors(member.head) for member in self.members or self._unfitted())
 
     @property
+    def reads_residues(self) -> bool:
+        """Whether any member reads residues."""
+        return any(reads_residues(member.head) for member in self.members or self._unfitted())
+
+    @property
     def specs(self) -> tuple[EmbeddingSpec, ...]:
         """The specs of the vectors that members read, each once; none where they read features as they are given."""
         specs: dict[EmbeddingSpec, None] = {}
@@ -156,7 +161,10 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
 
     def _load_members(self, folder: Path, about: Sequence[SavedMember]) -> tuple[M, ...]:
         """Read what `_save_members` wrote and returned."""
-        return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
+        try:
+            return tuple(self._load_member(folder / f"member-{place}", entry) for place, entry in enumerate(about))
+        except ValueError as error:  # of a spec
+            raise ModelError(folder / "members.json", f"is damaged ({error})", "fit again") from None
 
     @abstractmethod
     def _load_member(self, folder: Path, about: SavedMember) -> M:

@@ -35,9 +35,11 @@ class TermEnsembleConfig:
     Parameters
     ----------
     members : str, optional
-        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with two
-        seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an engine for it is
-        installed, homology.
+        Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with
+        two seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an
+        engine for it is installed, homology. When to change: other heads are better on validation, or one head
+        with several seeds is wanted (mlp,mlp,mlp); for members with knobs of their own fit them first and name
+        them with --of.
     """
 
     members: str | None = None
@@ -189,10 +191,11 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
 
     def _restore(self, folder: Path) -> None:
         saved = read_as(folder / "members.json", _Saved, ModelError, "fit again")
+        names, _ = self._grouping()
+        if not saved.members or not saved.fits(len(names)):
+            raise ModelError(folder / "members.json", "mixes that are not of these members", "fit again")
         self.mixes = saved.mixes
         self._take(self._load_members(folder, saved.members))
-        if self.mixes != saved.mixes:
-            raise ModelError(folder / "members.json", "mixes that are not of these members", "fit again")
 
     def _load_member(self, folder: Path, about: SavedMember) -> TermMember:
         return TermMember.load(folder, about, self.classes, self.groups, self.device)
@@ -204,6 +207,12 @@ class _Saved:
 
     members: tuple[SavedMember, ...]
     mixes: tuple[tuple[Mix, ...], ...]
+
+    def fits(self, groups: int) -> bool:
+        """Return whether there is a mix of all members for each group of terms, or two: without and with relatives."""
+        parts = [part for mixes in self.mixes for mix in mixes for part in (mix.slopes, mix.shifts, mix.weights)]
+        cells = len(self.mixes) in (1, 2) and all(len(mixes) == groups for mixes in self.mixes)
+        return cells and all(len(part) == len(self.members) for part in parts)
 
 
 def _teller(members: Sequence[TermMember]) -> int | None:

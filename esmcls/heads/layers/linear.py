@@ -72,35 +72,54 @@ class LinearConfig:
     Parameters
     ----------
     whiten : bool
-        Whiten the rows by their within-class covariance and bring them to one length; else standardise the columns.
+        Whiten the rows by their within-class covariance and bring them to one length; else standardise the
+        columns. When to change: the length of a vector tells something, as with counts; embeddings of a
+        language model want it on.
     shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1; chosen with the ridge regression.
+        Of that covariance towards a multiple of the identity, 0 to 1; chosen with the ridge regression. When to
+        change: a fit is to be repeated with what another chose.
     epochs : int
         Length of the cosine schedule in passes over the training rows; 0 leaves the ridge regression as it is.
-    lr, weight_decay : float
-        Of AdamW.
+        When to change: the best epoch on validation is the last (more), or a quick answer will do (0).
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
     batch : int
-        Rows a step.
+        Rows a step. When to change: there are a few hundred rows (less, so that an epoch has steps), or a GPU
+        is idle (more).
     smoothing : float
-        Share of a label's mass that is spread over all classes.
+        Share of a label's mass that is spread over all classes. When to change: labels are certain and
+        probabilities are to be sharp (0), or many labels are wrong (.2).
     class_weights : {"none", "balanced", "sqrt"}
-        A row counts 1, 1 / n or 1 / sqrt(n) for the n rows of its class.
+        A row counts 1, 1 / n or 1 / sqrt(n) for the n rows of its class. When to change: new proteins come from
+        classes as often as training rows do (none), or each class is to count alike (balanced).
     warm_start : bool
-        Begin at the closed-form ridge regression instead of at zero.
+        Begin at the closed-form ridge regression instead of at zero. When to change: the ridge regression takes
+        too long, as with many thousand numbers a vector.
     ridge_weights : {"none", "balanced", "sqrt"}
-        As `class_weights`, in the ridge regression.
+        As `class_weights`, in the ridge regression. When to change: `class_weights` is changed for what you
+        know of new proteins: then alike.
     ridge : float, optional
-        Its penalty, in mean eigenvalues of XᵀX.
+        Its penalty, in mean eigenvalues of XᵀX. When to change: a fit is to be repeated with what another
+        chose.
     scale : float, optional
-        Its outputs times this are the first logits.
+        Its outputs times this are the first logits. When to change: a fit is to be repeated with what another
+        chose.
     patience : int
-        Epochs without a better macro F1 on validation before training stops; 0 for never.
+        Epochs without a better macro F1 on validation before training stops; 0 for never. When to change:
+        validation is small and its score jumps about: raise it.
     stop : int, optional
-        Epochs after which training stops: the best on validation.
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
     temperature : float, optional
-        What logits are divided by for probabilities: the least log loss on validation.
+        What logits are divided by for probabilities: the least log loss on validation. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     whiten: bool = True

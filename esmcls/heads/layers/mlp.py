@@ -64,50 +64,91 @@ class MLPConfig:
     Parameters
     ----------
     whiten : bool
-        Whiten the vectors by their within-class covariance and bring them to one length; else standardise the columns,
-        as with attention, where the chunks of a protein are to differ.
+        Whiten the vectors by their within-class covariance and bring them to one length; else standardise the
+        columns, as with attention, where the chunks of a protein are to differ. When to change: the length of a
+        vector tells something, as with counts.
     shrinkage : float
-        Of that covariance towards a multiple of the identity, 0 to 1.
-    hidden, depth : int
-        Width and number of the hidden layers; without any it is logistic regression.
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
+        rows than numbers in a vector: then raise it to .1 or .3.
+    hidden : int
+        Width of the hidden layers. When to change: there are many rows a class (wider), or few (narrower, such
+        as 128).
+    depth : int
+        Number of the hidden layers; without any it is logistic regression. When to change: one layer is not
+        enough on validation; more than two seldom gain anything on frozen vectors.
     norm : {"none", "layer", "batch"}
-        What stands between a hidden layer and its ReLU.
+        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
     dropout : float
-        Share of a hidden layer's outputs that is left out in training.
+        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
+        validation: raise it; lower it where even training goes badly.
     noise : float
         Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
+        When to change: classes have few members and validation lags behind training: try .1 to .5.
     attention : bool
         Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts.
+        When to change: proteins are long and a part of them, such as one domain, decides.
     loss : {"ce", "focal", "logit-adjusted"}
-    gamma, tau : float
-        Of the focal loss and of logit adjustment; see `esmcls.training.losses`.
+        What training lowers: the cross-entropy; the same with rows that are answered well counting less
+        (focal); or the cross-entropy of logits to which the logarithms of the class sizes are added, so that
+        rare classes are answered as often as frequent ones (logit-adjusted). When to change: frequent classes
+        matter most (ce), or most rows are easy and the hard ones decide (focal).
+    gamma : float
+        Of the focal loss: a row of probability p counts (1 - p) to the power of it; 0 is the cross-entropy.
+        When to change: loss is focal, and hard rows are to count more (raise it) or less.
+    tau : float
+        Of logit adjustment: what the logarithms of the class sizes are multiplied by; 0 is the cross-entropy.
+        When to change: loss is logit-adjusted, and rare classes are named too often (lower it) or too seldom
+        (raise it).
     class_weights : {"none", "balanced", "sqrt", "effective-number"}
-        A row counts 1, 1 / n, 1 / sqrt(n) or (1 - beta) / (1 - beta^n) for the n rows of its class.
+        A row counts 1, 1 / n, 1 / sqrt(n) or (1 - beta) / (1 - beta^n) for the n rows of its class. When to
+        change: loss is ce or focal and rare classes are to count more: sqrt first, balanced at most.
     beta : float
+        Of effective-number, from 0 to below 1: 0 weighs all rows alike, near 1 it is balanced; a class of many
+        more than 1 / (1 - beta) rows weighs no less than one of so many. When to change: class_weights is
+        effective-number, and the classes are much smaller (.99) or larger (.9999) than a thousand rows.
     weight_cap : float
-        Largest ratio of a class's weight to the median one; 0 for none.
+        Largest ratio of a class's weight to the median one; 0 for none. When to change: classes of one or two
+        rows make training unstable: try 10.
     sampling : {"as-is", "balanced"}
-        Every row once an epoch, or every class equally often.
-    lr, weight_decay : float
-        Of AdamW.
+        Every row once an epoch, or every class equally often. When to change: a few classes have most of the
+        rows and loss is ce; not beside class weights, which do the same.
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
     batch : int
-        Rows a step.
+        Rows a step. When to change: there are a few hundred rows (less), or a GPU is idle (more).
     epochs : int
-        Length of the schedule in passes over the training rows.
+        Length of the schedule in passes over the training rows. When to change: training is stopped by it, not
+        by `patience`.
     schedule : {"plateau", "cosine", "linear", "constant"}
-    plateau, factor : int, float
-        Epochs without a better macro F1 on validation, or as good a one with less cross-entropy, before the plateau
-        schedule multiplies the rate by `factor`.
+        How the rate falls: by `factor` whenever validation gains nothing more (plateau), over all epochs along
+        a cosine or a line, or not at all. When to change: there is no validation part (cosine), or runs of a
+        fixed length are to be compared.
+    plateau : int
+        Epochs without a better macro F1 on validation, or as good a one with less cross-entropy, before the
+        plateau schedule multiplies the rate by `factor`. When to change: validation is small and its score
+        jumps about: raise it, and `patience` with it.
+    factor : float
+        What the plateau schedule multiplies the rate by. When to change: the rate falls too soon (.5) or too
+        late (.1).
     patience : int
-        Such epochs before training stops; 0 for never.
+        Epochs without a gain, as of `plateau`, before training stops; 0 for never. When to change: validation
+        is small and its score jumps about: raise it.
     stop : int, optional
-        Epochs after which training stops: the best on validation.
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
     falls : str, optional
-        Epochs, with commas between, after which the plateau schedule multiplies the rate: where it did on validation.
+        Epochs, with commas between, after which the plateau schedule multiplies the rate: where it did on
+        validation. When to change: a run is to be repeated without its validation part.
     temperature : float, optional
-        What logits are divided by for probabilities: the least log loss on validation.
+        What logits are divided by for probabilities: the least log loss on validation. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     pooling : str
-        The pooled vectors to take, where attention is not asked for.
+        The pooled vectors to take, where attention is not asked for. When to change: the cache was embedded
+        with another --pool, such as cls or max, and validation says that it is better.
     """
 
     whiten: bool = True
@@ -257,13 +298,18 @@ class TermMLPConfig(TermNetworkConfig):
 
     Parameters
     ----------
-    hidden, depth : int
-        Width and number of the hidden layers.
+    hidden : int
+        Width of the hidden layers. When to change: there are many rows a class (wider), or few (narrower, such
+        as 128).
+    depth : int
+        Number of the hidden layers. When to change: one layer is not enough on validation; more than two seldom
+        gain anything on frozen vectors.
     norm : {"none", "layer", "batch"}
-        What stands between a hidden layer and its ReLU.
+        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
     attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts; they
-        are standardised, not whitened.
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
+        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
+        domain, decides.
     """
 
     dropout: float = 0.3

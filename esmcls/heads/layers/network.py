@@ -9,9 +9,9 @@ A protein is one vector or, with attention, the vectors of its encoder inputs (c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from esmcls.types import Indices, Vectors
 
+M = TypeVar("M", bound=nn.Module)
 ATTENTION = 128
 """Width of the layer that scores a chunk."""
 
@@ -121,12 +122,12 @@ class Network(nn.Module):
 
     @classmethod
     def of_state(cls, state: dict[str, Tensor], layout: Layout) -> Network:
-        """Return the network on the CPU whose `state_dict` this is."""
-        [n_classes, _] = state["out.weight"].shape
+        """Return the network on the CPU whose `state_dict` this is; ValueError where it is none of such a network."""
+        [n_classes, _] = shape_in(state, "out.weight", 2)
+        [width] = shape_in(state, "mean", 1)
         with torch.device("meta"):
-            network = cls(len(state["mean"]), n_classes, layout)
-        network.to_empty(device="cpu").load_state_dict(state)  # copied: what a mapped file gives is not aligned
-        return network
+            network = cls(width, n_classes, layout)
+        return filled(network, state)
 
     def forward(self, block: Tensor, counts: Tensor) -> Tensor:
         """Return logits (rows, classes) of vectors (vectors, width) and their counts (rows,)."""
@@ -171,6 +172,31 @@ class Attention(nn.Module):
         scores = self.score(torch.tanh(self.hidden(x)))[:, 0]
         largest = torch.segment_reduce(scores.detach(), "max", lengths=counts)
         return torch.exp(scores - largest[torch.repeat_interleave(counts)])
+
+
+def shape_in(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
+    """Return the shape of a tensor of a state; ValueError where it is not there, or of another number of axes."""
+    if name not in state or state[name].dim() != axes:
+        raise ValueError(f"no {name} of {axes} axes")
+    return state[name].shape
+
+
+def filled(network: M, state: Mapping[str, Tensor]) -> M:
+    """Give a network without memory a copy of a state on the CPU; ValueError where its tensors are not those.
+
+    Shapes are compared before any memory is asked for: settings may claim any size.
+    """
+    expected, there = _forms(network.state_dict()), _forms(state)
+    for name in sorted(expected.keys() | there.keys()):
+        if expected.get(name) != there.get(name):
+            raise ValueError(f"{name[:80]} is {there.get(name, 'missing')} instead of {expected.get(name, 'nothing')}")
+    network.to_empty(device="cpu").load_state_dict(dict(state))  # copied: what a mapped file gives is not aligned
+    return network
+
+
+def _forms(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the dtype and shape of each tensor, as messages show them."""
+    return {name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for name, tensor in state.items()}
 
 
 def _sums(values: Tensor, counts: Tensor) -> Tensor:

@@ -31,11 +31,13 @@ class TermLinearConfig(TermNetworkConfig):
     Parameters
     ----------
     warm_start : bool
-        Begin at the closed-form ridge regression instead of at the share of each class.
+        Begin at the closed-form ridge regression instead of at the share of each class. When to change: the
+        ridge regression takes too long, as with many thousand numbers a vector.
     ridge : float
-        Its penalty, in mean eigenvalues of XᵀX.
+        Its penalty, in mean eigenvalues of XᵀX. When to change: there are few training rows: raise it to 1.
     scale : float, optional
-        Its outputs times this are added to the first logits.
+        Its outputs times this are added to the first logits. When to change: a fit is to be repeated with what
+        another chose.
     """
 
     lr: float = 2e-3

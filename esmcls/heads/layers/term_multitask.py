@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import Network
+from esmcls.heads.layers.network import Network, filled, shape_in
 from esmcls.heads.layers.trained import TermNetworkConfig, TermNetworkHead
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.training.term_losses import TaskWeights
@@ -30,15 +30,22 @@ class TermMultitaskConfig(TermNetworkConfig):
 
     Parameters
     ----------
-    hidden, shared : int
-        Widths of the trunk's two hidden layers.
+    hidden : int
+        Width of the trunk's first hidden layer. When to change: there are many rows (wider), or few (narrower,
+        such as 256).
+    shared : int
+        Width of the trunk's second hidden layer, which all groups read. When to change: there are many thousand
+        classes (wider), or few.
     norm : {"none", "layer", "batch"}
-        What stands between the first hidden layer and its ReLU.
+        What stands between the first hidden layer and its ReLU. When to change: training is unstable: try
+        layer.
     attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts; they
-        are standardised, not whitened.
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
+        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
+        domain, decides.
     limit : float
         Largest size of the logarithm of a group's variance: its weight stays from exp(-limit) to exp(limit).
+        When to change: one aspect is neglected on validation: lower it, to 1 or 2.
     """
 
     dropout: float = 0.3
@@ -107,10 +114,9 @@ class TermMultitaskHead(TermNetworkHead):
         return self.network.tasks
 
     def _of_state(self, state: dict[str, Tensor]) -> Tasks:
-        [width] = state["trunk.mean"].shape
-        [n_classes, _] = state["out.weight"].shape
-        [n_groups] = state["tasks.log_variances"].shape
+        [width] = shape_in(state, "trunk.mean", 1)
+        [n_classes, _] = shape_in(state, "out.weight", 2)
+        [n_groups] = shape_in(state, "tasks.log_variances", 1)
         with torch.device("meta"):
             network = Tasks(width, n_classes, n_groups, self.config)
-        network.to_empty(device="cpu").load_state_dict(state)  # copied: what a mapped file gives is not aligned
-        return network
+        return filled(network, state)

@@ -174,10 +174,8 @@ class NetworkHead(BaseHead[L], Generic[L]):
         state = read_state(path)
         try:
             network = self._of_state(state)
-        except (KeyError, ValueError, RuntimeError) as error:  # torch's own, of many lines
-            raise ModelError(
-                path, f"no network of these settings ({str(error).splitlines()[0][:160]})", AGAIN
-            ) from None
+        except ValueError as error:
+            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
         if len(state["out.weight"]) != len(self.classes):
             raise ModelError(path, f"{len(state['out.weight'])} classes instead of {len(self.classes)}", AGAIN)
         self.network = network.to(self.device).eval().requires_grad_(False)
@@ -218,37 +216,70 @@ class TermNetworkConfig:
     Parameters
     ----------
     whiten : bool
-        Whiten the vectors by their covariance and bring them to one length; else standardise the columns.
+        Whiten the vectors by their covariance and bring them to one length; else standardise the columns. When
+        to change: the length of a vector tells something, as with counts.
     shrinkage : float
-        Of that covariance towards a multiple of the identity, 0 to 1.
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
+        rows than numbers in a vector: then raise it to .1 or .3.
     loss : {"bce", "weighted", "focal", "asymmetric"}
-        See `esmcls.training.term_losses`.
+        What training lowers, for each protein and term: the cross-entropy; the same with positives weighed by
+        how rare they are (weighted); with pairs that are answered well counting less (focal), those of
+        negatives above all (asymmetric). When to change: rare terms matter most (weighted), or most pairs are
+        easy negatives (focal, asymmetric).
     cap : float
-        Largest weight of the positives of a class in the weighted loss, 0 for none; the log tells how many it reached.
-    alpha, gamma : float
-        Of the focal loss.
-    gamma_positive, gamma_negative, clip : float
-        Of the asymmetric loss.
+        Largest weight of the positives of a class in the weighted loss, 0 for none; the log tells how many it
+        reached. When to change: loss is weighted, and rare terms are predicted too seldom (raise it) or too
+        often.
+    alpha : float
+        Of the focal loss: the weight of positives, where negatives weigh 1 - alpha. When to change: loss is
+        focal, and recall is too low (raise it) or precision.
+    gamma : float
+        Of the focal loss: a pair of probability p counts (1 - p) to the power of it. When to change: loss is
+        focal, and hard pairs are to count more (raise it) or less.
+    gamma_positive : float
+        Of the asymmetric loss: as gamma, for positives. When to change: loss is asymmetric; positives are few,
+        so 0 keeps them all.
+    gamma_negative : float
+        Of the asymmetric loss: as gamma, for negatives. When to change: loss is asymmetric, and easy negatives
+        are to count less (raise it) or more.
+    clip : float
+        Of the asymmetric loss: negatives below this probability count nothing. When to change: loss is
+        asymmetric, and many annotations are missing: raise it to .1.
     unannotated : {"unknown", "negative"}
-        What a protein without any class of a group (an aspect) says of that group: nothing, or that it has none.
+        What a protein without any class of a group (an aspect) says of that group: nothing, or that it has
+        none. When to change: your annotation is complete, so that what is not listed is not so (negative).
     dropout : float
-        Share of a hidden layer's outputs that is left out in training.
+        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
+        validation: raise it; lower it where even training goes badly.
     noise : float
         Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
-    lr, weight_decay : float
-        Of AdamW.
+        When to change: classes have few members and validation lags behind training: try .1 to .5.
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
     batch : int
-        Rows a step; fewer where an epoch would have less than 16 steps.
+        Rows a step; fewer where an epoch would have less than 16 steps. When to change: there are a few hundred
+        rows (less), or a GPU is idle (more).
     epochs : int
-        Length of the cosine schedule in passes over the training rows.
+        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
+        validation is the last: raise it.
     patience : int
-        Epochs without a better mean Fmax on validation before training stops; 0 for never.
+        Epochs without a better mean Fmax on validation before training stops; 0 for never. When to change:
+        validation is small and its score jumps about: raise it.
     stop : int, optional
-        Epochs after which training stops: the best on validation.
-    slope, shift : float, optional
-        Probabilities are sigmoid(slope x logit + shift): the least log loss on validation.
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
+    slope : float, optional
+        Probabilities are sigmoid(slope x logit + shift): the least log loss on validation. When to change: a
+        fit is to be repeated with what another chose.
+    shift : float, optional
+        See `slope`. When to change: a fit is to be repeated with what another chose.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     whiten: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine
@@ -36,22 +37,31 @@ class KNNConfig:
     Parameters
     ----------
     metric : {"cosine", "l2"}
-        Nearness of two whitened vectors: their cosine, or minus half the squared distance a dimension.
+        Nearness of two whitened vectors: their cosine, or minus half the squared distance a dimension. When to
+        change: the length of a vector tells something, as with counts (l2).
     whiten : bool
-        Whiten by the within-class covariance of the training rows; else only the mean is subtracted.
+        Whiten by the within-class covariance of the training rows; else only the mean is subtracted. When to
+        change: nearly every class has a single member, so that there is no covariance within classes.
     shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1.
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
+        with what another chose.
     k : int, optional
-        Neighbours that vote.
+        Neighbours that vote. When to change: there is no validation part: 1 for families of two or three
+        members, more for large ones.
     temperature : float, optional
-        A neighbour votes with exp(nearness / temperature).
+        A neighbour votes with exp(nearness / temperature). When to change: the nearest one is to decide (lower
+        it), or all k alike (raise it).
     softness : float, optional
-        A class whose votes amount to those of one neighbour of nearness s weighs exp(s / softness), all classes without
-        a vote together as one of the twentieth neighbour's nearness: the least log loss on validation.
+        A class whose votes amount to those of one neighbour of nearness s weighs exp(s / softness), all classes
+        without a vote together as one of the twentieth neighbour's nearness: the least log loss on validation.
+        When to change: probabilities are too sure on your own proteins: raise it; which class is first stays as
+        it is.
     engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties.
+        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
+        your machine.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     metric: Literal["cosine", "l2"] = "cosine"
@@ -103,6 +113,7 @@ class KNNHead(BaseLabelHead):
         whitening = whitening_of(vectors, within, self.chosen.shrinkage)
         self.finder = Finder.of(vectors, list(ids), whitening, self.chosen.metric, self.chosen.engine, self.device)
         self.codes = labels.codes
+        self.__dict__.pop("label_of_row", None)
         self.priors = priors_of(labels.codes, labels.n_classes)
 
     def _choose(self, x: Features, labels: Labels, validation: Validation[Labels], log: Log | None) -> None:
@@ -158,6 +169,11 @@ class KNNHead(BaseLabelHead):
         The distance is 1 - cosine ("cosine") or the root mean square difference of the whitened vectors ("l2").
         """
         return self.finder.nearest(self._checked(x))
+
+    @cached_property
+    def label_of_row(self) -> dict[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        return labels_by_id(self.finder.ids, self.codes, self.classes)
 
     def save(self, folder: Path) -> None:
         """Write `index.faiss`, `ids.json` and `knn.safetensors` (codes int64; mean, matrix float32)."""

@@ -33,19 +33,26 @@ class TermKNNConfig:
     Parameters
     ----------
     whiten : bool
-        Whiten by the covariance of all training rows; else only the mean is subtracted.
+        Whiten by the covariance of all training rows; else only the mean is subtracted. When to change: the
+        length of a vector tells something, as with counts.
     shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1.
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
+        with what another chose.
     k : int, optional
-        Neighbours whose terms are carried over.
+        Neighbours whose terms are carried over. When to change: there is no validation part: fewer where the
+        set is small.
     temperature : float, optional
-        A neighbour of cosine s weighs exp(s / temperature).
+        A neighbour of cosine s weighs exp(s / temperature). When to change: the nearest one is to decide (lower
+        it), or all k alike (raise it).
     background : float, optional
-        The cosine of one neighbour more, which has each term by its share of the training rows with any of its aspect.
+        The cosine of one neighbour more, which has each term by its share of the training rows with any of its
+        aspect. When to change: proteins without near neighbours get too many terms for certain: raise it.
     engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties.
+        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
+        your machine.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     whiten: bool = True

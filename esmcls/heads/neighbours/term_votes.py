@@ -118,9 +118,10 @@ class Known:
         state = read_tensors(path, {"offsets": ("int64", "offsets"), "codes": ("int64", "codes")})
         offsets = state["offsets"].numpy()
         codes = check_codes(path, state["codes"].numpy(), len(classes))
-        if not len(offsets) or offsets[0] or offsets[-1] != len(codes) or (np.diff(offsets) < 0).any():
-            raise ModelError(path, "offsets that do not fit the codes", AGAIN)
-        return cls(LabelSets(classes, offsets, codes, groups))
+        try:
+            return cls(LabelSets(classes, offsets, codes, groups))
+        except ValueError as error:
+            raise ModelError(path, f"is damaged ({error})", AGAIN) from None
 
 
 def settled(config: Config, defaults: dict[str, Any]) -> Config:

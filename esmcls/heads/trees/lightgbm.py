@@ -57,34 +57,53 @@ class LightGBMConfig:
     Parameters
     ----------
     direct_classes : int
-        Up to so many classes each has a tree of its own in every round; above, candidates are ranked.
+        Up to so many classes each has a tree of its own in every round; above, candidates are ranked. When to
+        change: there are a few hundred classes with many members each, and time (raise it).
     candidates : int
-        Classes that each of the two sources, nearest neighbours and ridge regression, names for a row.
+        Classes that each of the two sources, nearest neighbours and ridge regression, names for a row. When to
+        change: the true class is often missing among them (`recall` says how often): raise it.
     neighbours : int
-        Training rows that are searched for.
+        Training rows that are searched for. When to change: families have more members than that: raise it.
     folds : int
-        The ranker learns from rows whose candidates come from sources fitted on the other folds.
+        The ranker learns from rows whose candidates come from sources fitted on the other folds. When to
+        change: it takes too long (3), or classes have few members (10).
     most_rows : int
-        Rows that it learns from at most, drawn at random; the sources are fitted on all.
+        Rows that it learns from at most, drawn at random; the sources are fitted on all. When to change: it
+        takes too long (lower it), or memory allows more.
     shrinkage : float, optional
-        Of the within-class covariance, by which rows are whitened, towards a multiple of the identity, 0 to 1; with a
-        tree for each class it is 0.1 where it is open.
+        Of the within-class covariance, by which rows are whitened, towards a multiple of the identity, 0 to 1;
+        with a tree for each class it is 0.1 where it is open. When to change: a fit is to be repeated with what
+        another chose.
     ridge : float, optional
-        Penalty of the ridge regression, in mean eigenvalues of XᵀX.
-    lr, leaves, l2 : float, int, float
-        Of the trees: learning rate, leaves of one, penalty of a leaf's value.
+        Penalty of the ridge regression, in mean eigenvalues of XᵀX. When to change: a fit is to be repeated
+        with what another chose.
+    lr : float
+        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
+        best after a few (lower it).
+    leaves : int
+        Leaves of a tree. When to change: there are many rows (31), or few (7).
+    l2 : float
+        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
     rounds : int, optional
-        Of boosting.
-    most_rounds, patience : int
-        Where the rounds are chosen: most of them, and how many without a lower loss on validation end it.
+        Of boosting. When to change: there is no validation part, or it takes too long.
+    most_rounds : int
+        Where the rounds are chosen: most of them. When to change: validation still gains at the last one: raise
+        it.
+    patience : int
+        Where the rounds are chosen: how many without a lower loss on validation end it. When to change:
+        validation is small and its loss jumps about: raise it.
     temperature : float, optional
-        What the scores are divided by before the softmax: the least log loss on validation.
+        What the scores are divided by before the softmax: the least log loss on validation. When to change:
+        probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     recall : float, optional
-        Share of rows whose class is among the candidates, on validation; all classes share what is missing to 1.
+        Share of rows whose class is among the candidates, on validation; all classes share what is missing to
+        1. When to change: a fit is to be repeated with what another measured.
     engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties.
+        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
+        your machine.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     direct_classes: int = 100

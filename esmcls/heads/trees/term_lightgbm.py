@@ -62,21 +62,30 @@ class TermLightGBMConfig:
     Parameters
     ----------
     most_terms : int
-        So many of the most frequent terms have trees of their own.
+        So many of the most frequent terms have trees of their own. When to change: there is time for more, or
+        it takes too long.
     least_rows : int
-        A term that fewer training rows have, has none.
+        A term that fewer training rows have, has none. When to change: rare terms are predicted badly by their
+        trees: raise it.
     minutes : float
-        What would take longer by the estimate is refused before it begins.
+        What would take longer by the estimate is refused before it begins. When to change: you can wait longer.
     features : int
-        Leading principal components of the vectors that trees see.
-    lr, leaves, l2 : float, int, float
-        Of the trees: learning rate, leaves of one, penalty of a leaf's value.
+        Leading principal components of the vectors that trees see. When to change: it takes too long (32), or
+        there are many rows (128).
+    lr : float
+        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
+        best after a few (lower it).
+    leaves : int
+        Leaves of a tree. When to change: there are many rows (31), or few (7).
+    l2 : float
+        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
     rounds : int, optional
-        Of boosting.
+        Of boosting. When to change: there is no validation part, or it takes too long.
     most_rounds : int
-        Where they are chosen: most of them.
+        Where they are chosen: most of them. When to change: validation still gains at the last one: raise it.
     pooling : str
-        The pooled vectors to take.
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
     """
 
     most_terms: int = 200

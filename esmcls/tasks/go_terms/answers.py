@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
@@ -85,6 +85,7 @@ class TermAnswers:
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
         """Read what `save` wrote; None where there is no file, or one of another key, if any is given."""
         try:
+            refuse_what_is_no_file(path)
             with safe_open(path, "numpy") as file:
                 facts = from_metadata(file.metadata() or {})
                 if key is not None and facts.get("key") != key:

@@ -5,9 +5,9 @@ An evaluation holds no time stamp: the same model and part give the same bytes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from esmcls.errors import UsageError
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS
-from esmcls.metrics.average_precision import AveragePrecision, ScoreStore, average_precisions
+from esmcls.metrics.average_precision import AveragePrecision, PerTerm, ScoreStore, average_precisions, per_term
 from esmcls.metrics.cafa import Block, Counts, count, fmax_by_group
 from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
-from esmcls.metrics.classification import FOLDS, LENGTHS, Floats, Interval, length_places, percentile_intervals
+from esmcls.metrics.classification import FOLDS, Floats, Interval, equal_bins, percentile_intervals
 from esmcls.reporting.phrases import NONE, counted, decimal
 from esmcls.tasks.go_terms.results import AspectScores, Bucket, LengthClass
 from esmcls.tasks.go_terms.statistics import BUCKETS as OCCURRING
@@ -26,7 +26,46 @@ from esmcls.types import Indices
 
 BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
+Predicted: TypeAlias = tuple[Indices, Floats]
+"""Codes of terms, and their probabilities, both (m,)."""
 _NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+
+
+@dataclass(frozen=True, eq=False)
+class TermDetails:
+    """What the report of one model is made of besides its measures.
+
+    Parameters
+    ----------
+    truth : LabelSets
+        See `evaluate_terms`.
+    members : int64 array, (classes,)
+        Training proteins of each term.
+    bits : float64 array (classes,) or None
+        Information accretion.
+    each : PerTerm
+    predicted : mapping
+        From a protein's row to the terms that its model predicts: codes and probabilities.
+    """
+
+    truth: LabelSets
+    members: Indices
+    bits: Floats | None
+    each: PerTerm
+    predicted: Mapping[int, Predicted]
+
+    def judged(self, row: int) -> Predicted:
+        """Return what is predicted of a protein in the aspects that it has a term of: in others nothing is known."""
+        codes, probabilities = self.predicted[row]
+        groups = self.truth.groups or ("all",) * self.truth.n_classes
+        measured = {groups[code] for code in self.truth.row(row).tolist()}
+        here = np.array([groups[code] in measured for code in codes.tolist()], dtype=bool)
+        return codes[here], probabilities[here]
+
+    def wrong_rows(self) -> list[int]:
+        """Return the proteins that lack a term or have one too many."""
+        rows = sorted(self.predicted)
+        return [row for row in rows if not np.array_equal(np.sort(self.judged(row)[0]), self.truth.row(row))]
 
 
 @dataclass(frozen=True)
@@ -47,6 +86,10 @@ class TermEvaluation:
         Of the bootstrap.
     counts : Counts
         What each protein has right, for `esmcls.tasks.go_terms.comparison`; not in JSON.
+    terms : PerTerm or None
+        Each term for itself, where that was asked for; not in JSON.
+    details : TermDetails or None
+        Where a report is to be made; not in JSON.
     """
 
     n: int
@@ -57,10 +100,13 @@ class TermEvaluation:
     folds: int
     seed: int
     counts: Counts = field(repr=False, compare=False)
+    terms: PerTerm | None = field(default=None, repr=False, compare=False)
+    details: TermDetails | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it but `counts` as plain values for JSON."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("aspects", "counts")}
+        """Return the measures as plain values for JSON."""
+        apart = ("aspects", "counts", "terms", "details")
+        numbers = {name: value for name, value in vars(self).items() if name not in apart}
         aspects = {letter: asdict(scores) for letter, scores in self.aspects.items()}
         return {"format": 1} | numbers | {"aspects": aspects}
 
@@ -128,6 +174,7 @@ def evaluate_terms(
     *,
     folds: int = FOLDS,
     lengths: Indices | None = None,
+    each_term: bool = False,
 ) -> TermEvaluation:
     """Compare a model's scores with the terms of proteins.
 
@@ -148,6 +195,8 @@ def evaluate_terms(
         Of the bootstrap over proteins.
     lengths : int64 array, (n,), optional
         Residues of each protein.
+    each_term : bool
+        Whether to measure each term for itself, too.
 
     Returns
     -------
@@ -162,12 +211,13 @@ def evaluate_terms(
     """
     if not len(truth.codes):
         raise UsageError("no protein with a term to evaluate on: give INPUT with --labels, or a test part")
-    members = _members(truth.n_classes, train_counts)
+    members = members_of(truth.n_classes, train_counts)
     cells = by_frequency(truth, members)
     with ScoreStore(cells, blocks) as store:
         counts = count(truth, store, ia)
         fmax = fmax_by_group(cells, store)
         whole, parts = average_precisions(truth, cells, store)
+        terms = per_term(truth, store) if each_term else None
     draws = draw(len(truth), folds, seed)
     aspects = {
         name: aspect_scores(counts, group, whole[name], _buckets(name, fmax, parts), draws, lengths)
@@ -178,10 +228,11 @@ def evaluate_terms(
     unseen = occurring & (members == 0)
     unseen_labels = int(truth.counts()[unseen].sum())
     n_terms = int(occurring.sum())
-    return TermEvaluation(len(truth), n_terms, int(unseen.sum()), unseen_labels, aspects, folds, seed, counts)
+    numbers = len(truth), n_terms, int(unseen.sum()), unseen_labels
+    return TermEvaluation(*numbers, aspects, folds, seed, counts, terms)
 
 
-def _members(n_classes: int, train_counts: Indices) -> Indices:
+def members_of(n_classes: int, train_counts: Indices) -> Indices:
     """Return the training proteins of each class; those beyond the array have none."""
     if len(train_counts) > n_classes:
         raise ValueError(f"training counts of {len(train_counts)} terms for {n_classes} classes")
@@ -236,9 +287,10 @@ def _curve(counts: Counts, group: int) -> tuple[list[float | None], list[float]]
 
 
 def _by_length(counts: Counts, group: int, lengths: Indices) -> list[LengthClass]:
-    places = length_places(lengths)
+    """Return Fmax by length, in bins that hold about as many of all proteins, the same in every aspect."""
+    names, places = equal_bins(lengths)
     classes = []
-    for number, (name, _) in enumerate(LENGTHS):
+    for number, name in enumerate(names):
         proteins = counts.take(places == number)
         n = int(proteins.measured[group])
         classes.append(LengthClass(name, n, peaks(proteins, group)["fmax"][0] if n else None))

@@ -15,8 +15,9 @@ from esmcls.errors import UsageError
 from esmcls.heads.base import TermHead
 from esmcls.labels.ontology import ASPECTS
 from esmcls.reading.ids import accession, first_word
-from esmcls.reporting.rows import Unanswered, Written, write_rows
-from esmcls.tasks.fitted import FittedModel, nearest_of
+from esmcls.reading.records import Protein
+from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.thresholds import TermFindings
 from esmcls.tasks.task import Answered
@@ -75,7 +76,7 @@ class TermAnswer(NamedTuple):
     predicted : bool array, (m,)
         Whether each reaches its threshold, or contains one that does.
     nearest_id : str or None
-        The nearest training protein, where the head knows one.
+        The nearest training protein, where it is known.
     """
 
     codes: Indices
@@ -86,8 +87,8 @@ class TermAnswer(NamedTuple):
 
 def _ranked(scores: Probabilities, shown: npt.NDArray[np.bool_], depth: Indices, most: int | None) -> Iterator[Indices]:
     """Give the codes of each row in the order of their probabilities; of equals, the parent comes first."""
-    for values, some in zip(np.ascontiguousarray(scores), np.ascontiguousarray(shown), strict=True):
-        codes = np.flatnonzero(some)
+    for values, wanted in zip(np.ascontiguousarray(scores), np.ascontiguousarray(shown), strict=True):
+        codes = np.flatnonzero(wanted)
         yield codes[np.lexsort((depth[codes], -values[codes]))][:most]
 
 
@@ -115,6 +116,8 @@ class TermPrediction:
         At rank 1: what makes the answer doubtful, such as residues that the encoder did not see.
     model : str or None
         Whose answer it is.
+    description : str or None
+        At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
     """
 
     id: str
@@ -128,9 +131,10 @@ class TermPrediction:
     status: str | None = None
     note: str | None = None
     model: str | None = None
+    description: str | None = None
 
 
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction))
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction) if field.name != DESCRIPTION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,37 +191,42 @@ class TermAnswering:
             predicted = self.model.findings.thresholds.decide(scores, self.hierarchy, self.wanted.at_least)
             shown |= predicted
         shown &= self.hierarchy.members(self.wanted.aspects)
-        nearest = [fields.get("nearest_id") for fields in nearest_of(self.model.head, x)]
+        nearest: Sequence[dict[str, Any]] = [{}] * len(x) if self.format == CAFA else nearest_to(self.model, x)
         ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
         return [
-            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row])
+            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row].get("nearest_id"))
             for row, codes in enumerate(ranked)
         ]
 
-    def rows(self, name: str, answer: TermAnswer | Unanswered, note: str | None = None) -> Iterator[TermPrediction]:
+    def rows(
+        self, protein: Protein, answer: TermAnswer | Unanswered, note: str | None = None
+    ) -> Iterator[TermPrediction]:
         """Give a row a term; a single row with a `status` where the protein has none, or no answer."""
-        whose = self.model.name
+        whose, name = self.model.name, protein.id
+        first: dict[str, Any] = {"note": note, "description": protein.description or None}
         if isinstance(answer, Unanswered):
-            yield TermPrediction(name, status=str(answer), note=note, model=whose)
+            yield TermPrediction(name, status=str(answer), model=whose, **first)
             return
         if not len(answer.codes):
-            yield TermPrediction(name, status=NO_TERM, note=note, model=whose)
+            yield TermPrediction(name, status=NO_TERM, model=whose, **first)
             return
         terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
         for rank, (code, probability, predicted) in enumerate(terms, 1):
             about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
-            beside = {"nearest_id": answer.nearest_id, "note": note if rank == 1 else None, "model": whose}
+            beside = {"nearest_id": answer.nearest_id, "model": whose} | (first if rank == 1 else {})
             yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, **beside)
 
-    def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO) -> Written:
+    def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO, described: bool = False) -> Written:
         """Write a table, or a CAFA submission, as the answers come."""
         if self.format == CAFA:
             return write_cafa(answers, self.hierarchy.classes, handle)
-        rows = (row for one in answers for row in self.rows(one.protein.id, one.answer, one.note))
-        return write_terms(rows, handle, self.format)
+        rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
+        return write_terms(rows, handle, self.format, described)
 
 
-def write_terms(rows: Iterable[TermPrediction], handle: TextIO, format: str = "tsv") -> Written:
+def write_terms(
+    rows: Iterable[TermPrediction], handle: TextIO, format: str = "tsv", described: bool = False
+) -> Written:
     """Write rows as they come, as `reporting.rows.write_rows` does.
 
     Examples
@@ -228,7 +237,7 @@ def write_terms(rows: Iterable[TermPrediction], handle: TextIO, format: str = "t
     {"id": "a", "rank": 1, "term": "GO:0005515", ... "nearest_id": null, "status": null, ...}
     1
     """
-    return write_rows(rows, handle, format, COLUMNS)
+    return write_rows(rows, handle, format, (*COLUMNS, DESCRIPTION) if described else COLUMNS)
 
 
 def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], handle: TextIO) -> Written:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
+from esmcls.files import atomic_path
 from esmcls.labels.ontology import ASPECTS
 from esmcls.metrics.classification import Interval
 from esmcls.reporting.phrases import (
@@ -21,19 +22,40 @@ from esmcls.reporting.phrases import (
     p_equals,
     p_value,
 )
-from esmcls.reporting.report import Layout, Table, competitors, left_out, measured_on, render, write_report
+from esmcls.reporting.report import (
+    Layout,
+    Table,
+    competitors,
+    leakage_table,
+    left_out,
+    measured_on,
+    render,
+    write_report,
+)
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+ACCRETION: Final = "ia.tsv"
 _DIGITS: Final = {"smin": 2}
 
 
 def write_term_report(folder: Path, report: TermReport, timing: Timing) -> Path:
     """Write a comparison into a folder; see `esmcls.reporting.report.write_report`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_accretion(folder / ACCRETION, report.accretion)
     return write_report(folder, report, timing, Layout(FIGURES, tables, page))
+
+
+def write_accretion(path: Path, bits: Mapping[str, float]) -> None:
+    """Write information accretion as CAFA's tables have it, term<TAB>bits without a header; of nothing, no file."""
+    if not bits:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{term}\t{value!r}\n" for term, value in bits.items()), encoding="utf-8")
 
 
 def digits(measure: str) -> int:
@@ -70,6 +92,7 @@ def tables(report: TermReport, timing: Timing) -> dict[str, Table]:
             for row in rows
             for number, fmax in enumerate(row.folds, 1)
         ],
+        "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
 
@@ -115,8 +138,8 @@ def lines(report: TermReport, timing: Timing) -> list[str]:
     )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
-    lines += ["", "Smin in bits, less is better; beside each value its 95 % interval"]
-    return [*lines, "p: whether Fmax is that of the best, of homology (paired bootstrap, Holm's correction)"]
+    lines += ["", "Smin in bits, less is better; in brackets 95 % intervals, all in table.tsv"]
+    return [*lines, "p: is Fmax that of the best, of homology? (paired bootstrap, Holm's correction)"]
 
 
 def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
@@ -131,15 +154,18 @@ def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
 
 
 def _aspect(rows: Sequence[TermRow], letter: str) -> list[str]:
+    """Return the lines of a table that fits eighty columns: the intervals of other measures are in table.tsv."""
     cells = [["model", *MEASURES.values(), "p, best", "p, homology"]]
     for row in rows:
         metrics = row.aspects[letter].metrics
-        values = [_with_interval(metrics[name], digits(name)) if name in metrics else NONE for name in MEASURES]
+        values = [decimal(metrics[name].value, digits(name)) if name in metrics else NONE for name in MEASURES]
+        values[0] = with_interval(metrics["fmax"], digits("fmax"))
         cells.append([row.name, *values, _p(row.versus_best, letter), _p(row.versus_homology, letter)])
     return aligned(cells)
 
 
-def _with_interval(interval: Interval, places: int = 3) -> str:
+def with_interval(interval: Interval, places: int = 3) -> str:
+    """Say a measure with its interval."""
     return f"{decimal(interval.value, places)} ({between(interval, places)})"
 
 
@@ -160,8 +186,13 @@ def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
     figures : mapping
         Name of a figure -> a whole SVG file.
     """
-    more = {
-        "sentences": summary(report),
+    more = page_names(report) | {"sentences": summary(report)}
+    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
+
+
+def page_names(report: TermReport) -> dict[str, Any]:
+    """Return what the template asks for besides the report."""
+    return {
         "aspects": aspects(report.rows),
         "measures": MEASURES,
         "decimal": decimal,
@@ -169,7 +200,6 @@ def page(report: TermReport, timing: Timing, figures: Mapping[str, str]) -> str:
         "digits": digits,
         "deviation": deviation,
     }
-    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
 
 
 def deviation(values: Sequence[float]) -> str:
@@ -188,7 +218,7 @@ def summary(report: TermReport) -> list[str]:
     best = report.best_row
     names = aspects(report.rows)
     reached = ", ".join(
-        f"{name} {_with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
+        f"{name} {with_interval(best.aspects[letter].metrics['fmax'])}" for letter, name in names.items()
     )
     first = f"The best of {competitors(report.rows)} {measured_on(report)}, "
     sentences = [f"{first}by the mean of Fmax over the aspects, is {best.name}: {reached}."]

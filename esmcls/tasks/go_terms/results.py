@@ -127,14 +127,25 @@ class TermData(ComparedData):
 
 @dataclass(frozen=True, kw_only=True)
 class TermReport(Report):
-    """A comparison on terms."""
+    """A comparison on terms.
+
+    Parameters
+    ----------
+    weighed_by : str
+        Where information accretion is from: "the training terms", or the name of a file; empty where it is not known.
+    accretion : dict of str to float
+        Bits of every term, where they were counted on one train part; not in JSON, but in ia.tsv.
+    """
 
     dataset: TermData
     rows: list[TermRow]
+    weighed_by: str = ""
+    accretion: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values for JSON; without a cross-validation, folds are not spoken of."""
+        """Return it as plain values for JSON; without a cross-validation, folds are not spoken of."""
         values = super().to_json()
+        del values["accretion"]
         if not self.settings.folds:
             for part in (values["settings"], *values["rows"]):
                 del part["folds"]

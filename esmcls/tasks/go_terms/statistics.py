@@ -117,7 +117,7 @@ def describe_terms(
         If `part` is no part.
     """
     labels = _Labels()
-    base = describe_records(labels.noted(records), limit=limit, part=part)
+    base = describe_records(labels.noted(records), limit=limit, part=part, checked=False)
     names = [label.split() for label in labels.of(part)]
     sets = ontology.term_sets(names)
     known = {field.name: getattr(base, field.name) for field in fields(base)}

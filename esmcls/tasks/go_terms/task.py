@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -25,13 +25,23 @@ from esmcls.heads.settings import parse_settings
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
+from esmcls.metrics.cafa import Counts as TermCounts
 from esmcls.metrics.cafa import fmax_by_group
+from esmcls.metrics.cafa_curves import peaks
 from esmcls.reading.term_tables import read_ia
-from esmcls.reporting.results import ComparisonSettings, Timing
+from esmcls.reporting.results import ComparisonSettings, Leakage, Timing
+from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import evaluate_terms, with_unseen
+from esmcls.tasks.go_terms.evaluation import (
+    Predicted,
+    TermDetails,
+    TermEvaluation,
+    evaluate_terms,
+    members_of,
+    with_unseen,
+)
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
@@ -43,7 +53,19 @@ from esmcls.tasks.go_terms.results import (
     TermRow,
 )
 from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
-from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.tasks.task import (
+    Combined,
+    Entrant,
+    Exam,
+    Examination,
+    Examined,
+    GetFeatures,
+    Measured,
+    Proceedings,
+    Setting,
+    Task,
+    chosen,
+)
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -53,6 +75,7 @@ if TYPE_CHECKING:
 ONTOLOGY: Final = "terms.json"
 NAIVE: Final = "naive"
 HOMOLOGY: Final = "homology"
+FROM_TRAIN: Final = "the training terms"
 _TERMS: Final = "gives Gene Ontology terms, any number a protein"
 
 
@@ -261,9 +284,38 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         bits, source = self._accretion(truth, exam)
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         counts = np.array(model.class_counts, dtype=np.int64)
-        blocks = hierarchy.blocks(model.head, exam.x)
-        evaluation = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths)
-        return Examined(evaluation, (Weighting(source),))
+        predicted: dict[int, Predicted] = {}
+        blocks = _decided(hierarchy.blocks(model.head, exam.x), model, hierarchy, predicted)
+        measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
+        assert measured.terms is not None  # as asked for
+        members = members_of(truth.n_classes, counts)
+        details = TermDetails(truth, members, bits, measured.terms, predicted)
+        return Examined(replace(measured, details=details), (Weighting(source),))
+
+    def write_examination(
+        self,
+        folder: Path,
+        model: FittedModel[TermHead, TermFindings],
+        exam: Exam,
+        measured: Measured,
+        examination: Examination,
+    ) -> Path:
+        """Write the report of one model."""
+        from esmcls.tasks.go_terms.reporting.evaluation_report import write_evaluation
+
+        assert isinstance(measured, TermEvaluation)
+        assert measured.details is not None  # as `assess` leaves it
+        lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
+        answers = TermAnswers(measured.counts, measured.to_json(), (None, 0.0), examination.about, lengths)
+        head = examination.proceedings.heads[0]
+        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        nobody = exam.part.take([])
+        report = self.report(examination.proceedings, exam.train or nobody, [entrant], model.classes)
+        numbers = TermNumbers(len(model.classes), measured.n_terms, measured.unseen_terms)
+        report = replace(report, dataset=replace(report.dataset, terms=numbers))
+        if exam.train is None and exam.ia is None:
+            report = replace(report, weighed_by="", accretion={})
+        return write_evaluation(folder, report, measured.details, exam, self.terms, examination)
 
     def _accretion(self, truth: LabelSets, exam: Exam) -> tuple[npt.NDArray[np.float64] | None, str]:
         """Return the bits of each class and where they are from; a term that no training protein has says 0."""
@@ -272,7 +324,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         if exam.train is None:
             return None, ""
         bits = self._bits(exam.train)
-        return np.array([bits.get(name, 0.0) for name in truth.classes]), "the training terms"
+        return np.array([bits.get(name, 0.0) for name in truth.classes]), FROM_TRAIN
 
     def _bits(self, train: Dataset) -> dict[str, float]:
         labels = self.labels(train)
@@ -281,7 +333,20 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> TermQuestions:
         """Return what the models of a comparison are asked."""
         test = apart.kept.part("test")
-        return TermQuestions(test, self.labels(test), self._bits(train), self.terms, setting.seed)
+        bits = self._bits(train) if setting.ia is None else self._bits_of(setting.ia, apart.kept)
+        return TermQuestions(test, self.labels(test), bits, self.terms, setting.seed)
+
+    def check_accretion(self, ia: str | Path, dataset: Dataset) -> None:
+        """Refuse a table of information accretion that lacks a term of the data set, or is none."""
+        self._bits_of(ia, dataset)
+
+    def _bits_of(self, ia: str | Path, dataset: Dataset) -> dict[str, float]:
+        classes = self.labels(dataset).classes
+        return dict(zip(classes, read_ia(ia, classes, self.terms).tolist(), strict=True))
+
+    def _bits_of_all(self, train: Dataset) -> dict[str, float]:
+        """Return the bits of every term of the ontology, as CAFA's tables have them: 0 where no protein has it."""
+        return dict.fromkeys(self.terms.terms, 0.0) | self._bits(train)
 
     def load_answers(self, path: Path, key: str) -> TermAnswers | None:
         """Read answers that were kept."""
@@ -309,6 +374,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         rows = [_row(entrant, best.get(entrant.name), homology.get(entrant.name)) for entrant in ordered]
         tested = ordered[0].answers.evaluation
         trained = self.labels(dataset.part("train")).n_classes
+        counted_apart = proceedings.folds > 0 or proceedings.setting.ia is not None
         return TermReport(
             dataset=TermData(
                 records=proceedings.records,
@@ -326,6 +392,10 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             chosen=chosen(rows, self.score),
             rows=rows,
             not_run=proceedings.not_run,
+            origin=proceedings.origin,
+            leakage=_leakage(proceedings.nearness, ordered),
+            weighed_by=FROM_TRAIN if proceedings.setting.ia is None else Path(proceedings.setting.ia).name,
+            accretion={} if counted_apart else self._bits_of_all(dataset.part("train")),
         )
 
     def write_report(self, folder: Path, report: TermReport, timing: Timing, names: Mapping[str, str]) -> Path:
@@ -356,6 +426,35 @@ def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Diff
         megabytes=answers.about["megabytes"],
         folds=[fold.mean_fmax for fold in entrant.folds],
     )
+
+
+def _leakage(nearness: Nearness | None, entrants: Sequence[Entrant[TermAnswers]]) -> Leakage | None:
+    """Return what each model reaches by how near proteins are to those that were trained on."""
+    if nearness is None:
+        return None
+    return nearness.leakage({entrant.name: partial(mean_fmax_of, entrant.answers.counts) for entrant in entrants})
+
+
+def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
+    """Return the mean over aspects of the Fmax of some proteins; None where none has a term."""
+    some = counts.take(rows)
+    groups = np.flatnonzero(some.measured).tolist()
+    return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
+
+
+def _decided(
+    blocks: Iterator[tuple[slice, Probabilities]],
+    model: FittedModel[TermHead, TermFindings],
+    hierarchy: TermHierarchy,
+    predicted: dict[int, Predicted],
+) -> Iterator[tuple[slice, Probabilities]]:
+    """Pass blocks on, and keep which terms the model predicts of each protein."""
+    for rows, scores in blocks:
+        decided = model.findings.thresholds.decide(scores, hierarchy)
+        for row, has, values in zip(range(rows.start, rows.stop), decided, scores, strict=True):
+            codes = np.flatnonzero(has)
+            predicted[row] = codes, values[codes].astype(np.float64)
+        yield rows, scores
 
 
 @lru_cache(maxsize=8)

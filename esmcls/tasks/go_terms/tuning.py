@@ -14,6 +14,7 @@ from torch import Tensor
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
+from esmcls.files import from_plain
 from esmcls.heads.base import TermHead
 from esmcls.heads.blocks import TRIFLE, LogitBlocks, checked_vectors, hold_out_sets, row_slices
 from esmcls.heads.layers.descent import Grouping, Judged, calibrate
@@ -54,6 +55,13 @@ REFUSED: Final = {
     "class_weights": f"--class-weights weighs a sequence by its one family, but {_MANY}; try --loss weighted",
     "sampling": f"--sampling balanced draws each family as often, but {_MANY}; try --loss weighted",
 }
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """An aspect in a report."""
+
+    metrics: dict[str, Interval]
 
 
 class TermStepLoss:
@@ -300,10 +308,11 @@ class TermObjective:
 
     def metrics_of(self, report: Mapping[str, Any]) -> dict[str, Interval]:
         """Return each aspect's metrics, as `fmax_F`."""
+        aspects = from_plain(dict[str, _Measured], report.get("aspects", {}))
         return {
-            f"{metric}_{aspect}": Interval(**value)
-            for aspect, scores in report.get("aspects", {}).items()
-            for metric, value in scores["metrics"].items()
+            f"{metric}_{aspect}": interval
+            for aspect, measured in aspects.items()
+            for metric, interval in measured.metrics.items()
         }
 
     def highest(self, metric: str) -> float:

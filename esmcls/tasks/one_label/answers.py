@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import Head
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import RANKS
@@ -64,7 +64,10 @@ class Answers:
         Of fitting, NaN where that is not known, and of predicting with vectors at hand.
     about : dict
         validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows;
-        score: what is compared with the threshold.
+        score: what is compared with the threshold; told: shares of strangers and of known proteins that the model says
+        it accepts.
+    families : int64 array, (m,)
+        Of the proteins of held-out families.
     """
 
     truth: Indices
@@ -80,6 +83,7 @@ class Answers:
     sizes: Indices
     seconds: Floats
     about: dict[str, Any]
+    families: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def right(self) -> Flags:
@@ -109,6 +113,7 @@ class Answers:
     def load(cls, path: Path, key: str) -> Answers | None:
         """Read what `save` wrote; None where there is no file, or one of another key."""
         try:
+            refuse_what_is_no_file(path)
             with safe_open(path, "numpy") as file:
                 told = from_metadata(file.metadata() or {})
                 if told.get("key") != key:
@@ -131,7 +136,7 @@ class Answers:
         )
 
 
-_ARRAYS: Final = tuple(field.name for field in fields(Answers) if field.name != "about")
+_ARRAYS: Final = tuple(one.name for one in fields(Answers) if one.name != "about")
 
 
 @dataclass(frozen=True)
@@ -181,9 +186,10 @@ class Questions:
         seconds = time.perf_counter() - began
         fitting = math.nan if fit_seconds is None else fit_seconds
         shown = {"validation": {name: about["validation"].get(name, 0.0) for name in ("accuracy", "macro_f1")}}
-        answers = self._plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
+        answers = self.plain(head.classes, codes, probabilities[:, 0], counts, (fitting, seconds), about | shown)
         if doubts.rejection is not None:
             answers = _rejected(answers, head, x, unseen, doubts.rejection)
+            answers = replace(answers, families=Labels.from_names(self.unseen.labels, self.classes).codes)
         if self.coverage is not None and len(doubts.true_probabilities) > 1:
             answers = self._covered(answers, head, x, doubts, self.coverage)
         return answers
@@ -198,9 +204,9 @@ class Questions:
         n = len(self.known)
         codes = np.tile(np.arange(len(frequent)), (n, 1))
         share = np.full(n, counts[frequent[0]] / sum(counts.values()))
-        return self._plain(frequent, codes, share, counts, (0.0, 0.0), {"validation": None, "megabytes": 0.0})
+        return self.plain(frequent, codes, share, counts, (0.0, 0.0), {"validation": None, "megabytes": 0.0})
 
-    def _plain(
+    def plain(
         self,
         classes: Sequence[str],
         codes: Indices,
@@ -246,5 +252,7 @@ def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejecti
     """Measure the threshold of rejection."""
     near, far = (rejection.of(head, part) for part in (x, unseen))
     accepted, wrongly = near > rejection.threshold, far > rejection.threshold
-    about = found.about | {"score": rejection.score}
+    rates = {"reached": rejection.strangers, "accepted": rejection.known}
+    told = {name: None if rate is None else rate.share for name, rate in rates.items()}
+    about = found.about | {"score": rejection.score, "told": told}
     return replace(found, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)

@@ -6,22 +6,23 @@ Everything here is a function of answers: the same answers give the same bytes. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from esmcls.metrics.calibration import auroc, reliability
 from esmcls.metrics.classification import (
-    LENGTHS,
     Floats,
     Interval,
     Tier,
+    binned_accuracy,
     bootstrap_interval,
-    length_places,
+    equal_bins,
     summary,
-    tier_accuracy,
 )
+from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
+from esmcls.metrics.reliability import reliability_in_equal_bins
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.results import (
     ConformalSets,
@@ -35,11 +36,14 @@ from esmcls.tasks.one_label.results import (
     Versus,
 )
 from esmcls.tasks.task import Entrant
+from esmcls.types import Indices
 
 PAIRS: Final = 20
 """Confusions of a row."""
 POINTS: Final = 200
 """Of an ROC curve."""
+Bins: TypeAlias = tuple[list[str], Indices]
+"""Names of bins, and the bin of each protein."""
 
 
 def compare_answers(
@@ -74,8 +78,9 @@ def compare_answers(
     best, *others = sorted(entrants, key=_best_first)
     rights = [entrant.answers.right for entrant in others]
     differences = accuracy_differences(best.answers.right, rights, seed=seed)
+    sizes = equal_bins(entrants[0].answers.members)
     return [
-        _row(entrant, classes, coverage, false_acceptance, seed, difference)
+        row_of(entrant, classes, coverage, false_acceptance, seed, difference, sizes)
         for entrant, difference in zip([best, *others], [None, *differences], strict=True)
     ]
 
@@ -84,17 +89,19 @@ def _best_first(entrant: Entrant[Answers]) -> tuple[float, bool, str]:
     return -float(entrant.answers.right.mean()), entrant.baseline, entrant.name
 
 
-def _row(
+def row_of(
     entrant: Entrant[Answers],
     classes: Sequence[str],
     coverage: float,
     wanted: float,
     seed: int,
     difference: Difference | None,
+    sizes: Bins,
 ) -> OneLabelRow:
+    """Return the numbers of a model; `sizes` are the bins of the proteins by training members of their class."""
     answers = entrant.answers
     scores = summary(answers.truth, answers.ranked, len(classes))
-    curve = reliability(answers.probability, answers.right)
+    curve = reliability_in_equal_bins(answers.probability, answers.right)
     return OneLabelRow(
         name=entrant.name,
         head=entrant.head,
@@ -103,10 +110,16 @@ def _row(
         validation=answers.about["validation"],
         metrics=bootstrap_interval(scores, len(answers.truth), seed=seed),
         folds=[_fold_scores(fold, len(classes)) for fold in entrant.folds],
-        tiers=_by_members(answers),
+        tiers=binned_accuracy(answers.right, sizes),
         lengths=by_length(answers),
-        calibration_error=curve.expected_error,
-        reliability=ReliabilityBins(curve.counts.tolist(), _known(curve.confidence), _known(curve.accuracy)),
+        calibration_error=reliability(answers.probability, answers.right).expected_error,
+        reliability=ReliabilityBins(
+            curve.counts.tolist(),
+            _known(curve.confidence),
+            _known(curve.accuracy),
+            _known(curve.low),
+            _known(curve.high),
+        ),
         retained=retained(answers),
         confusions=confusions(answers, classes),
         open_set=open_set(answers, wanted),
@@ -129,19 +142,9 @@ def _known(values: Floats) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
 
 
-def _by_members(answers: Answers) -> list[Tier]:
-    """Return the accuracy by training members; each protein is a class of its own here."""
-    return tier_accuracy(np.arange(len(answers.truth)), answers.right, answers.members)
-
-
 def by_length(answers: Answers) -> list[Tier]:
-    """Return the accuracy by residues of the protein."""
-    places = length_places(answers.lengths)
-    tiers = []
-    for number, (name, _) in enumerate(LENGTHS):
-        right = answers.right[places == number]
-        tiers.append(Tier(name, len(right), float(right.mean()) if len(right) else None))
-    return tiers
+    """Return the accuracy by residues of the protein, in bins of about as many proteins."""
+    return binned_accuracy(answers.right, equal_bins(answers.lengths))
 
 
 def retained(answers: Answers) -> Retained:
@@ -174,15 +177,23 @@ def open_set(answers: Answers, wanted: float) -> OpenSet | None:
         return None
     cuts = np.quantile(np.concatenate((near, far)), np.linspace(1, 0, POINTS - 1), method="nearest")
     false_acceptance, acceptance = ([0.0, *(float((scores >= cut).mean()) for cut in cuts)] for scores in (far, near))
+    told = answers.about.get("told") or {}
+    reached, accepted = Rate.of(answers.wrongly, answers.families), Rate.of(answers.accepted, answers.truth)
     return OpenSet(
         score=answers.about.get("score", "familiarity"),
         auroc=auroc(near, far),
         wanted=wanted,
-        reached=float(answers.wrongly.mean()),
-        accepted=float(answers.accepted.mean()),
+        reached=reached.share,
+        accepted=accepted.share,
         known=len(near),
         strangers=len(far),
         roc=Roc(false_acceptance, acceptance),
+        reached_low=reached.low,
+        reached_high=reached.high,
+        accepted_low=accepted.low,
+        accepted_high=accepted.high,
+        told_reached=told.get("reached"),
+        told_accepted=told.get("accepted"),
     )
 
 

@@ -6,7 +6,7 @@ An evaluation holds no time stamp: the same model and part give the same bytes t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -66,6 +66,8 @@ class Evaluation:
         Accuracy by the number of training members of the class.
     folds, seed : int
         Of the bootstrap.
+    ranked, probability : arrays (n, ranks) and (n,)
+        Codes of the best classes of each protein, and the probability of the best; not in JSON.
     """
 
     n: int
@@ -76,10 +78,13 @@ class Evaluation:
     tiers: list[Tier]
     folds: int
     seed: int
+    ranked: Indices = field(default_factory=lambda: np.zeros((0, 1), np.int64), repr=False, compare=False)
+    probability: Probabilities = field(default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values for JSON."""
-        return {"format": 1} | asdict(self)
+        """Return all of it but single answers as plain values for JSON."""
+        values = asdict(replace(self, ranked=self.ranked[:0], probability=self.probability[:0]))
+        return {"format": 1} | {name: value for name, value in values.items() if name not in ("ranked", "probability")}
 
     def lines(self) -> list[str]:
         """Return a table for people, one line each."""
@@ -130,7 +135,7 @@ def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int 
         raise ValueError("features and labels are not of the same proteins in the same order")
     classes = model.head.classes
     codes, unseen_classes = _code(part.labels, classes)
-    ranked, _ = model.head.top_k(features, min(max(RANKS), len(classes)))
+    ranked, probabilities = model.head.top_k(features, min(max(RANKS), len(classes)))
     metrics = bootstrap_interval(
         summary(codes, ranked, len(classes) + unseen_classes), len(part), folds=folds, seed=seed
     )
@@ -138,7 +143,8 @@ def evaluate(model: Evaluable, part: Dataset, features: Features, *, folds: int 
     right = sum(tier.n * tier.accuracy for tier in tiers if tier.accuracy is not None)
     assert abs(right / len(part) - metrics["accuracy"].value) < 1e-9, "tiers do not add up to the accuracy"
     unseen = int(np.count_nonzero(codes >= len(classes)))
-    return Evaluation(len(part), len(set(part.labels)), unseen_classes, unseen, metrics, tiers, folds, seed)
+    numbers = len(part), len(set(part.labels)), unseen_classes, unseen
+    return Evaluation(*numbers, metrics, tiers, folds, seed, ranked, probabilities[:, 0])
 
 
 def _code(names: Sequence[str], classes: tuple[str, ...]) -> tuple[Indices, int]:

@@ -6,6 +6,7 @@ The scale fits the models: a baseline that is far below them is named as such, a
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 WORST: Final = 20  # confusions
+LETTERS: Final = 56  # of a family's name in a line
 _PANELS, _COLUMNS = 8, 4  # of reliability, at most
 
 
@@ -92,8 +94,8 @@ def _by_range(
 def draw_reliability(report: OneLabelReport) -> Figure | None:
     """Draw, for at most eight models, how many are right of the proteins that were given about the same probability.
 
-    A point's area is the share of the proteins that it stands for; on the diagonal, probabilities are what they say.
-    None where no model gives any.
+    Each point stands for about as many proteins, with the 95 % interval; on the diagonal, probabilities are what they
+    say. None where no model gives any.
     """
     look_of = looks(report.rows)
     rows = [row for row in report.rows if look_of[row.name] is not OTHER and any(row.reliability.counts)][:_PANELS]
@@ -117,7 +119,12 @@ def _reliability(axes: Axes, row: OneLabelRow, look: Look) -> None:
     y = in_percent(row.reliability.accuracy)
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8)
     axes.plot(x, y, linestyle=look.dash, color=look.color, linewidth=0.8)
-    axes.scatter(x, y, s=3 + 150 * counts / counts.sum(), color=look.color, alpha=0.7, linewidths=0, clip_on=False)
+    if row.reliability.low:
+        ends = in_percent(row.reliability.low), in_percent(row.reliability.high)
+        axes.vlines(x, *ends, color=look.color, linewidth=1.0, alpha=0.7, clip_on=False)
+        axes.scatter(x, y, s=9, color=look.color, linewidths=0, clip_on=False)
+    else:  # a report of 0.1.0, whose bins are of equal width
+        axes.scatter(x, y, s=3 + 150 * counts / counts.sum(), color=look.color, alpha=0.7, linewidths=0, clip_on=False)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal", xticks=[0, 50, 100], yticks=[0, 50, 100])
     axes.set_title(shortened(row.name, 20), fontsize=8, parse_math=False)
     axes.text(98, 3, f"calibration error {100 * row.calibration_error:.1f}", ha="right", fontsize=6.5)
@@ -171,13 +178,17 @@ def draw_confusions(report: OneLabelReport) -> Figure | None:
     names = report.family_names
     if not worst:
         return None
-    figure = new_figure(0.7 + 0.18 * len(worst))
+    labels = [f"{_family(pair.true, names)}\n→ {_family(pair.predicted, names)}" for pair in worst]
+    heights = np.array([label.count("\n") + 1.7 for label in labels])  # in lines of text
+    places = np.cumsum(heights) - heights / 2
+    figure = new_figure(0.7 + 0.134 * float(heights.sum()))
     axes = figure.subplots()
     color = looks(report.rows)[report.best].color
-    bars = axes.barh(range(len(worst)), [pair.n for pair in worst], height=0.7, color=color)
+    bars = axes.barh(places, [pair.n for pair in worst], height=1.4, color=color)
     axes.bar_label(bars, [f"{pair.n:,} of {pair.of:,}" for pair in worst], padding=3, fontsize=7)
-    _name_bars(axes, [f"{_family(pair.true, names)} → {_family(pair.predicted, names)}" for pair in worst])
-    axes.margins(x=0.15)
+    _name_bars(axes, labels, places.tolist())
+    axes.set_ylim(float(heights.sum()), 0)
+    axes.margins(x=0.25)
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("test proteins of the first family that were taken for the second")
     return figure
@@ -195,7 +206,9 @@ FIGURES: Final[Figures[OneLabelReport]] = {
 
 
 def _family(name: str, names: Mapping[str, str]) -> str:
-    return shortened(f"{name} {names.get(name, '')}".rstrip())
+    """Return the whole name of a family, in lines of as many letters as there is room for."""
+    whole = f"{name} {names.get(name, '')}".rstrip()
+    return "\n".join(textwrap.wrap(whole, LETTERS, drop_whitespace=True)) or whole
 
 
 def _limits(rows: Sequence[ModelRow], values: Sequence[Values], step: float = 10) -> tuple[float, float]:
@@ -233,8 +246,8 @@ def _lines(
     return figure
 
 
-def _name_bars(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+def _name_bars(axes: Axes, names: Sequence[str], places: Sequence[float] = ()) -> None:
+    axes.set_yticks(places or range(len(names)), names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, pad=6)
     axes.grid(visible=False, axis="y")

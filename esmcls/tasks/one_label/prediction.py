@@ -11,8 +11,9 @@ from esmcls.cache.features import Features
 from esmcls.heads.base import Head
 from esmcls.metrics.calibration import conformal_sets
 from esmcls.reading.cautions import confidence
-from esmcls.reporting.rows import Unanswered, Written, write_rows
-from esmcls.tasks.fitted import FittedModel, nearest_of
+from esmcls.reading.records import Protein
+from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.task import Answered
@@ -38,7 +39,8 @@ class Prediction:
     label : str or None
     probability : float or None
     distance : float or None
-        To the nearest training protein, where the head knows one; of a homology search, the E-value.
+        To the nearest training protein: as the head has it, else 1 - cosine, where the workspace holds the training
+        vectors; of a homology search, the E-value.
     nearest_id : str or None
         That training protein.
     status : str or None
@@ -51,6 +53,10 @@ class Prediction:
         Whose answer it is.
     confidence : str or None
         The probability in a word: high from .9 on, medium from .5 on, else low.
+    nearest_label : str or None
+        The class of the nearest training protein.
+    description : str or None
+        At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
     """
 
     id: str
@@ -64,9 +70,11 @@ class Prediction:
     note: str | None = None
     model: str | None = None
     confidence: str | None = None
+    nearest_label: str | None = None
+    description: str | None = None
 
 
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction))
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction) if field.name != DESCRIPTION)
 LabelAnswer = Sequence[dict[str, Any]]
 """The fields of a protein's rows, but for its id."""
 
@@ -107,7 +115,7 @@ class LabelAnswering:
         """Return the rows of each protein, without the id."""
         head = self.model.head
         codes, probabilities = head.top_k(x, max(self.k, 2))  # the second may tell a stranger
-        beside = zip(nearest_of(head, x), self._statuses(x, probabilities), strict=True)
+        beside = zip(nearest_to(self.model, x), self._statuses(x, probabilities), strict=True)
         codes, probabilities = codes[:, : self.k], probabilities[:, : self.k]
         answers = [
             [
@@ -131,22 +139,25 @@ class LabelAnswering:
         scores = rejection.scores(likeliest, familiarity)
         return [{"status": ACCEPTED if accepted else REJECTED} for accepted in (scores > rejection.threshold).tolist()]
 
-    def rows(self, name: str, answer: LabelAnswer | Unanswered, note: str | None = None) -> Iterator[Prediction]:
+    def rows(self, protein: Protein, answer: LabelAnswer | Unanswered, note: str | None = None) -> Iterator[Prediction]:
         """Give k rows, ranks ascending; a single row with a `status` where the protein has no answer."""
         whose = self.model.name
         given: LabelAnswer = [{"status": str(answer)}] if isinstance(answer, Unanswered) else answer
         for fields in given:
             first = fields.get("rank", 1) == 1
             word = confidence(fields.get("probability"))
-            yield Prediction(name, **fields, note=note if first else None, model=whose, confidence=word)
+            beside: dict[str, Any] = {"note": note, "description": protein.description or None} if first else {}
+            yield Prediction(protein.id, **fields, **beside, model=whose, confidence=word)
 
-    def write(self, answers: Iterable[Answered[LabelAnswer]], handle: TextIO) -> Written:
+    def write(self, answers: Iterable[Answered[LabelAnswer]], handle: TextIO, described: bool = False) -> Written:
         """Write the rows of records as they come."""
-        rows = (row for one in answers for row in self.rows(one.protein.id, one.answer, one.note))
-        return write_predictions(rows, handle, self.format)
+        rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
+        return write_predictions(rows, handle, self.format, described)
 
 
-def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = "tsv") -> Written:
+def write_predictions(
+    rows: Iterable[Prediction], handle: TextIO, format: str = "tsv", described: bool = False
+) -> Written:
     """Write predictions as they come.
 
     Parameters
@@ -155,6 +166,8 @@ def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = 
     handle : text file
     format : {"tsv", "csv", "xlsx", "jsonl"}
         See `esmcls.reporting.rows.write_rows`.
+    described : bool
+        With the column `description`, the last.
 
     Returns
     -------
@@ -171,4 +184,4 @@ def write_predictions(rows: Iterable[Prediction], handle: TextIO, format: str = 
     >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
     {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
     """
-    return write_rows(rows, handle, format, COLUMNS)
+    return write_rows(rows, handle, format, (*COLUMNS, DESCRIPTION) if described else COLUMNS)

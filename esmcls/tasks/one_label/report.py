@@ -21,7 +21,16 @@ from esmcls.reporting.phrases import (
     percent,
     span,
 )
-from esmcls.reporting.report import Layout, Table, competitors, left_out, measured_on, render, write_report
+from esmcls.reporting.report import (
+    Layout,
+    Table,
+    competitors,
+    leakage_table,
+    left_out,
+    measured_on,
+    render,
+    write_report,
+)
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.one_label.figures import FIGURES
 from esmcls.tasks.one_label.results import Confusion, OneLabelReport, OneLabelRow, OpenSet, Versus
@@ -76,6 +85,7 @@ def tables(report: OneLabelReport, timing: Timing) -> dict[str, Table]:
         ],
         "open_set.tsv": [_without_curve(row.name, row.open_set) for row in rows if row.open_set],
         "sets.tsv": [{"model": row.name, **asdict(row.sets)} for row in rows if row.sets],
+        "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
 

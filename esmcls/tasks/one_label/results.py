@@ -27,11 +27,17 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """Proteins by the probability of their answer: how many, its mean, and the share that is right, where any are."""
+    """Proteins by the probability of their answer, in bins of about as many: its mean, and the share that is right.
+
+    `low` and `high` are the ends of that share's 95 % interval. Reports of an older esmcls have none, but bins of equal
+    width, some of them without a protein.
+    """
 
     counts: list[int]
     confidence: list[float | None]
     accuracy: list[float | None]
+    low: list[float | None] = field(default_factory=list)
+    high: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class OpenSet:
     known, strangers : int
         Proteins.
     roc : Roc
+    reached_low, reached_high, accepted_low, accepted_high : float, optional
+        Ends of the 95 % intervals of both shares, which know that proteins of a family go together.
+    told_reached, told_accepted : float, optional
+        Both shares as the model says them, measured when it was fitted.
     """
 
     score: str
@@ -86,6 +96,12 @@ class OpenSet:
     known: int
     strangers: int
     roc: Roc
+    reached_low: float | None = None
+    reached_high: float | None = None
+    accepted_low: float | None = None
+    accepted_high: float | None = None
+    told_reached: float | None = None
+    told_accepted: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
@@ -20,17 +22,30 @@ from esmcls.heads.registry import GROUP, load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
-from esmcls.reporting.results import Timing
+from esmcls.reporting.results import Leakage, Timing
+from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
 from esmcls.tasks.one_label.confidence import Confidence
-from esmcls.tasks.one_label.evaluation import evaluate
+from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
 from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
-from esmcls.tasks.task import Combined, Entrant, Exam, Examined, GetFeatures, Proceedings, Setting, Task, chosen
+from esmcls.tasks.task import (
+    Combined,
+    Entrant,
+    Exam,
+    Examination,
+    Examined,
+    GetFeatures,
+    Measured,
+    Proceedings,
+    Setting,
+    Task,
+    chosen,
+)
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -228,6 +243,31 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         false = float((far > rejection.threshold).mean())
         return Examined(evaluation, (Strangers(len(near), len(far), accepted, false, auroc(near, far)),))
 
+    def write_examination(
+        self,
+        folder: Path,
+        model: FittedModel[Head, LabelFindings],
+        exam: Exam,
+        measured: Measured,
+        examination: Examination,
+    ) -> Path:
+        """Write the report of one model."""
+        from esmcls.tasks.one_label.reporting.evaluation_report import named_report, write_evaluation
+
+        assert isinstance(measured, Evaluation)
+        known = set(model.classes)
+        classes = (*model.classes, *sorted(name for name in set(exam.part.labels) if name not in known))
+        counts = dict(zip(model.classes, model.class_counts, strict=True))
+        nothing = exam.part.take([])
+        answers = Questions(exam.part, nothing, classes, None).plain(
+            model.classes, measured.ranked, measured.probability, counts, (math.nan, 0.0), examination.about
+        )
+        head = examination.proceedings.heads[0]
+        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        report = self.report(examination.proceedings, exam.part, [entrant], classes)
+        named = named_report(report, examination.names)
+        return write_evaluation(folder, named, answers, exam, classes, counts, examination)
+
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
         """Return what the models of a comparison are asked."""
         return Questions(apart.kept.part("test"), apart.unseen, classes, setting.coverage)
@@ -268,6 +308,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
             chosen=chosen(rows, self.score),
             rows=rows,
             not_run=proceedings.not_run,
+            origin=proceedings.origin,
+            leakage=_leakage(proceedings.nearness, entrants),
         )
 
     def write_report(self, folder: Path, report: OneLabelReport, timing: Timing, names: Mapping[str, str]) -> Path:
@@ -281,6 +323,18 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         from esmcls.tasks.one_label.report import lines
 
         return lines(report, timing)
+
+
+def _leakage(nearness: Nearness | None, entrants: Sequence[Entrant[Answers]]) -> Leakage | None:
+    """Return what each model reaches by how near proteins are to those that were trained on."""
+    if nearness is None:
+        return None
+    right = {entrant.name: entrant.answers.right for entrant in entrants}
+    return nearness.leakage({name: partial(_accuracy, flags) for name, flags in right.items()})
+
+
+def _accuracy(right: Flags, rows: Flags) -> float:
+    return float(right[rows].mean())
 
 
 def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:

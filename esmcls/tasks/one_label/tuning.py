@@ -12,6 +12,7 @@ from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
+from esmcls.files import from_plain
 from esmcls.heads.base import Head
 from esmcls.heads.blocks import LogitBlocks, f1_of, hold_out
 from esmcls.heads.layers.linear import LinearConfig, LinearHead
@@ -187,7 +188,7 @@ class OneLabelObjective:
 
     def metrics_of(self, report: Mapping[str, Any]) -> dict[str, Interval]:
         """Return accuracy, macro F1 and the rest."""
-        return {name: Interval(**value) for name, value in report.get("metrics", {}).items()}
+        return from_plain(dict[str, Interval], report.get("metrics", {}))
 
     def highest(self, metric: str) -> float:
         """Return 1: all are shares."""

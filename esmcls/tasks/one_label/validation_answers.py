@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import ModelError
+from esmcls.files import refuse_what_is_no_file
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
@@ -221,9 +222,14 @@ class FoldAnswers:
 def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Return the arrays of a safetensors file and its digest; a damaged one is a ModelError."""
     try:
+        refuse_what_is_no_file(path)
         with safe_open(path, "numpy") as file:
-            return {name: file.get_tensor(name) for name in names}, (file.metadata() or {})["digest"]
-    except (SafetensorError, OSError, KeyError, ValueError, OverflowError) as error:
+            digest = (file.metadata() or {}).get("digest")
+            absent = sorted({*names} - {*file.keys()})
+            if absent or digest is None:
+                raise ValueError(f"lacks {absent[0] if absent else 'its digest'}")
+            return {name: file.get_tensor(name) for name in names}, digest
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise ModelError(path, f"is damaged ({error})", "fit again") from None
 
 

@@ -1,0 +1,1 @@
+"""Files of other tools' formats, checked before their libraries see them: what they claim against what they hold."""

@@ -1,0 +1,147 @@
+"""What heads of all kinds that align residues share: their knobs, the reduced residues, and the search made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.cache.features import Features
+from esmcls.heads.alignment.residues.finder import ResidueFinder
+from esmcls.heads.alignment.residues.reduction import Reduction
+from esmcls.heads.alignment.residues.scoring import Scheme
+from esmcls.heads.alignment.residues.significance import Significance
+from esmcls.heads.alignment.residues.store import ResiduePool
+from esmcls.heads.neighbours.finder import Finder
+from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
+
+SAMPLED_RESIDUES = 60_000
+"""Residues that the reduction is fitted on."""
+DECOYS = 300
+"""Shuffled proteins that the extreme-value distribution is fitted on."""
+DECOYS_AT_ONCE = 32
+CANDIDATES = (50, 100, 200, 400)
+"""The values that are tried on validation."""
+ENOUGH_CANDIDATES = 200
+"""Where there is nothing to choose on."""
+
+
+@dataclass(frozen=True)
+class ResidueConfig:
+    """Knobs of every head that aligns residue vectors; None is chosen on validation.
+
+    Parameters
+    ----------
+    candidates : int, optional
+        Training proteins with the nearest mean vectors that are aligned with a protein: the more, the slower. When to
+        change: predictions take too long (50), or families are many and remote (400 and more).
+    components : int
+        Principal components of residue vectors that are compared, a byte each a residue of the training set. When to
+        change: the model folder is too large: 64 halves it.
+    offset : float
+        Taken off the similarity of each pair of residues, in standard scores: more makes alignments shorter. When to
+        change: proteins share a part of their length only: 1.5 or 2.
+    opening : float
+        Cost of the first residue of a gap. When to change: validation says so; the default was chosen on domains.
+    extension : float
+        Of each further one. When to change: long insertions are usual in your families: lower it.
+    shrinkage : float, optional
+        Of the covariance that mean vectors are whitened by towards a multiple of the identity, 0 to 1. When to change:
+        a fit is to be repeated with what another chose.
+    pooling : str
+        The pooled vectors that candidates are found by. When to change: the cache was embedded with another --pool.
+    """
+
+    candidates: int | None = None
+    components: int = 128
+    offset: float = 1.0
+    opening: float = 2.0
+    extension: float = 0.5
+    shrinkage: float | None = None
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        costs = {"offset": AT_LEAST_0, "opening": AT_LEAST_0, "extension": AT_LEAST_0}
+        numbers = {"candidates": AT_LEAST_1, "components": AT_LEAST_1, "shrinkage": FROM_0_TO_1}
+        check_ranges(self, costs | numbers)
+
+    @property
+    def scheme(self) -> Scheme:
+        """What an alignment scores."""
+        return Scheme(self.offset, self.opening, self.extension)
+
+
+class Aligner:
+    """Reduced residues of all rows that a head has met while it was fitted, and searches among some of them.
+
+    Parameters
+    ----------
+    config : ResidueConfig
+    x : Features
+        Training rows, on some of which the reduction of residues is fitted.
+    seed : int
+    """
+
+    def __init__(self, config: ResidueConfig, x: Features, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.pool = ResiduePool(Reduction.of(sampled_residues(x, seed), config.components))
+        self.significance: Significance | None = None
+
+    def collect(self, x: Features) -> None:
+        """Read and reduce the residues of the rows that were not met before."""
+        place = {sequence: row for row, sequence in enumerate(x.sequences)}
+        missing = self.pool.missing(x.sequences)
+        if missing:
+            self.pool.add(missing, x.take([place[sequence] for sequence in missing]).residues())
+
+    def finder(self, x: Features, nearest_means: Finder) -> ResidueFinder:
+        """Return the search among training rows, whose mean vectors are in a finder already."""
+        self.collect(x)
+        finder = ResidueFinder(
+            nearest_means,
+            self.config.pooling,
+            self.pool.of(x.sequences),
+            x.sequences,
+            self.pool.reduction,
+            self.config.scheme,
+            self.config.candidates or ENOUGH_CANDIDATES,
+            pool=self.pool,
+        )
+        if self.significance is None:
+            self.significance = significance_of(finder, x, self.seed)
+        return replace(finder, significance=self.significance)
+
+
+def sampled_residues(x: Features, seed: int) -> npt.NDArray[np.float32]:
+    """Return residue vectors of some proteins, float32 (at most SAMPLED_RESIDUES, width): whole proteins, drawn."""
+    drawn = np.random.default_rng(seed).permutation(len(x))
+    enough = int(np.searchsorted(np.cumsum(x.lengths[drawn]), SAMPLED_RESIDUES)) + 1
+    residues = x.take(np.sort(drawn[:enough])).residues()
+    return np.concatenate([vectors.astype(np.float32) for vectors in residues])[:SAMPLED_RESIDUES]
+
+
+def significance_of(finder: ResidueFinder, x: Features, seed: int) -> Significance:
+    """Fit the extreme-value distribution of a search on shuffled training proteins: the encoder embeds them now."""
+    generator = np.random.default_rng(seed)
+    drawn = np.resize(generator.permutation(len(x)), DECOYS)
+    decoys = ["".join(generator.permutation(list(x.sequences[row]))) for row in drawn.tolist()]
+    best = [
+        finder(x.embedded(decoys[start : start + DECOYS_AT_ONCE], finder.pooling))[0][:, 0]
+        for start in range(0, DECOYS, DECOYS_AT_ONCE)
+    ]
+    lengths = np.array([len(decoy) for decoy in decoys], dtype=np.int64)
+    return Significance.of(np.concatenate(best).astype(np.float64), lengths)
+
+
+def fewest(scores: dict[int, float], trifle: float) -> int:
+    """Return the fewest candidates whose score is within a trifle of the best.
+
+    Examples
+    --------
+    >>> fewest({50: 0.80, 100: 0.849, 200: 0.85}, trifle=0.002)
+    100
+    """
+    best = max(scores.values())
+    return min(candidates for candidates, score in scores.items() if score >= best - trifle)

@@ -1,0 +1,152 @@
+"""Scores of the best local alignments of one protein with several, from their reduced residues.
+
+Products of codes are whole numbers, exact in int32 as in float32: which of both the processor multiplies faster decides
+nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esmcls.encoders.devices import multiplies_int8_exactly
+from esmcls.heads.alignment.residues.reduction import Codes
+from esmcls.heads.alignment.residues.store import Residues
+from esmcls.types import Indices
+
+if TYPE_CHECKING:
+    from esmcls.heads.alignment.residues.kernel import Integers
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a local alignment scores.
+
+    Parameters
+    ----------
+    offset : float
+        Taken off the similarity of each pair of residues, which is a mean of two standard scores.
+    opening, extension : float
+        Cost of the first residue of a gap, and of each further one.
+    """
+
+    offset: float = 1.0
+    opening: float = 2.0
+    extension: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The best local alignment of a query with a target.
+
+    Parameters
+    ----------
+    score : float
+    query, target : int64 arrays, (pairs,)
+        Residues that are aligned, 0-based, in order.
+    gains : float32 array, (pairs,)
+        The similarity of each pair; gap costs apart, they add up to the score.
+    """
+
+    score: float
+    query: Indices
+    target: Indices
+    gains: npt.NDArray[np.float32]
+
+
+def _products(query: Codes, targets: Codes) -> Integers:
+    """Return products of whole numbers, int32 (query residues, target residues)."""
+    one = torch.from_numpy(query)
+    other = torch.from_numpy(targets)
+    if multiplies_int8_exactly():
+        return torch._int_mm(one, other.T).numpy()
+    return (one.float() @ other.float().T).to(torch.int32).numpy()
+
+
+def scores(query: Codes, targets: Residues, rows: Indices, scheme: Scheme) -> npt.NDArray[np.float32]:
+    """Return the score of the best local alignment of a protein with each of some targets.
+
+    Parameters
+    ----------
+    query : int8 array, (residues, components)
+    targets : Residues
+    rows : int64 array, (n,)
+        Of `targets`.
+    scheme : Scheme
+
+    Returns
+    -------
+    float32 array, (n,)
+        At least 0.
+    """
+    from esmcls.heads.alignment.residues import kernel  # numba takes a second to import, and is needed here alone
+
+    best = np.zeros(len(rows), dtype=np.float32)
+    if not len(query):
+        return best
+    order = np.argsort(targets.lengths[rows], kind="stable")  # alike lengths together: little is padded
+    for start in range(0, len(rows), kernel.LANES):
+        places = order[start : start + kernel.LANES]
+        lengths = np.zeros(kernel.LANES, dtype=np.int64)
+        lengths[: len(places)] = targets.lengths[rows[places]]
+        best[places] = _score_lanes(query, targets.codes, targets.starts[rows[places]], lengths, scheme)[: len(places)]
+    return best
+
+
+def _score_lanes(
+    query: Codes, codes: Codes, starts: Indices, lengths: Indices, scheme: Scheme
+) -> npt.NDArray[np.float32]:
+    """Return the scores of at most LANES targets, (LANES,)."""
+    from esmcls.heads.alignment.residues import kernel
+
+    columns = max(int(lengths.max()), 1)
+    lanes = kernel.LANES
+    woven = np.empty((columns * lanes, codes.shape[1]), dtype=np.int8)
+    kernel.interleave(codes, starts, lengths, woven)
+    products = _products(query, woven).reshape(len(query), columns, lanes)
+    row_scale = np.empty((len(query), lanes), dtype=np.float32)
+    row_shift = np.empty_like(row_scale)
+    column_scale = np.empty((columns, lanes), dtype=np.float32)
+    column_shift = np.empty_like(column_scale)
+    best = np.empty(lanes, dtype=np.float32)
+    standards = (row_scale, row_shift, column_scale, column_shift)
+    kernel.standardise(products, lengths, np.float32(scheme.offset), *standards)
+    kernel.best_scores(products, *standards, np.float32(scheme.opening), np.float32(scheme.extension), best)
+    return best
+
+
+def similarities(query: Codes, target: Codes, offset: float) -> npt.NDArray[np.float32]:
+    """Return the similarity of each pair of residues, (query residues, target residues).
+
+    The mean of two standard scores of a product, in its row and in its column, less the offset.
+
+    Examples
+    --------
+    >>> codes = np.array([[127, 0], [0, 127]], dtype=np.int8)
+    >>> similarities(codes, codes, offset=0.5).tolist()
+    [[0.5, -1.5], [-1.5, 0.5]]
+    """
+    from esmcls.heads.alignment.residues.kernel import FLAT
+
+    products = _products(query, target).astype(np.float32)
+    total = np.zeros_like(products)
+    for axis in (0, 1):
+        mean = products.mean(axis, keepdims=True)
+        square = np.square(products).mean(axis, keepdims=True)
+        variance = square - mean * mean
+        spread = variance > FLAT * square
+        total += np.where(spread, (products - mean) / np.sqrt(np.where(spread, variance, 1)), 0)
+    return np.asarray(total / 2 - np.float32(offset), dtype=np.float32)
+
+
+def align(query: Codes, target: Codes, scheme: Scheme) -> Alignment:
+    """Return the best local alignment of two proteins."""
+    from esmcls.heads.alignment.residues import kernel
+
+    similar = similarities(query, target, scheme.offset)
+    score, of_query, of_target = kernel.trace(similar, np.float32(scheme.opening), np.float32(scheme.extension))
+    return Alignment(float(score), of_query, of_target, similar[of_query, of_target])

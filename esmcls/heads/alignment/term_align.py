@@ -1,0 +1,175 @@
+"""The align head for many labels: terms of the training proteins whose residue vectors align best with a protein's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from esmcls.cache.features import Features
+from esmcls.heads.alignment.residues.aligner import CANDIDATES, ENOUGH_CANDIDATES, Aligner, ResidueConfig
+from esmcls.heads.alignment.residues.finder import ResidueFinder
+from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
+from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, training_vectors
+from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
+from esmcls.heads.neighbours.term_votes import Choice, Known, settled
+from esmcls.heads.saved_tensors import check_rows
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, check_ranges
+from esmcls.heads.whitening import SHRINKAGES, WithinClass
+from esmcls.labels.labels import LabelSets
+from esmcls.types import Indices
+
+VOTERS = (5, 10, 20, 50)
+TEMPERATURES = (0.1, 0.2, 0.4, 0.8)
+BACKGROUNDS = (0.0, 0.5, 1.0, 1.2, 1.5)
+"""The values that are tried on validation."""
+HELD_MOST = 1000
+"""Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
+RELATED = 1e-3
+"""E-value of an alignment with a relative."""
+
+
+@dataclass(frozen=True)
+class TermAlignConfig(ResidueConfig):
+    """Knobs of the align head besides those of `esmcls.heads.alignment.residues.aligner.ResidueConfig`.
+
+    None is chosen on validation.
+
+    Parameters
+    ----------
+    k : int, optional
+        Best alignments whose terms are carried over. When to change: there is no validation part: fewer where each
+        protein has near relatives.
+    temperature : float, optional
+        One of nearness s, score over length, weighs exp(s / temperature). When to change: the best alignment is to
+        decide (lower it), or all k alike (raise it).
+    background : float, optional
+        The nearness of one alignment more, whose protein has each term by its share of the training rows with any of
+        its aspect. When to change: proteins without a relative get too many terms: raise it.
+    """
+
+    k: int | None = None
+    temperature: float | None = None
+    background: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, {"k": AT_LEAST_1, "temperature": ABOVE_0, "background": AT_LEAST_0})
+
+    def settled(self) -> TermAlignConfig:
+        """Return it with a default for each knob that is open."""
+        defaults = {"candidates": ENOUGH_CANDIDATES, "shrinkage": SHRINKAGES[1]}
+        return settled(self, {**defaults, "k": 20, "temperature": 0.2, "background": 1.0})
+
+
+class TermAlignHead(BaseTermHead):
+    """Local alignment of residue vectors with those of training proteins, whose terms are carried over.
+
+    Residue vectors are read from the cache where it keeps them, else the encoder makes them when the head is fitted.
+    """
+
+    Config: ClassVar[type[TermAlignConfig]] = TermAlignConfig
+    reads_residues: ClassVar[bool] = True
+    config: TermAlignConfig
+    chosen: TermAlignConfig
+    finder: ResidueFinder
+    known: Known
+    aligner: Aligner | None = None
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.aligner = None
+
+    def _fit(
+        self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
+    ) -> None:
+        self.aligner = Aligner(self.config, x, seed)
+        rows = slice(HELD_MOST)
+        finder = self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        self._take(finder, labels)
+
+    def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
+        """Index all rows with what was chosen; residues that were reduced before are not read again."""
+        if self.aligner is None:
+            self.aligner = Aligner(self.config, x, seed)
+        self.chosen = self.chosen.settled()
+        self._take(self.aligner.finder(x, self._nearest_means(x, self.chosen.shrinkage)), labels)
+
+    def _take(self, finder: ResidueFinder, labels: LabelSets) -> None:
+        """Answer from now on by a search among rows of these labels."""
+        self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
+        self.known = Known(labels)
+
+    def _nearest_means(self, x: Features, shrinkage: float | None) -> Finder:
+        """Return the search among mean vectors, whitened by the covariance of all rows."""
+        vectors = training_vectors(x, self.config.pooling)
+        within = WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
+        whitening = whitening_of(vectors, within, shrinkage)
+        return Finder.of(vectors, list(x.ids), whitening, "cosine", "auto", self.device)
+
+    def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> ResidueFinder:
+        """Choose on held rows: candidates, then votes, then the background; return the search, which remembers them."""
+        assert self.aligner is not None
+        tried = grid(self.config.candidates, CANDIDATES)
+        known = Known(labels)
+        checked_vectors(held[0], self.config.pooling, training_vectors(x, self.config.pooling).shape[1])
+        self.aligner.collect(held[0])
+        finder = self.aligner.finder(x, self._nearest_means(x, self.config.settled().shrinkage))
+        nearness, rows = finder.with_candidates(max(tried)).aligned(held[0])
+
+        def blocks(trial: TermAlignConfig) -> TermBlocks:
+            among = slice(trial.candidates)
+            order = np.argsort(-nearness[:, among], axis=1, kind="stable")
+            return _carried(known, trial, np.take_along_axis(nearness, order, 1), np.take_along_axis(rows, order, 1))
+
+        choice = Choice(self.config.settled(), held[1], blocks, log)
+        choice.among(candidates=tried)
+        choice.among(k=grid(self.config.k, VOTERS), temperature=grid(self.config.temperature, TEMPERATURES))
+        choice.among(background=grid(self.config.background, BACKGROUNDS))
+        self.chosen = choice.best
+        self.scores = {"fmax": choice.fmax}
+        return finder
+
+    def blocks(self, x: Features) -> TermBlocks:
+        """Give slices of rows and their probabilities: of one search, however many blocks."""
+        yield from _carried(self.known, self.chosen, *self.finder(x))
+
+    def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
+        """Return the E-value of the best alignment, (n,), and the id of its training row."""
+        return self.finder.nearest(x)
+
+    def related(self, x: Features) -> npt.NDArray[np.bool_]:
+        """Return whether each row aligns with a training protein at an E-value of .001 or less, bool (n,)."""
+        return np.asarray(self.finder.evalues(x) <= RELATED)
+
+    def segments(self, x: Features) -> list[list[AlignedSegment]]:
+        """Return the segments of each row that align, the best first."""
+        return self.finder.segments(x)
+
+    def save(self, folder: Path) -> None:
+        """Write what `esmcls.heads.alignment.residues.finder` does, and `terms.safetensors` (offsets, codes int64)."""
+        self.finder.save(folder, np.zeros(len(self.finder.ids), dtype=np.int64))
+        self.known.save(folder)
+
+    def _restore(self, folder: Path) -> None:
+        self.known = Known.load(folder, self.classes, self.groups)
+        nearest_means, codes = Finder.load(folder, "cosine", "auto", len(self.classes), self.device)
+        check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
+        candidates = self.config.candidates or ENOUGH_CANDIDATES
+        self.finder = ResidueFinder.load(folder, nearest_means, self.config.pooling, self.config.scheme, candidates)
+
+
+def _carried(known: Known, config: TermAlignConfig, nearness: Nearness, training_rows: Indices) -> TermBlocks:
+    """Give blocks of probabilities from the best alignments, both (n, candidates)."""
+    k = config.k or 1
+    temperature = config.temperature or 0.2
+    background = config.background or 0.0
+    for rows in row_slices(len(training_rows), known.labels.n_classes):
+        near = nearness[rows, :k].astype(np.float64)
+        top = np.maximum(near[:, :1], background)  # subtracted, so that nothing overflows
+        weights = np.exp((near - top) / temperature)
+        prior = np.exp((background - top[:, 0]) / temperature)
+        yield rows, known.carried(training_rows[rows, :k], weights, prior)

@@ -1,0 +1,1 @@
+"""The report of one model of one label a protein."""
