@@ -4,7 +4,8 @@
         ../shared/data/pfam/random_split --minutes 10 --trials shape-4x256 shape-3x320 …
     python benchmarks/choose_encoder.py --layers ENCODER.safetensors --sets …
 
-Every trial has the same time on one core, as that is what is scarce. An encoder is judged by `knn` (whitened within
+Every trial has the same time on one core, as that is what is scarce (or `--steps`, where the machine is shared and
+time says nothing). An encoder is judged by `knn` (whitened within
 classes) on a development part: of `--families` families with two training sequences or more, up to four each are drawn,
 one half is asked for and the other searched. No test part is read. With `--layers` a finished encoder's layers are
 compared instead. Prints a table and adds it to `benchmarks/results/choose_encoder.json`.
@@ -29,6 +30,8 @@ from esmcls.encoders.weights import load_state
 from esmcls.files import write_json
 from esmcls.heads.neighbours.knn import KNNHead
 from esmcls.labels.labels import Labels
+from esmcls.pretraining.read_targets import read_residue_targets
+from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.pretraining.run import PretrainConfig, pretrain
 from esmcls.reading.readers import read_records
 
@@ -44,6 +47,12 @@ TRIALS: dict[str, dict[str, Any]] = {
     "contrast-0.3": {"contrast_weight": 0.3},
     "contrast-1": {"contrast_weight": 1.0},
     "masked-0.1": {"mlm_weight": 0.1},
+    "structure-0.3": {"structure_weight": 0.3},
+    "targets-0.3": {"structure_weight": 0.3, "profile_weight": 0.3},
+    "aligned-0.1": {"aligned_weight": 0.1},
+    "aligned-0.3": {"aligned_weight": 0.3},
+    "targets-0.3-aligned-0.1": {"structure_weight": 0.3, "profile_weight": 0.3, "aligned_weight": 0.1},
+    "targets-0.3-aligned-0.3": {"structure_weight": 0.3, "profile_weight": 0.3, "aligned_weight": 0.3},
     "contrast-only": {"contrast_weight": 1.0, "distill_weight": 0.0},
     "as-is": {},
 }
@@ -91,7 +100,7 @@ def vectors_of(encoder: Path, layers: tuple[int, ...], sets: list[Development]) 
     return [opened.encode(one.sequences).pooled["mean"] for one in sets]
 
 
-def train(name: str, given: argparse.Namespace, corpus: list[Any]) -> Path:
+def train(name: str, given: argparse.Namespace, corpus: list[Any], targets: ResidueTargets | None) -> Path:
     """Train one trial, unless its file is there."""
     output: Path = given.work / f"{name}.safetensors"
     if not output.exists():
@@ -99,12 +108,15 @@ def train(name: str, given: argparse.Namespace, corpus: list[Any]) -> Path:
         if given.initial:
             shape = load_state(given.initial)[0]
             base |= {"layers": given.depth or shape.layers, "width": shape.width, "heads": shape.heads}
+        if given.steps:
+            base |= {"steps": given.steps, "warmup": given.steps // 5, "checkpoint_every": 10}
         config = PretrainConfig(**(base | TRIALS[name]))
-        families = [record.label for record in corpus] if config.contrast_weight else None
+        families = [record.label for record in corpus] if config.wants_families else None
         sequences = [record.protein.sequence for record in corpus]
         history = pretrain(
             sequences, output, config, teacher=given.teacher, families=families, initial=given.initial,
-            minutes=given.minutes, resume=True,
+            targets=targets if config.wants_targets else None, minutes=None if given.steps else given.minutes,
+            resume=True,
         )  # fmt: skip
         print(f"{name}: {history.steps_done} steps, {history.entries[-1]}", flush=True)
     return output
@@ -132,6 +144,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", type=Path, required=True)
     parser.add_argument("--families", type=int, default=800)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--steps", type=int, help="Steps of a trial, instead of minutes.")
+    parser.add_argument("--residue-targets", type=Path)
+    parser.add_argument("--residue-profiles", type=Path)
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=[])
     parser.add_argument("--layers", nargs="+", type=Path, default=[])
     parser.add_argument("--work", type=Path, default=Path("esmcls-work/choose"))
@@ -142,12 +157,14 @@ def main() -> None:
     for one in sets:
         print(f"{one.name}: {len(one.sequences):,} sequences, {int(one.asked.sum()):,} asked", flush=True)
     corpus = list(read_records([given.corpus])) if given.trials else []
+    targets = read_residue_targets(given.residue_targets, given.residue_profiles) if given.residue_targets else None
     for name in given.trials:
-        encoder = train(name, given, corpus)
+        encoder = train(name, given, corpus, targets)
         layers = load_state(encoder)[0].layers
         found = vectors_of(encoder, tuple(range(layers - 1, layers + 1)), sets)
         start = given.initial and Path(given.initial).stem
-        row = {"trial": name, "minutes": given.minutes, "start": start, "time": time.strftime("%Y-%m-%d")}
+        length = {"steps": given.steps} if given.steps else {"minutes": given.minutes}
+        row = {"trial": name, **length, "start": start, "time": time.strftime("%Y-%m-%d")}
         report(row | {one.name: round(one.accuracy(x), 1) for one, x in zip(sets, found, strict=True)})
     for encoder in given.layers:
         shape = load_state(encoder)[0]

@@ -23,6 +23,11 @@ COLUMN = "<column>"
     "--clusters", is_flag=False, flag_value=COLUMN, metavar="[FILE]",
     help="Bring members of a cluster together: a table of the cluster of each id; without FILE, the SEQUENCES' column.",
 )  # fmt: skip
+@click.option(
+    "--residue-targets", type=PATH, metavar="FILE",
+    help="A table of further sequences with their residues' secondary structure and accessibility.",
+)  # fmt: skip
+@click.option("--residue-profiles", type=PATH, metavar="FILE", help="An .npz of sequence profiles of those.")
 @click.option("-o", "--output", type=PATH, required=True, help="The .safetensors to write; `--encoder` takes it.")
 @click.option("--layers", type=click.IntRange(1), default=4, show_default=True, help="Layers of the new encoder.")
 @click.option("--width", type=click.IntRange(2), default=256, show_default=True, help="Its width.")
@@ -33,6 +38,26 @@ COLUMN = "<column>"
 @click.option("--distill-weight", type=click.FloatRange(0), help="Weight of the teacher.  [default: 1 with it]")
 @click.option("--mlm-weight", type=click.FloatRange(0), help="Weight of masked residues.  [default: 1 with no teacher]")
 @click.option("--contrast-weight", type=click.FloatRange(0), help="Weight of the clusters.  [default: 0.1 with them]")
+@click.option(
+    "--aligned-weight",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Weight of residues that alignments of a cluster's members put beside each other.",
+)
+@click.option(
+    "--structure-weight",
+    type=click.FloatRange(0),
+    help="Weight of structure and accessibility.  [default: 0.3 with them]",
+)
+@click.option("--profile-weight", type=click.FloatRange(0), help="Weight of the profiles.  [default: 0.3 with them]")
+@click.option(
+    "--targets-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of crops from the residue targets.",
+)
 @click.option("--teacher-layers", default="3,4,5", show_default=True, help="Hidden states of the teacher to learn.")
 @click.option(
     "--student-layers", type=click.IntRange(1), default=2, show_default=True, help="Last layers that carry it."
@@ -51,19 +76,24 @@ def command(
     sequences: tuple[str, ...],
     teacher: str | None,
     clusters: str | None,
+    residue_targets: Path | None,
+    residue_profiles: Path | None,
     output: Path,
     initial: Path | None,
     minutes: float | None,
     distill_weight: float | None,
     mlm_weight: float | None,
     contrast_weight: float | None,
+    structure_weight: float | None,
+    profile_weight: float | None,
     teacher_layers: str,
     default_layers: str | None,
     resume: bool,
     device: str,
     **settings: Any,
 ) -> None:
-    """Train a small ESM-2-shaped encoder on your own sequences: from a teacher, masked residues, clusters, or all."""
+    """Train a small ESM-2-shaped encoder on your sequences: from a teacher, masked residues, clusters or structures."""
+    from esmcls.pretraining.read_targets import read_residue_targets
     from esmcls.pretraining.run import PretrainConfig, check_objectives, pretrain
     from esmcls.reading.readers import read_records
     from esmcls.reading.records import Tally
@@ -76,13 +106,18 @@ def command(
         distill_weight=_weight(distill_weight, 1.0, teacher is not None),
         mlm_weight=_weight(mlm_weight, 1.0, teacher is None),
         contrast_weight=_weight(contrast_weight, 0.1, clusters is not None),
+        structure_weight=_weight(structure_weight, 0.3, residue_targets is not None),
+        profile_weight=_weight(profile_weight, 0.3, residue_profiles is not None),
         **settings,
     )
-    check_objectives(config, teacher is not None, clusters is not None)
+    if residue_profiles is not None and residue_targets is None:
+        raise UsageError("profiles are of the sequences of a table; give it, too: --residue-targets FILE")
+    check_objectives(config, teacher is not None, clusters is not None, residue_targets is not None)
     output_file(output)
     tally = Tally()
     records = list(read_records(sequences, tally=tally))
     families = None if clusters is None else _families(records, clusters)
+    targets = None if residue_targets is None else read_residue_targets(residue_targets, residue_profiles)
     replicas = start_replicas(device.split(","))
     if replicas.first:
         note(*tally.lines())
@@ -99,6 +134,7 @@ def command(
             config,
             teacher=teacher,
             families=families,
+            targets=targets,
             initial=initial,
             minutes=minutes,
             resume=resume,

@@ -80,6 +80,33 @@ def test_clusters_come_from_the_column_or_from_a_table(corpus: Path, teacher: Pa
     assert written[0] == written[1]
 
 
+def test_residue_targets_and_profiles_are_learned_beside_the_teacher(
+    corpus: Path, teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.tsv").write_text("id\tsequence\tss8\taccessibility\na\tMKTAYIAKQR\tCHHHH?EEEC\t" + "5 " * 10 + "\n")
+    np.savez(tmp_path / "p.npz", id=["a"], length=[10], profile=np.ones((10, 20)))
+    given = (corpus, "--teacher", teacher, *SMALL, *SHORT, "--residue-targets", tmp_path / "t.tsv")
+    done("pretrain", *given, "-o", tmp_path / "one.safetensors")
+    done("pretrain", *given, "--residue-profiles", tmp_path / "p.npz", "-o", tmp_path / "two.safetensors")
+    parts = [set(logged(tmp_path / f"{name}.safetensors")[0]) for name in ("one", "two")]
+    taught = {"step", "lr", "loss", "tokens", "seconds", "residue", "pooled"}
+    assert [found - taught for found in parts] == [{"states", "accessibility"}, {"states", "accessibility", "profile"}]
+
+
+def test_profiles_without_their_table_are_refused(corpus: Path, tmp_path: Path) -> None:
+    ran = run("pretrain", corpus, "--residue-profiles", tmp_path / "p.npz", "-o", tmp_path / "own.safetensors")
+    assert (ran.code, "give it, too: --residue-targets FILE" in ran.err) == (2, True)
+
+
+def test_a_bad_record_of_targets_is_one_line_with_its_place(corpus: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    table.write_text("id\tsequence\tss8\taccessibility\na\tMKT\tCH\t\n")
+    ran = run("pretrain", corpus, "--residue-targets", table, "-o", tmp_path / "own.safetensors")
+    assert ran.code == 1
+    expected = f"{table}:2: record 'a': 2 states of secondary structure of 3 residues; give one for each residue"
+    assert expected in ran.err
+
+
 def test_a_sequence_without_a_cluster_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("id\tsequence\np\tMKTAYIAKQR\n")
     ran = run("pretrain", tmp_path / "a.tsv", "--clusters", "-o", tmp_path / "own.safetensors")
@@ -98,7 +125,7 @@ def test_the_defaults_of_pretraining_are_those_of_the_library() -> None:
     command = esmcls.get_command(click.Context(esmcls), "pretrain")
     assert command is not None
     default = PretrainConfig()
-    decided = {"distill_weight", "mlm_weight", "contrast_weight", "default_layers"}  # by what else is given
+    decided = {"default_layers", *(f"{name}_weight" for name in ("distill", "mlm", "contrast", "structure", "profile"))}
     names = vars(default).keys() - decided
     given = {one.name: one.default for one in command.params if one.name in names}
     given["teacher_layers"] = integers(given["teacher_layers"], "--teacher-layers")

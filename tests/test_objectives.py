@@ -1,8 +1,9 @@
-"""The three objectives of pretraining, against closed forms."""
+"""The objectives of pretraining, against closed forms."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,16 @@ from torch.nn import functional as F
 
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.pretraining.corpus import Batch
-from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View, crop_means
+from esmcls.pretraining.objectives import (
+    AlignedResidues,
+    Distillation,
+    FamilyContrast,
+    MaskedLanguage,
+    Profile,
+    ResidueStructure,
+    View,
+    crop_means,
+)
 
 
 def view_of(states: Tensor, families: Tensor, *, chosen: Tensor | None = None, tokens: Tensor | None = None) -> View:
@@ -148,3 +158,92 @@ def test_the_contrast_draws_relatives_together() -> None:
         objective(view_of(states, families))[0].backward()
         optimizer.step()
     assert nearness() > max(before + 0.1, 0.8)
+
+
+def annotated(states: Tensor, /, **targets: Tensor) -> View:
+    """One crop whose residues have targets; BOS and EOS have none."""
+    batch = Batch(torch.tensor([0, *[5] * (len(states) - 2), 2]), torch.tensor([0, len(states)]), torch.tensor([0]))
+    torch.manual_seed(0)
+    student = ESM2(ModelConfig(1, states.shape[1], 1))
+    return View(student, states, replace(batch, **targets), torch.zeros(len(states), dtype=torch.bool), _same)
+
+
+def zeroed(layer: torch.nn.Linear) -> torch.nn.Linear:
+    """Make a layer tell 0 whatever it sees."""
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    return layer
+
+
+NAN = float("nan")
+STRUCTURE = {"states": torch.tensor([-1, 2, -1, 7, -1]), "accessibility": torch.tensor([NAN, 0.2, 0.6, NAN, NAN])}
+
+
+def test_a_uniform_guess_of_the_state_costs_ln_8_and_the_mean_accessibility_one() -> None:
+    objective = ResidueStructure(2, torch.tensor([0.2, NAN, 0.6]))
+    zeroed(objective.states)
+    zeroed(objective.accessibility)
+    loss, parts = objective(annotated(torch.randn(5, 2), **STRUCTURE))
+    assert parts["states"].item() == pytest.approx(math.log(8))
+    assert parts["accessibility"].item() == pytest.approx(1)  # mean 0.4, deviation 0.2: both are one away
+    assert loss.item() == pytest.approx(math.log(8) + 1)
+
+
+def test_states_and_accessibility_cost_what_is_told_of_them() -> None:
+    objective = ResidueStructure(2, torch.tensor([0.2, 0.6]))
+    with torch.no_grad():
+        zeroed(objective.states).bias[2] = math.log(3)  # 3 of 10 parts for state 2, 1 for state 7
+        zeroed(objective.accessibility).bias.fill_(1.0)  # 0.6
+    _, parts = objective(annotated(torch.randn(5, 2), **STRUCTURE))
+    assert parts["states"].item() == pytest.approx((math.log(10 / 3) + math.log(10)) / 2)
+    assert parts["accessibility"].item() == pytest.approx((2**2 + 0) / 2)
+
+
+def test_residues_whose_structure_is_not_known_do_not_count() -> None:
+    states = torch.randn(5, 2, requires_grad=True)
+    ResidueStructure(2, torch.tensor([0.2, 0.6]))(annotated(states, **STRUCTURE))[0].backward()
+    assert states.grad is not None
+    assert states.grad.abs().sum(1).nonzero().flatten().tolist() == [1, 2, 3]
+
+
+def test_the_profile_costs_its_cross_entropy_and_rows_of_zeros_do_not_count() -> None:
+    profile = torch.zeros(4, 20)
+    profile[1, 0], profile[1, 4] = 0.75, 0.25
+    states = torch.randn(4, 2, requires_grad=True)
+    objective = Profile(2)
+    with torch.no_grad():
+        zeroed(objective.shares).bias[0] = math.log(5)  # 5 of 24 parts for A, 1 for every other
+    loss, _ = objective(annotated(states, profile=profile))
+    assert loss.item() == pytest.approx(0.75 * math.log(24 / 5) + 0.25 * math.log(24))
+    torch.nn.init.ones_(objective.shares.weight[:1])
+    objective(annotated(states, profile=profile))[0].backward()
+    assert states.grad is not None
+    assert states.grad.abs().sum(1).nonzero().flatten().tolist() == [1]
+
+
+def test_without_a_residue_of_known_targets_the_losses_are_nought() -> None:
+    nothing = {"states": torch.full((4,), -1), "accessibility": torch.full((4,), NAN), "profile": torch.zeros(4, 20)}
+    view = annotated(torch.randn(4, 2), **nothing)
+    objectives = (ResidueStructure(2, torch.tensor([NAN])), Profile(2))
+    assert [objective(view)[0].item() for objective in objectives] == [0, 0]
+
+
+def test_aligned_residues_cost_the_cross_entropy_of_their_partners_both_ways() -> None:
+    objective = AlignedResidues(2, width=2, temperature=0.5)
+    torch.nn.init.eye_(objective.projection.weight)
+    states = torch.tensor([[9.0, 9.0], [2.0, 0.0], [0.0, 3.0], [9.0, 9.0], [1.0, 0.0], [5.0, 0.0], [9.0, 9.0]])
+    pairs = torch.tensor([[1, 4], [2, 5]])  # cosines: [[1, 1], [0, 0]]
+    loss, _ = objective(annotated(states, pairs=pairs))
+    rows = [math.log(2), math.log(2)]
+    columns = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
+    assert loss.item() == pytest.approx(sum(rows + columns) / 4)
+
+
+def test_pairs_beyond_the_most_are_thinned_evenly_and_none_cost_nothing() -> None:
+    objective = AlignedResidues(2, most=2)
+    states = torch.randn(10, 2, requires_grad=True)
+    pairs = torch.tensor([[1, 5], [2, 6], [3, 7], [4, 8]])
+    objective(annotated(states, pairs=pairs))[0].backward()
+    assert states.grad is not None
+    assert states.grad.abs().sum(1).nonzero().flatten().tolist() == [1, 3, 5, 7]
+    assert objective(annotated(states, pairs=pairs[:0]))[0].item() == 0

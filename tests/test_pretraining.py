@@ -17,6 +17,7 @@ from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import default_layers, load_state, save_state, state_digest
 from esmcls.errors import FolderError, UsageError
 from esmcls.pretraining.corpus import Corpus
+from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.pretraining.run import PretrainConfig, Pretraining, make_optimizers, measured_steps, pretrain
 from esmcls.training.loop import run
 from esmcls.training.processes import start_replicas
@@ -29,12 +30,27 @@ CONFIG = PretrainConfig(
 
 
 ALL_THREE = {"distill_weight": 1.0, "mlm_weight": 0.1, "contrast_weight": 0.1}
+TARGETS = {"structure_weight": 0.3, "profile_weight": 0.2}
 
 
 @pytest.fixture(scope="module")
 def sequences() -> list[str]:
     random = np.random.default_rng(0)
     return ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), size=size)) for size in random.integers(5, 60, 40)]
+
+
+@pytest.fixture(scope="module")
+def targets() -> ResidueTargets:
+    """A sixth of the residues has no state, every accessibility hangs on the residue, and profiles are its letter."""
+    random = np.random.default_rng(1)
+    letters = random.choice(list("ACDEFGHIKLMNPQRSTVWY"), size=600)
+    numbers = np.array(["ACDEFGHIKLMNPQRSTVWY".index(letter) for letter in letters])
+    states = np.where(np.arange(600) % 6, numbers % 8, -1).astype(np.int8)
+    texts = ["".join(letters[start : start + 40]) for start in range(0, 600, 40)]
+    accessibility = (numbers / 20).astype(np.float32)
+    return ResidueTargets(
+        [f"t{row}" for row in range(15)], texts, states, accessibility, np.eye(20)[numbers].astype("e")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +98,19 @@ def test_training_lowers_the_errors(
     task = Pretraining(dataclasses.replace(CONFIG, **weights, queue=8), corpus, teacher)
     history = run(task, TrainingPlan(steps=150, lr=5e-3, warmup=5))
     for part in parts:
+        values = [entry[part] for entry in history.entries]
+        assert np.mean(values[-15:]) < 0.97 * np.mean(values[:8])
+
+
+def test_training_lowers_the_errors_of_residue_targets_and_of_aligned_residues(
+    sequences: list[str], targets: ResidueTargets
+) -> None:
+    weights = {"distill_weight": 0.0, "aligned_weight": 0.5} | TARGETS
+    sizes = {"tokens": CONFIG.tokens, "shortest": CONFIG.shortest, "longest": CONFIG.longest}
+    twins = [text for text in sequences for _ in range(2)]
+    corpus = Corpus(twins, [row // 2 for row in range(len(twins))], targets=targets, aligned=True, **sizes)
+    history = run(Pretraining(dataclasses.replace(CONFIG, **weights), corpus), TrainingPlan(150, lr=5e-3, warmup=5))
+    for part in ("states", "accessibility", "profile", "aligned"):
         values = [entry[part] for entry in history.entries]
         assert np.mean(values[-15:]) < 0.97 * np.mean(values[:8])
 
@@ -167,6 +196,41 @@ def test_interrupted_and_resumed_gives_the_same_file_with_all_objectives_and_the
     assert not (tmp_path / "resumed.checkpoint").exists()
 
 
+def test_interrupted_and_resumed_gives_the_same_file_with_residue_targets_and_aligned_pairs(
+    sequences: list[str], targets: ResidueTargets, teacher_file: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, **TARGETS, aligned_weight=0.1)
+    families = [row // 2 for row in range(len(sequences))]
+    inputs: dict[str, Any] = {"teacher": teacher_file, "families": families, "targets": targets}
+
+    def interrupt(entry: dict[str, float]) -> None:
+        if entry["step"] == 3:
+            raise KeyboardInterrupt
+
+    pretrain(sequences, tmp_path / "whole.safetensors", config, **inputs)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(sequences, tmp_path / "resumed.safetensors", config, **inputs, log=interrupt)
+    pretrain(sequences, tmp_path / "resumed.safetensors", config, **inputs, resume=True)
+    assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "resumed.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("array", ["states", "accessibility", "profile"])
+def test_a_checkpoint_of_other_targets_is_refused(
+    sequences: list[str], targets: ResidueTargets, teacher_file: Path, tmp_path: Path, array: str
+) -> None:
+    def interrupt(entry: dict[str, float]) -> None:
+        if entry["step"] == 3:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "own.safetensors"
+    config = dataclasses.replace(CONFIG, **TARGETS)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(sequences, output, config, teacher=teacher_file, targets=targets, log=interrupt)
+    others = dataclasses.replace(targets, **{array: getattr(targets, array)[::-1].copy()})
+    with pytest.raises(FolderError, match="a checkpoint of a run with other options or data"):
+        pretrain(sequences, output, config, teacher=teacher_file, targets=others, resume=True)
+
+
 @pytest.mark.parametrize("change", ["weights", "corpus", "teacher", "start"])
 def test_a_checkpoint_of_other_options_or_data_is_refused(
     sequences: list[str], teacher_file: Path, tmp_path: Path, change: str
@@ -240,6 +304,8 @@ def test_measuring_the_speed_leaves_the_task_as_it_was(corpus: Corpus, teacher: 
         ({"longest": 127}, "crop lengths need 1 <= shortest <= longest <= tokens - 2"),
         ({"distill_weight": 0.0}, "one of them more than 0"),
         ({"mlm_weight": -1.0}, "must be 0 or more"),
+        ({"profile_weight": float("nan")}, "must be 0 or more"),
+        ({"targets_share": 1.0}, "1.0 of the crops from residue targets; give a share between 0 and 1"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
@@ -255,13 +321,41 @@ def test_teacher_layers_beyond_the_teacher_are_refused(teacher_file: Path, tmp_p
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"mlm_weight": 1.0}, "distillation needs a teacher"), (ALL_THREE | {"distill_weight": 0.0}, "needs clusters")],
+    [
+        ({"mlm_weight": 1.0}, "distillation needs a teacher"),
+        (ALL_THREE | {"distill_weight": 0.0}, "needs clusters"),
+        ({"distill_weight": 0.0, "aligned_weight": 0.1}, "needs clusters"),
+        ({"distill_weight": 0.0, "structure_weight": 0.1}, "structure and profiles are learned from residue targets"),
+    ],
 )
 def test_an_objective_that_lacks_what_it_needs_is_refused(
     sequences: list[str], tmp_path: Path, weights: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         pretrain(sequences, tmp_path / "own.safetensors", dataclasses.replace(CONFIG, **weights))
+
+
+@pytest.mark.parametrize(
+    ("weights", "lacking", "message"),
+    [
+        ({"structure_weight": 0.3}, ("states", "accessibility"), "the residue targets hold no structure"),
+        ({"profile_weight": 0.3}, ("profile",), "the residue targets hold no profile"),
+    ],
+)
+def test_targets_that_lack_what_an_objective_learns_are_refused(
+    sequences: list[str],
+    targets: ResidueTargets,
+    tmp_path: Path,
+    weights: dict[str, float],
+    lacking: tuple[str, ...],
+    message: str,
+) -> None:
+    unknown = {"states": np.full_like(targets.states, -1), "accessibility": np.full_like(targets.accessibility, np.nan)}
+    unknown["profile"] = np.zeros_like(targets.profile)
+    others = dataclasses.replace(targets, **{name: unknown[name] for name in lacking})
+    config = dataclasses.replace(CONFIG, distill_weight=0.0, **weights)
+    with pytest.raises(UsageError, match=message):
+        pretrain(sequences, tmp_path / "own.safetensors", config, targets=others)
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""The objectives of training an encoder: a teacher's states, masked residues, members of a family close together.
+"""The objectives of training an encoder: a teacher's states, masked residues, relatives close together, targets.
 
 Each objective is a module, so that its parameters and its memory are in the checkpoint beside the encoder, too.
 """
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from esmcls.encoders.model import ESM2
 from esmcls.pretraining.corpus import Batch
+from esmcls.pretraining.residue_targets import AMINO_ACIDS, STATES
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,100 @@ class FamilyContrast(nn.Module):
         """Put crops at the head of the queue; the oldest fall out of it."""
         self.kept.copy_(torch.cat([vectors, self.kept])[: len(self.kept)])
         self.kept_families.copy_(torch.cat([families, self.kept_families])[: len(self.kept)])
+
+
+class AlignedResidues(nn.Module):
+    """Residues in one column of two relatives' alignment close together, all others apart, by projections' cosine.
+
+    Each residue of a pair is asked for among all of the batch's residues on the other side, and the other way round:
+    those of its own relative, and those of other families. A linear projection, so that cosines of the states' own
+    principal components, by which residues are aligned, gain by it.
+
+    Source: van den Oord et al. 2018, arXiv:1807.03748, eq. 4; both ways as in Radford et al. 2021, arXiv:2103.00020.
+
+    Parameters
+    ----------
+    seen : int
+        Width of the states.
+    width : int
+        Width of their projection.
+    most : int
+        Pairs of a batch that are taken at most, evenly spread.
+    temperature : float
+    """
+
+    def __init__(self, seen: int, width: int = 128, most: int = 2048, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.projection = nn.Linear(seen, width, bias=False)
+        self.most = most
+        self.temperature = temperature
+
+    def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean cross-entropy of a residue's partner among all partners, in nats."""
+        pairs = view.batch.pairs
+        assert pairs is not None
+        pairs = pairs[:: max(1, -(-len(pairs) // self.most))]
+        vectors = F.normalize(self.projection(view.states[pairs]), dim=-1)  # (pairs, 2, width)
+        logits = vectors[:, 0] @ vectors[:, 1].T / self.temperature  # (pairs, pairs)
+        both = [each.log_softmax(dim=1).diagonal().sum() for each in (logits, logits.T)]
+        mean = -(both[0] + both[1]) / max(1, 2 * len(pairs))
+        return mean, {"aligned": mean}
+
+
+class ResidueStructure(nn.Module):
+    """Tell each residue's secondary structure and accessibility, linearly, where they are known.
+
+    Parameters
+    ----------
+    seen : int
+        Width of the student's states.
+    accessibility : float tensor, (residues,)
+        Of the whole corpus, to measure mean and deviation on; nan where it is not known.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, seen: int, accessibility: Tensor) -> None:
+        super().__init__()
+        known = accessibility[accessibility.isfinite()].double()
+        self.register_buffer("mean", (known.sum() / max(1, len(known))).float())
+        self.register_buffer(
+            "scale", (known.var(correction=0).sqrt() if len(known) else known.sum()).clamp_min(1e-4).float()
+        )
+        self.states = nn.Linear(seen, len(STATES))
+        self.accessibility = nn.Linear(seen, 1)
+
+    def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean cross-entropy in nats and the mean squared error (1: that of the mean), added and each."""
+        targets, accessibility = view.batch.states, view.batch.accessibility
+        assert targets is not None
+        assert accessibility is not None
+        known = targets >= 0
+        entropy = F.cross_entropy(self.states(view.states[known]), targets[known], reduction="sum")
+        states = entropy / max(1, int(known.sum()))
+        measured = accessibility.isfinite()
+        wanted = (accessibility[measured] - self.mean) / self.scale
+        errors = (self.accessibility(view.states[measured])[:, 0] - wanted).square()
+        error = errors.sum() / max(1, len(errors))
+        return states + error, {"states": states, "accessibility": error}
+
+
+class Profile(nn.Module):
+    """Tell each residue's sequence profile, linearly, where it is known."""
+
+    def __init__(self, seen: int) -> None:
+        super().__init__()
+        self.shares = nn.Linear(seen, len(AMINO_ACIDS))
+
+    def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean cross-entropy between the profile and what is told, in nats."""
+        profile = view.batch.profile
+        assert profile is not None
+        known = profile.any(1)
+        logs = self.shares(view.states[known]).log_softmax(dim=-1)  # (known, 20)
+        mean = -(profile[known] * logs).sum() / max(1, len(logs))
+        return mean, {"profile": mean}
 
 
 def crop_means(states: Tensor, offsets: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Training a small encoder of ESM-2's layout on one's own sequences.
 
-    sequences ──▶ Corpus ──▶ Batch ──▶ student ──▶ distillation + masked language + family contrast ──▶ file
+    sequences ──▶ Corpus ──▶ Batch ──▶ student ──▶ distillation + masked language + contrast + residue targets ──▶ file
 
-Up to three objectives, each with a weight, share the student's one pass over a batch.
+The objectives, each with a weight, share the student's one pass over a batch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
 from esmcls.pretraining.corpus import Batch, Corpus
-from esmcls.pretraining.objectives import Distillation, FamilyContrast, MaskedLanguage, View
+from esmcls.pretraining.objectives import (
+    AlignedResidues,
+    Distillation,
+    FamilyContrast,
+    MaskedLanguage,
+    Profile,
+    ResidueStructure,
+    View,
+)
+from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.training.loop import Entry, History, Log, planned_steps, run
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan
 
+_LATER_KNOBS = ("aligned_weight", "structure_weight", "profile_weight", "targets_share")
+"""Settings that checkpoints of 0.1.0 know nothing of: at their defaults they leave its digest as it was."""
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
 
@@ -49,6 +60,12 @@ class PretrainConfig:
         Layers that the trained encoder takes where none are named; those that carry what it learned, if not given.
     distill_weight, mlm_weight, contrast_weight : float
         Weights of the teacher's states, of masked residues and of families; 0 leaves an objective out.
+    aligned_weight : float
+        Weight of the contrast of residues that alignments of families put beside each other.
+    structure_weight, profile_weight : float
+        Weights of the residue targets: secondary structure and accessibility, and the sequence profile.
+    targets_share : float
+        Share of the crops that is drawn from the sequences with residue targets.
     pooled_weight : float
         Weight of the error of a crop's mean state beside that of its residues.
     queue : int
@@ -74,6 +91,10 @@ class PretrainConfig:
     distill_weight: float = 1.0
     mlm_weight: float = 0.0
     contrast_weight: float = 0.0
+    aligned_weight: float = 0.0
+    structure_weight: float = 0.0
+    profile_weight: float = 0.0
+    targets_share: float = 0.5
     pooled_weight: float = 0.5
     queue: int = 4096
     temperature: float = 0.1
@@ -97,9 +118,33 @@ class PretrainConfig:
             raise UsageError("crop lengths need 1 <= shortest <= longest <= tokens - 2")
         if not set(self.default_layers or ()) <= set(range(self.layers + 1)):
             raise UsageError(f"default layers {self.default_layers} asked of a student of {self.layers} layers")
-        weights = (self.distill_weight, self.mlm_weight, self.contrast_weight)
-        if min(weights) < 0 or not any(weights):
-            raise UsageError("weights of the three objectives must be 0 or more, and one of them more than 0")
+        weights = self.weights.values()
+        if not all(weight >= 0 for weight in weights) or not any(weights):
+            raise UsageError("weights of the objectives must be 0 or more, and one of them more than 0")
+        if not 0 < self.targets_share < 1:
+            raise UsageError(f"{self.targets_share} of the crops from residue targets; give a share between 0 and 1")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each objective."""
+        return {
+            "distill": self.distill_weight,
+            "mlm": self.mlm_weight,
+            "contrast": self.contrast_weight,
+            "aligned": self.aligned_weight,
+            "structure": self.structure_weight,
+            "profile": self.profile_weight,
+        }
+
+    @property
+    def wants_families(self) -> bool:
+        """Whether an objective needs the family of each sequence."""
+        return bool(self.contrast_weight or self.aligned_weight)
+
+    @property
+    def wants_targets(self) -> bool:
+        """Whether an objective needs residue targets."""
+        return bool(self.structure_weight or self.profile_weight)
 
     @property
     def own_layers(self) -> tuple[int, ...]:
@@ -107,7 +152,7 @@ class PretrainConfig:
         return tuple(range(self.layers - self.student_layers + 1, self.layers + 1))
 
 
-def check_objectives(config: PretrainConfig, teacher: bool, families: bool) -> None:
+def check_objectives(config: PretrainConfig, teacher: bool, families: bool, targets: bool) -> None:
     """Make sure that each objective has what it learns from, before anything is read.
 
     Raises
@@ -119,6 +164,10 @@ def check_objectives(config: PretrainConfig, teacher: bool, families: bool) -> N
         raise UsageError("distillation needs a teacher; name one, or give it weight 0")
     if config.contrast_weight and not families:
         raise UsageError("the contrast of families needs clusters; give them, or give it weight 0")
+    if config.aligned_weight and not families:
+        raise UsageError("the contrast of aligned residues needs clusters; give them, or give it weight 0")
+    if config.wants_targets and not targets:
+        raise UsageError("structure and profiles are learned from residue targets; give them, or weight 0")
 
 
 class Pretraining:
@@ -132,12 +181,11 @@ class Pretraining:
         initial: ESM2 | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
-        check_objectives(config, teacher is not None, corpus.partners is not None)
+        check_objectives(config, teacher is not None, corpus.partners is not None, corpus.targets is not None)
         self.config = config
         self.corpus = corpus
         self.replicas = replicas
-        weights = {"distill": config.distill_weight, "mlm": config.mlm_weight, "contrast": config.contrast_weight}
-        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.weights = {name: weight for name, weight in config.weights.items() if weight}
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             student = ESM2(ModelConfig(config.layers, config.width, config.heads))
@@ -161,6 +209,24 @@ class Pretraining:
             objectives["mlm"] = MaskedLanguage(config.width, len(TOKENS))
         if config.contrast_weight:
             objectives["contrast"] = FamilyContrast(seen, queue=config.queue, temperature=config.temperature)
+        if config.aligned_weight:
+            objectives["aligned"] = AlignedResidues(seen, temperature=config.temperature)
+        return objectives | self._residue_objectives(seen)
+
+    def _residue_objectives(self, seen: int) -> dict[str, nn.Module]:
+        config = self.config
+        targets = self.corpus.targets
+        if targets is None:
+            return {}
+        objectives: dict[str, nn.Module] = {}
+        if config.structure_weight:
+            if not targets.has_structure:
+                raise UsageError("the residue targets hold no structure; give ss8 or accessibility, or weight 0")
+            objectives["structure"] = ResidueStructure(seen, torch.from_numpy(targets.accessibility))
+        if config.profile_weight:
+            if not targets.has_profile:
+                raise UsageError("the residue targets hold no profile; give profiles, or weight 0")
+            objectives["profile"] = Profile(seen)
         return objectives
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
@@ -189,8 +255,14 @@ class Pretraining:
         The teacher is in it through the mean and deviation of its states, which the model keeps.
         """
         knobs = asdict(self.config) | dict.fromkeys(("steps", "checkpoint_every", "default_layers"))
+        for name, default in asdict(PretrainConfig()).items():
+            if name in _LATER_KNOBS and knobs[name] == default:
+                del knobs[name]
         digest = hashlib.sha256(f"{knobs} {self.replicas.count}".encode())
-        for values in (self.corpus.ends, self.corpus.tokens, self.corpus.families):
+        arrays = [self.corpus.ends, self.corpus.tokens, self.corpus.families]
+        if (targets := self.corpus.targets) is not None:
+            arrays += [targets.states, targets.accessibility, targets.profile]
+        for values in arrays:
             digest.update(values.tobytes())
         return f"{digest.hexdigest()} {state_digest(self.model.state_dict())}"
 
@@ -258,6 +330,7 @@ def pretrain(
     *,
     teacher: str | Path | None = None,
     families: Sequence[Hashable] | None = None,
+    targets: ResidueTargets | None = None,
     initial: str | Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -278,6 +351,8 @@ def pretrain(
         Weights of the teacher, of any origin that `load_state` reads.
     families : sequence of hashable, optional
         The family of each sequence, such as its cluster.
+    targets : ResidueTargets, optional
+        Further sequences with what is known of their residues, from `read_targets.read_residue_targets`.
     initial : str or Path, optional
         An encoder of the same width and heads whose first layers the student starts from.
     minutes : float, optional
@@ -303,7 +378,13 @@ def pretrain(
         If there is nothing to train on, or an objective lacks what it needs.
     """
     output = Path(output)
-    task = _task(sequences, config, teacher, families, initial, replicas)
+    check_objectives(config, teacher is not None, families is not None, targets is not None)
+    teacher_model = None
+    if teacher is not None and config.distill_weight:
+        teacher_model = read_teacher(teacher, config.teacher_layers)
+    initial_model = None if initial is None else read_model(initial)
+    corpus = _corpus(sequences, config, families, targets)
+    task = Pretraining(config, corpus, teacher_model, initial_model, replicas)
     checkpoint = output.with_suffix(".checkpoint")
     plan = _plan(task, checkpoint, minutes, resume, planned)
     about = task.digest()
@@ -313,29 +394,24 @@ def pretrain(
     return history
 
 
-def _task(
+def _corpus(
     sequences: Sequence[str],
     config: PretrainConfig,
-    teacher: str | Path | None,
     families: Sequence[Hashable] | None,
-    initial: str | Path | None,
-    replicas: Replicas,
-) -> Pretraining:
-    """Read what `pretrain` names and make the student and its objectives."""
-    check_objectives(config, teacher is not None, families is not None)
-    teacher_model = None
-    if teacher is not None and config.distill_weight:
-        teacher_model = read_teacher(teacher, config.teacher_layers)
-    initial_model = None if initial is None else read_model(initial)
-    corpus = Corpus(
+    targets: ResidueTargets | None,
+) -> Corpus:
+    """Return the corpus with what the objectives take of it."""
+    return Corpus(
         sequences,
-        families if config.contrast_weight else None,
+        families if config.wants_families else None,
+        targets=targets if config.wants_targets else None,
+        targets_share=config.targets_share,
+        aligned=bool(config.aligned_weight),
         tokens=config.tokens,
         shortest=config.shortest,
         longest=config.longest,
         seed=config.seed,
     )
-    return Pretraining(config, corpus, teacher_model, initial_model, replicas)
 
 
 def _plan(
