@@ -152,8 +152,7 @@ class Finder:
         codes : int64 array, (training rows,)
             The class of each; 0 where rows have no class, but labels of another kind.
         """
-        packed = np.frombuffer(zlib.compress("\n".join(self.targets).encode("ascii")), dtype=np.uint8)
-        tensors = {"codes": torch.from_numpy(codes), "sequences": torch.from_numpy(packed.copy())}
+        tensors = {"codes": torch.from_numpy(codes), "sequences": torch.from_numpy(pack(self.targets))}
         save_file(tensors, folder / "homology.safetensors")
         write_json(folder / "ids.json", self.ids)
 
@@ -170,7 +169,7 @@ class Finder:
         """
         path = folder / "homology.safetensors"
         state = read_tensors(path, {"codes": ("int64", "rows"), "sequences": ("uint8", "bytes")})
-        targets = _unpacked(path, state["sequences"].numpy().tobytes())
+        targets = unpack(path, state["sequences"].numpy().tobytes())
         ids = read_as(folder / "ids.json", list[str], ModelError, AGAIN)
         codes = check_codes(path, state["codes"].numpy(), max(1, n_classes))
         check_rows(path, len(targets), len(codes))
@@ -178,8 +177,19 @@ class Finder:
         return cls(config, targets, ids), codes
 
 
-def _unpacked(path: Path, packed: bytes) -> list[str]:
-    """Return the sequences that `save` packed."""
+def pack(sequences: list[str]) -> npt.NDArray[np.uint8]:
+    """Return sequences as bytes: one a line, through zlib."""
+    return np.frombuffer(zlib.compress("\n".join(sequences).encode("ascii")), dtype=np.uint8).copy()
+
+
+def unpack(path: Path, packed: bytes) -> list[str]:
+    """Return the sequences that `pack` packed.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged, or no sequences.
+    """
     unpacking = zlib.decompressobj()
     try:
         text = unpacking.decompress(packed, MOST_RATIO * len(packed)).decode("ascii")
@@ -193,8 +203,8 @@ def _unpacked(path: Path, packed: bytes) -> list[str]:
     return targets
 
 
-def sequences_of(x: Features) -> list[str]:
-    """Return the sequences of rows.
+def sequences_of(x: Features, head: str = "homology") -> list[str]:
+    """Return the sequences of rows, for a head of that name.
 
     Raises
     ------
@@ -204,5 +214,5 @@ def sequences_of(x: Features) -> list[str]:
     bare = x.sequences.count("")
     if bare:
         rows = f"{bare} of {len(x)} rows are vectors without a sequence"
-        raise UsageError(f"head homology reads sequences, but {rows}; give Features.from_arrays(vectors, sequences)")
+        raise UsageError(f"head {head} reads sequences, but {rows}; give Features.from_arrays(vectors, sequences)")
     return x.sequences
