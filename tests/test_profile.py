@@ -42,7 +42,7 @@ def family(code: int, n: int = 6, seed: int = 0) -> list[str]:
 def built(families: list[list[str]], threads: int = 1, subfamily: int = 0) -> list[Profile]:
     """Return all profiles of families."""
     made = build_families(families, {}, Sizes(100, subfamily), threads)
-    return [profile for profiles in made for profile in profiles]
+    return [profile for profiles in made for profile in profiles.values()]
 
 
 def strangers(n: int, length: int = 80) -> list[str]:
@@ -222,15 +222,16 @@ def test_the_temperature_with_the_least_log_loss_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("reload", [False, True])
-def test_a_refit_builds_only_families_whose_members_changed(
+def test_a_refit_builds_only_profiles_whose_members_changed(
     reload: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     families = {str(code): family(code) for code in range(FAMILIES)}
+    families["4"] += relatives([7] * 8, seed=5)  # of two branches, the one of which has one member more below
     head = fitted(families)
     if reload:
         head.save(tmp_path)
         head = ProfileHead.load(tmp_path, head.chosen, head.classes)
-    changed = {**families, "1": family(1, 7), "3": []}
+    changed = {**families, "1": family(1, 7), "3": [], "4": [*families["4"], *family(4, 1, seed=9)]}
     whole = fitted(changed)
     seen: list[list[str]] = []
     build: Callable[[building._Workshop, list[str]], Profile] = building._Workshop.build
@@ -238,10 +239,10 @@ def test_a_refit_builds_only_families_whose_members_changed(
     again = copy.copy(head)
     names = [name for name, members in changed.items() for _ in members]
     again.refit(bare(m for members in changed.values() for m in members), Labels.from_names(names))
-    assert seen == [changed["1"]]
+    assert seen == [changed["1"], changed["4"], [*families["4"][:6], changed["4"][-1]]]
     x = bare(relatives(range(FAMILIES), seed=4))
     np.testing.assert_array_equal(again.predict_proba(x), whole.predict_proba(x))
-    assert len(head.profiles) == FAMILIES
+    assert len(head.profiles) == FAMILIES + 2
 
 
 def test_a_family_of_unknown_residues_has_no_profile_and_the_rest_is_none_the_worse(tmp_path: Path) -> None:
@@ -319,6 +320,7 @@ def damaged(head: ProfileHead, folder: Path, change: Callable[[dict[str, np.ndar
         (lambda state: state["statistics"].__setitem__((0, 0), 1e30), "scores of random sequences that cannot be"),
         (lambda state: state["codes"].__setitem__(0, 7), "a profile of a class without members"),
         (lambda state: state.update(match=state["match"][:, :19].copy()), "'match' has 19 for residues instead of 20"),
+        (lambda state: state.update(keys=state["keys"][:, :20].copy()), "'keys' has 20 for digest instead of 32"),
         (lambda state: state.pop("statistics"), "lacks 'statistics'"),
     ],
 )

@@ -16,7 +16,7 @@ from esmcls.cache.features import Features
 from esmcls.errors import EngineError, ModelError
 from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.finder import KEPT_SEARCHES, pack, sequences_of, unpack
-from esmcls.heads.alignment.profiles.building import Sizes, build_families, family_key
+from esmcls.heads.alignment.profiles.building import Sizes, build_families
 from esmcls.heads.alignment.profiles.models import (
     LONGEST,
     Filters,
@@ -124,15 +124,17 @@ class ProfileHead(BaseLabelHead):
     profiles: list[Profile]
     families: Indices
     """The class of each profile."""
+    keys: list[bytes]
+    """Of the members that each profile is of: a refit builds no profile of the same members anew."""
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         self._refit(x, labels, seed, log)
         self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
-        """Build the profiles of families that have not the same members as before; nothing here is drawn."""
+        """Build the profiles that there were none of, for the same members, before; nothing here is drawn."""
         import_hmmer()
-        known = self._known if hasattr(self, "_known") else {}
+        known = dict(zip(self.keys, self.profiles, strict=True)) if hasattr(self, "keys") else {}
         self.sequences = sequences_of(x, "profile")
         self.ids = list(x.ids)
         self.codes = labels.codes
@@ -140,9 +142,10 @@ class ProfileHead(BaseLabelHead):
         families = {code: members for code, members in self._members().items() if _known_residues(members)}
         sizes = Sizes(self.chosen.max_members, self.chosen.subfamily)
         built = build_families(list(families.values()), known, sizes, torch.get_num_threads())
-        self.profiles = [profile for profiles in built for profile in profiles]
+        self.profiles = [profile for profiles in built for profile in profiles.values()]
+        self.keys = [key for profiles in built for key in profiles]
         self.families = np.repeat(np.array(list(families), dtype=np.int64), [len(profiles) for profiles in built])
-        self._remember()
+        self._searched: list[tuple[list[str], Hits]] = []
         if self.chosen.temperature is None:
             self.chosen = replace(self.chosen, temperature=TEMPERATURE)
 
@@ -154,14 +157,6 @@ class ProfileHead(BaseLabelHead):
             code: list(dict.fromkeys(self.sequences[row] for row in rows.tolist()))
             for code, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True)
         }
-
-    def _remember(self) -> None:
-        """Keep the profiles by the families that they are of, for a refit; nothing was searched with them yet."""
-        members = self._members()
-        self._known: dict[bytes, list[Profile]] = {}
-        for code, profile in zip(self.families.tolist(), self.profiles, strict=True):
-            self._known.setdefault(family_key(members[code]), []).append(profile)
-        self._searched: list[tuple[list[str], Hits]] = []
 
     @property
     def explanation(self) -> str:
@@ -257,7 +252,7 @@ class ProfileHead(BaseLabelHead):
 
         The members: codes int64; sequences uint8, one a line, through zlib.
         """
-        save_profiles(folder, self.profiles, self.families)
+        save_profiles(folder, self.profiles, self.families, self.keys)
         tensors = {"codes": torch.from_numpy(self.codes), "sequences": torch.from_numpy(pack(self.sequences))}
         save_file(tensors, folder / "members.safetensors")
         write_json(folder / "ids.json", self.ids)
@@ -271,8 +266,8 @@ class ProfileHead(BaseLabelHead):
         check_rows(path, len(self.sequences), len(self.codes))
         check_rows(folder / "ids.json", len(self.ids), len(self.codes))
         self.priors = priors_of(self.codes, len(self.classes))
-        self.profiles, self.families = load_profiles(folder, self.codes)
-        self._remember()
+        self.profiles, self.families, self.keys = load_profiles(folder, self.codes)
+        self._searched = []
 
 
 def _known_residues(members: list[str]) -> bool:

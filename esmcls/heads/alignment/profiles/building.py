@@ -9,7 +9,6 @@ and gaps of .02 and .4 for a family of a single sequence.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,8 +43,8 @@ class Sizes:
     subfamily: int
 
 
-def family_key(members: Sequence[str]) -> bytes:
-    """Return what the profiles of a family are kept under: one of the same members, in their order, has the same."""
+def members_key(members: Sequence[str]) -> bytes:
+    """Return what a profile is kept under: one of the same aligned members, in their order, has the same."""
     return hashlib.sha256("\n".join(members).encode("ascii")).digest()
 
 
@@ -89,8 +88,8 @@ def branches(tree: str, most: int) -> list[list[int]]:
 
 
 def build_families(
-    families: Sequence[list[str]], known: Mapping[bytes, list[Profile]], sizes: Sizes, threads: int
-) -> list[list[Profile]]:
+    families: Sequence[list[str]], known: Mapping[bytes, Profile], sizes: Sizes, threads: int
+) -> list[dict[bytes, Profile]]:
     """Return the profiles of each family: that of the whole, then those of its branches where it is larger than these.
 
     Parameters
@@ -98,27 +97,30 @@ def build_families(
     families : sequence of list of str
         Distinct members, at least one each.
     known : mapping
-        Profiles that were built before, by `family_key`; they are taken as they are.
+        Profiles that were built before, by `members_key`; they are taken as they are.
     sizes : Sizes
     threads : int
         Alignments at a time.
+
+    Returns
+    -------
+    list of dict
+        By `members_key`; those that cannot be searched with are left out.
 
     Raises
     ------
     EngineError
         If FAMSA or HMMER cannot take a sequence.
     """
-    keys = [family_key(members) for members in families]
-    new = {key: members for key, members in zip(keys, families, strict=True) if key not in known}
     workshop = _Workshop()
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        groups = list(pool.map(lambda members: workshop.split(members, sizes), new.values()))
-        profiles = iter(list(pool.map(workshop.build, [group for split in groups for group in split])))
-    built = {
-        key: [profile for profile in itertools.islice(profiles, len(split)) if profile.usable]
-        for key, split in zip(new, groups, strict=True)
-    }
-    return [known[key] if key in known else built[key] for key in keys]
+        groups = list(pool.map(lambda members: workshop.split(members, sizes), families))
+        keyed = {members_key(members): members for split in groups for members in split}
+        new = {key: members for key, members in keyed.items() if key not in known}
+        built = dict(zip(new, pool.map(workshop.build, new.values()), strict=True))
+    profiles = {key: known[key] if key in known else built[key] for key in keyed}
+    keys = [map(members_key, split) for split in groups]
+    return [{key: profiles[key] for key in split if profiles[key].usable} for split in keys]
 
 
 class _Workshop(threading.local):

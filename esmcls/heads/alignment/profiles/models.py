@@ -30,6 +30,8 @@ from esmcls.types import Indices
 
 Numbers: TypeAlias = npt.NDArray[np.float32]
 FILE: Final = "profiles.safetensors"
+KEY: Final = 32
+"""Bytes of SHA-256."""
 ROUNDING: Final = 1e-3
 """That a sum of probabilities may be off by."""
 LONGEST: Final = 100_000
@@ -194,20 +196,23 @@ def _ranked(told: Iterator[tuple[int, int, float, float]], n: int, best: int) ->
     return hits
 
 
-def save_profiles(folder: Path, profiles: Sequence[Profile], codes: Indices) -> None:
-    """Write `profiles.safetensors`: all profiles one after the other, and the class of each.
+def save_profiles(folder: Path, profiles: Sequence[Profile], codes: Indices, keys: Sequence[bytes]) -> None:
+    """Write `profiles.safetensors`: all profiles one after the other, and the class and the key of each.
 
     Parameters
     ----------
     folder : Path
     profiles : sequence of Profile
     codes : int64 array, (profiles,)
+    keys : sequence of bytes
+        SHA-256 of the members that each is of.
     """
     matches = [profile.match for profile in profiles] or [np.zeros((0, 20), dtype=np.float32)]
     transitions = [profile.transitions for profile in profiles] or [np.zeros((0, 7), dtype=np.float32)]
     statistics = [profile.statistics for profile in profiles]
     tensors = {
         "codes": codes,
+        "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY).copy(),
         "lengths": np.array([len(profile.match) for profile in profiles], dtype=np.int64),
         "match": np.concatenate(matches),
         "transitions": np.concatenate(transitions),
@@ -216,7 +221,7 @@ def save_profiles(folder: Path, profiles: Sequence[Profile], codes: Indices) -> 
     save_file({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, folder / FILE)
 
 
-def load_profiles(folder: Path, known: Indices) -> tuple[list[Profile], Indices]:
+def load_profiles(folder: Path, known: Indices) -> tuple[list[Profile], Indices, list[bytes]]:
     """Read what `save_profiles` wrote of classes that have members, and make sure that HMMER can be trusted with it.
 
     Raises
@@ -227,13 +232,14 @@ def load_profiles(folder: Path, known: Indices) -> tuple[list[Profile], Indices]
     path = folder / FILE
     shapes = {
         "codes": ("int64", "profiles"),
+        "keys": ("uint8", "profiles", "digest"),
         "lengths": ("int64", "profiles"),
         "match": ("float32", "positions", "residues"),
         "transitions": ("float32", "positions", "transitions"),
         "statistics": ("float32", "profiles", "statistics"),
     }
-    state = read_tensors(path, shapes, residues=20, transitions=7, statistics=6)
-    codes, lengths, match, transitions, statistics = (state[name].numpy() for name in shapes)
+    state = read_tensors(path, shapes, residues=20, transitions=7, statistics=6, digest=KEY)
+    codes, keys, lengths, match, transitions, statistics = (state[name].numpy() for name in shapes)
     problem = _problem(lengths, match, transitions, statistics)
     if not np.isin(codes, known).all():
         problem = "a profile of a class without members"
@@ -242,7 +248,7 @@ def load_profiles(folder: Path, known: Indices) -> tuple[list[Profile], Indices]
     ends = np.cumsum(lengths)
     parts = [slice(start, end) for start, end in zip(ends - lengths, ends, strict=True)]
     profiles = [Profile(match[part], transitions[part], row) for part, row in zip(parts, statistics, strict=True)]
-    return profiles, codes
+    return profiles, codes, [key.tobytes() for key in keys]
 
 
 def _problem(lengths: Indices, match: Numbers, transitions: Numbers, statistics: Numbers) -> str:
