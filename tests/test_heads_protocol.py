@@ -154,8 +154,8 @@ def many_labels(request: pytest.FixtureRequest) -> Case:
 
 
 def with_engine(case: Case) -> Case:
-    if case.name == "homology":
-        pytest.importorskip("pyhmmer", reason="no engine: pyhmmer is not installed")
+    for package in {"homology": ("pyhmmer",), "profile": ("pyfamsa", "pyhmmer")}.get(case.name, ()):
+        pytest.importorskip(package, reason=f"no engine: {package} is not installed")
     return case
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
-EXTRAS: Final = {"pyhmmer": "homology"}
+EXTRAS: Final = {"pyfamsa": "profile", "pyhmmer": "homology"}
 """Optional package that a built-in head imports: the extra it comes with."""
 
 

@@ -203,8 +203,8 @@ class Finder:
         return cls(config, targets, ids), codes
 
 
-def sequences_of(x: Features) -> list[str]:
-    """Return the sequences of rows.
+def sequences_of(x: Features, head: str = "homology") -> list[str]:
+    """Return the sequences of rows, for a head of that name.
 
     Raises
     ------
@@ -214,5 +214,5 @@ def sequences_of(x: Features) -> list[str]:
     bare = x.sequences.count("")
     if bare:
         rows = f"{bare} of {len(x)} rows are vectors without a sequence"
-        raise UsageError(f"head homology reads sequences, but {rows}; give Features.from_arrays(vectors, sequences)")
+        raise UsageError(f"head {head} reads sequences, but {rows}; give Features.from_arrays(vectors, sequences)")
     return x.sequences

@@ -1,0 +1,1 @@
+"""Profile hidden Markov models of families: built from aligned members, kept as tensors, searched with sequences."""
