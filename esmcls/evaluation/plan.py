@@ -14,8 +14,9 @@ from esmcls.datasets.held_out import NOTHING, Shares
 from esmcls.datasets.split import folds_of, stratified
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads.registry import list_heads, reads_residues, reads_vectors
+from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked
 from esmcls.models.combine import ENSEMBLE
+from esmcls.tasks.fitted import AnyHead
 from esmcls.tasks.task import AnyTask, Setting
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
 from esmcls.workspace.intake import Intake
@@ -149,7 +150,8 @@ def plan_models(
 ) -> tuple[list[PlannedModel], list[dict[str, str]]]:
     """Say which models there are to be; heads that cannot be loaded are told with the reason.
 
-    Of the heads that nobody named, those that read residues are for vectors that are of residues.
+    Of the heads that nobody named, those that read residues are for vectors that are of residues, and those that take
+    long, or an extra, are left out.
     """
     beside = task.beside() if plan.baselines else ()
     heads = dict.fromkeys((*(plan.heads or list_heads(task.group)), *beside))
@@ -161,8 +163,8 @@ def plan_models(
             name = head if not number else f"{head}-{_told_apart(entry, caches)}"
             try:
                 head_class = task.head_class(head)
-                if head not in plan.heads and reads_residues(head_class) and not _of_residues(entry):
-                    say(f"{name}: left out, since {entry.spec.short_name} vectors are not made of those of residues")
+                if head not in plan.heads and (reason := _not_unasked(head_class, entry)):
+                    say(f"{name}: left out, since {reason}")
                     continue
                 vectors = reads_vectors(head_class)
                 if vectors or head not in planned:
@@ -177,9 +179,13 @@ def plan_models(
     return models, not_run
 
 
-def _of_residues(entry: CacheEntry) -> bool:
-    """Return whether the vectors of residues can be had where a cache's vectors are from."""
-    return "residue" in entry.spec.ragged or (bool(entry.spec.layers) and entry.spec.encoder != IMPORTED)
+def _not_unasked(head_class: type[AnyHead], entry: CacheEntry) -> str:
+    """Return why a head is not run on a cache's vectors unless it is named; nothing where it is."""
+    spec = entry.spec
+    of_residues = "residue" in spec.ragged or (bool(spec.layers) and spec.encoder != IMPORTED)
+    if reads_residues(head_class) and not of_residues:
+        return f"{spec.short_name} vectors are not made of those of residues"
+    return "it takes long; name it in --heads" if not runs_unasked(head_class) else ""
 
 
 def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:

@@ -49,6 +49,11 @@ def reads_vectors(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool
     return bool(getattr(head, "reads_vectors", True))
 
 
+def runs_unasked(head: type[LabelledHead[Never]]) -> bool:
+    """Return whether a comparison runs a head that nobody named, as all that do not say otherwise."""
+    return bool(getattr(head, "runs_unasked", True))
+
+
 def reads_residues(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool:
     """Return whether a head reads the vectors of residues besides pooled ones.
 

@@ -116,6 +116,7 @@ class ProfileHead(BaseLabelHead):
 
     Config: ClassVar[type[ProfileConfig]] = ProfileConfig
     reads_vectors: ClassVar[bool] = False
+    runs_unasked: ClassVar[bool] = False
     config: ProfileConfig
     chosen: ProfileConfig
     sequences: list[str]
