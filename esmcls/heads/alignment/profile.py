@@ -70,8 +70,8 @@ class ProfileConfig:
     evalue : float
         Hits above do not count. It is the number of profiles, of all that the head has, that a random sequence would
         fit as well by chance; one above a fiftieth of them is HMMER's guess, and too small. With 100 81.2 % of those
-        domains are right, and the search takes four times as long. When to change: no answer is better than a wrong one:
-        1e-3.
+        domains are right, and the search takes four times as long. When to change: no answer is better than a wrong
+        one: 1e-3.
     filters : {"evalue", "hmmer", "off"}
         What HMMER aligns in full: "hmmer", one random sequence in 100,000, far fewer than an E-value of 10 asks for;
         "evalue", as many as the E-value asks for; "off", every sequence with every family, which is slow. When to
