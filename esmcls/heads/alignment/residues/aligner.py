@@ -18,8 +18,8 @@ from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, check_ran
 
 SAMPLED_RESIDUES = 60_000
 """Residues that the reduction is fitted on."""
-DECOYS = 300
-"""Shuffled proteins that the extreme-value distribution is fitted on."""
+DECOYS = 400
+"""Shuffled proteins whose best scores tell what chance reaches."""
 DECOYS_AT_ONCE = 32
 CANDIDATES = (50, 100, 200, 400)
 """The values that are tried on validation."""
@@ -123,7 +123,7 @@ def sampled_residues(x: Features, seed: int) -> npt.NDArray[np.float32]:
 
 
 def significance_of(finder: ResidueFinder, x: Features, seed: int) -> Significance:
-    """Fit the extreme-value distribution of a search on shuffled training proteins: the encoder embeds them now."""
+    """Fit the tail of the best score of a search on shuffled training proteins: the encoder embeds them now."""
     generator = np.random.default_rng(seed)
     drawn = np.resize(generator.permutation(len(x)), DECOYS)
     decoys = ["".join(generator.permutation(list(x.sequences[row]))) for row in drawn.tolist()]

@@ -1,8 +1,10 @@
-"""How often chance alone aligns as well: an extreme-value distribution, fitted on shuffled proteins.
+"""How often chance alone aligns as well: the tail of the best scores of shuffled proteins.
 
-Of a search with a protein that has no relative, the best score follows a Gumbel distribution (Karlin and Altschul 1990,
-Proc. Natl. Acad. Sci. USA 87, 2264), here of scores by length, whose location falls with the logarithm of the protein's
-length. The distribution is that of a whole search among the training rows, so its tail is an E-value as it stands.
+Beyond a high threshold the best scores of searches with proteins that have no relative fall off exponentially (peaks
+over a threshold: Pickands 1975, Ann. Statist. 3, 119). The bulk of them says little about that tail: a Gumbel
+distribution fitted to all of them, as for scores of sequences, finds a third of the hits that it promises. Scores are
+those by length; what is left of the length is a line in its logarithm. A search is one among all training rows, so its
+tail is an E-value as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from esmcls.errors import ModelError
 from esmcls.heads.saved_tensors import AGAIN
@@ -20,6 +21,8 @@ from esmcls.types import Indices
 
 Numbers = npt.NDArray[np.floating]
 
+TAIL = 0.2
+"""Share of the decoys that the tail is fitted to."""
 LEAST_SPREAD = 1e-3
 """Of best scores, where the decoys differ less."""
 MOST_EXPONENT = 700.0
@@ -28,15 +31,16 @@ MOST_EXPONENT = 700.0
 
 @dataclass(frozen=True)
 class Significance:
-    """The Gumbel distribution of the best score of a search.
+    """The tail of the best score of a search.
 
     Parameters
     ----------
     location : float
-        Of a protein of one residue.
+        The score of E-value 1, of a protein of one residue.
     slope : float
-        What the location gains with the natural logarithm of the residues.
+        What it gains with the natural logarithm of the residues.
     spread : float
+        What a score rises by, where the E-value falls by a factor of e.
 
     Examples
     --------
@@ -51,22 +55,14 @@ class Significance:
 
     @classmethod
     def of(cls, best: Numbers, lengths: Indices) -> Significance:
-        """Fit by maximum likelihood to the best scores of searches with decoys of these lengths, both (n,)."""
+        """Fit to the best scores of searches with decoys of these lengths, both (n,)."""
         logs = np.log(np.maximum(lengths, 1))
-        if not np.ptp(logs):
-            logs = np.zeros(len(best))
-        spread = max(float(np.std(best)) * np.sqrt(6) / np.pi, LEAST_SPREAD)
-        start = np.array([float(np.mean(best)) - np.euler_gamma * spread, 0.0, np.log(spread)])
-
-        def loss(numbers: Numbers) -> float:
-            location, slope, log_spread = numbers
-            z = (best - location - slope * logs) / np.exp(log_spread)
-            return float(np.mean(log_spread + z + np.exp(np.minimum(-z, MOST_EXPONENT))))
-
-        if spread > LEAST_SPREAD:
-            start = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 2000}).x
-        location, slope, log_spread = start.tolist()
-        return cls(location, slope, max(float(np.exp(log_spread)), LEAST_SPREAD))
+        slope = float(np.polyfit(logs, best, 1)[0]) if np.ptp(logs) else 0.0
+        rest = best - slope * logs
+        threshold = float(np.quantile(rest, 1 - TAIL))
+        above = rest[rest > threshold] - threshold
+        spread = max(float(above.mean()) if len(above) else 0.0, LEAST_SPREAD)
+        return cls(threshold + spread * float(np.log(TAIL)), slope, spread)
 
     @property
     def numbers(self) -> tuple[float, float, float]:
@@ -83,7 +79,7 @@ class Significance:
             If these are none.
         """
         if len(numbers) != 3 or not numbers[2] > 0:
-            raise ModelError(path, "an extreme-value distribution that is none", AGAIN)
+            raise ModelError(path, "a tail of scores that is none", AGAIN)
         return cls(*numbers.tolist())
 
     def excess(self, scores: Numbers, lengths: Indices) -> Numbers:
