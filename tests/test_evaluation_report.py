@@ -16,6 +16,7 @@ from command import done, run
 from families import write_families
 from kinds import KINDS, ONE_LABEL, TERMS, Kind, relabelled, with_parts
 
+import esmcls
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import DataError, UsageError
 from esmcls.evaluation.assess import Assessment, assess
@@ -99,25 +100,39 @@ def test_a_page_tables_and_figures_are_left_and_are_the_same_bytes_twice(kind: K
 def test_every_wrong_protein_is_told_with_the_training_protein_whose_vector_is_nearest(
     kind: Kind, workspace: Workspace
 ) -> None:
-    """Also of a head that knows nothing of neighbours."""
-    for head in ("knn", "linear"):
-        given = swapped(workspace, kind)
-        assessment = assess(fitted(workspace, head), workspace, given, source="swapped")
-        assessment.write()
-        told = {row["id"]: row for row in rows_of(folder_of(assessment) / "wrong.tsv")}
-        right = zip(given.ids, workspace.dataset.part("test").labels, strict=True)
-        expected = {name for name, label in right if label != kind.label}
-        assert expected <= set(told)
-        trained = [row for row, part in enumerate(workspace.dataset.parts) if part != "test"]
-        for name, row in told.items():
-            near = cosines(
-                workspace, given.sequences[given.ids.index(name)], [workspace.dataset.sequences[i] for i in trained]
-            )
-            place = workspace.dataset.ids.index(row["nearest_id"])
-            assert float(row["similarity"]) == pytest.approx(near.max(), abs=1e-4)
-            assert near[trained.index(place)] == pytest.approx(near.max(), abs=1e-4)
-            assert row["similarity_is"] == "cosine of composition vectors"
-            assert (row["probability"] == "") == (row["taken_for"] == "")
+    """Of a head that knows nothing of neighbours."""
+    given = swapped(workspace, kind)
+    assessment = assess(fitted(workspace, "linear"), workspace, given, source="swapped")
+    assessment.write()
+    told = {row["id"]: row for row in rows_of(folder_of(assessment) / "wrong.tsv")}
+    right = zip(given.ids, workspace.dataset.part("test").labels, strict=True)
+    expected = {name for name, label in right if label != kind.label}
+    assert expected <= set(told)
+    trained = [row for row, part in enumerate(workspace.dataset.parts) if part != "test"]
+    for name, row in told.items():
+        near = cosines(
+            workspace, given.sequences[given.ids.index(name)], [workspace.dataset.sequences[i] for i in trained]
+        )
+        place = workspace.dataset.ids.index(row["nearest_id"])
+        assert float(row["similarity"]) == pytest.approx(near.max(), abs=1e-4)
+        assert near[trained.index(place)] == pytest.approx(near.max(), abs=1e-4)
+        assert row["similarity_is"] == "cosine of composition vectors"
+        assert (row["probability"] == "") == (row["taken_for"] == "")
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_a_head_that_knows_the_nearest_names_the_same_in_an_evaluation_as_in_a_prediction(
+    kind: Kind, workspace: Workspace
+) -> None:
+    model = fitted(workspace, "knn")
+    given = swapped(workspace, kind)
+    assessment = assess(model, workspace, given, source="swapped")
+    assessment.write()
+    told = {row["id"]: row["nearest_id"] for row in rows_of(folder_of(assessment) / "wrong.tsv")}
+    assert told
+    for name, nearest in told.items():
+        sequence = given.sequences[given.ids.index(name)]
+        assert {row.nearest_id for row in esmcls.predict(model, [esmcls.Protein(name, sequence)])} == {nearest}
 
 
 @pytest.mark.usefixtures("_no_figures")

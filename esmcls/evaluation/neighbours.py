@@ -9,7 +9,8 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.heads.registry import reads_vectors
+from esmcls.heads.base import FindsNearest
+from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.metrics.classification import Floats
 from esmcls.models.model import Model, cache_with
 from esmcls.models.neighbours import Neighbours as CachedNeighbours
@@ -20,7 +21,9 @@ from esmcls.workspace.workspace import Workspace
 
 
 def neighbours(model: Model, x: Features, train: Dataset, workspace: Workspace | None) -> Neighbours:
-    """Return the nearest training protein of each row.
+    """Return the nearest training protein of each row, as a prediction names it.
+
+    A head that knows it by itself says which it is; of any other it is that with the nearest vector in the cache.
 
     Parameters
     ----------
@@ -32,7 +35,8 @@ def neighbours(model: Model, x: Features, train: Dataset, workspace: Workspace |
     workspace : Workspace or None
         In whose caches the vectors of the training proteins are.
     """
-    cache = cache_with(workspace, train.sequences, model.spec) if len(train) and reads_vectors(model.head) else None
+    vectors = reads_vectors(model.head) and not isinstance(model.head, FindsNearest)
+    cache = cache_with(workspace, train.sequences, model.spec) if len(train) and vectors else None
     if cache is None:
         return _as_the_head_says(model, x, train)
     pooling = model.manifest.pooling if model.manifest.pooling in model.spec.pooled else model.spec.pooled[0]
@@ -45,7 +49,8 @@ def neighbours(model: Model, x: Features, train: Dataset, workspace: Workspace |
 def _as_the_head_says(model: Model, x: Features, train: Dataset) -> Neighbours:
     """Return what a head says that knows the nearest by itself, such as the best hit of an alignment."""
     label_of = dict(zip(train.ids, train.labels, strict=True))
-    measure = "distance in the head" if reads_vectors(model.head) else "E-value of the best hit"
+    by_means = reads_vectors(model.head) and not reads_residues(model.head)
+    measure = "distance in the head" if by_means else "E-value of the best hit"
     nearest = [
         Neighbour(fields["nearest_id"], label_of.get(fields["nearest_id"], ""), fields["distance"]) if fields else None
         for fields in nearest_of(model.head, x)

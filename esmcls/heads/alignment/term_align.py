@@ -13,14 +13,13 @@ from esmcls.cache.features import Features
 from esmcls.heads.alignment.residues.aligner import CANDIDATES, ENOUGH_CANDIDATES, Aligner, ResidueConfig
 from esmcls.heads.alignment.residues.finder import ResidueFinder
 from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
-from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, training_vectors
-from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
-from esmcls.heads.neighbours.term_votes import Choice, Known, settled
+from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
+from esmcls.heads.neighbours.finder import Finder, whitening_of
+from esmcls.heads.neighbours.term_votes import Choice, Known, carried_by_nearness, settled
 from esmcls.heads.saved_tensors import check_rows
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import LabelSets
-from esmcls.types import Indices
 
 VOTERS = (5, 10, 20, 50)
 TEMPERATURES = (0.1, 0.2, 0.4, 0.8)
@@ -123,7 +122,9 @@ class TermAlignHead(BaseTermHead):
         def blocks(trial: TermAlignConfig) -> TermBlocks:
             among = slice(trial.candidates)
             order = np.argsort(-nearness[:, among], axis=1, kind="stable")
-            return _carried(known, trial, np.take_along_axis(nearness, order, 1), np.take_along_axis(rows, order, 1))
+            return carried_by_nearness(
+                known, trial, np.take_along_axis(nearness, order, 1), np.take_along_axis(rows, order, 1)
+            )
 
         choice = Choice(self.config.settled(), held[1], blocks, log)
         choice.among(candidates=tried)
@@ -135,7 +136,7 @@ class TermAlignHead(BaseTermHead):
 
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
-        yield from _carried(self.known, self.chosen, *self.finder(x))
+        yield from carried_by_nearness(self.known, self.chosen, *self.finder(x))
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment, (n,), and the id of its training row."""
@@ -160,16 +161,3 @@ class TermAlignHead(BaseTermHead):
         check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
         candidates = self.config.candidates or ENOUGH_CANDIDATES
         self.finder = ResidueFinder.load(folder, nearest_means, self.config.pooling, self.config.scheme, candidates)
-
-
-def _carried(known: Known, config: TermAlignConfig, nearness: Nearness, training_rows: Indices) -> TermBlocks:
-    """Give blocks of probabilities from the best alignments, both (n, candidates)."""
-    k = config.k or 1
-    temperature = config.temperature or 0.2
-    background = config.background or 0.0
-    for rows in row_slices(len(training_rows), known.labels.n_classes):
-        near = nearness[rows, :k].astype(np.float64)
-        top = np.maximum(near[:, :1], background)  # subtracted, so that nothing overflows
-        weights = np.exp((near - top) / temperature)
-        prior = np.exp((background - top[:, 0]) / temperature)
-        yield rows, known.carried(training_rows[rows, :k], weights, prior)

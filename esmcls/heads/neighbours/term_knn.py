@@ -10,15 +10,15 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseTermHead, Log, Validation
-from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, row_slices, training_vectors
+from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine
-from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
+from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, carried_by_nearness, settled
 from esmcls.heads.saved_tensors import check_rows
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import LabelSets
-from esmcls.types import Indices, Vectors
+from esmcls.types import Vectors
 
 NEIGHBOURS = (10, 20, 50, 100)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
@@ -128,7 +128,7 @@ class TermKNNHead(BaseTermHead):
         known = Known(labels)
 
         def blocks(trial: TermKNNConfig) -> TermBlocks:
-            return _carried(known, trial, *nearest[trial.shrinkage or 0.0])
+            return carried_by_nearness(known, trial, *nearest[trial.shrinkage or 0.0])
 
         choice = Choice(config, held[1], blocks, log)
         choice.among(shrinkage=shrinkages)
@@ -143,7 +143,7 @@ class TermKNNHead(BaseTermHead):
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
         for rows, nearness, training_rows in self.finder(self._checked(x), self.chosen.k or 1):
-            for part, block in _carried(self.known, self.chosen, nearness, training_rows):
+            for part, block in carried_by_nearness(self.known, self.chosen, nearness, training_rows):
                 yield slice(rows.start + part.start, rows.start + part.stop), block
 
     def nearest(self, x: Features) -> tuple[Nearness, list[str | None]]:
@@ -159,16 +159,3 @@ class TermKNNHead(BaseTermHead):
         self.known = Known.load(folder, self.classes, self.groups)
         self.finder, codes = Finder.load(folder, "cosine", self.config.engine, len(self.classes), self.device)
         check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
-
-
-def _carried(known: Known, config: TermKNNConfig, nearness: Nearness, training_rows: Indices) -> TermBlocks:
-    """Give blocks of probabilities from the nearest rows, both (n, at least k)."""
-    k = config.k or 1
-    temperature = config.temperature or 0.1
-    background = config.background or 0.0
-    for rows in row_slices(len(training_rows), known.labels.n_classes):
-        near = nearness[rows, :k].astype(np.float64)
-        top = np.maximum(near[:, :1], background)  # subtracted, so that nothing overflows
-        weights = np.exp((near - top) / temperature)
-        prior = np.exp((background - top[:, 0]) / temperature)
-        yield rows, known.carried(training_rows[rows, :k], weights, prior)

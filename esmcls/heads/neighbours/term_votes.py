@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 
 from esmcls.errors import ModelError
 from esmcls.heads.base import Log
-from esmcls.heads.blocks import TermBlocks, score_terms
+from esmcls.heads.blocks import TermBlocks, row_slices, score_terms
 from esmcls.heads.saved_tensors import AGAIN, check_codes, read_tensors
 from esmcls.heads.settings import Settings
 from esmcls.labels.labels import LabelSets
@@ -166,3 +166,32 @@ class Choice(Generic[Config]):
                 self.fmax = fmax
             if self.log is not None:
                 self.log({**{name: float(value) for name, value in settings.items()}, "fmax": fmax})
+
+
+class NearnessVotes(Protocol):
+    """The knobs by which near training rows vote, all of them settled."""
+
+    @property
+    def k(self) -> int | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def background(self) -> float | None: ...
+
+
+def carried_by_nearness(
+    known: Known, votes: NearnessVotes, nearness: npt.NDArray[np.float32], training_rows: Indices
+) -> TermBlocks:
+    """Give blocks of probabilities from the nearest rows, both (n, at least k).
+
+    A row of nearness s weighs exp(s / temperature); one more, of the background's nearness, has the prior.
+    """
+    k = votes.k or 1
+    temperature = votes.temperature or 0.1
+    background = votes.background or 0.0
+    for rows in row_slices(len(training_rows), known.labels.n_classes):
+        near = nearness[rows, :k].astype(np.float64)
+        top = np.maximum(near[:, :1], background)  # subtracted, so that nothing overflows
+        weights = np.exp((near - top) / temperature)
+        prior = np.exp((background - top[:, 0]) / temperature)
+        yield rows, known.carried(training_rows[rows, :k], weights, prior)
