@@ -134,7 +134,8 @@ def test_a_head_that_knows_the_nearest_names_the_same_in_an_evaluation_as_in_a_p
         sequence = given.sequences[given.ids.index(name)]
         answer = esmcls.predict(model, [esmcls.Protein(name, sequence)])[0]
         assert (row["nearest_id"], row["similarity_is"]) == (answer.nearest_id, "distance in the head")
-        assert float(row["similarity"]) == pytest.approx(answer.distance, abs=1e-4)
+        if kind is ONE_LABEL:  # answers of terms tell no distance
+            assert float(row["similarity"]) == pytest.approx(answer.distance, abs=1e-4)
 
 
 @pytest.mark.usefixtures("_no_figures")
