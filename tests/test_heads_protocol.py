@@ -18,6 +18,7 @@ from relatives import ancestors, relatives
 
 from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
+from esmcls.heads.base import FindsNearest, KnowsItsRows
 from esmcls.heads.blocks import hold_out, hold_out_sets
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head, reads_vectors
@@ -388,6 +389,16 @@ def test_rows_of_known_classes_are_more_familiar_than_others(one_label: Case, ho
     assert near.dtype == np.float64
     assert auroc(near, far) > (0.6 if isinstance(fitted, LinearHead) else 0.85)  # a linear score knows no distance
     assert fitted.familiarity(known.take([])).shape == (0,)
+
+
+def test_a_head_that_names_the_nearest_row_knows_its_label(one_label: Case, how: str, tmp_path: Path) -> None:
+    fitted = reloaded(fitted_once(one_label), tmp_path) if how == "reloaded" else fitted_once(one_label)
+    if not isinstance(fitted, FindsNearest):
+        pytest.skip("this head names no nearest row")
+    x, labels = one_label.rows(120, 0)
+    names = [labels.classes[code] for code in labels.codes]
+    assert isinstance(fitted, KnowsItsRows)
+    assert fitted.label_of_row == dict(zip(x.ids, names, strict=True))
 
 
 def test_validation_rows_of_classes_that_train_lacks_count_as_errors(one_label: Case) -> None:

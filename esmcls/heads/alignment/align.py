@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from esmcls.heads.alignment.residues.aligner import (
     fewest,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation
+from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import settled
@@ -116,6 +117,7 @@ class AlignHead(BaseLabelHead):
         """Answer from now on by a search among rows of these labels."""
         self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
         self.codes = labels.codes
+        self.__dict__.pop("label_of_row", None)
         self.priors = priors_of(labels.codes, labels.n_classes)
 
     def _nearest_means(self, x: Features, within: WithinClass, shrinkage: float | None) -> Finder:
@@ -190,6 +192,11 @@ class AlignHead(BaseLabelHead):
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment, (n,), and the id of its training row."""
         return self.finder.nearest(x)
+
+    @cached_property
+    def label_of_row(self) -> dict[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        return labels_by_id(self.finder.ids, self.codes, self.classes)
 
     def segments(self, x: Features) -> list[list[AlignedSegment]]:
         """Return the segments of each row that align, the best first."""

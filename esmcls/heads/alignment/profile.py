@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -27,7 +28,7 @@ from esmcls.heads.alignment.profiles.models import (
     search_profiles,
 )
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
@@ -145,6 +146,7 @@ class ProfileHead(BaseLabelHead):
         known = dict(zip(self.keys, self.profiles, strict=True)) if hasattr(self, "keys") else {}
         self.sequences = sequences_of(x, "profile")
         self.ids = list(x.ids)
+        self.__dict__.pop("label_of_row", None)
         self.codes = labels.codes
         self.priors = priors_of(labels.codes, labels.n_classes)
         families = {code: members for code, members in self._members().items() if _known_residues(members)}
@@ -238,6 +240,11 @@ class ProfileHead(BaseLabelHead):
         """Return the bits of the best family, (n,); 0 without one."""
         hits = self.hits(x)
         return np.where(hits.rows[:, 0] >= 0, hits.bits[:, 0], 0.0).astype(np.float64)
+
+    @cached_property
+    def label_of_row(self) -> dict[str, str]:
+        """The label of each training row by its id; ids of rows with different labels are not there."""
+        return labels_by_id(self.ids, self.codes, self.classes)
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best family, (n,), and the id of its member that shares most words of a sequence.
