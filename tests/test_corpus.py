@@ -193,6 +193,11 @@ def test_an_alignment_gives_the_columns_that_hold_both_residues() -> None:
     assert [one for one, other in letters] == list("TAYIAKQRQISFVK") == [other for _, other in letters]
 
 
+def test_an_alignment_takes_every_letter_of_a_residue() -> None:
+    columns = Aligner().columns("MKTAYIAUQRQISFVKXBZOJ", "MKTAYIAUQRQISFVKXBZOJ")
+    assert columns.tolist() == [[place, place] for place in range(21)]
+
+
 def test_aligned_pairs_name_the_package_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyfamsa", None)
     with pytest.raises(MissingExtraError, match="needs the package pyfamsa; run: pip install"):

@@ -20,6 +20,8 @@ PAD: Final = 1
 EOS: Final = 2
 UNK: Final = 3
 MASK: Final = 32
+TO_COMMON_RESIDUES: Final = str.maketrans("UOJ", "CKL")
+"""For programs that do not know them: residues as those of the twenty that they are near to."""
 
 
 def _byte_table() -> npt.NDArray[np.uint8]:

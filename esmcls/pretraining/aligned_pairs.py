@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.encoders.alphabet import TO_COMMON_RESIDUES
 from esmcls.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Aligner:
 
     def columns(self, first: str, second: str) -> npt.NDArray[np.int64]:
         """Return the 0-based places of the residues that share a column, (columns, 2), both ascending."""
-        sequences = (first, second)
+        sequences = [sequence.translate(TO_COMMON_RESIDUES) for sequence in (first, second)]  # FAMSA knows no others
         given = [self._pyfamsa.Sequence(str(row).encode(), text.encode()) for row, text in enumerate(sequences)]
         aligned = {row.id: row.sequence.decode() for row in self._aligner.align(given)}
         return shared_columns(aligned[b"0"], aligned[b"1"])

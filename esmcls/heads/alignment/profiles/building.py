@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from esmcls.encoders.alphabet import TO_COMMON_RESIDUES
 from esmcls.errors import EngineError
 from esmcls.heads.alignment.profiles.models import Profile
 
 SEED: Final = 42
 """Of the random sequences that a model's scores are fitted on: HMMER's own default, anew for each model."""
-UNKNOWN_TO_FAMSA: Final = str.maketrans("UOJ", "CKL")
-"""Residues that are aligned as those that they are near to; the profile is made of them as they are."""
 MATRIX: Final = "BLOSUM62"
 
 
@@ -187,11 +186,11 @@ def _failing_in_one_line() -> Iterator[None]:
 
 
 def _spelled_for_famsa(members: list[str]) -> list[Any]:
-    """Return members as FAMSA's sequences, named by their places."""
+    """Return members as FAMSA's sequences, named by their places; the profile is made of their residues as they are."""
     import pyfamsa
 
     return [
-        pyfamsa.Sequence(str(row).encode(), member.translate(UNKNOWN_TO_FAMSA).encode())
+        pyfamsa.Sequence(str(row).encode(), member.translate(TO_COMMON_RESIDUES).encode())
         for row, member in enumerate(members)
     ]
 
