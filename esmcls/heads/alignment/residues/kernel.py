@@ -14,7 +14,7 @@ The processor's width decides nothing: products are whole numbers, and each cell
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, Union, cast
+from typing import Any, Final, TypeVar, cast
 
 import numba
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 Floats = npt.NDArray[np.float32]
-Products = Union[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+Products = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]
 
 LANES: Final = 32
