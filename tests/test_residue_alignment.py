@@ -25,7 +25,7 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.errors import CacheError, EncoderMismatchError, ModelError
 from esmcls.evaluation.plan import ComparisonPlan, plan_models
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
-from esmcls.heads.alignment.residues.aligner import Aligner, seconds_of_fit
+from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, seconds_of_fit
 from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, align, scores, similarities
@@ -417,6 +417,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "esmcls: align: about " in done("fit", "--head", "align", "-w", folder / "w").err
     done("fit", "--head", "knn", "-w", folder / "w", "--quiet")
     return folder
+
+
+def test_a_dry_run_says_what_residues_take_in_a_model(place: Path) -> None:
+    def planned(*options: object) -> list[str]:
+        return done("embed", place / "set.csv", "--dry-run", "-q", *options).out.splitlines()
+
+    read = int(planned("--encoder", "composition", "-w", place / "none")[1].split(" residues")[0].replace(",", ""))
+    line = f"a model of the head align keeps {ResidueConfig.components} bytes a residue: "
+    nbytes = f"{read * ResidueConfig.components / 1e3:.1f} kB of all these"
+    assert line + nbytes in planned("--encoder", place / "tiny.safetensors", "-w", place / "none")
+    assert not [text for text in planned("--encoder", "composition", "-w", place / "none") if "align" in text]
+    assert len(planned("--encoder", place / "tiny.safetensors", "-w", place / "w")) == 3
 
 
 def test_predict_writes_how_each_sequence_aligns(place: Path, tmp_path: Path) -> None:
