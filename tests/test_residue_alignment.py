@@ -286,6 +286,28 @@ def test_the_nearest_protein_is_the_one_that_aligns_best() -> None:
     assert (segment.query_start, segment.query_end, segment.query_coverage) == (1, 60, 1)
 
 
+def test_the_evidence_of_a_known_family_is_how_far_its_best_alignment_is_ahead() -> None:
+    x, labels = twins(40, 1)
+    head = AlignHead().fit(x, labels)
+    known, strangers = twins(20, 2)[0], embedded(relatives(range(20), seed=3))
+    nearness, rows = head.finder(known)
+    other = [near[labels.codes[row] != labels.codes[row[0]]].max() for near, row in zip(nearness, rows, strict=True)]
+    evidence = head.evidence(known)
+    np.testing.assert_allclose(evidence[:, 0], nearness[:, 0] - np.array(other), rtol=1e-5)
+    bulk = nearness[:, 5:].astype(np.float64)
+    np.testing.assert_allclose(
+        evidence[:, 1], (nearness[:, 0] - bulk.mean(1)) / np.maximum(bulk.std(1), 0.01), rtol=1e-5
+    )
+    assert np.median(evidence[:, 0]) > 3 * np.median(head.evidence(strangers)[:, 0])
+
+
+def test_evidence_needs_neither_another_class_nor_many_candidates() -> None:
+    x, _ = twins(4, 1)
+    head = AlignHead().refit(x, Labels.from_names(["a"] * 4))
+    assert np.isfinite(head.evidence(x)).all()
+    assert head.evidence(x.take([])).shape == (0, 2)
+
+
 def test_segments_say_where_both_proteins_align_and_do_not_overlap() -> None:
     x, labels = twins(40, 1)
     linker = "".join(np.random.default_rng(8).choice(RESIDUES, 30))

@@ -40,6 +40,10 @@ TRIFLE = 0.002
 """Of macro F1: no more candidates are aligned for a gain of less."""
 HELD_MOST = 2000
 """Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
+FOREMOST = 5
+"""Candidates that are not counted among the bulk, which the best alignment stands out from."""
+LEAST_SPREAD = 0.01
+"""Of the nearness of the bulk."""
 ANSWERED_ROWS = 1024
 """Rows whose votes are counted at a time."""
 
@@ -188,6 +192,20 @@ class AlignHead(BaseLabelHead):
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the nearness of the training protein that aligns best, (n,)."""
         return self.finder(x)[0][:, 0].astype(np.float64)
+
+    def evidence(self, x: Features) -> npt.NDArray[np.float64]:
+        """Return by how much the best alignment is ahead, (n, 2): of the best with another class, and of the bulk.
+
+        The former is a difference of nearness, the latter is in deviations of all candidates but the first few.
+        """
+        nearness, rows = self.finder(x)
+        nearness = nearness.astype(np.float64)
+        codes = self.codes[rows]
+        best, last = nearness[:, :1], nearness[:, -1:]
+        other = np.where(codes == codes[:, :1], last, nearness).max(1)
+        bulk = nearness[:, FOREMOST:] if nearness.shape[1] > FOREMOST else last
+        spread = np.maximum(bulk.std(1), LEAST_SPREAD)
+        return np.column_stack((best[:, 0] - other, (best[:, 0] - bulk.mean(1)) / spread))
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment, (n,), and the id of its training row."""

@@ -135,8 +135,7 @@ class LabelAnswering:
         rejection = self._confidence.rejection
         if rejection is None:
             return [{}] * len(x)
-        familiarity = None if rejection.score == "probability" else self.model.head.familiarity(x)
-        scores = rejection.scores(likeliest, familiarity)
+        scores = rejection.of(self.model.head, x, likeliest)
         return [{"status": ACCEPTED if accepted else REJECTED} for accepted in (scores > rejection.threshold).tolist()]
 
     def rows(self, protein: Protein, answer: LabelAnswer | Unanswered, note: str | None = None) -> Iterator[Prediction]:
