@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 
 from esmcls.cache.features import Features
 from esmcls.files import read_json, write_json
-from esmcls.heads.alignment.align import AlignHead
+from esmcls.heads.alignment.align import AlignHead, background_of
 from esmcls.heads.alignment.residues.scoring import scores
 from esmcls.heads.alignment.residues.store import Residues
 from esmcls.heads.blocks import score
@@ -286,9 +286,19 @@ def strangers(place: Place, options: argparse.Namespace) -> list[dict[str, Any]]
         signs(place, without, place.x.take(far).lengths),
     ]
     table = {name: np.concatenate((sides[0][name], sides[1][name])) for name in sides[0]}
+    codes = place.truth.codes[known], families
+    better = _less_background(place, (near, without), codes)
+    first_of = [(place.labels.codes[found.rows[:, 0]] == codes[0]).mean() for found in (near, better[0])]
+    table["probability, less background"] = np.concatenate(
+        [np.log(_votes(place, found).top(1)[1][:, 0]) for found in better]
+    )
+    right = [(_votes(place, found).codes[:, 0] == codes[0]).mean() for found in (near, better[0])]
     truth = np.arange(len(known) + len(far)) < len(known)
     folds = generator.permutation(np.arange(len(truth)) % FOLDS)
     rows = [_told(name, values, truth) for name, values in table.items()]
+    for name, shares in {"best alignment": first_of, "votes": right}.items():
+        plain, less = (round(100 * float(share), 2) for share in shares)
+        rows.append({"what": f"{name} right, %", "plain": plain, "less background": less, "n": len(known)})
     first = ("nearness", "probability", "ahead of another class", "ahead of the bulk")
     for names in (first[:2], first[:3], first, tuple(table)):
         columns = np.column_stack([table[name] for name in names])
@@ -299,6 +309,17 @@ def strangers(place: Place, options: argparse.Namespace) -> list[dict[str, Any]]
                 crossed[own] = fit(columns[~own], truth[~own])(columns[own])
             rows.append(_told(f"{way}: {', '.join(names)}", crossed, truth))
     return rows
+
+
+def _less_background(
+    place: Place, sides: tuple[Alignments, Alignments], codes: tuple[Indices, Indices]
+) -> list[Alignments]:
+    """Return alignments less the background of the training rows, which no row's own alignments are part of."""
+    rows = np.concatenate([side.rows for side in sides])
+    nearness = np.concatenate([side.nearness for side in sides])
+    _, own = background_of(nearness, rows, place.labels.codes, np.concatenate(codes))
+    parts = np.split(np.arange(len(rows)), [len(codes[0])])
+    return [Alignments.of(nearness[part] - own[part], rows[part]) for part in parts]
 
 
 def _logistic(columns: Any, known: Any) -> Callable[[Any], Any]:

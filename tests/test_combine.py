@@ -264,7 +264,6 @@ def test_what_the_ensemble_says_of_rows_is_what_its_head_says_when_asked(tmp_pat
     np.testing.assert_array_equal(answers.codes, codes)
     np.testing.assert_allclose(answers.mass, mass, rtol=1e-6)
     np.testing.assert_allclose(answers.familiarity, model.head.familiarity(x))
-    np.testing.assert_allclose(answers.evidence, model.head.evidence(x))
 
 
 def test_a_member_whose_vectors_are_gone_is_named(workspace: Workspace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,6 @@ class Given:
     def top_k(self, x: Features, k: int) -> Any:
         order = np.argsort(-x.vectors(), axis=1, kind="stable")[:, :k]
         return order, np.take_along_axis(x.vectors(), order, 1)
-
-
-class GivenWithEvidence(Given):
-    """The same with a sign that is always 7."""
-
-    def evidence(self, x: Features) -> Any:
-        return np.full((len(x), 1), 7.0)
 
 
 def rows(*largest: float) -> Features:
@@ -109,19 +101,6 @@ def test_scores_that_each_tell_something_are_combined_and_accept_more() -> None:
         assert found.known.share > np.mean(column[:400] > np.sort(column[400:])[-21])
 
 
-def test_further_evidence_accepts_more_and_has_a_weight_of_its_own() -> None:
-    evidence = np.random.default_rng(5).normal(size=(800, 2))
-    evidence[:400, 0] += 2
-    rows = random_rows()
-    alone, found = reject(rows, Shares(1.0), 400), reject(replace(rows, evidence=evidence), Shares(1.0), 400)
-    assert alone.known is not None
-    assert found.known is not None
-    assert (found.score, len(found.weights)) == ("combined", 6)
-    assert found.weights[3] > 5 * found.weights[4]
-    assert found.known.share > alone.known.share + 0.1
-    assert Rejection.from_json(json.loads(json.dumps(asdict(found)))) == found
-
-
 def test_what_is_told_of_strangers_and_known_holds_for_new_ones() -> None:
     found, new = reject(random_rows(), Shares(1.0), 400), random_rows(1)
     accepted = found.scores(new.probabilities, new.familiarity) > found.threshold
@@ -155,8 +134,6 @@ def test_a_head_is_asked_for_what_the_score_needs() -> None:
     assert Rejection("probability", 0.5, 0.05).of(Given(), rows(0.75)).tolist() == [np.log(0.75)]
     both = Rejection("combined", 0.5, 0.05, weights=(1.0, 2.0, 3.0, 4.0)).of(Given(), rows(0.75))
     assert both[0] == pytest.approx(np.log(0.75) + 2 * 0.75 + 3 * np.log(3) + 4)
-    more = Rejection("combined", 0.5, 0.05, weights=(1.0, 2.0, 3.0, 5.0, 4.0)).of(GivenWithEvidence(), rows(0.75))
-    assert more[0] == pytest.approx(both[0] + 5 * 7)
 
 
 def test_a_threshold_of_esmcls_0_1_0_is_read() -> None:

@@ -331,29 +331,6 @@ def test_of_many_validation_rows_some_are_drawn_to_tell_which_members_are_needed
     assert set(asked) == {50}
 
 
-def test_the_evidence_of_an_ensemble_is_how_many_agree_and_what_each_member_says() -> None:
-    x = replace(told(2, 1, ONE), others=(told(3, 2, TWO),))
-    members = [member(x, "first", ONE), member(x, "second", TWO)]
-    head = EnsembleHead.of(members, THREE, EnsembleConfig(method="average", weights="0.5,0.5"))
-    first, second = x.of(ONE).vectors(), x.of(TWO).vectors()
-    named = ((first + second) / 2).argmax(1)
-    evidence = head.evidence(x)
-    assert evidence.shape == (60, 5)
-    np.testing.assert_array_equal(evidence[:, 0], ((first.argmax(1) == named) * 1.0 + (second.argmax(1) == named)) / 2)
-    for place, given in ((1, first), (3, second)):
-        np.testing.assert_allclose(evidence[:, place], head.members[0].familiarity(x))  # both: the length
-        np.testing.assert_allclose(evidence[:, place + 1], np.log(given[np.arange(60), named]), rtol=1e-6)
-
-
-def test_the_evidence_of_members_is_in_that_of_an_ensemble() -> None:
-    one = Ranked(np.array([[0, 1]]), np.array([[0.75, 0.25]]), np.zeros(1), np.array([[3.0, 4.0]]))
-    x = told(2, 1)
-    head = EnsembleHead.of([member(x)], THREE, EnsembleConfig(method="average", weights="1"))
-    evidence = head.combined([one], 2).evidence
-    assert evidence is not None
-    assert evidence[0, [0, 3, 4]].tolist() == [1, 3, 4]
-
-
 def test_without_a_word_on_members_those_that_align_are_among_them_where_there_are_residues() -> None:
     labels = Labels.from_names(["a", "b"] * 12)
     texts = relatives(labels.codes, seed=1)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from ontologies import BINDING, ION, MEMBRANE, ZINC, tiny_ontology
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from esmcls.errors import ModelError
 from esmcls.metrics.open_set import Rate
@@ -20,7 +18,7 @@ from esmcls.tasks.one_label.confidence import Confidence, Rejection
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held
 
-ARRAYS = ("codes", "probabilities", "familiarity", "truth", "evidence")
+ARRAYS = ("codes", "probabilities", "familiarity", "truth")
 
 
 def held() -> Held:
@@ -31,7 +29,6 @@ def held() -> Held:
         familiarity=np.array([0.5, -1, 2]),
         truth=np.array([0, 1, -1]),
         digest="of the rows",
-        evidence=np.array([[0.5], [1.0], [2.0]]),
     )
 
 
@@ -79,7 +76,6 @@ def asked() -> FoldAnswers:
         folds=np.array([0, 1]),
         strangers=np.array([False, True]),
         digest="of the rows",
-        evidence=np.array([[0.25, 3.0], [0.5, -1.0]]),
     )
 
 
@@ -95,19 +91,6 @@ def test_what_was_said_of_strangers_comes_back_as_it_was_and_follows_the_classes
     assert after.codes.tolist() == [[1, 3], [3, 1]]
 
 
-def test_what_an_older_esmcls_kept_has_no_evidence(tmp_path: Path) -> None:
-    LabelFindings(held(), folds=asked()).save(tmp_path)
-    for name in ("held", "strangers"):
-        path = tmp_path / f"{name}.safetensors"
-        with safe_open(path, "numpy") as file:
-            arrays = {key: file.get_tensor(key) for key in file.keys() if key != "evidence"}  # noqa: SIM118 (no mapping)
-            save_file(arrays, path, file.metadata())
-    again = LabelFindings.load(tmp_path)
-    assert again.held is not None
-    assert again.folds is not None
-    assert (again.held.evidence.shape, again.folds.evidence.shape) == ((3, 0), (2, 0))
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -115,7 +98,6 @@ def test_what_an_older_esmcls_kept_has_no_evidence(tmp_path: Path) -> None:
         {"probabilities": np.ones((2, 3), np.float32)},
         {"familiarity": np.zeros(3)},
         {"folds": np.array([0.5, 1.0])},
-        {"evidence": np.zeros((3, 1))},
         {"strangers": np.array([0, 1])},
     ],
     ids=lambda change: next(iter(change)),

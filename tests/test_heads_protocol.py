@@ -18,7 +18,7 @@ from relatives import ancestors, relatives
 
 from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
-from esmcls.heads.base import FindsNearest, GivesEvidence, KnowsItsRows
+from esmcls.heads.base import FindsNearest, KnowsItsRows
 from esmcls.heads.blocks import hold_out, hold_out_sets
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head, reads_vectors
@@ -389,18 +389,6 @@ def test_rows_of_known_classes_are_more_familiar_than_others(one_label: Case, ho
     assert near.dtype == np.float64
     assert auroc(near, far) > (0.6 if isinstance(fitted, LinearHead) else 0.85)  # a linear score knows no distance
     assert fitted.familiarity(known.take([])).shape == (0,)
-
-
-def test_evidence_is_as_many_finite_signs_whatever_is_asked(one_label: Case, how: str, tmp_path: Path) -> None:
-    fitted = reloaded(fitted_once(one_label), tmp_path) if how == "reloaded" else fitted_once(one_label)
-    if not isinstance(fitted, GivesEvidence):
-        pytest.skip("this head gives no evidence")
-    known = blobs(60, 2)
-    evidence = fitted.evidence(known)
-    assert evidence.dtype == np.float64
-    assert np.isfinite(evidence).all()
-    np.testing.assert_allclose(fitted.evidence(known.take([7, 3])), evidence[[7, 3]], rtol=1e-5, atol=1e-6)
-    assert fitted.evidence(known.take([])).shape == (0, evidence.shape[1])
 
 
 def test_a_head_that_names_the_nearest_row_knows_its_label(one_label: Case, how: str, tmp_path: Path) -> None:

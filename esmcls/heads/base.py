@@ -162,20 +162,6 @@ class FindsNearest(Protocol):
 
 
 @runtime_checkable
-class GivesEvidence(Protocol):
-    """A head that knows more signs than its familiarity of whether a row is of a family that it was fitted on."""
-
-    def evidence(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return the signs, (n, signs), each higher for rows of a known family; always as many."""
-        ...
-
-
-def evidence_of(head: object, x: Features) -> npt.NDArray[np.float64]:
-    """Return what signs a head gives besides its familiarity, (n, signs): none, where it has none."""
-    return head.evidence(x) if isinstance(head, GivesEvidence) else np.zeros((len(x), 0))
-
-
-@runtime_checkable
 class KnowsItsRows(Protocol):
     """A head that keeps the labels of its training rows."""
 

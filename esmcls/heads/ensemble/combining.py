@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from esmcls.heads.ensemble.members import LEAST, Ranked, Selected
+from esmcls.heads.ensemble.members import Ranked, Selected
 from esmcls.heads.neighbours.votes import Numbers, Votes
 from esmcls.metrics.calibration import TEMPERATURES
 from esmcls.types import Indices
 
 Method = Literal["average", "stack"]
 
+LEAST = 1e-9
+"""The least probability of a class: float32 tells no less."""
 REST = 1e-6
 """The least probability of all classes together that a member does not name."""
 RIDGE = 1.0

@@ -19,11 +19,9 @@ from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
 from esmcls.heads.ensemble.members import BaseEnsemble, Member, Ranked, SavedMember, Scale, check_members, names_of
 from esmcls.heads.ensemble.selection import needed, worth
-from esmcls.heads.neighbours.votes import Numbers
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
-from esmcls.types import Indices
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -260,20 +258,11 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
         slate, n_classes = Slate.of(scaled, len(self.classes)), len(self.classes)
         codes, mass = self.chosen.combination().votes(slate, n_classes).top(min(k, n_classes))
         standard = [m.scale.standardised(one.familiarity) for m, one in zip(self.members, ranked, strict=True)]
-        evidence = _evidence(answers, standard, codes[:, 0])
-        return Ranked(codes, mass, np.asarray(np.mean(standard, axis=0)), evidence)
+        return Ranked(codes, mass, np.asarray(np.mean(standard, axis=0)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the mean over members of their familiarity, (n,), in deviations from that of validation rows."""
         return np.asarray(np.mean([member.familiarity(x) for member in self.members], axis=0))
-
-    def evidence(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return each member's signs, what it gives to the class that the ensemble names, and how many agree on it."""
-        k = min(self.chosen.candidates, len(self.classes))
-        answers = [Ranked.of(member.head, member.view(x), k) for member in self.members]
-        evidence = self.combined(answers, 1).evidence
-        assert evidence is not None
-        return evidence
 
     def save(self, folder: Path) -> None:
         """Write `members.json` and what each member writes, in `member-0/` and so on."""
@@ -289,17 +278,3 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
 
     def _load_member(self, folder: Path, about: SavedMember) -> Member:
         return Member.load(folder, about, self.classes, self.device)
-
-
-def _evidence(answers: Sequence[Ranked], familiarity: Sequence[Numbers], codes: Indices) -> Numbers:
-    """Return what members know of rows that an ensemble takes for these classes (n,): float64 (n, signs).
-
-    How many name the class first; then of each member its familiarity, the log probability that it gives to the class,
-    and its own evidence.
-    """
-    agreement = np.mean([one.codes[:, 0] == codes for one in answers], axis=0)
-    columns = [agreement[:, None]]
-    for one, familiar in zip(answers, familiarity, strict=True):
-        columns.append(np.column_stack((familiar, one.logs(codes))))
-        columns += [] if one.evidence is None else [one.evidence]
-    return np.concatenate(columns, axis=1)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation, evidence_of
+from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
 from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors
@@ -33,8 +33,6 @@ M = TypeVar("M", bound="BaseMember[Any]")
 Selected = slice | Indices | npt.NDArray[np.bool_]
 """Row numbers, a slice or a mask."""
 
-LEAST = 1e-9
-"""The least probability of a class: float32 tells no less."""
 MARKS = 101
 """Quantiles that are kept of a head's familiarity."""
 
@@ -220,30 +218,20 @@ class Ranked:
         Their probabilities.
     familiarity : float64 array, (n,)
         As the head's `familiarity` gives it, or where that is among validation rows, from 0 to 1.
-    evidence : float64 array, (n, signs), optional
-        Further signs of a known family; see `esmcls.heads.base.GivesEvidence`.
     """
 
     codes: Indices
     mass: npt.NDArray[np.floating]
     familiarity: Numbers
-    evidence: Numbers | None = None
 
     @classmethod
     def of(cls, head: Head, x: Features, k: int) -> Ranked:
-        """Ask a fitted head for its k best classes, what it is familiar with, and its evidence of that."""
-        return cls(*head.top_k(x, k), head.familiarity(x), evidence_of(head, x))
+        """Ask a fitted head for its k best classes and for what it is familiar with."""
+        return cls(*head.top_k(x, k), head.familiarity(x))
 
     def take(self, rows: Selected) -> Ranked:
         """Return some rows."""
-        evidence = None if self.evidence is None else self.evidence[rows]
-        return Ranked(self.codes[rows], self.mass[rows], self.familiarity[rows], evidence)
-
-    def logs(self, codes: Indices) -> Numbers:
-        """Return the log probability of one class of each row, (n,): of its last class where it does not name it."""
-        same = self.codes == codes[:, None]
-        given = np.where(same.any(1), (self.mass * same).sum(1), self.mass[:, -1])
-        return np.asarray(np.log(np.maximum(given, LEAST, dtype=np.float64)))
+        return Ranked(self.codes[rows], self.mass[rows], self.familiarity[rows])
 
     def first(self, k: int) -> Ranked:
         """Return the k best classes, or all if there are fewer."""

@@ -18,7 +18,6 @@ from esmcls.cache.features import Features
 from esmcls.datasets.held_out import Shares
 from esmcls.errors import UsageError
 from esmcls.files import from_plain
-from esmcls.heads.base import evidence_of
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc, conformal_threshold
 from esmcls.metrics.open_set import Rate, fit_logistic, threshold_for, wilson, without
@@ -34,13 +33,13 @@ Floats = npt.NDArray[np.float64]
 Score = Literal["probability", "familiarity", "combined"]
 SCORES: Final[tuple[Score, ...]] = ("probability", "familiarity", "combined")
 WEIGHTS: Final = 4
-"""Of the combined score, at least: one of each of `signals`, and a constant."""
+"""Of the combined score: one of each of `signals`, and a constant."""
 FEW: Final = 20
 """Proteins of either side that it takes to fit the combined score."""
 _TOLD: Final = {
     "probability": "the likeliest class's probability",
     "familiarity": "the head's familiarity",
-    "combined": "all signs together",
+    "combined": "probability, margin and familiarity",
 }
 GAIN: Final = 0.02
 """Share of proteins by which a score must be better than the naive cut: what is less, chance can do."""
@@ -65,7 +64,7 @@ class Rejection:
     ----------
     score : {"probability", "familiarity", "combined"}
         What is compared: the log of the likeliest class's probability, the head's own score, or both with the margin
-        to the second class and whatever else the head knows, by `weights`.
+        to the second class, by `weights`.
     threshold : float
         A protein is accepted if its score is greater.
     wanted : float
@@ -94,9 +93,7 @@ class Rejection:
     families: int = 0
     weights: tuple[float, ...] = ()
 
-    def scores(
-        self, probabilities: npt.NDArray[np.floating], familiarity: Floats | None, evidence: Floats | None = None
-    ) -> Floats:
+    def scores(self, probabilities: npt.NDArray[np.floating], familiarity: Floats | None) -> Floats:
         """Return the score of rows (n,).
 
         Parameters
@@ -105,30 +102,18 @@ class Rejection:
             Of the likeliest classes; one column is enough where the score is not combined.
         familiarity : float64 array, (n,), or None
             None where the score is the probability.
-        evidence : float64 array, (n, signs), optional
-            None where the score is not combined, or the head gives none.
         """
         if self.score == "probability":
             return log_probability(probabilities[:, 0])
         assert familiarity is not None
         if self.score == "familiarity":
             return familiarity
-        return combined(signals(probabilities, familiarity, evidence), np.array(self.weights))
+        return combined(signals(probabilities, familiarity), np.array(self.weights))
 
-    def of(self, head: Classifier, x: Features, likeliest: npt.NDArray[np.floating] | None = None) -> Floats:
-        """Ask a head about rows and return their score, (n,).
-
-        Parameters
-        ----------
-        head : Classifier
-        x : Features
-        likeliest : float array, (n, 2 or more), optional
-            Probabilities of the likeliest classes, where they are known already.
-        """
-        if likeliest is None:
-            likeliest = head.top_k(x, 2)[1] if self.score != "familiarity" else np.ones((len(x), 1))
-        familiarity = None if self.score == "probability" else head.familiarity(x)
-        return self.scores(likeliest, familiarity, evidence_of(head, x) if self.score == "combined" else None)
+    def of(self, head: Classifier, x: Features) -> Floats:
+        """Ask a head about rows and return their score, (n,)."""
+        probabilities = head.top_k(x, 2)[1] if self.score != "familiarity" else np.ones((len(x), 1))
+        return self.scores(probabilities, None if self.score == "probability" else head.familiarity(x))
 
     def lines(self) -> list[str]:
         """Say it for people."""
@@ -163,8 +148,7 @@ class Rejection:
             rate = None if reached is None else Rate(reached, *wilson(reached, checks), checks)
             return cls(first.score, first.threshold, first.wanted, strangers=rate, auroc=first.auroc)
         found = from_plain(cls, flat)
-        enough = len(found.weights) >= WEIGHTS if found.score == "combined" else not found.weights
-        if not enough:
+        if len(found.weights) != (WEIGHTS if found.score == "combined" else 0):
             raise ValueError(f"weights: {len(found.weights)} of them, which the score {found.score} does not have")
         return found
 
@@ -275,16 +259,15 @@ def log_probability(probabilities: npt.NDArray[np.floating]) -> Floats:
     return np.asarray(np.log(np.maximum(probabilities, 1e-30, dtype=np.float64)))
 
 
-def signals(probabilities: npt.NDArray[np.floating], familiarity: Floats, evidence: Floats | None = None) -> Floats:
-    """Return what may tell a stranger, (n, 3 or more), each higher for what is known.
+def signals(probabilities: npt.NDArray[np.floating], familiarity: Floats) -> Floats:
+    """Return what may tell a stranger, (n, 3), each higher for what is known.
 
-    The log of the likeliest class's probability, the head's familiarity, the log of how many times likelier the first
-    class is than the second, and any further evidence.
+    The log of the likeliest class's probability, the head's familiarity, and the log of how many times likelier the
+    first class is than the second.
     """
     first = log_probability(probabilities[:, 0])
     second = log_probability(probabilities[:, 1]) if probabilities.shape[1] > 1 else np.full(len(first), -1.0)
-    three = np.column_stack((first, familiarity, first - second))
-    return three if evidence is None else np.concatenate((three, evidence), axis=1)
+    return np.column_stack((first, familiarity, first - second))
 
 
 def combined(columns: Floats, weights: Floats) -> Floats:
@@ -369,7 +352,7 @@ def _worth(one: Candidate, rows: FoldAnswers, shares: Shares) -> float:
 
 def _candidates(rows: FoldAnswers, shares: Shares) -> dict[Score, Candidate]:
     """Return the scores that can be had of rows."""
-    columns = signals(rows.probabilities, rows.familiarity, rows.evidence)
+    columns = signals(rows.probabilities, rows.familiarity)
     found: dict[Score, Candidate] = {}
     for place, name in enumerate(SCORES[:2]):
         values = columns[:, place]

@@ -94,12 +94,12 @@ class LabelFindings:
         if not len(apart.checks):
             return rejection
         checks = FoldAnswers.of(head, features(apart.checks), apart.checks, 0, True, {})
-        far = rejection.scores(checks.probabilities, checks.familiarity, checks.evidence)
+        far = rejection.scores(checks.probabilities, checks.familiarity)
         rate = Rate.of(far > rejection.threshold, checks.families)
         known = self.held or self.known
         if known is None:
             return replace(rejection, strangers=rate, auroc=None)
-        near = rejection.scores(known.probabilities, known.familiarity, known.evidence)[known.truth >= 0]
+        near = rejection.scores(known.probabilities, known.familiarity)[known.truth >= 0]
         return replace(rejection, strangers=rate, auroc=auroc(near, far) if len(near) else None)
 
     def _taken_away(self, head: Head, strangers: Dataset, features: GetFeatures) -> FoldAnswers:

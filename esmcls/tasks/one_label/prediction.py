@@ -135,7 +135,8 @@ class LabelAnswering:
         rejection = self._confidence.rejection
         if rejection is None:
             return [{}] * len(x)
-        scores = rejection.of(self.model.head, x, likeliest)
+        familiarity = None if rejection.score == "probability" else self.model.head.familiarity(x)
+        scores = rejection.scores(likeliest, familiarity)
         return [{"status": ACCEPTED if accepted else REJECTED} for accepted in (scores > rejection.threshold).tolist()]
 
     def rows(self, protein: Protein, answer: LabelAnswer | Unanswered, note: str | None = None) -> Iterator[Prediction]:

@@ -360,13 +360,11 @@ S = TypeVar("S", Held, FoldAnswers)
 def _said(rows: S, answers: Ranked) -> S:
     """Return rows with other answers."""
     mass = answers.mass.astype(np.float32)
-    evidence = rows.evidence if answers.evidence is None else answers.evidence
-    beside = replace(rows, familiarity=answers.familiarity, evidence=evidence)
-    return replace(beside, codes=answers.codes, probabilities=mass)
+    return replace(rows, codes=answers.codes, probabilities=mass, familiarity=answers.familiarity)
 
 
 def _ranked(rows: Held | FoldAnswers) -> Ranked:
-    return Ranked(rows.codes, rows.probabilities, rows.familiarity, rows.evidence)
+    return Ranked(rows.codes, rows.probabilities, rows.familiarity)
 
 
 def _member(model: Fitted[Head, LabelFindings], held: Held) -> Member:

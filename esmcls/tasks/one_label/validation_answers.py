@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,7 +21,6 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import ModelError
 from esmcls.files import refuse_what_is_no_file
-from esmcls.heads.base import evidence_of
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Probabilities
 
@@ -30,8 +28,6 @@ CANDIDATES: Final = 20
 """Classes a row that are kept."""
 _INT: Final = np.dtype(np.int64)
 _ARRAYS: Final = ("codes", "probabilities", "familiarity", "truth")
-_EVIDENCE: Final = "evidence"
-"""The array that what an older esmcls wrote lacks."""
 _FOLD_ARRAYS: Final = ("codes", "probabilities", "familiarity", "families", "folds", "strangers")
 
 
@@ -58,8 +54,6 @@ class Held:
         Code of each row's class; -1 where the head does not know it.
     digest : str
         Of the rows' sequences in their order: two heads were asked of the same rows where these are equal.
-    evidence : float64 array, (n, signs)
-        See `esmcls.heads.base.GivesEvidence`; by default there are no signs.
     """
 
     codes: Indices
@@ -67,24 +61,19 @@ class Held:
     familiarity: npt.NDArray[np.float64]
     truth: Indices
     digest: str
-    evidence: npt.NDArray[np.float64] = field(default_factory=partial(np.zeros, (0, 0)))
-
-    def __post_init__(self) -> None:
-        if self.evidence.shape == (0, 0):
-            object.__setattr__(self, "evidence", np.zeros((len(self.truth), 0)))
 
     @classmethod
     def of(cls, head: Ranks, x: Features, labels: Labels) -> Held:
         """Ask a head for the classes of rows."""
         codes, probabilities = head.top_k(x, CANDIDATES)
         digest = hashlib.sha256("\n".join(x.sequences).encode()).hexdigest()
-        return cls(codes, probabilities, head.familiarity(x), labels.codes, digest, evidence_of(head, x))
+        return cls(codes, probabilities, head.familiarity(x), labels.codes, digest)
 
     def recoded(self, before: Sequence[str], after: Sequence[str]) -> Held:
         """Return the same with the codes of a tuple of classes that holds all of the former one."""
         place = {name: code for code, name in enumerate(after)}
         moved = np.array([*(place[name] for name in before), -1], dtype=np.int64)
-        return replace(self, codes=moved[self.codes], truth=moved[self.truth])
+        return Held(moved[self.codes], self.probabilities, self.familiarity, moved[self.truth], self.digest)
 
     def in_folds(self, count: int) -> FoldAnswers:
         """Return the rows of classes that the head knows as ones of known families, dealt to folds."""
@@ -97,13 +86,11 @@ class Held:
             rows % count,
             np.zeros(len(rows), dtype=bool),
             self.digest,
-            self.evidence[rows],
         )
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in (*_ARRAYS, _EVIDENCE)}
-        save_file(arrays, path, {"digest": self.digest})
+        save_file({name: getattr(self, name) for name in _ARRAYS}, path, {"digest": self.digest})
 
     @classmethod
     def load(cls, path: Path) -> Held:
@@ -117,7 +104,7 @@ class Held:
         arrays, digest = _read(path, _ARRAYS)
         held = cls(**arrays, digest=digest)
         shapes = {held.probabilities.shape: 2, held.codes.shape: 2, (len(held.truth), *held.codes.shape[1:]): 2}
-        flat = {held.familiarity.shape, held.truth.shape, held.evidence.shape[:-1]} == {held.codes.shape[:1]}
+        flat = held.familiarity.shape == held.truth.shape == held.codes.shape[:1]
         if len(shapes) != 1 or held.codes.ndim != 2 or not flat or {held.codes.dtype, held.truth.dtype} != {_INT}:
             raise ModelError(path, "is damaged (its arrays do not fit one another)", "fit again")
         return held
@@ -141,8 +128,6 @@ class FoldAnswers:
         Whether that head knew nothing of the protein's family.
     digest : str
         Of the rows in their order.
-    evidence : float64 array, (n, signs)
-        See `esmcls.heads.base.GivesEvidence`; by default there are no signs.
     """
 
     codes: Indices
@@ -152,11 +137,6 @@ class FoldAnswers:
     folds: Indices
     strangers: npt.NDArray[np.bool_]
     digest: str = ""
-    evidence: npt.NDArray[np.float64] = field(default_factory=partial(np.zeros, (0, 0)))
-
-    def __post_init__(self) -> None:
-        if self.evidence.shape == (0, 0):
-            object.__setattr__(self, "evidence", np.zeros((len(self.folds), 0)))
 
     @classmethod
     def of(
@@ -191,7 +171,6 @@ class FoldAnswers:
             np.full(n, fold, dtype=np.int64),
             np.full(n, strangers),
             hashlib.sha256("\n".join([str(strangers), *rows.sequences]).encode()).hexdigest(),
-            evidence_of(head, x),
         )
 
     @classmethod
@@ -206,8 +185,7 @@ class FoldAnswers:
             )
             for part in parts
         ]
-        names = (*_FOLD_ARRAYS, _EVIDENCE)
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _FOLD_ARRAYS}
         digest = hashlib.sha256(" ".join(part.digest for part in parts).encode()).hexdigest()
         return cls(**arrays, digest=digest)
 
@@ -219,7 +197,7 @@ class FoldAnswers:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in (*_FOLD_ARRAYS, _EVIDENCE)}
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _FOLD_ARRAYS}
         save_file(arrays, path, {"digest": self.digest})
 
     @classmethod
@@ -234,7 +212,6 @@ class FoldAnswers:
         arrays, digest = _read(path, _FOLD_ARRAYS)
         rows = cls(**arrays, digest=digest)
         flat = {array.shape for array in (rows.familiarity, rows.families, rows.folds, rows.strangers)}
-        flat.add(rows.evidence.shape[:-1])
         kinds = {rows.codes.dtype, rows.families.dtype, rows.folds.dtype}
         alike = rows.codes.ndim == 2 and rows.probabilities.shape == rows.codes.shape and flat == {rows.codes.shape[:1]}
         if not alike or kinds != {_INT} or rows.strangers.dtype != np.bool_:
@@ -251,8 +228,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], str]:
             absent = sorted({*names} - {*file.keys()})
             if absent or digest is None:
                 raise ValueError(f"lacks {absent[0] if absent else 'its digest'}")
-            kept = [name for name in (*names, _EVIDENCE) if name in file.keys()]  # noqa: SIM118 (no mapping)
-            return {name: file.get_tensor(name) for name in kept}, digest
+            return {name: file.get_tensor(name) for name in names}, digest
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise ModelError(path, f"is damaged ({error})", "fit again") from None
 
