@@ -27,6 +27,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
 from esmcls.files import write_json
+from esmcls.heads.registry import reads_vectors
 from esmcls.metrics.calibration import auroc, rejection_threshold
 from esmcls.metrics.open_set import Rate
 from esmcls.models.combine import combine
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--heads", default="linear,knn")
     parser.add_argument("--share", type=float, default=0.2, help="of the families, removed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs=3, action="append", default=[], metavar=("HEAD", "KNOB", "VALUE"))
     options = parser.parse_args()
     workspace = Workspace.open(options.workspace)
     task, cache = task_of(workspace), workspace.latest_cache()
@@ -122,11 +124,17 @@ def main() -> None:
     fits, models = dict[str, Fit[Any, Any]](), list[Model]()
     with tempfile.TemporaryDirectory() as folder:
         for head in options.heads.split(","):
-            fits[head] = fit_dataset(task, kept, cache, head, shares=Shares(1.0), refit=workspace.drawn_validation)
+            settings = {knob: value for name, knob, value in options.set if name == head}
+            fits[head] = fit_dataset(
+                task, kept, cache, head, settings, shares=Shares(1.0), refit=workspace.drawn_validation
+            )
             models.append(load_model(fits[head].save(Path(folder) / head)))
             print(head, *fits[head].findings.lines(), sep="\n  ", flush=True)
-        fits["ensemble"] = combine(task, models, kept, features)
-        print("ensemble", *fits["ensemble"].findings.lines(), sep="\n  ", flush=True)
+        on_vectors = [model for model in models if reads_vectors(model.head)]
+        for name, members in {"ensemble-embeddings": on_vectors, "ensemble": models}.items():
+            if len(members) > 1 and (name == "ensemble" or len(members) < len(models)):
+                fits[name] = combine(task, members, kept, features)
+                print(name, *fits[name].findings.lines(), sep="\n  ", flush=True)
     near, far = features(test), features(strangers)
     rows = [measure(name, fit, near, far, families) for name, fit in fits.items()]
     best = max(rows, key=lambda row: row["validation"][task.score])["model"]

@@ -14,6 +14,7 @@ import torch
 from command import done, run
 from letter_encoder import LetterEncoder, embedded
 from relatives import RESIDUES, relatives
+from safetensors.numpy import save_file
 from scipy.stats import gumbel_r
 from tiny import sequences, write_encoder, write_set
 
@@ -25,7 +26,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import CacheError, EncoderMismatchError, ModelError
 from esmcls.evaluation.plan import ComparisonPlan, plan_models
-from esmcls.heads.alignment.align import AlignConfig, AlignHead
+from esmcls.heads.alignment.align import PRIOR, AlignConfig, AlignHead, background_of
 from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, seconds_of_fit
 from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Reduction
@@ -298,6 +299,37 @@ def test_the_nearest_protein_is_the_one_that_aligns_best() -> None:
     [[segment, *_]] = head.segments(x.take([3]))
     assert (segment.nearest_id, segment.cigar, segment.identical) == ("3", "60M", 60)
     assert (segment.query_start, segment.query_end, segment.query_coverage) == (1, 60, 1)
+
+
+def test_a_training_protein_that_aligns_well_with_unrelated_ones_counts_for_less() -> None:
+    nearness, rows = np.array([[0.9, 0.5, 0.4], [0.8, 0.6, 0.4]]), np.array([[0, 1, 2], [0, 1, 2]])
+    background, own = background_of(nearness, rows, codes=np.array([0, 1, 2]), truth=np.array([1, 2]))
+    mean = (0.9 + 0.4 + 0.8 + 0.6) / 4
+    above = [0.9 + 0.8 - 2 * mean, 0.6 - mean, 0.4 - mean]
+    np.testing.assert_allclose(background, np.array(above) / (PRIOR + np.array([2, 1, 1])), rtol=1e-6)
+    np.testing.assert_allclose(
+        own[0], [(0.8 - mean) / (PRIOR + 1), (0.6 - mean) / (PRIOR + 1), 0], rtol=1e-6, atol=1e-9
+    )
+    x, labels = twins(20, 1)
+    head = AlignHead(AlignConfig(k=1)).fit(x, labels)
+    assert head.top_k(x.take([3]), 1)[0].tolist() == [[1]]
+    head.background[labels.codes == 1] = 100
+    assert head.top_k(x.take([3]), 1)[0].tolist() == [[0]]
+
+
+def test_what_was_learned_of_training_proteins_is_kept_when_more_are_fitted(tmp_path: Path) -> None:
+    x, labels = twins(40, 1)
+    head = AlignHead().fit(
+        x.take(slice(30)), labels.take(slice(30)), (x.take(slice(30, 40)), labels.take(slice(30, 40)))
+    )
+    before = head.background
+    assert before.any()
+    head.refit(x, labels)
+    np.testing.assert_array_equal(head.background, [*before, *[0] * 10])
+    head.save(tmp_path)
+    save_file({"background": before}, tmp_path / "background.safetensors")
+    with pytest.raises(ModelError, match=r"background.safetensors: "):
+        AlignHead.load(tmp_path, head.chosen, head.classes)
 
 
 def test_segments_say_where_both_proteins_align_and_do_not_overlap() -> None:

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.heads.alignment.residues.aligner import (
@@ -25,11 +27,15 @@ from esmcls.heads.blocks import AnswerBlocks, checked_vectors, grid, score, trai
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import settled
 from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
+from esmcls.heads.saved_tensors import check_rows, read_tensors
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices
 
+Background = npt.NDArray[np.float32]
+
+BACKGROUND = "background.safetensors"
 VOTERS = (1, 5, 20)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
 """The values that are tried on validation."""
@@ -40,6 +46,8 @@ TRIFLE = 0.002
 """Of macro F1: no more candidates are aligned for a gain of less."""
 HELD_MOST = 2000
 """Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
+PRIOR = 10
+"""Unrelated proteins that the nearness of a training protein to such proteins is drawn to the mean of all by."""
 ANSWERED_ROWS = 1024
 """Rows whose votes are counted at a time."""
 
@@ -93,10 +101,19 @@ class AlignHead(BaseLabelHead):
     """The class of each training row."""
     priors: Numbers
     aligner: Aligner | None = None
+    background: Background
+    """How near each training row is to proteins of other classes."""
+    known_background: dict[str, float]
+    """The same by sequence, of those that the last choice was made with."""
+
+    def __init__(self, config: AlignConfig | None = None, device: str = "cpu") -> None:
+        super().__init__(config, device)
+        self.known_background = {}
 
     def _forget(self) -> None:
         super()._forget()
         self.aligner = None
+        self.known_background = {}
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         held = (validation[0].take(slice(HELD_MOST)), validation[1].take(slice(HELD_MOST)))
@@ -117,6 +134,8 @@ class AlignHead(BaseLabelHead):
         """Answer from now on by a search among rows of these labels."""
         self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
         self.codes = labels.codes
+        known = self.known_background
+        self.background = np.array([known.get(sequence, 0.0) for sequence in self.finder.sequences], dtype=np.float32)
         self.__dict__.pop("label_of_row", None)
         self.priors = priors_of(labels.codes, labels.n_classes)
 
@@ -147,6 +166,9 @@ class AlignHead(BaseLabelHead):
         self.aligner.collect(held[0])
         finder = self.aligner.finder(x, finders[shrinkage]).with_candidates(max(tried))
         nearness, rows = finder.aligned(held[0])
+        background, own = background_of(nearness, rows, labels.codes, held[1].codes)
+        self.known_background = dict(zip(finder.sequences, background.tolist(), strict=True))
+        nearness = nearness - own
         trials: dict[int, tuple[AlignConfig, Tally, dict[str, float]]] = {}
         for candidates in tried:
             config = replace(self.config, candidates=candidates, shrinkage=shrinkage)
@@ -179,15 +201,20 @@ class AlignHead(BaseLabelHead):
 
     def _answers(self, x: Features) -> AnswerBlocks:
         chosen = self.chosen.settled()
-        nearness, rows = self.finder(x)
+        nearness, rows = self._ahead(x)
         for start in range(0, len(x), ANSWERED_ROWS):
             block = slice(start, start + ANSWERED_ROWS)
             tally = _tally(self.codes, nearness[block], rows[block], chosen.k or 1, chosen.temperature or 1.0)
             yield slice(start, start + len(tally.codes)), tally.weigh(self.priors, chosen.softness or 1.0)
 
+    def _ahead(self, x: Features) -> tuple[Nearness, Indices]:
+        """Return by how much each candidate is nearer than it is to unrelated proteins, falling, and training rows."""
+        nearness, rows = self.finder.aligned(x)
+        return _ranked(nearness - self.background[rows], rows)
+
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return the nearness of the training protein that aligns best, (n,)."""
-        return self.finder(x)[0][:, 0].astype(np.float64)
+        """Return by how much the training protein that is most ahead is nearer than it is to unrelated ones, (n,)."""
+        return self._ahead(x)[0][:, 0].astype(np.float64)
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best alignment, (n,), and the id of its training row."""
@@ -203,14 +230,56 @@ class AlignHead(BaseLabelHead):
         return self.finder.segments(x)
 
     def save(self, folder: Path) -> None:
-        """Write what `esmcls.heads.alignment.residues.finder` does; `knn.safetensors` has the class of each row."""
+        """Write what `esmcls.heads.alignment.residues.finder` does, and `background.safetensors`.
+
+        `knn.safetensors` has the class of each row.
+        """
         self.finder.save(folder, self.codes)
+        save_file({"background": torch.from_numpy(self.background)}, folder / BACKGROUND)
 
     def _restore(self, folder: Path) -> None:
         nearest_means, self.codes = Finder.load(folder, "cosine", "auto", len(self.classes), self.device)
         candidates = self.config.candidates or ENOUGH_CANDIDATES
         self.finder = ResidueFinder.load(folder, nearest_means, self.config.pooling, self.config.scheme, candidates)
         self.priors = priors_of(self.codes, len(self.classes))
+        self.background = read_tensors(folder / BACKGROUND, {"background": ("float32", "rows")})["background"].numpy()
+        check_rows(folder / BACKGROUND, len(self.background), len(self.codes))
+
+
+def background_of(nearness: Nearness, rows: Indices, codes: Indices, truth: Indices) -> tuple[Background, Background]:
+    """Return how near training rows are to held proteins of other classes than theirs, less the mean of all such pairs.
+
+    A row that few have met is drawn to that mean: some proteins align well with whatever comes, and are no better
+    evidence for it.
+
+    Parameters
+    ----------
+    nearness, rows : arrays, (n, candidates)
+        Of held proteins, and the training rows that these are of.
+    codes : int64 array, (training rows,)
+    truth : int64 array, (n,)
+        The class of each held protein; -1 where it is none of them.
+
+    Returns
+    -------
+    float32 array, (training rows,)
+    float32 array, (n, candidates)
+        Of each pair, without that pair.
+
+    Examples
+    --------
+    >>> nearness, rows = np.array([[3.0, 1.0], [2.0, 1.0]]), np.array([[0, 1], [0, 1]])
+    >>> both = background_of(nearness, rows, codes=np.array([0, 1]), truth=np.array([2, 2]))
+    >>> [values.astype(float).round(3).tolist() for values in both]
+    [[0.125, -0.125], [[0.023, -0.068], [0.114, -0.068]]]
+    """
+    apart = codes[rows] != truth[:, None]
+    mean = float(nearness[apart].mean()) if apart.any() else 0.0
+    above = np.where(apart, nearness - mean, 0.0)
+    sums = np.bincount(rows.ravel(), above.ravel(), len(codes))
+    counts = np.bincount(rows.ravel(), apart.ravel(), len(codes))
+    without = (sums[rows] - above) / (counts[rows] - apart + PRIOR)
+    return (sums / (counts + PRIOR)).astype(np.float32), without.astype(np.float32)
 
 
 def _recall(codes: Indices, truth: Indices, tried: tuple[int, ...]) -> float:
