@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command import done, run
 from letter_encoder import LetterEncoder, embedded
 from relatives import RESIDUES, relatives
@@ -24,7 +25,7 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.errors import CacheError, EncoderMismatchError, ModelError
 from esmcls.evaluation.plan import ComparisonPlan, plan_models
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
-from esmcls.heads.alignment.residues.aligner import Aligner
+from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, seconds_of_fit
 from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, align, scores, similarities
@@ -359,10 +360,41 @@ def test_a_device_finds_the_same_nearness(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(np.sort(by_row), np.sort(expected), rtol=1e-4)
 
 
-def test_more_candidates_are_taken_only_for_a_gain() -> None:
+def test_more_candidates_are_taken_only_for_a_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.CANDIDATES", (10, 20))
     x, labels = twins(60, 1)
     assert AlignHead(AlignConfig(candidates=7)).fit(x, labels).chosen.candidates == 7
-    assert AlignHead().fit(x, labels).chosen.candidates == 50
+    assert AlignHead().fit(x, labels).chosen.candidates == 10
+
+
+def test_where_there_are_few_training_proteins_all_of_them_are_aligned() -> None:
+    x, labels = twins(60, 1)
+    head = AlignHead().fit(x, labels)
+    assert head.finder(x)[1].shape == (60, 60)
+    assert TermAlignHead().fit(x, LabelSets.from_names([["a"], ["b"]] * 30)).finder(x)[1].shape == (60, 60)
+
+
+def test_a_fit_says_how_long_it_takes_before_it_embeds_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.SAMPLED_RESIDUES", 100)
+    encoder = LetterEncoder()
+    x = embedded(twins(40, 1)[0].sequences, encoder)
+    labels = Labels.from_names([f"family {row % 2}" for row in range(40)])
+    told = list[tuple[int, dict[str, float]]]()
+    AlignHead().fit(x, labels, log=lambda entry: told.append((encoder.kept, entry)))
+    [(read, entry)] = [said for said in told if "estimated_seconds" in said[1]]
+    assert read == 2
+    assert entry["estimated_seconds"] > 0
+
+
+def test_the_time_of_a_fit_grows_with_residues_and_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.DECOYS", 0)
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.CELLS_A_SECOND", 1000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    x = embedded(["M" * 20, "K" * 40], LetterEncoder())
+    held = embedded(["V" * 5], LetterEncoder())
+    assert seconds_of_fit(AlignConfig(), 0.5, x, None) == 0.5 * 60
+    assert seconds_of_fit(AlignConfig(), 0.5, x, held) == 0.5 * 65 + 5 * 2 * 30 / 1000
+    assert seconds_of_fit(AlignConfig(candidates=1), 0.5, x, held) == 0.5 * 65 + 5 * 1 * 30 / 1000
 
 
 def test_the_reduction_is_fitted_on_whole_proteins_up_to_a_number_of_residues(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,9 +414,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("aligned")
     encoder = write_encoder(folder / "tiny.safetensors")
     done("embed", write_set(folder / "set.csv"), "-w", folder / "w", "--encoder", encoder, "--quiet")
-    done("fit", "--head", "align", "-w", folder / "w", "--quiet")
+    assert "esmcls: align: about " in done("fit", "--head", "align", "-w", folder / "w").err
     done("fit", "--head", "knn", "-w", folder / "w", "--quiet")
     return folder
+
+
+def test_a_dry_run_says_what_residues_take_in_a_model(place: Path) -> None:
+    def planned(*options: object) -> list[str]:
+        return done("embed", place / "set.csv", "--dry-run", "-q", *options).out.splitlines()
+
+    read = int(planned("--encoder", "composition", "-w", place / "none")[1].split(" residues")[0].replace(",", ""))
+    line = f"a model of the head align keeps {ResidueConfig.components} bytes a residue: "
+    nbytes = f"{read * ResidueConfig.components / 1e3:.1f} kB of all these"
+    assert line + nbytes in planned("--encoder", place / "tiny.safetensors", "-w", place / "none")
+    assert not [text for text in planned("--encoder", "composition", "-w", place / "none") if "align" in text]
+    assert len(planned("--encoder", place / "tiny.safetensors", "-w", place / "w")) == 3
 
 
 def test_predict_writes_how_each_sequence_aligns(place: Path, tmp_path: Path) -> None:

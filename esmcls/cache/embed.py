@@ -53,6 +53,8 @@ class RunPlan:
         Disk space that the new ones take.
     seconds : float
         Estimated from a sample of them.
+    of_residues : bool
+        Whether the encoder makes vectors of residues, which can be aligned.
     """
 
     distinct: int
@@ -61,6 +63,7 @@ class RunPlan:
     residues: int
     nbytes: int
     seconds: float
+    of_residues: bool = False
 
 
 def embed_into(
@@ -180,7 +183,8 @@ def plan_run(
     vector_bytes = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
     nbytes = count * (48 + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors  # 48: key, length, inputs
     rate = _measure(encoder, sample, cache.spec) if sample else 0.0
-    return RunPlan(missing.report.distinct, missing.report.cached, count, residues, nbytes, rate * residues)
+    report = missing.report
+    return RunPlan(report.distinct, report.cached, count, residues, nbytes, rate * residues, bool(encoder.layers))
 
 
 def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.heads.alignment.residues.aligner import (
-    CANDIDATES,
     ENOUGH_CANDIDATES,
     Aligner,
     ResidueConfig,
     fewest,
+    tried_candidates,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
 from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation, labels_by_id
@@ -99,9 +99,9 @@ class AlignHead(BaseLabelHead):
         self.aligner = None
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
-        self.aligner = Aligner(self.config, x, seed)
-        rows = slice(HELD_MOST)
-        finder = self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        held = (validation[0].take(slice(HELD_MOST)), validation[1].take(slice(HELD_MOST)))
+        self.aligner = Aligner(self.config, x, seed, held[0], log)
+        finder = self._choose(x, labels, held, log)
         self._take(finder, labels)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
@@ -133,7 +133,7 @@ class AlignHead(BaseLabelHead):
         assert self.aligner is not None
         vectors = training_vectors(x, self.config.pooling)
         within = WithinClass.of(vectors, labels.codes, labels.n_classes, self.device)
-        tried = grid(self.config.candidates, CANDIDATES)
+        tried = tried_candidates(self.config, len(x))
         held_vectors = checked_vectors(held[0], self.config.pooling, vectors.shape[1])
         finders = {
             shrinkage: self._nearest_means(x, within, shrinkage)

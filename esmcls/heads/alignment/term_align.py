@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.alignment.residues.aligner import CANDIDATES, ENOUGH_CANDIDATES, Aligner, ResidueConfig
+from esmcls.heads.alignment.residues.aligner import (
+    ENOUGH_CANDIDATES,
+    Aligner,
+    ResidueConfig,
+    tried_candidates,
+)
 from esmcls.heads.alignment.residues.finder import ResidueFinder
 from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
@@ -85,9 +90,9 @@ class TermAlignHead(BaseTermHead):
     def _fit(
         self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
     ) -> None:
-        self.aligner = Aligner(self.config, x, seed)
-        rows = slice(HELD_MOST)
-        finder = self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        held = (validation[0].take(slice(HELD_MOST)), validation[1].take(slice(HELD_MOST)))
+        self.aligner = Aligner(self.config, x, seed, held[0], log)
+        finder = self._choose(x, labels, held, log)
         self._take(finder, labels)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
@@ -112,7 +117,7 @@ class TermAlignHead(BaseTermHead):
     def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> ResidueFinder:
         """Choose on held rows: candidates, then votes, then the background; return the search, which remembers them."""
         assert self.aligner is not None
-        tried = grid(self.config.candidates, CANDIDATES)
+        tried = tried_candidates(self.config, len(x))
         known = Known(labels)
         checked_vectors(held[0], self.config.pooling, training_vectors(x, self.config.pooling).shape[1])
         self.aligner.collect(held[0])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from esmcls.cache.features import Features
 from esmcls.heads.alignment.residues.finder import ResidueFinder
@@ -13,6 +15,8 @@ from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool
+from esmcls.heads.base import Log
+from esmcls.heads.blocks import grid
 from esmcls.heads.neighbours.finder import Finder
 from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
 
@@ -22,9 +26,11 @@ DECOYS = 400
 """Shuffled proteins whose best scores tell what chance reaches."""
 DECOYS_AT_ONCE = 32
 CANDIDATES = (50, 100, 200, 400)
-"""The values that are tried on validation."""
+"""The values that are tried on validation; with no more training rows than the last, each meets all of them."""
 ENOUGH_CANDIDATES = 200
 """Where there is nothing to choose on."""
+CELLS_A_SECOND = 4e8
+"""That a core fills, as a fit is estimated by; `benchmarks/alignment.py speed` measures it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class ResidueConfig:
     ----------
     candidates : int, optional
         Training proteins with the nearest mean vectors that are aligned with a protein: the more, the slower. When to
-        change: predictions take too long (50), or families are many and remote (400 and more).
+        change: predictions take too long (50), or families are many and remote (400 and more). Where there are 400 at
+        most, all of them are.
     components : int
         Principal components of residue vectors that are compared, a byte each a residue of the training set. When to
         change: the model folder is too large: 64 halves it.
@@ -81,12 +88,23 @@ class Aligner:
     x : Features
         Training rows, on some of which the reduction of residues is fitted.
     seed : int
+    held : Features, optional
+        Rows that choices will be made on.
+    log : callable, optional
+        Told how many seconds the fit will take, before all other rows are read or embedded again.
     """
 
-    def __init__(self, config: ResidueConfig, x: Features, seed: int) -> None:
+    def __init__(
+        self, config: ResidueConfig, x: Features, seed: int, held: Features | None = None, log: Log | None = None
+    ) -> None:
         self.config = config
         self.seed = seed
-        self.pool = ResiduePool(Reduction.of(sampled_residues(x, seed), config.components))
+        begun = time.perf_counter()
+        sample = sampled_residues(x, seed)
+        second = (time.perf_counter() - begun) / max(len(sample), 1)  # a residue
+        if log is not None:
+            log({"estimated_seconds": seconds_of_fit(config, second, x, held)})
+        self.pool = ResiduePool(Reduction.of(sample, config.components))
         self.significance: Significance | None = None
 
     def collect(self, x: Features) -> None:
@@ -122,6 +140,25 @@ def sampled_residues(x: Features, seed: int) -> npt.NDArray[np.float32]:
     return np.concatenate([vectors.astype(np.float32) for vectors in residues])[:SAMPLED_RESIDUES]
 
 
+def seconds_of_fit(config: ResidueConfig, second: float, x: Features, held: Features | None) -> float:
+    """Estimate the seconds of a fit: residues are read, of shuffled proteins too, and cells of alignments filled.
+
+    Parameters
+    ----------
+    config : ResidueConfig
+    second : float
+        That the residues of a protein take, by the residue.
+    x, held : Features
+        Training rows, and those that choices are made on.
+    """
+    candidates = min(config.candidates or CANDIDATES[-1], len(x))
+    of_target = float(x.lengths.mean()) if len(x) else 0.0
+    of_held = int(held.lengths.sum()) if held is not None else 0
+    read = int(x.lengths.sum()) + of_held + DECOYS * of_target
+    cells = (of_held + DECOYS * of_target) * candidates * of_target
+    return second * read + cells / (CELLS_A_SECOND * torch.get_num_threads())
+
+
 def significance_of(finder: ResidueFinder, x: Features, seed: int) -> Significance:
     """Fit the tail of the best score of a search on shuffled training proteins: the encoder embeds them now."""
     generator = np.random.default_rng(seed)
@@ -135,6 +172,19 @@ def significance_of(finder: ResidueFinder, x: Features, seed: int) -> Significan
         best += np.where(others, nearness, -np.inf).max(axis=1).tolist()
     lengths = np.array([len(decoy) for decoy in decoys], dtype=np.int64)
     return Significance.of(np.array(best), lengths)
+
+
+def tried_candidates(config: ResidueConfig, rows: int) -> tuple[int, ...]:
+    """Return how many candidates are tried on held rows; where the most are all training rows, these alone.
+
+    Examples
+    --------
+    >>> tried_candidates(ResidueConfig(), 5000), tried_candidates(ResidueConfig(), 300)
+    ((50, 100, 200, 400), (400,))
+    >>> tried_candidates(ResidueConfig(candidates=20), 300)
+    (20,)
+    """
+    return grid(config.candidates, CANDIDATES if rows > CANDIDATES[-1] else CANDIDATES[-1:])
 
 
 def fewest(scores: dict[int, float], trifle: float) -> int:

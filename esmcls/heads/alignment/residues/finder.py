@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.reduction import Codes, Reduction
-from esmcls.heads.alignment.residues.scoring import Scheme, align, scores
+from esmcls.heads.alignment.residues.scoring import Scheme, Scratch, align, scores
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
@@ -169,9 +169,16 @@ class ResidueFinder:
             return self._nearness_on_device(pending, nearness)
         threads = torch.get_num_threads()
         start = 0
-        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as executor:
+        of_thread = threading.local()
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            of_thread.scratch = Scratch()
+
+        with ThreadPoolExecutor(threads, initializer=begin) as executor:
             while block := list(itertools.islice(pending, WAITING)):
-                for row, near in enumerate(executor.map(self._nearness_of_one, block), start):
+                answers = executor.map(lambda query: self._nearness_of_one(*query, of_thread.scratch), block)
+                for row, near in enumerate(answers, start):
                     nearness[row] = near
                 start += len(block)
         torch.set_num_threads(threads)
@@ -189,10 +196,10 @@ class ResidueFinder:
             start += len(block)
         return nearness
 
-    def _nearness_of_one(self, query: tuple[Codes, Indices]) -> Nearness:
-        codes, rows = query
+    def _nearness_of_one(self, codes: Codes, rows: Indices, scratch: Scratch) -> Nearness:
         lengths = np.maximum(self.residues.lengths[rows], 1) * max(len(codes), 1)
-        return np.asarray(scores(codes, self.residues, rows, self.scheme) / np.sqrt(lengths), dtype=np.float32)
+        raw = scores(codes, self.residues, rows, self.scheme, scratch)
+        return np.asarray(raw / np.sqrt(lengths), dtype=np.float32)
 
     def _codes_of(self, x: Features) -> Iterator[Codes]:
         """Give the reduced residues of proteins: those that were read before from the pool."""

@@ -4,7 +4,7 @@ One query meets LANES targets at a time. Their residues lie interleaved, residue
 the product of both matrices is already in the order in which the cells are filled, and LANES cells are one step of the
 processor's widest registers:
 
-    products   (query residues, target residues, LANES)        integers; a padded residue of a short target gives 0
+    products   (query residues, target residues, LANES)   whole numbers; a padded residue of a short target gives 0
 
 Local alignment with affine gaps: Smith and Waterman (1981), J. Mol. Biol. 147, 195; Gotoh (1982), J. Mol. Biol. 162,
 705.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int32]
+Products = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]
 
 LANES: Final = 32
@@ -66,7 +66,7 @@ def half_over_deviation(mean_square: np.float32, mean: np.float32) -> np.float32
 
 @compiled
 def standardise(
-    products: Integers,
+    products: Products,
     lengths: npt.NDArray[np.int64],
     offset: np.float32,
     row_scale: Floats,
@@ -80,7 +80,8 @@ def standardise(
 
     Parameters
     ----------
-    products : int32 array, (query residues, target residues, LANES)
+    products : int32 or float32 array, (query residues, target residues, LANES)
+        Whole numbers.
     lengths : int64 array, (LANES,)
         Residues of each target.
     offset : float32
@@ -119,7 +120,7 @@ def standardise(
 
 @compiled
 def best_scores(
-    products: Integers,
+    products: Products,
     row_scale: Floats,
     row_shift: Floats,
     column_scale: Floats,

@@ -7,7 +7,7 @@ nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ from esmcls.heads.alignment.residues.store import Residues
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
-    from esmcls.heads.alignment.residues.kernel import Integers
+    from esmcls.heads.alignment.residues.kernel import Products
+
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,49 @@ class Alignment:
     gains: npt.NDArray[np.float32]
 
 
-def _products(query: Codes, targets: Codes) -> Integers:
-    """Return products of whole numbers, int32 (query residues, target residues)."""
+class Scratch:
+    """Arrays that are filled again and again: fresh memory costs more than the products that go there.
+
+    One a thread.
+
+    Examples
+    --------
+    >>> scratch = Scratch()
+    >>> first = scratch.array("products", (2, 3), np.int32)
+    >>> np.shares_memory(first, scratch.array("products", (3, 1), np.int32))
+    True
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, npt.NDArray[np.generic]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[N]) -> npt.NDArray[N]:
+        """Return an array of any content, which the next call of this name and type takes back."""
+        size = int(np.prod(shape))
+        key = f"{name} {np.dtype(dtype)}"
+        if key not in self._arrays or self._arrays[key].size < size:
+            self._arrays[key] = np.empty(size, dtype=dtype)
+        return np.asarray(self._arrays[key][:size].reshape(shape), dtype=dtype)
+
+
+def _products(query: Codes, targets: Codes, scratch: Scratch) -> Products:
+    """Return products of whole numbers, (query residues, target residues): int32, or float32 where that is faster."""
     one = torch.from_numpy(query)
     other = torch.from_numpy(targets)
+    shape = (len(query), len(targets))
     if multiplies_int8_exactly():
-        return torch._int_mm(one, other.T).numpy()
-    return (one.float() @ other.float().T).to(torch.int32).numpy()
+        integers = scratch.array("products", shape, np.int32)
+        torch._int_mm(one, other.T, out=torch.from_numpy(integers))
+        return integers
+    floats = scratch.array("products", shape, np.float32)
+    numbers = torch.from_numpy(scratch.array("targets", targets.shape, np.float32))
+    torch.mm(one.float(), numbers.copy_(other).T, out=torch.from_numpy(floats))
+    return floats
 
 
-def scores(query: Codes, targets: Residues, rows: Indices, scheme: Scheme) -> npt.NDArray[np.float32]:
+def scores(
+    query: Codes, targets: Residues, rows: Indices, scheme: Scheme, scratch: Scratch | None = None
+) -> npt.NDArray[np.float32]:
     """Return the score of the best local alignment of a protein with each of some targets.
 
     Parameters
@@ -77,6 +112,8 @@ def scores(query: Codes, targets: Residues, rows: Indices, scheme: Scheme) -> np
     rows : int64 array, (n,)
         Of `targets`.
     scheme : Scheme
+    scratch : Scratch, optional
+        This thread's, where many proteins are asked about.
 
     Returns
     -------
@@ -88,26 +125,28 @@ def scores(query: Codes, targets: Residues, rows: Indices, scheme: Scheme) -> np
     best = np.zeros(len(rows), dtype=np.float32)
     if not len(query):
         return best
+    scratch = scratch or Scratch()
     order = np.argsort(targets.lengths[rows], kind="stable")  # alike lengths together: little is padded
     for start in range(0, len(rows), kernel.LANES):
         places = order[start : start + kernel.LANES]
         lengths = np.zeros(kernel.LANES, dtype=np.int64)
         lengths[: len(places)] = targets.lengths[rows[places]]
-        best[places] = _score_lanes(query, targets.codes, targets.starts[rows[places]], lengths, scheme)[: len(places)]
+        block = _score_lanes(query, targets.codes, targets.starts[rows[places]], lengths, scheme, scratch)
+        best[places] = block[: len(places)]
     return best
 
 
 def _score_lanes(
-    query: Codes, codes: Codes, starts: Indices, lengths: Indices, scheme: Scheme
+    query: Codes, codes: Codes, starts: Indices, lengths: Indices, scheme: Scheme, scratch: Scratch
 ) -> npt.NDArray[np.float32]:
     """Return the scores of at most LANES targets, (LANES,)."""
     from esmcls.heads.alignment.residues import kernel
 
     columns = max(int(lengths.max()), 1)
     lanes = kernel.LANES
-    woven = np.empty((columns * lanes, codes.shape[1]), dtype=np.int8)
+    woven = scratch.array("woven", (columns * lanes, codes.shape[1]), np.int8)
     kernel.interleave(codes, starts, lengths, woven)
-    products = _products(query, woven).reshape(len(query), columns, lanes)
+    products = _products(query, woven, scratch).reshape(len(query), columns, lanes)
     row_scale = np.empty((len(query), lanes), dtype=np.float32)
     row_shift = np.empty_like(row_scale)
     column_scale = np.empty((columns, lanes), dtype=np.float32)
@@ -132,7 +171,7 @@ def similarities(query: Codes, target: Codes, offset: float) -> npt.NDArray[np.f
     """
     from esmcls.heads.alignment.residues.kernel import FLAT
 
-    products = _products(query, target).astype(np.float32)
+    products = _products(query, target, Scratch()).astype(np.float32)
     total = np.zeros_like(products)
     for axis in (0, 1):
         mean = products.mean(axis, keepdims=True)
