@@ -1,7 +1,7 @@
 """Aligns residue vectors: what was chosen on training proteins alone, how fast it is, and whether E-values hold.
 
     esmcls embed cath.csv -w cath                                # labelled; any encoder
-    python benchmarks/alignment.py choose cath --queries 400     # components, offsets, lengths: on train, never on test
+    python benchmarks/alignment.py choose cath --queries 400     # components, offsets: on train, never on test
     python benchmarks/alignment.py speed cath                    # cells a second and core, proteins a second
     python benchmarks/alignment.py evalues cath                  # of shuffled proteins and of families left out
 
@@ -15,26 +15,35 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from embed_speed import processor
 
 from esmcls.cache.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
-from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig
-from esmcls.heads.alignment.residues.scoring import scores
+from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, sampled_residues
+from esmcls.heads.alignment.residues.reduction import Reduction
+from esmcls.heads.alignment.residues.scoring import align, scores
 from esmcls.heads.alignment.residues.significance import Significance
+from esmcls.heads.alignment.residues.store import ResiduePool, Residues
+from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
+from esmcls.types import Indices
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "alignment.json"
 SHRINKAGE = 0.1
+WIDE, PAIRS, NEIGHBOURS = 256, 3000, 60
+"""Components that the best are chosen of, pairs of relatives that are aligned for it, neighbours of a protein."""
 NO_SIGNIFICANCE = Significance(0, 0, 1)
 """Where E-values are not asked for."""
 
@@ -56,35 +65,106 @@ def nearest_means(x: Features, labels: Labels) -> Finder:
 
 
 def choose(workspace: Workspace, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the share of queries whose best alignment is with a member of their family, by setting."""
+    """Return the share of queries whose best alignment is with a member of their family, by setting.
+
+    Beside each, how far it is from the first components and offset, with the standard error of paired queries.
+    """
     x, labels = train_part(workspace, options.proteins)
-    drawn = np.random.default_rng(1).permutation(len(x))
+    drawn = np.random.default_rng(options.draw).permutation(len(x))
     queries, searched = np.sort(drawn[: options.queries]), np.sort(drawn[options.queries :])
     asked, truth = x.take(queries), labels.take(queries)
     targets, families = x.take(searched), labels.take(searched)
     means = nearest_means(targets, families)
-    rows = []
-    for components in options.components:
+    vectors = asked.vectors()
+    nearest = means.whole(vectors, max(options.candidates))[1]
+    hits = homologues(asked, targets, options.mmseqs)
+    hits = np.where(hits >= 0, hits, nearest[:, :1])  # where there is no further hit: one that is aligned anyway
+    rows = [{"nearest mean vector, right %": percent(families.codes[nearest[:, 0]] == truth.codes)}]
+    first: dict[tuple[int, int, str], npt.NDArray[np.bool_]] = {}
+    for components, contrast in itertools.product(options.components, (False, True)[: 1 + options.contrast]):
         aligner = Aligner(ResidueConfig(components=components), targets, seed=0)
+        if contrast:
+            aligner.pool = ResiduePool(contrasted(targets, families, means, components))
         aligner.collect(asked)
         aligner.significance = NO_SIGNIFICANCE
         for offset in options.offsets:
             aligner.config = ResidueConfig(components=components, offset=offset)
-            begun = time.perf_counter()
-            nearness, hits = aligner.finder(targets, means).with_candidates(max(options.candidates)).aligned(asked)
-            seconds = time.perf_counter() - begun
-            raw = nearness * np.sqrt(asked.lengths[:, None] * targets.lengths[hits])
-            for candidates, (by_length, score) in itertools.product(
-                options.candidates, {"yes": nearness, "no": raw}.items()
+            finder = aligner.finder(targets, means)
+            begun = time.process_time()
+            nearness = finder._nearness(finder._codes_of(asked), np.concatenate([nearest, hits], 1))
+            seconds = time.process_time() - begun
+            own, found = nearness[:, : nearest.shape[1]], nearness[:, nearest.shape[1] :]
+            for candidates, extra, by_length in itertools.product(
+                options.candidates, sorted({0, options.mmseqs}), ("yes", "no")[: 1 + options.raw]
             ):
-                best = hits[np.arange(len(hits)), score[:, :candidates].argmax(1)]
-                right = (families.codes[best] == truth.codes).mean()
-                rows.append(
-                    {"components": components, "offset": offset, "candidates": candidates, "over length": by_length}
-                    | {"right %": round(100 * float(right), 2), "seconds": round(seconds, 1)}
-                )
-    by_mean = (families.codes[hits[:, 0]] == truth.codes).mean()
-    return [{"nearest mean vector, right %": round(100 * float(by_mean), 2)}, *rows]
+                among = np.concatenate([nearest[:, :candidates], hits[:, :extra]], 1)
+                score = np.concatenate([own[:, :candidates], found[:, :extra]], 1)
+                if by_length == "no":
+                    score = score * np.sqrt(asked.lengths[:, None] * targets.lengths[among])
+                right = families.codes[among[np.arange(len(among)), score.argmax(1)]] == truth.codes
+                against = right.astype(float) - first.setdefault((candidates, extra, by_length), right)
+                about = {"components": components, "contrasted": contrast, "offset": offset, "candidates": candidates}
+                about |= {"MMseqs2's hits": extra, "over length": by_length, "right %": percent(right)}
+                about |= {"better by": percent(against), "standard error": percent(against.std() / len(against) ** 0.5)}
+                rows.append(about | {"seconds": round(seconds, 1)})
+    return rows
+
+
+def percent(shares: npt.ArrayLike) -> float:
+    """Return the mean of shares in percent."""
+    return round(100 * float(np.mean(shares)), 2)
+
+
+def homologues(asked: Features, targets: Features, most: int) -> Indices:
+    """Return the best hits of MMseqs2 for each protein, (n, most); -1 where there is none."""
+    if not most:
+        return np.zeros((len(asked), 0), dtype=np.int64)
+    return search(open_engine("mmseqs"), asked.sequences, targets.sequences, Limits(), most).rows
+
+
+def contrasted(x: Features, labels: Labels, means: Finder, components: int) -> Reduction:
+    """Return components that tell relatives from others, of WIDE principal ones; residues are aligned on half of these.
+
+    A component is worth how much larger the mean product of aligned residues is in a family than between a protein and
+    the best aligned of its neighbours from other families; the best components are kept, each times the root of that.
+    """
+    generator = np.random.default_rng(5)
+    wide = Reduction.of(sampled_residues(x, 0), WIDE)
+    scheme = ResidueConfig().scheme
+    members = [np.flatnonzero(labels.codes == code) for code in range(labels.n_classes)]
+    pairs = [
+        generator.choice(family, 2, replace=False)
+        for family in (members[code] for code in generator.integers(0, len(members), 2 * PAIRS))
+        if len(family) > 1
+    ][:PAIRS]
+    asked = generator.permutation(len(x))[: PAIRS // 2]
+    near = means.whole(x.vectors()[asked], NEIGHBOURS)[1]
+    rows = np.unique(np.concatenate([np.ravel(pairs), asked, near.ravel()]))
+    codes = dict(zip(rows.tolist(), map(wide.codes, x.take(rows).residues()), strict=True))
+    strangers = []
+    for row, others in zip(asked.tolist(), near.tolist(), strict=True):
+        others = [other for other in others if labels.codes[other] != labels.codes[row]]
+        lengths = np.array([len(codes[other]) for other in others])
+        stacked = Residues(np.concatenate([codes[other] for other in others]), np.cumsum(lengths) - lengths, lengths)
+        narrow = replace(stacked, codes=np.ascontiguousarray(stacked.codes[:, : WIDE // 2]))
+        query = np.ascontiguousarray(codes[row][:, : WIDE // 2])
+        best = np.argsort(-scores(query, narrow, np.arange(len(others)), scheme) / np.sqrt(lengths))
+        strangers += [(row, others[place]) for place in best[:2].tolist()]
+
+    def mean_product(among: Iterable[tuple[int, int]]) -> npt.NDArray[np.float64]:
+        products = []
+        for row, other in among:
+            one, two = codes[row], codes[other]
+            narrow = [np.ascontiguousarray(both[:, : WIDE // 2]) for both in (one, two)]
+            aligned = align(narrow[0], narrow[1], scheme)
+            of_one, of_two = one[aligned.query].astype(float), two[aligned.target].astype(float)
+            norms = np.linalg.norm(of_one, axis=1) * np.linalg.norm(of_two, axis=1)
+            products.append(of_one * of_two / np.maximum(norms, 1)[:, None])
+        return np.asarray(np.concatenate(products).mean(0))
+
+    worth = mean_product((int(row), int(other)) for row, other in pairs) - mean_product(strangers)
+    best = np.argsort(-worth)[:components]
+    return Reduction(wide.mean, wide.matrix[:, best] * np.sqrt(np.maximum(worth[best], 0)).astype(np.float32))
 
 
 def speed(workspace: Workspace, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -144,6 +224,12 @@ def main() -> None:
     parser.add_argument("--proteins", type=int, default=0, help="drawn of the train part; 0 for all")
     parser.add_argument("--components", type=int, nargs="+", default=[128])
     parser.add_argument("--offsets", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--draw", type=int, default=1, help="seed that the queries are drawn by")
+    parser.add_argument("--raw", action="store_true", help="choose: scores as they are, too")
+    parser.add_argument(
+        "--contrast", action="store_true", help="choose: components by contrast of aligned residues, too"
+    )
+    parser.add_argument("--mmseqs", type=int, default=0, help="choose: so many hits of MMseqs2 as candidates, too")
     parser.add_argument("--candidates", type=int, nargs="+", default=[50, 100, 200, 400])
     options = parser.parse_args()
     workspace = Workspace.open(options.workspace)

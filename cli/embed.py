@@ -181,16 +181,11 @@ def _shard(text: str | None) -> tuple[int, int]:
 def _plan_lines(plan: RunPlan) -> list[str]:
     from esmcls.heads.alignment.residues.aligner import ResidueConfig
 
-    of_align = ResidueConfig.components * plan.residues
+    each = ResidueConfig.components
+    of_align = f"a model of the head align keeps {each} bytes a residue: {size(each * plan.residues)} of all these"
     return [
         f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
         f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {length_of_time(plan.seconds)}",
-        *(
-            [
-                f"a model of the head align keeps {ResidueConfig.components} bytes a residue: {size(of_align)} of all these"
-            ]
-            if plan.of_residues and plan.residues
-            else []
-        ),
+        *([of_align] if plan.of_residues and plan.residues else []),
         "nothing was written (--dry-run)",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -159,6 +160,18 @@ def test_residues_are_read_back_as_they_were_saved(tmp_path: Path) -> None:
     again = Residues.load(tmp_path, chosen.lengths, 6)
     for row in range(2):
         np.testing.assert_array_equal(again.of(row), chosen.of(row))
+
+
+def test_more_residues_than_fit_into_memory_are_aligned_with(tmp_path: Path) -> None:
+    """Of a sparse file, which takes no room."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    lengths = np.array([4 * memory // 6, 9], dtype=np.int64)
+    written = np.lib.format.open_memmap(tmp_path / CODES, "w+", np.int8, (int(lengths.sum()), 6))
+    written[-9:] = codes_of(9, 1)
+    residues = Residues.load(tmp_path, lengths, 6)
+    alone = scores(codes_of(5, 2), stacked([codes_of(9, 1)]), np.array([0]), SCHEME)
+    assert scores(codes_of(5, 2), residues, np.array([1]), SCHEME) == alone
+    assert align(codes_of(5, 2), residues.of(1), SCHEME).score == pytest.approx(float(alone[0]), rel=1e-5)
 
 
 @pytest.mark.parametrize(

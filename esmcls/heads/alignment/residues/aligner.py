@@ -45,7 +45,7 @@ class ResidueConfig:
         most, all of them are.
     components : int
         Principal components of residue vectors that are compared, a byte each a residue of the training set. When to
-        change: the model folder is too large: 64 halves it.
+        change: the model folder is too large: 32 halves it.
     offset : float
         Taken off the similarity of each pair of residues, in standard scores: more makes alignments shorter. When to
         change: proteins share a part of their length only: 1.5 or 2.
@@ -61,7 +61,7 @@ class ResidueConfig:
     """
 
     candidates: int | None = None
-    components: int = 128
+    components: int = 64
     offset: float = 1.0
     opening: float = 2.0
     extension: float = 0.5

@@ -126,7 +126,7 @@ def scores(
     if not len(query):
         return best
     scratch = scratch or Scratch()
-    order = np.argsort(targets.lengths[rows], kind="stable")  # alike lengths together: little is padded
+    order = np.argsort(-targets.lengths[rows], kind="stable")  # alike lengths together; a block that is not full: short
     for start in range(0, len(rows), kernel.LANES):
         places = order[start : start + kernel.LANES]
         lengths = np.zeros(kernel.LANES, dtype=np.int64)

@@ -1,4 +1,7 @@
-"""Reduced residues of proteins, one after another in a file that is mapped: it may be larger than memory."""
+"""Reduced residues of proteins, one after another in a file that is mapped: it may be larger than memory.
+
+The map is read-only: of one that could be written to, the system would have to promise as much memory.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,9 @@ class Residues:
         return len(self.starts)
 
     def of(self, row: int) -> Codes:
-        """Return those of one protein, int8 (residues, components)."""
+        """Return a copy of those of one protein, int8 (residues, components)."""
         start = int(self.starts[row])
-        return self.codes[start : start + int(self.lengths[row])]
+        return self.codes[start : start + int(self.lengths[row])].copy()
 
     def save(self, folder: Path) -> None:
         """Write `residues.npy`: the codes of these proteins alone, one after another."""
@@ -68,7 +71,7 @@ class Residues:
         """
         path = folder / CODES
         try:
-            codes = np.load(path, mmap_mode="c", allow_pickle=False)
+            codes = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise ModelError(path, "is missing", AGAIN) from None
         except (ValueError, OSError, EOFError) as error:
@@ -121,5 +124,5 @@ class ResiduePool:
         rows = np.array([self._rows[sequence] for sequence in sequences], dtype=np.int64)
         lengths = np.array(self._lengths, dtype=np.int64)
         shape = (int(lengths.sum()), self.reduction.components)
-        codes = np.asarray(np.memmap(self._file, np.int8, "c", shape=shape)) if shape[0] else np.zeros(shape, np.int8)
+        codes = np.asarray(np.memmap(self._file, np.int8, "r", shape=shape)) if shape[0] else np.zeros(shape, np.int8)
         return Residues(codes, (np.cumsum(lengths) - lengths)[rows], lengths[rows])
