@@ -214,7 +214,8 @@ class TermAnswering:
         trust = self.model.findings.trust
         if trust is None or not self.wanted.decided:
             return [None] * len(scores)
-        return trust.worth(expected_f(scores, predicted, self.hierarchy.place)).tolist()
+        worth: list[float | None] = trust.worth(expected_f(scores, predicted, self.hierarchy.place)).tolist()
+        return worth
 
     def _status(self, worth: float | None) -> dict[str, Any]:
         trust = self.model.findings.trust
