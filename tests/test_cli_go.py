@@ -68,7 +68,8 @@ def test_a_submission_is_what_cafa_takes(home: Path, tmp_path: Path) -> None:
 def test_the_table_names_terms_and_what_is_predicted(home: Path) -> None:
     text = done("predict", home / "test_sequences.fasta", "-w", home / "w").out
     assert (
-        text.splitlines()[0] == "id\trank\tterm\tname\taspect\tprobability\tpredicted\tnearest_id\tstatus\tnote\tmodel"
+        text.splitlines()[0]
+        == "id\trank\tterm\tname\taspect\tprobability\tpredicted\tnearest_id\tstatus\tnote\tmodel\texpected_f"
     )
     rows = [row for row in csv.DictReader(io.StringIO(text), delimiter="\t") if row["id"] == "G9"]
     predicted = {row["term"] for row in rows if row["predicted"] == "yes"}

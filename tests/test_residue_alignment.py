@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from esmcls.heads.alignment.residues.scoring import Scheme, align, scores, simil
 from esmcls.heads.alignment.residues.segments import positions_seen
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import CODES, ResiduePool, Residues
-from esmcls.heads.alignment.term_align import TermAlignHead
+from esmcls.heads.alignment.term_align import TermAlignConfig, TermAlignHead
 from esmcls.heads.neighbours.knn import KNNHead
+from esmcls.heads.neighbours.term_votes import Choice
 from esmcls.labels.labels import Labels, LabelSets
 from esmcls.tasks.kinds import task_of
 from esmcls.workspace.workspace import Workspace
@@ -369,6 +371,30 @@ def test_terms_are_carried_over_from_the_proteins_that_align() -> None:
     assert (head.predict_proba(test).argmax(1) == truth.codes).all()
     assert head.related(test).all()
     assert len(labels) == 60
+
+
+def test_for_terms_no_more_than_200_candidates_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.CANDIDATES", (10, 20, 201))
+    monkeypatch.setattr("esmcls.heads.alignment.residues.aligner.DECOYS", 8)
+    x, _ = twins(250, 1)
+    told: list[dict[str, float]] = []
+    TermAlignHead().fit(x, LabelSets.from_names([["a"], ["b"]] * 125), log=told.append)
+    assert [trial["candidates"] for trial in told if "candidates" in trial] == [10, 20]
+
+
+@pytest.mark.parametrize(("trifle", "chosen"), [(0.0, 200), (0.06, 100), (0.7, 50)])
+def test_the_first_value_within_a_trifle_of_the_best_is_taken(trifle: float, chosen: int) -> None:
+    right = {50: 7, 100: 19, 200: 20}
+    truth = LabelSets.from_names([["a"]] * 20, ("a", "b"), ("F", "F"))
+
+    def blocks(config: TermAlignConfig) -> Iterator[Any]:
+        said = np.arange(20) < right[config.candidates or 0]
+        yield slice(0, 20), np.stack([said, ~said], 1).astype(np.float32)
+
+    choice = Choice(TermAlignConfig(candidates=1), truth, blocks)
+    choice.fewest(trifle, candidates=(50, 100, 200))
+    assert choice.best.candidates == chosen
+    assert choice.fmax == pytest.approx(right[chosen] / 20)
 
 
 def test_heads_that_are_fitted_again_read_no_residue_twice() -> None:

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.ensemble.members import TermMember
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_related
 from esmcls.heads.ensemble.term_mixing import Mix, Pairs
 from esmcls.heads.neighbours.term_knn import TermKNNConfig, TermKNNHead
 from esmcls.heads.term_naive import NaiveHead
@@ -88,6 +88,32 @@ def test_proteins_with_relatives_are_weighed_apart_from_those_without() -> None:
     plain = TermEnsembleHead.of(members, truth, lambda: blocks(other, teller))
     assert plain.scores["fmax"] < head.scores["fmax"]
     assert len(plain.mixes) == 1
+
+
+class Says(Fixed):
+    """A head that says of all rows whether they have a relative."""
+
+    def __init__(self, related: bool, reads_residues: bool) -> None:
+        self.says = related
+        self.reads_residues = reads_residues
+
+    def related(self, x: Features) -> Any:
+        return np.full(len(x), self.says)
+
+
+def test_sequences_tell_relatives_before_residue_vectors_do() -> None:
+    by_sequence = TermMember("homology", "homology", Says(True, reads_residues=False))
+    by_residues = TermMember("align", "align", Says(False, reads_residues=True))
+    x = Features.from_arrays(np.zeros((2, 1), np.float32))
+    for members, expected in (
+        ([by_residues, by_sequence], [True, True]),
+        ([by_sequence, by_residues], [True, True]),
+        ([by_residues], [False, False]),
+    ):
+        related = find_related(members, x)
+        assert related is not None
+        assert related.tolist() == expected
+    assert find_related([TermMember("knn", "knn", Fixed())], x) is None
 
 
 def test_weights_are_at_least_0_and_sum_to_1() -> None:
@@ -165,6 +191,13 @@ def test_members_of_other_classes_are_refused() -> None:
         TermEnsembleHead.of([TermMember("one", "knn", Fixed())], truth, lambda: [])
     with pytest.raises(UsageError, match="no members"):
         TermEnsembleHead.of([], truth, lambda: [])
+
+
+def test_by_default_align_is_a_member_where_vectors_are_of_residues() -> None:
+    named = TermEnsembleConfig().named(of_residues=True).names
+    assert named == [*TermEnsembleConfig().names, "align"]
+    assert TermEnsembleConfig().named(of_residues=False).names == TermEnsembleConfig().names
+    assert TermEnsembleConfig("knn,naive").named(of_residues=True).names == ["knn", "naive"]
 
 
 def test_by_default_homology_is_a_member_where_there_is_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:

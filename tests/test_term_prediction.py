@@ -258,6 +258,7 @@ def test_a_table_comes_back_as_it_was_and_empty_cells_are_what_does_not_apply() 
         "status": "",
         "note": "fragment of 2 residues",
         "model": "toy",
+        "expected_f": "",
     }
     beside = {"note": "fragment of 9 residues", "model": "toy"}
     assert last == dict.fromkeys(COLUMNS, "") | {"id": "p1", "status": "too_large"} | beside

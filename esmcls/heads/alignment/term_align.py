@@ -26,11 +26,16 @@ from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import LabelSets
 
+MOST_TRIED = 200
+"""Candidates that are tried on validation at most: fewer than for families, since terms are carried over from the few
+that are most alike."""
+TRIFLE = 0.002
+"""Of Fmax: no more candidates are aligned for a gain of less."""
 VOTERS = (5, 10, 20, 50)
 TEMPERATURES = (0.1, 0.2, 0.4, 0.8)
-BACKGROUNDS = (0.0, 0.5, 1.0, 1.2, 1.5)
+BACKGROUNDS = (0.0, 0.25, 0.5, 1.0, 1.5)
 """The values that are tried on validation."""
-HELD_MOST = 1000
+HELD_MOST = 500
 """Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
 RELATED = 1e-3
 """E-value of an alignment with a relative."""
@@ -40,7 +45,8 @@ RELATED = 1e-3
 class TermAlignConfig(ResidueConfig):
     """Knobs of the align head besides those of `esmcls.heads.alignment.residues.aligner.ResidueConfig`.
 
-    None is chosen on validation.
+    None is chosen on validation. The offset is larger than for domains: with 1 an alignment of two whole proteins runs
+    from end to end, whatever they share.
 
     Parameters
     ----------
@@ -55,6 +61,7 @@ class TermAlignConfig(ResidueConfig):
         its aspect. When to change: proteins without a relative get too many terms: raise it.
     """
 
+    offset: float = 1.5
     k: int | None = None
     temperature: float | None = None
     background: float | None = None
@@ -66,13 +73,15 @@ class TermAlignConfig(ResidueConfig):
     def settled(self) -> TermAlignConfig:
         """Return it with a default for each knob that is open."""
         defaults = {"candidates": ENOUGH_CANDIDATES, "shrinkage": SHRINKAGES[1]}
-        return settled(self, {**defaults, "k": 20, "temperature": 0.2, "background": 1.0})
+        return settled(self, {**defaults, "k": 20, "temperature": 0.1, "background": 0.5})
 
 
 class TermAlignHead(BaseTermHead):
     """Local alignment of residue vectors with those of training proteins, whose terms are carried over.
 
-    Residue vectors are read from the cache where it keeps them, else the encoder makes them when the head is fitted.
+    The nearness that votes is the score over the geometric mean of both lengths: it tells relatives from others better
+    than the score as it is, or over the length of the query alone. Residue vectors are read from the cache where it
+    keeps them, else the encoder makes them when the head is fitted.
     """
 
     Config: ClassVar[type[TermAlignConfig]] = TermAlignConfig
@@ -118,6 +127,7 @@ class TermAlignHead(BaseTermHead):
         """Choose on held rows: candidates, then votes, then the background; return the search, which remembers them."""
         assert self.aligner is not None
         tried = tried_candidates(self.config, len(x))
+        tried = tuple(candidates for candidates in tried if candidates <= MOST_TRIED) or tried
         known = Known(labels)
         checked_vectors(held[0], self.config.pooling, training_vectors(x, self.config.pooling).shape[1])
         self.aligner.collect(held[0])
@@ -132,7 +142,7 @@ class TermAlignHead(BaseTermHead):
             )
 
         choice = Choice(self.config.settled(), held[1], blocks, log)
-        choice.among(candidates=tried)
+        choice.fewest(TRIFLE, candidates=tried)
         choice.among(k=grid(self.config.k, VOTERS), temperature=grid(self.config.temperature, TEMPERATURES))
         choice.among(background=grid(self.config.background, BACKGROUNDS))
         self.chosen = choice.best

@@ -19,7 +19,7 @@ from esmcls.heads.blocks import TermBlocks, score_terms
 from esmcls.heads.ensemble.members import BaseEnsemble, SavedMember, TermMember, check_members, names_of
 from esmcls.heads.ensemble.term_mixing import MemberBlocks, Mix, Mixes, Pairs, choose_members, mixed
 from esmcls.heads.neighbours.term_votes import HELD_MOST
-from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.registry import TERM_GROUP, load_head, reads_residues
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
 from esmcls.types import Indices, Probabilities
@@ -36,10 +36,11 @@ class TermEnsembleConfig:
     ----------
     members : str, optional
         Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with
-        two seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where an
-        engine for it is installed, homology. When to change: other heads are better on validation, or one head
-        with several seeds is wanted (mlp,mlp,mlp); for members with knobs of their own fit them first and name
-        them with --of.
+        two seeds. Of members that were fitted elsewhere, their names. By default linear, knn, where an engine for
+        it is installed homology, and where the encoder gives vectors of residues align. Those that make Fmax on
+        validation no higher are left out. When to change: other heads are better on validation, or one head with
+        several seeds is wanted (mlp,mlp,mlp); for members with knobs of their own fit them first and name them
+        with --of.
     """
 
     members: str | None = None
@@ -54,6 +55,11 @@ class TermEnsembleConfig:
         if self.members is None:
             return ["linear", "knn", *(["homology"] if installed() is not None else [])]
         return names_of(self.members)
+
+    def named(self, of_residues: bool) -> TermEnsembleConfig:
+        """Return it with members: where none are named, those that can be fitted on vectors of residues or not."""
+        names = [*self.names, "align"] if self.members is None and of_residues else self.names
+        return replace(self, members=",".join(names))
 
 
 class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
@@ -126,11 +132,12 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Fit each member on all rows; the weights stay."""
-        self._take(self.members or self._unfitted())
+        self._take(self.members or self._unfitted(x))
         self._refit_members(x, labels, seed, log)
 
     def _unfitted(self, x: Features | None = None) -> list[TermMember]:
-        return [TermMember(kind, kind, load_head(kind, TERM_GROUP)(None, self.device)) for kind in self.config.names]
+        names = self.config.named(x is not None and x.of_residues).names
+        return [TermMember(kind, kind, load_head(kind, TERM_GROUP)(None, self.device)) for kind in names]
 
     def _grouping(self) -> tuple[tuple[str, ...], Indices]:
         """Return the groups' names and the place of each class among them."""
@@ -218,8 +225,12 @@ class _Saved:
 
 
 def _teller(members: Sequence[TermMember]) -> int | None:
-    """Return the place of the first member that tells which proteins have relatives, if one does."""
-    return next((place for place, member in enumerate(members) if isinstance(member.head, TellsRelatives)), None)
+    """Return the place of the member that tells which proteins have relatives, if one does.
+
+    Sequences tell it more truly than residue vectors, which align across families of one fold.
+    """
+    tellers = [place for place, member in enumerate(members) if isinstance(member.head, TellsRelatives)]
+    return min(tellers, key=lambda place: reads_residues(members[place].head), default=None)
 
 
 def said(members: Sequence[TermMember], x: Features) -> Iterator[tuple[slice, list[Probabilities]]]:
@@ -230,7 +241,9 @@ def said(members: Sequence[TermMember], x: Features) -> Iterator[tuple[slice, li
 
 def find_related(members: Sequence[TermMember], x: Features) -> npt.NDArray[np.bool_] | None:
     """Return whether each row has a relative among the training rows, bool (n,), if a member tells."""
-    for member in members:
-        if isinstance(member.head, TellsRelatives):
-            return member.head.related(member.view(x))
-    return None
+    place = _teller(members)
+    if place is None:
+        return None
+    head = members[place].head
+    assert isinstance(head, TellsRelatives)
+    return head.related(members[place].view(x))

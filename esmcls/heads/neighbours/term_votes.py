@@ -8,7 +8,7 @@ where a term is known, and a row without neighbours has the prior alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -156,16 +156,27 @@ class Choice(Generic[Config]):
 
     def among(self, **knobs: Sequence[Any]) -> None:
         """Try all combinations of values of some knobs."""
+        for config, fmax in self._tried(knobs):
+            if fmax > self.fmax:
+                self.best = config
+                self.fmax = fmax
+
+    def fewest(self, trifle: float, **knob: Sequence[Any]) -> None:
+        """Try the rising values of a knob that costs time, and take the first that is within a trifle of the best."""
+        trials = list(self._tried(knob))
+        best = max(fmax for _, fmax in trials)
+        self.best, self.fmax = next((config, fmax) for config, fmax in trials if fmax >= best - trifle)
+
+    def _tried(self, knobs: dict[str, Sequence[Any]]) -> Iterator[tuple[Config, float]]:
+        """Give what each combination of values reaches, the other knobs as they are now."""
         start = self.best
         for values in itertools.product(*knobs.values()):
             settings = dict(zip(knobs, values, strict=True))
             config = replace(start, **settings)
             fmax = score_terms(self.truth, self.blocks(config))["fmax"]
-            if fmax > self.fmax:
-                self.best = config
-                self.fmax = fmax
             if self.log is not None:
                 self.log({**{name: float(value) for name, value in settings.items()}, "fmax": fmax})
+            yield config, fmax
 
 
 class NearnessVotes(Protocol):

@@ -54,6 +54,11 @@ class TermHierarchy:
         return tuple(self.ontology.aspects[place] for place in self._places)
 
     @cached_property
+    def place(self) -> Indices:
+        """The place of each class's aspect among those that there are, (classes,)."""
+        return np.unique(np.array(self.groups, dtype=str), return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """What each class is called."""
         return tuple(self.ontology.names[place] for place in self._places)

@@ -20,6 +20,7 @@ from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.thresholds import TermFindings
+from esmcls.tasks.go_terms.trust.expected import expected_f
 from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 
@@ -33,6 +34,9 @@ TABLE_LEAST: Final = 0.1
 """That of a table: no threshold is lower."""
 NO_TERM: Final = "no_term"
 """Status of a protein without a term to write."""
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+"""Status by what the answer is expected to be worth: no term of a protein that is rejected is known."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,15 @@ class TermAnswer(NamedTuple):
         Whether each reaches its threshold, or contains one that does.
     nearest_id : str or None
         The nearest training protein, where it is known.
+    worth : float or None
+        The F that what is predicted is expected to reach, where the model can tell.
     """
 
     codes: Indices
     probabilities: Probabilities
     predicted: npt.NDArray[np.bool_]
     nearest_id: str | None = None
+    worth: float | None = None
 
 
 def _ranked(scores: Probabilities, shown: npt.NDArray[np.bool_], depth: Indices, most: int | None) -> Iterator[Indices]:
@@ -111,11 +118,13 @@ class TermPrediction:
     nearest_id : str or None
         The nearest training protein, where the head knows one.
     status : str or None
-        Why there is no term, where there is none.
+        Why there is no term, where there is none; `accepted` or `rejected`, where the model has a threshold for it.
     note : str or None
         At rank 1: what makes the answer doubtful, such as residues that the encoder did not see.
     model : str or None
         Whose answer it is.
+    expected_f : float or None
+        At rank 1: the F that what is predicted of the protein is expected to reach, a mean over aspects.
     description : str or None
         At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
     """
@@ -131,6 +140,7 @@ class TermPrediction:
     status: str | None = None
     note: str | None = None
     model: str | None = None
+    expected_f: float | None = None
     description: str | None = None
 
 
@@ -191,12 +201,27 @@ class TermAnswering:
             predicted = self.model.findings.thresholds.decide(scores, self.hierarchy, self.wanted.at_least)
             shown |= predicted
         shown &= self.hierarchy.members(self.wanted.aspects)
+        worth = self._worth(scores, predicted)
         nearest: Sequence[dict[str, Any]] = [{}] * len(x) if self.format == CAFA else nearest_to(self.model, x)
         ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
         return [
-            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row].get("nearest_id"))
+            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row].get("nearest_id"), worth[row])
             for row, codes in enumerate(ranked)
         ]
+
+    def _worth(self, scores: Probabilities, predicted: npt.NDArray[np.bool_]) -> Sequence[float | None]:
+        """Return the F that each answer is expected to reach, where terms are decided and the model can tell."""
+        trust = self.model.findings.trust
+        if trust is None or not self.wanted.decided:
+            return [None] * len(scores)
+        worth: list[float | None] = trust.worth(expected_f(scores, predicted, self.hierarchy.place)).tolist()
+        return worth
+
+    def _status(self, worth: float | None) -> dict[str, Any]:
+        trust = self.model.findings.trust
+        if trust is None or worth is None:
+            return {}
+        return {"status": ACCEPTED if worth >= trust.threshold else REJECTED}
 
     def rows(
         self, protein: Protein, answer: TermAnswer | Unanswered, note: str | None = None
@@ -207,13 +232,16 @@ class TermAnswering:
         if isinstance(answer, Unanswered):
             yield TermPrediction(name, status=str(answer), model=whose, **first)
             return
+        if answer.worth is not None:
+            first["expected_f"] = round(answer.worth, 3)
         if not len(answer.codes):
             yield TermPrediction(name, status=NO_TERM, model=whose, **first)
             return
         terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
+        status = self._status(answer.worth)
         for rank, (code, probability, predicted) in enumerate(terms, 1):
             about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
-            beside = {"nearest_id": answer.nearest_id, "model": whose} | (first if rank == 1 else {})
+            beside = {"nearest_id": answer.nearest_id, "model": whose, **status} | (first if rank == 1 else {})
             yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, **beside)
 
     def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO, described: bool = False) -> Written:

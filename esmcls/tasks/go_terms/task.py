@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
@@ -53,6 +54,7 @@ from esmcls.tasks.go_terms.results import (
     TermRow,
 )
 from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
+from esmcls.tasks.go_terms.trust.expected import LEAST, Trust
 from esmcls.tasks.task import (
     Combined,
     Entrant,
@@ -201,7 +203,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         return self.hierarchy(head.classes).top_k(head, x, k)
 
     def validate(self, head: TermHead, x: Features, labels: LabelSets) -> tuple[dict[str, float], TermFindings]:
-        """Measure a head, and choose the thresholds; the rows are asked once.
+        """Measure a head, choose the thresholds, and learn what an answer is worth; the rows are asked once.
 
         Returns
         -------
@@ -209,16 +211,22 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             `fmax`, the mean over aspects, that of each aspect, and n, the number of rows.
         """
         counts = Counts(labels)
+        hierarchy = self.hierarchy(labels.classes)
+        kept: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
-            for rows, scores in self.hierarchy(labels.classes).blocks(head, x):
+            for rows, scores in hierarchy.blocks(head, x):
                 counts.add(rows, scores)
+                kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
                 yield rows, scores
 
         by_aspect = fmax_by_group(labels, counted())
         mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
         scores = {"fmax": mean} | {f"fmax_{aspect}": value for aspect, value in by_aspect.items()}
-        return scores | {"n": len(labels)}, TermFindings(self.terms, counts.choose())
+        thresholds = counts.choose()
+        dense = ((rows, some.toarray(order="F")) for rows, some in kept)
+        answers = ((rows, some, thresholds.decide(some, hierarchy)) for rows, some in dense)
+        return scores | {"n": len(labels)}, TermFindings(self.terms, thresholds, Trust.measure(answers, labels))
 
     def unvalidated(self, classes: Sequence[str]) -> TermFindings:
         """Return thresholds of a half."""

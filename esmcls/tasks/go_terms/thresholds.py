@@ -18,6 +18,7 @@ from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology, raise_parents
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.trust.expected import Trust
 from esmcls.types import Probabilities
 
 THRESHOLDS: Final = "thresholds.json"
@@ -134,10 +135,13 @@ class TermFindings:
     ----------
     ontology : Ontology
     thresholds : Thresholds
+    trust : Trust, optional
+        What an answer is worth, and below what no term is taken for known.
     """
 
     ontology: Ontology
     thresholds: Thresholds
+    trust: Trust | None = None
 
     @classmethod
     def unknown(cls, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
@@ -147,11 +151,13 @@ class TermFindings:
     def recoded(self, before: Sequence[str], after: Sequence[str]) -> TermFindings:
         """Return the same for other classes: one that is new has the threshold of its aspect."""
         groups = TermHierarchy(self.ontology, tuple(after)).groups
-        return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups))
+        return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
 
     def save(self, folder: Path) -> None:
-        """Write the thresholds; the ontology is the task's."""
+        """Write the thresholds, and what answers are worth; the ontology is the task's."""
         write_json(folder / THRESHOLDS, self.thresholds.to_json())
+        if self.trust is not None:
+            self.trust.save(folder)
 
     @classmethod
     def load(cls, folder: Path, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
@@ -173,11 +179,11 @@ class TermFindings:
         if len(thresholds.values) != len(classes):
             problem = f"is damaged ({len(thresholds.values)} thresholds of {len(classes)} classes)"
             raise ModelError(path, problem, "fit again")
-        return cls(ontology, thresholds)
+        return cls(ontology, thresholds, Trust.load(folder))
 
     def lines(self) -> list[str]:
         """Say what was chosen."""
-        return [self.thresholds.line()]
+        return [self.thresholds.line(), *([] if self.trust is None else [self.trust.line()])]
 
 
 class Counts:

@@ -1,0 +1,1 @@
+"""How far an answer of terms is to be trusted."""
