@@ -1,0 +1,431 @@
+"""Where classes of few members are lost, what might help them, and how much can be right at all: on function5000.
+
+    python benchmarks/rare_classes.py part ../shared/data/function5000 --every 8 --to PART
+    python benchmarks/rare_classes.py ceiling ../shared/data/function5000
+    esmcls embed PART/train.csv --test PART/test.csv -w W
+    python benchmarks/rare_classes.py choose W --obo go.obo.gz --terms ../shared/data/function5000/classes.tsv.gz
+    python benchmarks/rare_classes.py errors W --model knn --obo … --terms …
+
+`part` keeps every n-th group of classes with all their proteins. Classes are of a group where MMseqs2's linclust puts
+proteins of both into one cluster of 30 % identity: a class keeps those that it is taken for, which every n-th class
+alone would lose. `ceiling` clusters train and test together at 90, 95 and 99 % identity: how often a test protein is
+alone with training proteins of other classes. `choose` asks one question at a time of the validation part, never of the
+test part. `errors` counts a model's errors by class size, and how near the terms of the class taken are to those of the
+true one: of the validation part, or with `--part test` of the test part. Each adds to
+`benchmarks/results/rare_classes.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import subprocess
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from families import RESULTS, read_dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from esmcls.cache.features import Features
+from esmcls.datasets.dataset import Dataset
+from esmcls.files import read_json, write_json
+from esmcls.heads.blocks import class_factors
+from esmcls.heads.layers.linear import LinearConfig, LinearHead
+from esmcls.heads.layers.ridge import Ridge
+from esmcls.heads.whitening import WithinClass
+from esmcls.labels.labels import Labels
+from esmcls.labels.ontology import Ontology, read_obo
+from esmcls.models.folder import load_model
+from esmcls.training.losses import log_prior
+from esmcls.workspace.workspace import Workspace
+
+SIZES: Final = ((1, 3), (4, 7), (8, 15), (16, 10**9))
+"""Training members of a class, from and to."""
+CLUSTERED: Final = 0.3
+"""Identity at which proteins of two classes put these into one group."""
+COVERED: Final = {0.3: 0.6}
+"""Share of both sequences that has to align, by identity; else .9."""
+SHRINKAGE: Final = 0.01
+PENALTY: Final = 0.1
+"""Of the whitening and of the ridge regression of all trials: what `linear` chose on function5000."""
+NAMED: Final = 20
+"""Classes a row among which an expected utility is taken."""
+
+Codes = npt.NDArray[np.int64]
+TermSets = dict[str, frozenset[int]]
+"""Terms of each class with all that contain them, without roots."""
+
+
+def size_name(low: int, high: int) -> str:
+    """Return what a range of class sizes is called."""
+    return f"{low}-{high}" if high < 10**9 else f"{low}+"
+
+
+# groups of classes, and near-identical proteins
+
+
+def clusters(dataset: Dataset, identity: float) -> list[list[int]]:
+    """Return the rows of each cluster of MMseqs2's linclust."""
+    with tempfile.TemporaryDirectory() as folder:
+        fasta = Path(folder) / "all.fasta"
+        with open(fasta, "w", encoding="ascii") as handle:
+            handle.writelines(f">{row}\n{sequence}\n" for row, sequence in enumerate(dataset.sequences))
+        command = ["mmseqs", "easy-linclust", fasta, f"{folder}/out", f"{folder}/steps", "--min-seq-id", identity]
+        command += ["-c", COVERED.get(identity, 0.9), "--threads", torch.get_num_threads(), "-v", 1]
+        subprocess.run([str(part) for part in command], check=True)
+        members = defaultdict(list)
+        with open(f"{folder}/out_cluster.tsv", encoding="ascii") as lines:
+            for line in lines:
+                representative, row = line.split()
+                members[representative].append(int(row))
+    return list(members.values())
+
+
+def groups(dataset: Dataset, members: Sequence[Sequence[int]]) -> dict[str, str]:
+    """Return the group of each class, by the first class of it: classes that share a cluster are of one group."""
+    above = {label: label for label in dataset.labels}
+
+    def first(label: str) -> str:
+        while above[label] != label:
+            above[label] = above[above[label]]
+            label = above[label]
+        return label
+
+    for rows in members:
+        low, *others = sorted({dataset.labels[row] for row in rows})
+        for other in others:
+            one, two = sorted((first(low), first(other)))
+            above[two] = one
+    return {label: first(label) for label in above}
+
+
+def part(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    """Write every n-th group of classes as train.csv and test.csv."""
+    group = groups(dataset, clusters(dataset, CLUSTERED))
+    names = sorted(set(group.values()))
+    kept = set(names[:: options.every])
+    options.to.mkdir(parents=True, exist_ok=True)
+    counted: dict[str, Any] = {"every": options.every, "groups": len(names), "groups kept": len(kept)}
+    for name in ("train", "test"):
+        rows = dataset.part(name)
+        some = rows.take([row for row, label in enumerate(rows.labels) if group[label] in kept])
+        with open(options.to / f"{name}.csv", "w", encoding="utf-8", newline="") as handle:
+            table = csv.writer(handle)
+            table.writerow(["id", "sequence", "label"])
+            table.writerows(zip(some.ids, some.sequences, some.labels, strict=True))
+        counted[name] = len(some)
+    return counted | {"classes": len({label for label, first in group.items() if first in kept})}
+
+
+def ceiling(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    """Return, by identity, how many test proteins have near-identical training proteins, and of what class."""
+    train = np.array([name == "train" for name in dataset.parts])
+    table = {}
+    for identity in options.identities:
+        counts = Counter[str]()
+        for rows in clusters(dataset, identity):
+            near = Counter(dataset.labels[row] for row in rows if train[row])
+            for row in rows:
+                if train[row] or not near:
+                    continue
+                label = dataset.labels[row]
+                counts["near"] += 1
+                counts["alone with others"] += label not in near
+                counts["with its class and others"] += label in near and len(near) > 1
+                counts["most are of its class"] += near.most_common(1)[0][0] == label
+        table[f"{identity:.0%}"] = {name: round(100 * n / (~train).sum(), 2) for name, n in counts.items()}
+    return {"test proteins": int((~train).sum()), "of them, %": table}
+
+
+# near misses among errors
+
+
+def read_terms(path: Path, ontology: Ontology) -> TermSets:
+    """Return the terms of each class of a table `family_accession, molecular_function, biological_process`."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    listed = [
+        [term for column in ("molecular_function", "biological_process") for term in (row[column] or "").split(";")]
+        for row in rows
+    ]
+    sets = ontology.term_sets(listed)
+    return {row["family_accession"]: frozenset(sets.row(n).tolist()) for n, row in enumerate(rows)}
+
+
+def kinship(one: frozenset[int], other: frozenset[int]) -> float:
+    """Return the share of the terms of two classes that both have."""
+    return len(one & other) / max(1, len(one | other))
+
+
+def kin_of(classes: Sequence[frozenset[int]]) -> list[list[float]]:
+    """Return the kinship of each class with each."""
+    return [[kinship(one, other) for other in classes] for one in classes]
+
+
+def kind_of_miss(truth: frozenset[int], taken: frozenset[int]) -> str:
+    """Return how the terms of the class taken differ from those of the true one."""
+    if truth == taken:
+        return "the same terms"
+    apart = len(truth ^ taken)
+    if apart == 1:
+        return "one term more or less"
+    if truth < taken or taken < truth:
+        return "one contains the other"
+    return "half of the terms or more in common" if kinship(truth, taken) >= 0.5 else "less than half in common"
+
+
+def errors(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
+    """Return a model's accuracy by class size and its near misses."""
+    model = load_model(workspace.find_model(options.model))
+    rows = workspace.dataset.part(options.part)
+    codes = model.head.top_k(Features.from_cache(workspace.latest_cache(), rows), 5)[0]
+    truth = Labels.from_names(rows.labels, model.head.classes).codes
+    sizes = np.array(model.manifest.class_counts)[truth]
+    terms = read_terms(options.terms, read_obo(options.obo))
+    wrong = np.flatnonzero(codes[:, 0] != truth)
+    names = model.head.classes
+    pairs = zip(truth, codes[:, 0], strict=True)
+    common = [kinship(terms[names[a]], terms[names[b]]) for a, b in pairs]
+    missed = Counter(kind_of_miss(terms[names[truth[row]]], terms[names[codes[row, 0]]]) for row in wrong)
+    return {
+        "model": options.model,
+        "part": options.part,
+        "by class size": by_size(codes[:, 0] == truth, sizes),
+        "among the first five, %": percent((codes == truth[:, None]).any(1)),
+        "errors": len(wrong),
+        "of the errors, %": {kind: round(100 * n / max(1, len(wrong)), 1) for kind, n in missed.most_common()},
+        "terms in common, mean": round(float(np.mean(common)), 4),
+    }
+
+
+def percent(right: npt.NDArray[np.bool_]) -> float:
+    """Return the share that is true, in percent."""
+    return round(100 * float(right.mean()), 2) if len(right) else float("nan")
+
+
+def by_size(right: npt.NDArray[np.bool_], sizes: Codes) -> dict[str, Any]:
+    """Return number and accuracy of the rows whose class has so many members."""
+    table = {}
+    for low, high in SIZES:
+        some = (sizes >= low) & (sizes <= high)
+        table[size_name(low, high)] = {"n": int(some.sum()), "right %": percent(right[some])}
+    return table
+
+
+# one question at a time
+
+
+class Trial:
+    """Rows to fit on and rows to ask about, whitened and of length 1.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        cache, train, held = (
+            workspace.latest_cache(),
+            workspace.dataset.part("train"),
+            workspace.dataset.part("validation"),
+        )
+        self.x, self.asked = Features.from_cache(cache, train), Features.from_cache(cache, held)
+        self.labels = Labels.from_names(train.labels)
+        self.truth = Labels.from_names(held.labels, self.labels.classes)
+        self.counts = self.labels.counts()
+        self.sizes: Codes = self.counts[self.truth.codes]
+        whiten = WithinClass.of(self.x.vectors(), self.labels.codes, self.labels.n_classes)(SHRINKAGE)
+        self.rows = whiten.unit(torch.from_numpy(np.asarray(self.x.vectors(), dtype=np.float32)))
+        self.held = whiten.unit(torch.from_numpy(np.asarray(self.asked.vectors(), dtype=np.float32)))
+        self.codes = torch.from_numpy(self.labels.codes)
+        self.cosines = self.held @ self.rows.T  # (held, rows)
+
+    def by_class(self, values: Tensor, how: str = "amax") -> Tensor:
+        """Return the largest value, or the sum, over the rows of each class, (held, classes)."""
+        index = self.codes[None].expand(len(values), -1)
+        start = torch.full((len(values), self.labels.n_classes), -1.0 if how == "amax" else 0.0)
+        return start.scatter_reduce(1, index, values, how, include_self=False)
+
+    @property
+    def centres(self) -> Tensor:
+        """The mean row of each class, of length 1."""
+        sums = torch.zeros(self.labels.n_classes, self.rows.shape[1]).index_add_(0, self.codes, self.rows)
+        return F.normalize(sums)
+
+    def ridge(self, scale: float = 1.0) -> Tensor:
+        """Return the outputs of the ridge regression that `linear` begins at, (held, classes)."""
+        factors = class_factors(self.counts, "sqrt")
+        weight, bias = Ridge.of(self.rows.numpy(), self.labels.codes, factors, lambda block: block).solve(PENALTY)
+        return scale * (self.held @ weight.T + bias)
+
+    def told(self, name: str, scores: Tensor, base: Tensor | None = None) -> dict[str, Any]:
+        """Return what scores (held, classes) reach, and the paired difference from others with its deviation."""
+        right = scores.argmax(1).numpy() == self.truth.codes
+        recall = np.mean([right[self.truth.codes == code].mean() for code in np.unique(self.truth.codes)])
+        row: dict[str, Any] = {
+            "trial": name,
+            "right %": percent(right),
+            "macro recall %": round(100 * float(recall), 2),
+        }
+        if base is not None:
+            gain = right.astype(float) - (base.argmax(1).numpy() == self.truth.codes)
+            row["gain %"] = round(100 * float(gain.mean()), 2)
+            row["2 deviations"] = round(200 * float(gain.std() / np.sqrt(len(gain))), 2)
+        shown = {size: cell["right %"] for size, cell in by_size(right, self.sizes).items()}
+        print(row, shown, flush=True)
+        return row | {"by class size": shown}
+
+
+def cosine_layer(trial: Trial, scale: float, tau: float, epochs: int, seed: int = 0) -> Tensor:
+    """Return the outputs of a layer of unit weights, begun at the centres of classes, trained with adjusted logits."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = trial.centres.clone().requires_grad_()
+    prior = tau * log_prior(trial.counts)
+    optimiser = torch.optim.AdamW([weight], lr=2e-3, weight_decay=0.0)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(trial.rows), generator=generator).split(256):
+            logits = scale * trial.rows[batch] @ F.normalize(weight).T + prior
+            loss = F.cross_entropy(logits, trial.codes[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    with torch.no_grad():
+        return scale * trial.held @ F.normalize(weight).T
+
+
+def heads(trial: Trial) -> Iterator[dict[str, Any]]:
+    """Try prototypes and cosine layers beside the nearest row and the ridge regression."""
+    nearest = trial.by_class(trial.cosines)
+    yield trial.told("nearest row", nearest)
+    centre = trial.held @ trial.centres.T
+    yield trial.told("prototype: cosine with the centre", centre, nearest)
+    for share in (0.3, 0.5):
+        yield trial.told(f"nearest row and {share} of the prototype", (1 - share) * nearest + share * centre, nearest)
+    ridge = trial.ridge()
+    yield trial.told("ridge regression", ridge, nearest)
+    for share in (0.3, 0.5, 0.7):
+        yield trial.told(f"nearest row and {share} of ridge", (1 - share) * nearest + share * ridge, nearest)
+    for scale, tau in ((20, 0.0), (20, 1.0), (40, 0.0)):
+        layer = cosine_layer(trial, scale, tau, epochs=5)
+        yield trial.told(f"cosine layer, scale {scale}, tau {tau}", layer, nearest)
+
+
+def adjustment(trial: Trial) -> Iterator[dict[str, Any]]:
+    """Try to take a part of the log prior off the logits of `linear`."""
+    head = LinearHead(LinearConfig()).fit(trial.x, trial.labels, (trial.asked, trial.truth))
+    logits = torch.from_numpy(head.predict_proba(trial.asked)).clamp(min=1e-12).log()
+    yield trial.told("linear", logits)
+    for tau in (-0.5, -0.25, 0.25, 0.5, 1.0):
+        yield trial.told(f"linear less {tau} of the log prior", logits - tau * log_prior(trial.counts), logits)
+
+
+def hierarchy(trial: Trial, terms: TermSets) -> Iterator[dict[str, Any]]:
+    """Try to choose the class of the largest expected share of terms in common, and to share strength among terms."""
+    nearest = trial.by_class(trial.cosines)
+    mixed = 0.5 * nearest + 0.5 * trial.ridge()
+    yield trial.told("nearest row and ridge", mixed)
+    best, named = mixed.topk(min(NAMED, mixed.shape[1]), dim=1)
+    names = trial.labels.classes
+    kin = torch.tensor([kin_of([terms[names[code]] for code in row]) for row in named.tolist()])
+    for heat in (0.02, 0.05, 0.1):
+        shares = (best / heat).softmax(1)
+        expected = torch.full_like(mixed, -1.0).scatter(1, named, (kin @ shares[:, :, None])[:, :, 0])
+        yield trial.told(f"largest expected share of terms, heat {heat}", expected, mixed)
+    every = sorted(set().union(*(terms[name] for name in names)))
+    place = {term: number for number, term in enumerate(every)}
+    have = torch.zeros(len(names), len(every))
+    for code, name in enumerate(names):
+        have[code, [place[term] for term in terms[name]]] = 1
+    weight, bias = ridge_on(trial, have[trial.codes])
+    outputs = trial.held @ weight + bias  # (held, terms)
+    distance = 2 * outputs @ have.T - have.square().sum(1) - outputs.square().sum(1, keepdim=True)
+    yield trial.told("nearest set of terms by ridge on terms", distance, mixed)
+    for share in (0.01, 0.03, 0.1):
+        yield trial.told(f"with {share} of the distance of sets of terms", mixed + share * distance, mixed)
+
+
+def ridge_on(trial: Trial, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight (width, targets) and bias of the ridge regression of rows on any targets."""
+    mean, level = trial.rows.mean(0), targets.mean(0)
+    centred = trial.rows - mean
+    gram = centred.T @ centred
+    gram += PENALTY * gram.diagonal().mean() * torch.eye(len(gram))
+    weight = torch.linalg.solve(gram, centred.T @ (targets - level))
+    return weight, level - mean @ weight
+
+
+def calibration(trial: Trial) -> Iterator[dict[str, Any]]:
+    """Try a temperature for each range of class size in place of one for all, in two halves of the held rows."""
+    scores = 0.5 * trial.by_class(trial.cosines) + 0.5 * trial.ridge()
+    truth = torch.from_numpy(trial.truth.codes)
+    half = torch.arange(len(truth)) % 2 == 0
+    heats = torch.logspace(-2.3, -0.5, 12)
+    bins = torch.from_numpy(np.digitize(trial.counts, [low for low, _ in SIZES]) - 1)
+
+    def loss(rows: Tensor, by_bin: Tensor) -> float:
+        return float(F.cross_entropy(scores[rows] / by_bin[bins], truth[rows]))
+
+    totals = Counter[str]()
+    for rows in (half, ~half):
+        one = min(heats, key=lambda heat: loss(rows, heat.expand(len(SIZES))))
+        each = one.repeat(len(SIZES))
+        for _ in range(2):
+            for place in range(len(SIZES)):
+                options = [each.clone().index_fill_(0, torch.tensor([place]), float(heat)) for heat in heats]
+                each = min(options, key=lambda heat: loss(rows, heat))
+        totals["one temperature"] += loss(~rows, one.expand(len(SIZES))) / 2
+        totals["a temperature a size"] += loss(~rows, each) / 2
+    yield {"trial": "log loss on the other half", **{name: round(value, 4) for name, value in totals.items()}}
+
+
+def choose(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
+    """Ask the questions of the validation part."""
+    trial = Trial(workspace)
+    terms = read_terms(options.terms, read_obo(options.obo))
+    questions: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "heads": lambda: heads(trial),
+        "adjustment": lambda: adjustment(trial),
+        "hierarchy": lambda: hierarchy(trial, terms),
+        "calibration": lambda: calibration(trial),
+    }
+    asked = {name: list(questions[name]()) for name in options.questions.split(",")}
+    return {"fitted": len(trial.rows), "asked": len(trial.held), "classes": trial.labels.n_classes, **asked}
+
+
+def main() -> None:
+    """Do one of the four and keep what it gives."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("part", "ceiling", "choose", "errors"))
+    parser.add_argument("folder", type=Path, help="the data set, or a workspace")
+    parser.add_argument("--every", type=int, default=8)
+    parser.add_argument("--to", type=Path, default=Path("part"))
+    parser.add_argument("--identities", type=float, nargs="+", default=[0.9, 0.95, 0.99])
+    parser.add_argument("--questions", default="heads,adjustment,hierarchy,calibration")
+    parser.add_argument("--model", default="linear")
+    parser.add_argument("--part", default="validation", choices=("validation", "test"))
+    parser.add_argument("--terms", type=Path)
+    parser.add_argument("--obo", type=Path)
+    options = parser.parse_args()
+    about: dict[str, Any] = {"what": options.what, "set": options.folder.name}
+    if options.what in ("part", "ceiling"):
+        result = {"part": part, "ceiling": ceiling}[options.what](read_dataset(options.folder), options)
+    else:
+        workspace = Workspace.open(options.folder)
+        about["encoder"] = workspace.latest_cache().spec.short_name
+        result = {"choose": choose, "errors": errors}[options.what](workspace, options)
+    print(result)
+    file = RESULTS / "rare_classes.json"
+    write_json(file, [*(read_json(file) if file.exists() else []), about | result])
+
+
+if __name__ == "__main__":
+    main()
