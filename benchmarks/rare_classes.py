@@ -141,7 +141,7 @@ def ceiling(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
                 counts["alone with others"] += label not in near
                 counts["with its class and others"] += label in near and len(near) > 1
                 counts["most are of its class"] += near.most_common(1)[0][0] == label
-        table[f"{identity:.0%}"] = {name: round(100 * n / (~train).sum(), 2) for name, n in counts.items()}
+        table[f"{identity:.0%}"] = {name: round(100 * n / int((~train).sum()), 2) for name, n in counts.items()}
     return {"test proteins": int((~train).sum()), "of them, %": table}
 
 
