@@ -12,6 +12,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
+from esmcls.models.recipe import EXPLANATION
 from esmcls.reading.records import PARTS
 from esmcls.reporting.phrases import scores_in_words
 from esmcls.workspace.workspace import STATE, Workspace
@@ -60,6 +61,8 @@ def _model(path: Path) -> Iterator[str]:
     one = read_manifest(path)
     yield f"model {path}"
     yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
+    if explanation := one.setup.get(EXPLANATION):
+        yield f"fit: {explanation}"
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
     yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
     yield f"validation: {scores_in_words(one.validation)}"

@@ -86,6 +86,22 @@ def test_the_ensemble_of_a_folder_is_that_of_the_models_it_was_made_of(workspace
     assert loaded.findings.lines() == fitted.findings.lines()
 
 
+def test_a_member_that_adds_nothing_is_left_out_and_named_by_the_fit_the_model_and_the_report(
+    workspace: Workspace,
+) -> None:
+    for name in ("one", "same"):
+        fit(workspace, name, "knn")
+    fitted = combine_in_workspace(workspace, ["one", "same"], "both")
+    kept = fitted.manifest.config["members"]
+    left_out = {"one": "same", "same": "one"}[kept]
+    words = f"of one, same it takes {kept}; on validation it is as good without {left_out}"
+    assert fitted.lines()[0] == words
+    assert f"fit: {words}\n" in done("info", fitted.folder).out
+    done("evaluate", "--model", "both", "-w", workspace.folder)
+    [page] = (workspace.folder / "reports").rglob("evaluate-both/report.html")
+    assert words in page.read_text()
+
+
 def test_models_of_two_encoders_are_combined_each_on_its_vectors(workspace: Workspace) -> None:
     fit(workspace, "one", encoder="composition")
     done("embed", "-w", workspace.folder, "--encoder", "kmer")

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from letter_encoder import embedded as embedded_letters
 from relatives import relatives
 from toy_encoder import ToyEncoder, letters
 
+import esmcls.heads.ensemble.selection as selection
 from esmcls.cache.embed import embed_into
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
@@ -24,6 +26,7 @@ from esmcls.errors import EncoderMismatchError, ModelError, UsageError
 from esmcls.heads.ensemble.combining import FOLDS, RIDGE, Combination, Method, Slate, cross_validated
 from esmcls.heads.ensemble.ensemble import EnsembleConfig, EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked, Scale
+from esmcls.heads.ensemble.selection import needed
 from esmcls.heads.registry import load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
@@ -241,6 +244,7 @@ def told(strength: float, seed: int, spec: Any = None) -> Features:
 
 ONE = EmbeddingSpec("one", "1" * 64, (6,), "balanced", "fp32", "float32", ("mean",), 3)
 TWO = replace(ONE, encoder="two", digest="2" * 64)
+NOISE = replace(ONE, encoder="noise", digest="3" * 64)
 
 
 def test_members_of_two_encoders_are_each_given_their_own_vectors() -> None:
@@ -289,6 +293,50 @@ def test_the_better_method_is_taken_and_its_scores_are_cross_validated() -> None
     for method, one in zip(METHODS, logged, strict=True):
         found, loss = cross_validated(method, Slate.of(held, 3), THREE.codes, seed=4)
         assert (one["accuracy"], one["log_loss"]) == ((found == THREE.codes).mean(), loss)
+
+
+def test_a_member_without_which_the_others_do_no_worse_is_left_out_and_named() -> None:
+    x = replace(told(1.5, 1, ONE), others=(told(1.5, 2, TWO), told(0, 3, NOISE)))
+    members = [member(x, "first", ONE), member(x, "noise", NOISE), member(x, "second", TWO)]
+    head = EnsembleHead.of(members, THREE)
+    assert [one.name for one in head.members] == ["first", "second"]
+    assert (head.chosen.members, head.kept, head.specs) == ("first,second", (0, 2), (ONE, TWO))
+    assert head.explanation == (
+        "of first, noise, second it takes first, second; on validation it is as good without noise"
+    )
+    without = EnsembleHead.of(members[::2], THREE)
+    assert (without.chosen, without.explanation) == (head.chosen, "")
+    np.testing.assert_array_equal(without.predict_proba(x), head.predict_proba(x))
+
+
+def test_members_whose_weights_are_given_are_not_left_out() -> None:
+    x = replace(told(1.5, 1, ONE), others=(told(0, 3, NOISE),))
+    members = [member(x, "first", ONE), member(x, "noise", NOISE)]
+    head = EnsembleHead.of(members, THREE, EnsembleConfig(method="average", weights="0.5,0.5"))
+    assert (head.chosen.members, head.explanation) == ("first,noise", "")
+
+
+def test_of_many_validation_rows_some_are_drawn_to_tell_which_members_are_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[int]()
+
+    def counted(method: Method, slate: Slate, truth: Indices, *options: Any) -> tuple[Indices, float]:
+        asked.append(len(truth))
+        return cross_validated(method, slate, truth, *options)
+
+    monkeypatch.setattr(selection, "cross_validated", counted)
+    monkeypatch.setattr(selection, "MOST_ROWS", 50)
+    assert needed(HELD[:2], Labels(tuple(map(str, range(CLASSES))), TRUTH), METHODS)
+    assert set(asked) == {50}
+
+
+def test_without_a_word_on_members_those_that_align_are_among_them_where_there_are_residues() -> None:
+    labels = Labels.from_names(["a", "b"] * 12)
+    texts = relatives(labels.codes, seed=1)
+    x = embedded_letters(texts)
+    assert EnsembleHead().fit(x, labels).tried == ("linear", "knn", "align")
+    assert EnsembleHead().fit(Features.from_arrays(x.vectors(), texts), labels).tried == ("linear", "knn")
 
 
 def test_members_that_do_not_fit_together_are_named() -> None:
@@ -417,7 +465,7 @@ def folder(tmp_path: Path) -> Path:
         kind = load_head(name)
         fitted = kind(parse_settings(kind.Config, settings)).fit(x.of(spec), LENGTHS, (x.of(spec), LENGTHS))
         members.append(Member(f"my {name}", name, fitted, spec, Ranked.of(fitted, x.of(spec), 20)))
-    head = EnsembleHead.of(members, LENGTHS)
+    head = EnsembleHead.of(members, LENGTHS, EnsembleConfig(method="average", weights="0.5,0.5"))
     about = Manifest(
         "ensemble",
         vars(head.chosen),

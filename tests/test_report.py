@@ -13,7 +13,7 @@ from typing import Any
 
 import compared
 import pytest
-from compared import ACCURACIES, NAMES, a_comparison, a_timing
+from compared import ACCURACIES, LEFT_OUT, NAMES, a_comparison, a_timing
 
 from esmcls.reporting import report as frame
 from esmcls.tasks.one_label import report
@@ -288,6 +288,7 @@ def test_the_page_says_what_a_paper_must_say(folder: Path) -> None:
         "A Processor, 2 cores.",
         "A model does well on proteins that look like those it has seen. By identity.",
         "no alignment < 30 % ≥ 90 %",
+        f"Fit of ensemble {LEFT_OUT}",
     ):
         assert words in shown
 

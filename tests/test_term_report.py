@@ -74,6 +74,7 @@ def a_comparison(names: tuple[str, ...] = NAMES, *, ia: bool = True) -> dict[str
                 "versus_best": against["best"].get(name),
                 "versus_homology": against["homology"].get(name),
                 "megabytes": 1.5,
+                "explanation": "",
             }
             for name, one in found.items()
         ],

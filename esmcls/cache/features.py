@@ -28,6 +28,8 @@ class Store(Protocol):
     def chunks(self) -> Sequence[Vectors]: ...
     def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]: ...
     def encoder(self) -> Encoder: ...
+    @property
+    def of_residues(self) -> bool: ...
 
 
 class Cache(Protocol):
@@ -147,6 +149,11 @@ class Features:
     def spec(self) -> EmbeddingSpec | None:
         """The `EmbeddingSpec` of the vectors; None where they came alone."""
         return self.store.spec
+
+    @property
+    def of_residues(self) -> bool:
+        """Whether vectors of residues are there, or can be made: not of k-mers, nor of vectors that came alone."""
+        return self.store.of_residues
 
     @property
     def lengths(self) -> Indices:
@@ -291,6 +298,10 @@ class _Arrays:
             raise ValueError(f"vectors of different widths: {sorted(widths)}")
         self.width = widths.pop()
 
+    @property
+    def of_residues(self) -> bool:
+        return self.kept_residues is not None or self.opened is not None
+
     def vectors(self, pooling: str) -> Vectors:
         if pooling not in self.tables:
             raise UnknownNameError("pooling", pooling, self.tables)
@@ -323,6 +334,10 @@ class _Cached:
         self.tables: dict[str, Vectors] = {}
         self.ragged: Sequence[Vectors] | None = None
         self.opened: Encoder | None = None
+
+    @property
+    def of_residues(self) -> bool:
+        return self.cache.spec.of_residues
 
     def vectors(self, pooling: str) -> Vectors:
         if pooling not in self.cache.spec.pooled:

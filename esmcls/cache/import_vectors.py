@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.encoders.encoder import Embedded
 from esmcls.errors import DataError, UsageError
 from esmcls.files import refuse_what_is_no_file, sha256_file
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 PROTEINS_AT_ONCE: Final = 4096
 """Proteins that are held in memory at a time."""
-IMPORTED: Final = "imported"
 _SHOWN: Final = 5
 _SIZES: Final = struct.Struct("<QQ")
 _FAIR_ESM: Final = {"mean": "mean_representations", "cls": "bos_representations"}

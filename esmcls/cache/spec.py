@@ -27,6 +27,8 @@ RAGGED: Final = ("chunk", "residue")
 WIDEST: Final = 1 << 24
 """Numbers in a vector, at most: a hundred times those of the largest encoder with all its layers."""
 STORED_DTYPES: Final = ("float16", "float32")
+IMPORTED: Final = "imported"
+"""The encoder of vectors that were made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class EmbeddingSpec:
     def ragged(self) -> tuple[str, ...]:
         """Those of the poolings that are several vectors a sequence."""
         return tuple(name for name in self.poolings if name in RAGGED)
+
+    @property
+    def of_residues(self) -> bool:
+        """Whether those of residues are stored, or can be made: not of k-mers, nor of what was made elsewhere."""
+        return "residue" in self.ragged or (bool(self.layers) and self.encoder != IMPORTED)
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold of it, with the format's version."""

@@ -16,7 +16,7 @@ from esmcls.evaluation.neighbours import neighbours
 from esmcls.evaluation.origin import machine, origin
 from esmcls.heads.registry import reads_vectors
 from esmcls.models.model import Model, cache_with
-from esmcls.models.recipe import model_digest
+from esmcls.models.recipe import EXPLANATION, model_digest
 from esmcls.tasks.closeness import Neighbours
 from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Examination, Examined, Proceedings, Setting
 from esmcls.workspace.workspace import Workspace
@@ -88,6 +88,7 @@ class Told:
         return {
             "model": model_digest(self.model.folder),
             "validation": self.model.manifest.validation,
+            "explanation": self.model.manifest.setup.get(EXPLANATION, ""),
             "megabytes": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         }
 

@@ -32,7 +32,7 @@ from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.manifest import MANIFEST, versions
 from esmcls.models.model import Model, cache_with, features_for
-from esmcls.models.recipe import Recipe, model_digest
+from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
 from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
@@ -266,6 +266,7 @@ class Bout:
         about = {
             "model": model_digest(model.folder),
             "validation": model.manifest.validation,
+            "explanation": model.manifest.setup.get(EXPLANATION, ""),
             "megabytes": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         }
         x, unseen = features(self.questions.known), features(self.questions.unseen)

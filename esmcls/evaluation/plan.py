@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.cache.import_vectors import IMPORTED
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import NOTHING, Shares
@@ -181,10 +180,8 @@ def plan_models(
 
 def _not_unasked(head_class: type[AnyHead], entry: CacheEntry) -> str:
     """Return why a head is not run on a cache's vectors unless it is named; nothing where it is."""
-    spec = entry.spec
-    of_residues = "residue" in spec.ragged or (bool(spec.layers) and spec.encoder != IMPORTED)
-    if reads_residues(head_class) and not of_residues:
-        return f"{spec.short_name} vectors are not made of those of residues"
+    if reads_residues(head_class) and not entry.spec.of_residues:
+        return f"{entry.spec.short_name} vectors are not made of those of residues"
     return "it takes long; name it in --heads" if not runs_unasked(head_class) else ""
 
 

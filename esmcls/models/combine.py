@@ -12,11 +12,11 @@ from esmcls.errors import ModelError, UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.settings import parse_settings
-from esmcls.models.fit import Fit, Fitted
+from esmcls.models.fit import Fit, Fitted, explained
 from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
-from esmcls.models.recipe import ASKED, asked
+from esmcls.models.recipe import ASKED, EXPLANATION, asked
 from esmcls.tasks.task import AnyTask, GetFeatures
 from esmcls.workspace.workspace import Workspace
 
@@ -76,7 +76,7 @@ def combine(
     specs = ensemble.specs or (first.spec,)
     config = parse_settings(task.head_class(ENSEMBLE).Config, settings or {})
     made_of = asked(task, config, [model.folder for model in models])
-    kept = {name: value for name, value in first.setup.items() if name != "finetuned"}
+    kept = {name: value for name, value in first.setup.items() if name not in ("finetuned", EXPLANATION)}
     manifest = replace(
         first,
         head=ENSEMBLE,
@@ -84,7 +84,7 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup=kept | task.setup(shares) | {ASKED: made_of},
+        setup=kept | task.setup(shares) | {ASKED: made_of} | explained(ensemble.head),
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)

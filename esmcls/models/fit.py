@@ -24,7 +24,7 @@ from esmcls.heads.settings import parse_settings
 from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
-from esmcls.models.recipe import ASKED, asked
+from esmcls.models.recipe import ASKED, EXPLANATION, asked
 from esmcls.reporting.phrases import scores_in_words
 from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
 from esmcls.tasks.kinds import task_of
@@ -111,7 +111,7 @@ def fit_dataset(
         before, labels = labels.classes, task.labels(both)
         task.refit_head(fitted, features(both), labels, seed, log)
         findings = findings.recoded(before, labels.classes)
-    setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)}
+    setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)} | explained(fitted)
     manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
     findings = task.measure_set_aside(fitted, findings, apart, shares, features)
     return Fit(task, fitted, manifest, findings)
@@ -149,6 +149,12 @@ def _ask_strangers(
         return again
 
     return task.ask_strangers(findings, head.classes, folds, fit_again, features)
+
+
+def explained(head: AnyHead) -> dict[str, str]:
+    """Return what a manifest's setup keeps of what a head says of itself; nothing where it says nothing."""
+    explanation = explanation_of(head)
+    return {EXPLANATION: explanation} if explanation else {}
 
 
 def check_shares(task: AnyTask, shares: Shares) -> None:

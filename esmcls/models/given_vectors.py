@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED, Imported, read_vectors, residues_seen
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.import_vectors import Imported, read_vectors, residues_seen
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import DataError, UsageError
 from esmcls.models.manifest import Manifest

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders.adapters import FILE

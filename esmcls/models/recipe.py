@@ -17,6 +17,9 @@ from esmcls.tasks.task import AnyTask
 ASKED: Final = "asked"
 """What a manifest's setup says of the knobs as they were asked for, before any was chosen."""
 
+EXPLANATION: Final = "explanation"
+"""What a manifest's setup says of the way of fitting that the head took, such as which members an ensemble left out."""
+
 
 def asked(task: AnyTask, config: Settings, members: Sequence[Path] = ()) -> dict[str, Any]:
     """Return what a manifest keeps of what was asked for.

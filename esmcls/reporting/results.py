@@ -24,6 +24,8 @@ class ModelRow:
         Scores on the validation part, where there are any.
     megabytes : float
         On disk, without its encoder.
+    explanation : str
+        What it says of the way in which it was fitted, such as which members an ensemble left out.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ModelRow:
     baseline: bool
     validation: dict[str, float] | None
     megabytes: float
+    explanation: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
 from esmcls.cache.import_vectors import (
-    IMPORTED,
     ImportReport,
     check_import,
     import_embeddings,
@@ -18,7 +17,7 @@ from esmcls.cache.import_vectors import (
     read_vectors,
 )
 from esmcls.cache.parallel import embed_on_devices
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset

@@ -15,9 +15,10 @@ from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseLabelHead, Log, Validation
-from esmcls.heads.blocks import HELD_OUT_MOST, TRIFLE, AnswerBlocks, grid, score
+from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
 from esmcls.heads.ensemble.members import BaseEnsemble, Member, Ranked, SavedMember, Scale, check_members, names_of
+from esmcls.heads.ensemble.selection import needed, worth
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
@@ -25,6 +26,8 @@ from esmcls.labels.labels import Labels
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+MEMBERS = ("linear", "knn")
+"""What is combined where nobody says what, and `align` with them where vectors are made of those of residues."""
 METHODS: tuple[Method, ...] = ("average", "stack")
 """The methods that are tried on validation."""
 COMBINED_ROWS = 1024
@@ -39,11 +42,12 @@ class EnsembleConfig:
 
     Parameters
     ----------
-    members : str
+    members : str, optional
         Registered heads with commas between, each fitted with its defaults; a head named twice is fitted with
-        two seeds. Of members that were fitted elsewhere, their names. When to change: other heads are better on
-        validation, or one head with several seeds is wanted (linear,linear,linear); for members with knobs of
-        their own fit them first and name them with --of.
+        two seeds. Of members that were fitted elsewhere, their names. By default linear, knn and, where the encoder
+        gives vectors of residues, align. Those without which macro F1 on validation is no lower are left out. When to
+        change: other heads are better on validation (linear,knn,align,homology), or one head with several seeds is
+        wanted (linear,linear,linear); for members with knobs of their own fit them first and name them with --of.
     method : {"average", "stack"}, optional
         A calibrated average of probabilities, or a conditional logit on them; see `ensemble.combining`. The
         better macro F1 in five folds of the validation rows, as everywhere; the log loss, in which the few rows
@@ -62,7 +66,7 @@ class EnsembleConfig:
         probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
     """
 
-    members: str = "linear,knn"
+    members: str | None = None
     method: Method | None = None
     candidates: int = 20
     weights: str | None = None
@@ -70,7 +74,8 @@ class EnsembleConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, {"candidates": AT_LEAST_1, "temperature": ABOVE_0})
-        names_of(self.members)
+        if self.members is not None:
+            names_of(self.members)
         if self.weights is not None and self.method is None:
             raise UsageError("setting weights: given without a method; set method average or stack, too")
         if self.weights is not None and not _numbers(self.weights):
@@ -79,7 +84,12 @@ class EnsembleConfig:
     @property
     def names(self) -> list[str]:
         """The members' names."""
-        return names_of(self.members)
+        return [*MEMBERS] if self.members is None else names_of(self.members)
+
+    def named(self, of_residues: bool) -> EnsembleConfig:
+        """Return it with members: where none are named, those that can be fitted on vectors of residues or not."""
+        names = [*MEMBERS, "align"] if self.members is None and of_residues else self.names
+        return replace(self, members=",".join(names))
 
     def combination(self) -> Combination:
         """Return how members are combined: evenly where nothing was chosen yet.
@@ -161,12 +171,9 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
         head._combine(members, held, truth, seed, log)
         return head
 
-    def _forget(self) -> None:
-        super()._forget()
-        self.config.combination()  # refuses weights that are not for these members
-
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         """Fit each member, then weigh them on the validation part."""
+        self.config.named(x.of_residues).combination()  # refuses weights that are not for these members
         members = self._fitted(x, labels, validation, seed, log)
         k = min(self.config.candidates, labels.n_classes)
         held = [Ranked.of(member.head, validation[0], k) for member in members]
@@ -175,16 +182,17 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Fit each member on all rows; weights, and what familiarity is compared with, stay."""
         if not self.members:  # nothing was chosen
-            self._take(self._unfitted(), self.config.combination())
+            self._take(self._unfitted(x), self.config.named(x.of_residues).combination())
         self._refit_members(x, labels, seed, log)
 
-    def _unfitted(self) -> list[Member]:
-        return [Member(kind, kind, load_head(kind)(None, self.device)) for kind in self.config.names]
+    def _unfitted(self, x: Features | None = None) -> list[Member]:
+        names = self.config.named(x is not None and x.of_residues).names
+        return [Member(kind, kind, load_head(kind)(None, self.device)) for kind in names]
 
     def _combine(
         self, members: Sequence[Member], held: Sequence[Ranked], truth: Labels, seed: int, log: Log | None
     ) -> None:
-        """Choose method, weights and temperature on what the members gave for the validation rows."""
+        """Choose members, method, weights and temperature on what the members gave for the validation rows."""
         truth = truth.take(slice(HELD_OUT_MOST))
         held = [answers.take(slice(HELD_OUT_MOST)).first(self.config.candidates) for answers in held]
         scales = [Scale.of(answers.familiarity) for answers in held]
@@ -192,16 +200,20 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
             replace(answers, familiarity=scale.shares(answers.familiarity))
             for answers, scale in zip(held, scales, strict=True)
         ]
-        slate = Slate.of(ranked, len(self.classes))
+        self.tried = tuple(member.name for member in members)
+        self.kept = tuple(range(len(members)))
+        if self.config.weights is None:
+            methods = grid(self.config.method, METHODS)
+            self.kept = tuple(needed(ranked, truth, methods, self.config.temperature, seed))
+        slate = Slate.of([ranked[place] for place in self.kept], len(self.classes))
         if self.config.weights is None:
             method = self._choose(slate, truth, seed, log)
             combination = Combination.fit(method, slate, truth.codes, self.config.temperature)
         else:
-            combination = self.config.combination()
+            combination = replace(self.config, members=",".join(self.tried)).combination()
             self.scores = score(truth, combination.best(slate))
         self.held_probability = combination.votes(slate, len(self.classes)).top(1)[1][:, 0]
-        scaled = [replace(member, held=None, scale=scale) for member, scale in zip(members, scales, strict=True)]
-        self._take(scaled, combination)
+        self._take([replace(members[place], held=None, scale=scales[place]) for place in self.kept], combination)
 
     def _choose(self, slate: Slate, truth: Labels, seed: int, log: Log | None) -> Method:
         """Return the better method; `scores` become what it reaches with weights fitted without each row's fold."""
@@ -211,7 +223,7 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
             scores = score(truth, best)
             if log is not None:
                 log({"stack": float(method == "stack"), "log_loss": loss, **scores})
-            value = scores["macro_f1"] - TRIFLE * loss
+            value = worth(scores, loss)
             if value > max(reached.values(), default=-np.inf):
                 self.scores = scores
             reached[method] = value
@@ -220,9 +232,9 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
     def _take(self, members: Sequence[Member], combination: Combination) -> None:
         weights = ",".join(f"{weight:g}" for weight in combination.weights)
         self.members = tuple(members)
-        self.chosen = replace(
-            self.config, method=combination.method, weights=weights, temperature=combination.temperature
-        )
+        names = ",".join(member.name for member in members)
+        chosen = replace(self.config, members=names, method=combination.method, weights=weights)
+        self.chosen = replace(chosen, temperature=combination.temperature)
 
     def _answers(self, x: Features) -> AnswerBlocks:
         combination = self.chosen.combination()

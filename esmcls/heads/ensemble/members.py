@@ -103,6 +103,10 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
     """Several heads as one. How their answers are brought together is up to the kind of labels."""
 
     members: tuple[M, ...] = ()
+    tried: tuple[str, ...] = ()
+    """Names of all members that weights were chosen for by the last fit."""
+    kept: tuple[int, ...] = ()
+    """Places among them of those that are needed."""
 
     def __copy__(self) -> Self:
         """Return an ensemble whose members can be fitted again without touching these."""
@@ -122,6 +126,15 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
         return any(reads_residues(member.head) for member in self.members or self._unfitted())
 
     @property
+    def explanation(self) -> str:
+        """Which members the last fit left out; nothing where it left out none."""
+        left_out = [name for place, name in enumerate(self.tried) if place not in self.kept]
+        if not left_out:
+            return ""
+        taken = ", ".join(self.tried[place] for place in self.kept)
+        return f"of {', '.join(self.tried)} it takes {taken}; on validation it is as good without {', '.join(left_out)}"
+
+    @property
     def specs(self) -> tuple[EmbeddingSpec, ...]:
         """The specs of the vectors that members read, each once; none where they read features as they are given."""
         specs: dict[EmbeddingSpec, None] = {}
@@ -137,12 +150,15 @@ class BaseEnsemble(BaseHead[L], Generic[L, M]):
         self.members = ()
 
     @abstractmethod
-    def _unfitted(self) -> list[M]:
-        """Return the members that the configuration names, with heads that are yet to be fitted."""
+    def _unfitted(self, x: Features | None = None) -> list[M]:
+        """Return the members that the configuration names, with heads that are yet to be fitted.
+
+        Where it names none, those that can be fitted on `x`.
+        """
 
     def _fitted(self, x: Features, labels: L, validation: Validation[L], seed: int, log: Log | None) -> list[M]:
         """Return members that choose on the validation rows, each with a seed of its own."""
-        members = self._unfitted()
+        members = self._unfitted(x)
         for place, member in enumerate(members):
             member.head.fit(x, labels, validation, seed + place, log)
         return members

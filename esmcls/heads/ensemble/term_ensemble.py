@@ -129,7 +129,7 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
         self._take(self.members or self._unfitted())
         self._refit_members(x, labels, seed, log)
 
-    def _unfitted(self) -> list[TermMember]:
+    def _unfitted(self, x: Features | None = None) -> list[TermMember]:
         return [TermMember(kind, kind, load_head(kind, TERM_GROUP)(None, self.device)) for kind in self.config.names]
 
     def _grouping(self) -> tuple[tuple[str, ...], Indices]:
@@ -156,6 +156,8 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
         pairs = Pairs.of(truth, held(), len(self.members))
         first = None if related is None else _teller(self.members)
         places, self.mixes = choose_members(pairs, truth, related, first)
+        self.tried = tuple(member.name for member in self.members)
+        self.kept = tuple(places)
         self._take([self.members[place] for place in places])
         blocks = ((rows, self._mixed([given[place] for place in places], related, rows)) for rows, given in held())
         self.scores = score_terms(truth, blocks)

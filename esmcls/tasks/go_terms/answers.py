@@ -47,7 +47,7 @@ class TermAnswers:
     seconds : (float, float)
         Of fitting, None where that is not known, and of predicting with vectors at hand.
     about : dict
-        model: the digest of its folder; validation: the scores there; megabytes.
+        model: the digest of its folder; validation: the scores there; megabytes; explanation: see `ExplainsItself`.
     lengths : int64 array, (n,)
         Residues.
     """
@@ -112,7 +112,7 @@ class TermAnswers:
         evaluation = join_evaluations([fold.evaluation for fold in folds], counts, lengths, seed)
         fits = [fold.seconds[0] for fold in folds]
         fit = None if None in fits else float(sum(seconds for seconds in fits if seconds is not None))
-        about = mean_facts([{key: fold.about[key] for key in fold.about if key != "model"} for fold in folds])
+        about = mean_facts([fold.about for fold in folds])
         return cls(counts, evaluation, (fit, sum(fold.seconds[1] for fold in folds)), about, lengths)
 
 

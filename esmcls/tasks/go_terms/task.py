@@ -424,6 +424,7 @@ def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Diff
         versus_best=best,
         versus_homology=homology,
         megabytes=answers.about["megabytes"],
+        explanation=answers.about.get("explanation", ""),
         folds=[fold.mean_fmax for fold in entrant.folds],
     )
 

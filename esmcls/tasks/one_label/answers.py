@@ -63,9 +63,9 @@ class Answers:
     seconds : float64 array, (folds, 2)
         Of fitting, NaN where that is not known, and of predicting with vectors at hand.
     about : dict
-        validation: accuracy and macro_f1; megabytes; held_half: coverage on the held half of the calibration rows;
-        score: what is compared with the threshold; told: shares of strangers and of known proteins that the model says
-        it accepts.
+        validation: accuracy and macro_f1; megabytes; explanation: see `ExplainsItself`; held_half: coverage on the
+        held half of the calibration rows; score: what is compared with the threshold; told: shares of strangers and of
+        known proteins that the model says it accepts.
     families : int64 array, (m,)
         Of the proteins of held-out families.
     """
@@ -131,9 +131,7 @@ class Answers:
         if len(folds) == 1:
             return folds[0]
         arrays = {name: np.concatenate([getattr(one, name) for one in folds]) for name in _ARRAYS}
-        return cls(
-            **arrays, about=mean_facts([{key: one.about[key] for key in one.about if key != "model"} for one in folds])
-        )
+        return cls(**arrays, about=mean_facts([one.about for one in folds]))
 
 
 _ARRAYS: Final = tuple(one.name for one in fields(Answers) if one.name != "about")

@@ -126,6 +126,7 @@ def row_of(
         sets=sets(answers, coverage),
         versus_best=None if difference is None else _versus(difference),
         megabytes=answers.about["megabytes"],
+        explanation=answers.about.get("explanation", ""),
     )
 
 

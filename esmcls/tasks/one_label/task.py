@@ -204,11 +204,12 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         truth = Labels(models[0].classes, held[0].truth)
         head = EnsembleHead.of(members, truth, parse_settings(EnsembleHead.Config, settings))
         folds = _same_folds(models)
-        asked = head.combined([_ranked(answers) for answers in held], CANDIDATES)
+        asked = head.combined([_ranked(held[place]) for place in head.kept], CANDIDATES)
         findings = LabelFindings(known=_said(held[0], asked))
         if folds:
-            asked = head.combined([_ranked(answers) for answers in folds], CANDIDATES)
+            asked = head.combined([_ranked(folds[place]) for place in head.kept], CANDIDATES)
             findings = replace(findings, folds=_said(folds[0], asked))
+        models = [models[place] for place in head.kept]
         specs = dict.fromkeys(spec for model in models if reads_vectors(model.head) for spec in model.specs)
         scores = {**head.scores, "n": len(truth)}
         return Combined(head, scores, findings, tuple(specs))
