@@ -2,16 +2,18 @@
 
     python benchmarks/rare_classes.py part ../shared/data/function5000 --every 8 --to PART
     python benchmarks/rare_classes.py ceiling ../shared/data/function5000
+    python benchmarks/rare_classes.py misses PART --obo go.obo.gz --terms ../shared/data/function5000/classes.tsv.gz
     esmcls embed PART/train.csv --test PART/test.csv -w W
-    python benchmarks/rare_classes.py choose W --obo go.obo.gz --terms ../shared/data/function5000/classes.tsv.gz
+    python benchmarks/rare_classes.py choose W --obo … --terms …
     python benchmarks/rare_classes.py errors W --model knn --obo … --terms …
 
 `part` keeps every n-th group of classes with all their proteins. Classes are of a group where MMseqs2's linclust puts
 proteins of both into one cluster of 30 % identity: a class keeps those that it is taken for, which every n-th class
 alone would lose. `ceiling` clusters train and test together at 90, 95 and 99 % identity: how often a test protein is
-alone with training proteins of other classes. `choose` asks one question at a time of the validation part, never of the
-test part. `errors` counts a model's errors by class size, and how near the terms of the class taken are to those of the
-true one: of the validation part, or with `--part test` of the test part. Each adds to
+alone with training proteins of other classes. `misses` asks each training protein of those in the other four folds:
+how near the terms of the best hit's class are to those of the true one, and whether that is among the hits at all.
+`choose` asks one question at a time of the validation part, never of the test part. `errors` counts a model's errors in
+the same way: of the validation part, or with `--part test` of the test part. Each adds to
 `benchmarks/results/rare_classes.json`.
 """
 
@@ -37,9 +39,11 @@ from torch.nn import functional as F
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import read_json, write_json
+from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.blocks import class_factors
 from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.heads.layers.ridge import Ridge
+from esmcls.heads.trees.candidates import assign_folds
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
 from esmcls.labels.ontology import Ontology, read_obo
@@ -58,6 +62,9 @@ PENALTY: Final = 0.1
 """Of the whitening and of the ridge regression of all trials: what `linear` chose on function5000."""
 NAMED: Final = 20
 """Classes a row among which an expected utility is taken."""
+
+FOLDS, HITS, SENSITIVITY = 5, 40, 5.7
+"""Of `misses`."""
 
 Codes = npt.NDArray[np.int64]
 TermSets = dict[str, frozenset[int]]
@@ -183,28 +190,56 @@ def kind_of_miss(truth: frozenset[int], taken: frozenset[int]) -> str:
     return "half of the terms or more in common" if kinship(truth, taken) >= 0.5 else "less than half in common"
 
 
+def answers_in_words(
+    truth: Sequence[str], taken: Sequence[str | None], sizes: Codes, terms: TermSets
+) -> dict[str, Any]:
+    """Return accuracy by class size, and how far the classes taken are from the true ones; None is no answer."""
+    pairs = list(zip(truth, taken, strict=True))
+    right = np.array([one == other for one, other in pairs])
+    missed = Counter(
+        "no answer" if other is None else kind_of_miss(terms[one], terms[other]) for one, other in pairs if one != other
+    )
+    common = [0.0 if other is None else kinship(terms[one], terms[other]) for one, other in pairs]
+    errors_made = int((~right).sum())
+    return {
+        "asked": len(right),
+        "right %": percent(right),
+        "by class size": by_size(right, sizes),
+        "errors": errors_made,
+        "of the errors, %": {kind: round(100 * n / errors_made, 1) for kind, n in missed.most_common()},
+        "terms in common, mean": round(float(np.mean(common)), 4),
+    }
+
+
 def errors(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
     """Return a model's accuracy by class size and its near misses."""
     model = load_model(workspace.find_model(options.model))
     rows = workspace.dataset.part(options.part)
-    codes = model.head.top_k(Features.from_cache(workspace.latest_cache(), rows), 5)[0]
-    truth = Labels.from_names(rows.labels, model.head.classes).codes
-    sizes = np.array(model.manifest.class_counts)[truth]
-    terms = read_terms(options.terms, read_obo(options.obo))
-    wrong = np.flatnonzero(codes[:, 0] != truth)
     names = model.head.classes
-    pairs = zip(truth, codes[:, 0], strict=True)
-    common = [kinship(terms[names[a]], terms[names[b]]) for a, b in pairs]
-    missed = Counter(kind_of_miss(terms[names[truth[row]]], terms[names[codes[row, 0]]]) for row in wrong)
-    return {
-        "model": options.model,
-        "part": options.part,
-        "by class size": by_size(codes[:, 0] == truth, sizes),
-        "among the first five, %": percent((codes == truth[:, None]).any(1)),
-        "errors": len(wrong),
-        "of the errors, %": {kind: round(100 * n / max(1, len(wrong)), 1) for kind, n in missed.most_common()},
-        "terms in common, mean": round(float(np.mean(common)), 4),
-    }
+    codes = model.head.top_k(Features.from_cache(workspace.latest_cache(), rows), 5)[0]
+    truth = Labels.from_names(rows.labels, names).codes
+    taken = [names[code] for code in codes[:, 0]]
+    sizes = np.array(model.manifest.class_counts)[truth]
+    about = {"model": options.model, "part": options.part}
+    about["among the first five, %"] = percent((codes == truth[:, None]).any(1))
+    return about | answers_in_words(rows.labels, taken, sizes, read_terms(options.terms, read_obo(options.obo)))
+
+
+def misses(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the near misses of MMseqs2's best hit, each training protein asked of those in the other folds."""
+    train = dataset.part("train")
+    labels = Labels.from_names(train.labels)
+    fold = assign_folds(labels.codes, FOLDS, seed=0)
+    limits = Limits(sensitivity=SENSITIVITY, max_hits=HITS)
+    hits = search(open_engine("mmseqs"), train.sequences, train.sequences, limits, HITS, torch.get_num_threads()).rows
+    allowed = (hits >= 0) & (fold[hits] != fold[:, None])
+    first = hits[np.arange(len(hits)), allowed.argmax(1)]
+    taken = [train.labels[row] if some else None for row, some in zip(first, allowed.any(1), strict=True)]
+    among = ((labels.codes[hits] == labels.codes[:, None]) & allowed).any(1)
+    wrong = np.array([one != other for one, other in zip(train.labels, taken, strict=True)])
+    terms = read_terms(options.terms, read_obo(options.obo))
+    about = answers_in_words(train.labels, taken, labels.counts()[labels.codes], terms)
+    return about | {"true class among the hits, % of the errors": percent(among[wrong])}
 
 
 def percent(right: npt.NDArray[np.bool_]) -> float:
@@ -402,9 +437,9 @@ def choose(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do one of the four and keep what it gives."""
+    """Do one of the five and keep what it gives."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("part", "ceiling", "choose", "errors"))
+    parser.add_argument("what", choices=("part", "ceiling", "misses", "choose", "errors"))
     parser.add_argument("folder", type=Path, help="the data set, or a workspace")
     parser.add_argument("--every", type=int, default=8)
     parser.add_argument("--to", type=Path, default=Path("part"))
@@ -416,8 +451,9 @@ def main() -> None:
     parser.add_argument("--obo", type=Path)
     options = parser.parse_args()
     about: dict[str, Any] = {"what": options.what, "set": options.folder.name}
-    if options.what in ("part", "ceiling"):
-        result = {"part": part, "ceiling": ceiling}[options.what](read_dataset(options.folder), options)
+    if options.what in ("part", "ceiling", "misses"):
+        of_data = {"part": part, "ceiling": ceiling, "misses": misses}
+        result = of_data[options.what](read_dataset(options.folder), options)
     else:
         workspace = Workspace.open(options.folder)
         about["encoder"] = workspace.latest_cache().spec.short_name
