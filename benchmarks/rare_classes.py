@@ -12,8 +12,8 @@ proteins of both into one cluster of 30 % identity: a class keeps those that it 
 alone would lose. `ceiling` clusters train and test together at 90, 95 and 99 % identity: how often a test protein is
 alone with training proteins of other classes. `misses` asks each training protein of those in the other four folds:
 how near the terms of the best hit's class are to those of the true one, and whether that is among the hits at all.
-`choose` asks one question at a time of the validation part, never of the test part. `errors` counts a model's errors in
-the same way: of the validation part, or with `--part test` of the test part. Each adds to
+`choose` asks one question at a time in the same way, never of the test part. `errors` counts a model's errors: of the
+validation part, or with `--part test` of the test part. Each adds to
 `benchmarks/results/rare_classes.json`.
 """
 
@@ -41,7 +41,6 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.blocks import class_factors
-from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.heads.layers.ridge import Ridge
 from esmcls.heads.trees.candidates import assign_folds
 from esmcls.heads.whitening import WithinClass
@@ -60,11 +59,13 @@ COVERED: Final = {0.3: 0.6}
 SHRINKAGE: Final = 0.01
 PENALTY: Final = 0.1
 """Of the whitening and of the ridge regression of all trials: what `linear` chose on function5000."""
+SCALE, EPOCHS = 20.0, 4
+"""Of cosine layers."""
 NAMED: Final = 20
 """Classes a row among which an expected utility is taken."""
 
 FOLDS, HITS, SENSITIVITY = 5, 40, 5.7
-"""Of `misses`."""
+"""Of `misses`; the folds of `choose`, too."""
 
 Codes = npt.NDArray[np.int64]
 TermSets = dict[str, frozenset[int]]
@@ -259,171 +260,157 @@ def by_size(right: npt.NDArray[np.bool_], sizes: Codes) -> dict[str, Any]:
 # one question at a time
 
 
+def unit_rows(x: Features, rows: Codes, labels: Labels) -> Tensor:
+    """Return all rows, whitened by some of them within classes, and of length 1."""
+    vectors = np.asarray(x.vectors(), dtype=np.float32)
+    some = labels.take(rows)
+    return WithinClass.of(vectors[rows], some.codes, labels.n_classes)(SHRINKAGE).unit(torch.from_numpy(vectors))
+
+
 class Trial:
-    """Rows to fit on and rows to ask about, whitened and of length 1.
+    """Training proteins, validation proteins among them, each asked of those in the other folds.
 
     Parameters
     ----------
     workspace : Workspace
+
+    Attributes
+    ----------
+    nearest, centre, ridge, cosine, adjusted : float32 tensors, (n, classes)
+        Cosine with the nearest row of a class; with its mean; output of the ridge regression that `linear` begins at;
+        of a layer of unit weights; of one that was trained with the log prior added to its logits.
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        cache, train, held = (
-            workspace.latest_cache(),
-            workspace.dataset.part("train"),
-            workspace.dataset.part("validation"),
-        )
-        self.x, self.asked = Features.from_cache(cache, train), Features.from_cache(cache, held)
-        self.labels = Labels.from_names(train.labels)
-        self.truth = Labels.from_names(held.labels, self.labels.classes)
-        self.counts = self.labels.counts()
-        self.sizes: Codes = self.counts[self.truth.codes]
-        whiten = WithinClass.of(self.x.vectors(), self.labels.codes, self.labels.n_classes)(SHRINKAGE)
-        self.rows = whiten.unit(torch.from_numpy(np.asarray(self.x.vectors(), dtype=np.float32)))
-        self.held = whiten.unit(torch.from_numpy(np.asarray(self.asked.vectors(), dtype=np.float32)))
+        dataset = workspace.dataset
+        known = dataset.take([row for row, part in enumerate(dataset.parts) if part != "test"])
+        x = Features.from_cache(workspace.latest_cache(), known)
+        self.labels = Labels.from_names(known.labels)
         self.codes = torch.from_numpy(self.labels.codes)
-        self.cosines = self.held @ self.rows.T  # (held, rows)
+        self.counts = self.labels.counts()
+        self.sizes: Codes = self.counts[self.labels.codes]
+        shape = len(known), self.labels.n_classes
+        self.nearest, self.centre, self.ridge, self.cosine, self.adjusted = (torch.zeros(shape) for _ in range(5))
+        fold = assign_folds(self.labels.codes, FOLDS, seed=0)
+        for number in range(FOLDS):
+            rows = np.flatnonzero(fold != number)
+            self._fill(rows, torch.from_numpy(fold == number), unit_rows(x, rows, self.labels))
 
-    def by_class(self, values: Tensor, how: str = "amax") -> Tensor:
-        """Return the largest value, or the sum, over the rows of each class, (held, classes)."""
-        index = self.codes[None].expand(len(values), -1)
-        start = torch.full((len(values), self.labels.n_classes), -1.0 if how == "amax" else 0.0)
-        return start.scatter_reduce(1, index, values, how, include_self=False)
-
-    @property
-    def centres(self) -> Tensor:
-        """The mean row of each class, of length 1."""
-        sums = torch.zeros(self.labels.n_classes, self.rows.shape[1]).index_add_(0, self.codes, self.rows)
-        return F.normalize(sums)
-
-    def ridge(self, scale: float = 1.0) -> Tensor:
-        """Return the outputs of the ridge regression that `linear` begins at, (held, classes)."""
-        factors = class_factors(self.counts, "sqrt")
-        weight, bias = Ridge.of(self.rows.numpy(), self.labels.codes, factors, lambda block: block).solve(PENALTY)
-        return scale * (self.held @ weight.T + bias)
+    def _fill(self, rows: Codes, asked: Tensor, unit: Tensor) -> None:
+        """Fill in what the asked rows get from those of the other folds."""
+        held, known, codes = unit[asked], unit[rows], self.codes[rows]
+        counts = self.labels.take(rows).counts()
+        missing = torch.where(torch.from_numpy(counts > 0), 0.0, -9.0)
+        index = codes[None].expand(len(held), -1)
+        start = torch.full((len(held), len(counts)), -1.0)
+        self.nearest[asked] = start.scatter_reduce(1, index, held @ known.T, "amax", include_self=False)
+        centres = F.normalize(torch.zeros(len(counts), unit.shape[1]).index_add_(0, codes, known), eps=1e-9)
+        self.centre[asked] = held @ centres.T
+        factors = class_factors(counts, "sqrt")
+        weight, bias = Ridge.of(known.numpy(), codes.numpy(), factors, lambda block: block).solve(PENALTY)
+        self.ridge[asked] = held @ weight.T + bias + missing
+        for target, tau in ((self.cosine, 0.0), (self.adjusted, 1.0)):
+            layer = cosine_layer(known, codes, centres, tau * log_prior(counts))
+            target[asked] = held @ layer.T + missing
 
     def told(self, name: str, scores: Tensor, base: Tensor | None = None) -> dict[str, Any]:
-        """Return what scores (held, classes) reach, and the paired difference from others with its deviation."""
-        right = scores.argmax(1).numpy() == self.truth.codes
-        recall = np.mean([right[self.truth.codes == code].mean() for code in np.unique(self.truth.codes)])
-        row: dict[str, Any] = {
-            "trial": name,
-            "right %": percent(right),
-            "macro recall %": round(100 * float(recall), 2),
-        }
+        """Return what scores (n, classes) reach, and the paired difference from others with its deviation."""
+        asked = self.sizes > 1  # others have no class to be found
+        right = scores.argmax(1).numpy() == self.labels.codes
+        recall = np.mean(
+            [right[asked & (self.labels.codes == code)].mean() for code in np.unique(self.labels.codes[asked])]
+        )
+        row: dict[str, Any] = {"trial": name, "right %": percent(right[asked])}
+        row["macro recall %"] = round(100 * float(recall), 2)
         if base is not None:
-            gain = right.astype(float) - (base.argmax(1).numpy() == self.truth.codes)
+            gain = (right.astype(float) - (base.argmax(1).numpy() == self.labels.codes))[asked]
             row["gain %"] = round(100 * float(gain.mean()), 2)
             row["2 deviations"] = round(200 * float(gain.std() / np.sqrt(len(gain))), 2)
-        shown = {size: cell["right %"] for size, cell in by_size(right, self.sizes).items()}
-        print(row, shown, flush=True)
-        return row | {"by class size": shown}
+        row["by class size"] = {
+            size: cell["right %"] for size, cell in by_size(right[asked], self.sizes[asked]).items()
+        }
+        print(row, flush=True)
+        return row
 
 
-def cosine_layer(trial: Trial, scale: float, tau: float, epochs: int, seed: int = 0) -> Tensor:
-    """Return the outputs of a layer of unit weights, begun at the centres of classes, trained with adjusted logits."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = trial.centres.clone().requires_grad_()
-    prior = tau * log_prior(trial.counts)
+def cosine_layer(rows: Tensor, codes: Tensor, centres: Tensor, prior: Tensor) -> Tensor:
+    """Return a layer of unit weights, begun at the centres of classes and trained on logits plus a prior."""
+    generator = torch.Generator().manual_seed(0)
+    weight = centres.clone().requires_grad_()
     optimiser = torch.optim.AdamW([weight], lr=2e-3, weight_decay=0.0)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(trial.rows), generator=generator).split(256):
-            logits = scale * trial.rows[batch] @ F.normalize(weight).T + prior
-            loss = F.cross_entropy(logits, trial.codes[batch])
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(rows), generator=generator).split(256):
+            loss = F.cross_entropy(SCALE * rows[batch] @ F.normalize(weight, eps=1e-9).T + prior, codes[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    with torch.no_grad():
-        return scale * trial.held @ F.normalize(weight).T
+    return F.normalize(weight.detach(), eps=1e-9)
 
 
 def heads(trial: Trial) -> Iterator[dict[str, Any]]:
     """Try prototypes and cosine layers beside the nearest row and the ridge regression."""
-    nearest = trial.by_class(trial.cosines)
+    nearest = trial.nearest
     yield trial.told("nearest row", nearest)
-    centre = trial.held @ trial.centres.T
-    yield trial.told("prototype: cosine with the centre", centre, nearest)
-    for share in (0.3, 0.5):
-        yield trial.told(f"nearest row and {share} of the prototype", (1 - share) * nearest + share * centre, nearest)
-    ridge = trial.ridge()
-    yield trial.told("ridge regression", ridge, nearest)
-    for share in (0.3, 0.5, 0.7):
-        yield trial.told(f"nearest row and {share} of ridge", (1 - share) * nearest + share * ridge, nearest)
-    for scale, tau in ((20, 0.0), (20, 1.0), (40, 0.0)):
-        layer = cosine_layer(trial, scale, tau, epochs=5)
-        yield trial.told(f"cosine layer, scale {scale}, tau {tau}", layer, nearest)
+    others = {
+        "prototype: cosine with the centre": trial.centre,
+        "ridge regression": trial.ridge,
+        "cosine layer": trial.cosine,
+        "cosine layer, adjusted logits": trial.adjusted,
+    }
+    for name, scores in others.items():
+        yield trial.told(name, scores, nearest)
+    for name, scores in others.items():
+        yield trial.told(f"nearest row and {name}, half and half", 0.5 * nearest + 0.5 * scores, nearest)
 
 
 def adjustment(trial: Trial) -> Iterator[dict[str, Any]]:
-    """Try to take a part of the log prior off the logits of `linear`."""
-    head = LinearHead(LinearConfig()).fit(trial.x, trial.labels, (trial.asked, trial.truth))
-    logits = torch.from_numpy(head.predict_proba(trial.asked)).clamp(min=1e-12).log()
-    yield trial.told("linear", logits)
+    """Try to take a part of the log prior off the logits of the nearest row and the ridge regression."""
+    logits = SCALE * (0.5 * trial.nearest + 0.5 * trial.ridge)
     for tau in (-0.5, -0.25, 0.25, 0.5, 1.0):
-        yield trial.told(f"linear less {tau} of the log prior", logits - tau * log_prior(trial.counts), logits)
+        yield trial.told(
+            f"nearest row and ridge less {tau} of the log prior", logits - tau * log_prior(trial.counts), logits
+        )
 
 
 def hierarchy(trial: Trial, terms: TermSets) -> Iterator[dict[str, Any]]:
-    """Try to choose the class of the largest expected share of terms in common, and to share strength among terms."""
-    nearest = trial.by_class(trial.cosines)
-    mixed = 0.5 * nearest + 0.5 * trial.ridge()
-    yield trial.told("nearest row and ridge", mixed)
+    """Try to choose the class of the largest expected share of terms in common."""
+    mixed = 0.5 * trial.nearest + 0.5 * trial.ridge
     best, named = mixed.topk(min(NAMED, mixed.shape[1]), dim=1)
-    names = trial.labels.classes
-    kin = torch.tensor([kin_of([terms[names[code]] for code in row]) for row in named.tolist()])
+    kin = torch.tensor(kin_of([terms[name] for name in trial.labels.classes]))
+    among = kin[named[:, :, None], named[:, None, :]]  # (n, named, named)
     for heat in (0.02, 0.05, 0.1):
         shares = (best / heat).softmax(1)
-        expected = torch.full_like(mixed, -1.0).scatter(1, named, (kin @ shares[:, :, None])[:, :, 0])
+        expected = torch.full_like(mixed, -1.0).scatter(1, named, (among @ shares[:, :, None])[:, :, 0])
         yield trial.told(f"largest expected share of terms, heat {heat}", expected, mixed)
-    every = sorted(set().union(*(terms[name] for name in names)))
-    place = {term: number for number, term in enumerate(every)}
-    have = torch.zeros(len(names), len(every))
-    for code, name in enumerate(names):
-        have[code, [place[term] for term in terms[name]]] = 1
-    weight, bias = ridge_on(trial, have[trial.codes])
-    outputs = trial.held @ weight + bias  # (held, terms)
-    distance = 2 * outputs @ have.T - have.square().sum(1) - outputs.square().sum(1, keepdim=True)
-    yield trial.told("nearest set of terms by ridge on terms", distance, mixed)
-    for share in (0.01, 0.03, 0.1):
-        yield trial.told(f"with {share} of the distance of sets of terms", mixed + share * distance, mixed)
-
-
-def ridge_on(trial: Trial, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight (width, targets) and bias of the ridge regression of rows on any targets."""
-    mean, level = trial.rows.mean(0), targets.mean(0)
-    centred = trial.rows - mean
-    gram = centred.T @ centred
-    gram += PENALTY * gram.diagonal().mean() * torch.eye(len(gram))
-    weight = torch.linalg.solve(gram, centred.T @ (targets - level))
-    return weight, level - mean @ weight
+    for weight in (0.01, 0.03):
+        shared = trial.nearest @ kin / kin.sum(0)  # what classes of like terms say
+        yield trial.told(f"with {weight} of what classes of like terms get", mixed + weight * shared, mixed)
 
 
 def calibration(trial: Trial) -> Iterator[dict[str, Any]]:
-    """Try a temperature for each range of class size in place of one for all, in two halves of the held rows."""
-    scores = 0.5 * trial.by_class(trial.cosines) + 0.5 * trial.ridge()
-    truth = torch.from_numpy(trial.truth.codes)
-    half = torch.arange(len(truth)) % 2 == 0
+    """Try a temperature for each range of class size in place of one for all, in two halves of the rows."""
+    scores = 0.5 * trial.nearest + 0.5 * trial.ridge
+    half = torch.arange(len(scores)) % 2 == 0
     heats = torch.logspace(-2.3, -0.5, 12)
     bins = torch.from_numpy(np.digitize(trial.counts, [low for low, _ in SIZES]) - 1)
 
     def loss(rows: Tensor, by_bin: Tensor) -> float:
-        return float(F.cross_entropy(scores[rows] / by_bin[bins], truth[rows]))
+        return float(F.cross_entropy(scores[rows] / by_bin[bins], trial.codes[rows]))
 
     totals = Counter[str]()
     for rows in (half, ~half):
         one = min(heats, key=lambda heat: loss(rows, heat.expand(len(SIZES))))
         each = one.repeat(len(SIZES))
-        for _ in range(2):
-            for place in range(len(SIZES)):
-                options = [each.clone().index_fill_(0, torch.tensor([place]), float(heat)) for heat in heats]
-                each = min(options, key=lambda heat: loss(rows, heat))
+        for place in range(len(SIZES)):
+            options = [each.clone().index_fill_(0, torch.tensor([place]), float(heat)) for heat in heats]
+            each = min(options, key=lambda heat: loss(rows, heat))
         totals["one temperature"] += loss(~rows, one.expand(len(SIZES))) / 2
         totals["a temperature a size"] += loss(~rows, each) / 2
     yield {"trial": "log loss on the other half", **{name: round(value, 4) for name, value in totals.items()}}
 
 
 def choose(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
-    """Ask the questions of the validation part."""
+    """Ask the questions of training proteins, each by those in the other folds."""
     trial = Trial(workspace)
     terms = read_terms(options.terms, read_obo(options.obo))
     questions: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
@@ -433,7 +420,7 @@ def choose(workspace: Workspace, options: argparse.Namespace) -> dict[str, Any]:
         "calibration": lambda: calibration(trial),
     }
     asked = {name: list(questions[name]()) for name in options.questions.split(",")}
-    return {"fitted": len(trial.rows), "asked": len(trial.held), "classes": trial.labels.n_classes, **asked}
+    return {"asked": int((trial.sizes > 1).sum()), "classes": trial.labels.n_classes, **asked}
 
 
 def main() -> None:
