@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.labels.ontology import Ontology
@@ -100,3 +101,19 @@ def test_accuracy_is_told_by_the_size_of_the_true_class(rare: Any) -> None:
     table = rare.by_size(np.array([True, False, True]), np.array([1, 3, 20]))
     assert table["1-3"] == {"n": 2, "right %": 50}
     assert table["16+"] == {"n": 1, "right %": 100}
+
+
+def test_a_protein_without_an_answer_is_an_error_that_shares_no_term(rare: Any) -> None:
+    terms = {"a": frozenset({1, 2}), "b": frozenset({1, 2, 3})}
+    told = rare.answers_in_words(["a", "a", "b", "b"], ["a", "b", "b", None], np.array([1, 1, 20, 20]), terms)
+    assert told["of the errors, %"] == {"one term more or less": 50, "no answer": 50}
+    assert told["terms in common, mean"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4, abs=1e-4)
+    assert told["by class size"]["16+"] == {"n": 2, "right %": 50}
+
+
+def test_a_layer_of_unit_weights_finds_the_directions_of_its_classes(rare: Any) -> None:
+    rows = torch.eye(3)[[0, 0, 1, 1, 2, 2]]
+    codes = torch.tensor([0, 0, 1, 1, 2, 2])
+    layer = rare.cosine_layer(rows, codes, torch.eye(3), torch.zeros(3))
+    assert (rows @ layer.T).argmax(1).tolist() == codes.tolist()
+    assert layer.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
