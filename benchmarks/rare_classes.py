@@ -41,6 +41,7 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.blocks import class_factors
+from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.heads.layers.ridge import Ridge
 from esmcls.heads.trees.candidates import assign_folds
 from esmcls.heads.whitening import WithinClass
@@ -60,7 +61,8 @@ SHRINKAGE: Final = 0.01
 PENALTY: Final = 0.1
 """Of the whitening and of the ridge regression of all trials: what `linear` chose on function5000."""
 SCALE, EPOCHS = 20.0, 4
-"""Of cosine layers."""
+"""Of cosine layers; what a cosine is multiplied by beside log probabilities."""
+LINEAR: Final = LinearConfig(shrinkage=SHRINKAGE, ridge=PENALTY, scale=20.0, stop=8, temperature=1.0)
 NAMED: Final = 20
 """Classes a row among which an expected utility is taken."""
 
@@ -279,6 +281,8 @@ class Trial:
     nearest, centre, ridge, cosine, adjusted : float32 tensors, (n, classes)
         Cosine with the nearest row of a class; with its mean; output of the ridge regression that `linear` begins at;
         of a layer of unit weights; of one that was trained with the log prior added to its logits.
+    linear : float32 tensor, (n, classes)
+        Log probabilities by `linear`.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -290,11 +294,15 @@ class Trial:
         self.counts = self.labels.counts()
         self.sizes: Codes = self.counts[self.labels.codes]
         shape = len(known), self.labels.n_classes
-        self.nearest, self.centre, self.ridge, self.cosine, self.adjusted = (torch.zeros(shape) for _ in range(5))
+        self.nearest, self.centre, self.ridge, self.cosine = (torch.zeros(shape) for _ in range(4))
+        self.adjusted, self.linear = torch.zeros(shape), torch.zeros(shape)
         fold = assign_folds(self.labels.codes, FOLDS, seed=0)
         for number in range(FOLDS):
             rows = np.flatnonzero(fold != number)
             self._fill(rows, torch.from_numpy(fold == number), unit_rows(x, rows, self.labels))
+            head = LinearHead(LINEAR).refit(x.take(rows), self.labels.take(rows))
+            asked = np.flatnonzero(fold == number)
+            self.linear[asked] = torch.from_numpy(head.predict_proba(x.take(asked))).clamp(min=1e-12).log()
 
     def _fill(self, rows: Codes, asked: Tensor, unit: Tensor) -> None:
         """Fill in what the asked rows get from those of the other folds."""
@@ -361,6 +369,11 @@ def heads(trial: Trial) -> Iterator[dict[str, Any]]:
         yield trial.told(name, scores, nearest)
     for name, scores in others.items():
         yield trial.told(f"nearest row and {name}, half and half", 0.5 * nearest + 0.5 * scores, nearest)
+    yield trial.told("linear", trial.linear, nearest)
+    both = SCALE * nearest + trial.linear
+    yield trial.told("nearest row and linear", both, nearest)
+    for name, scores in others.items():
+        yield trial.told(f"nearest row, linear and {name}", both + SCALE * scores, both)
 
 
 def adjustment(trial: Trial) -> Iterator[dict[str, Any]]:
