@@ -26,6 +26,7 @@ from esmcls.encoders.sources.checkpoints import CHECKPOINTS, Checkpoint, checkpo
 from esmcls.encoders.sources.places import config_of, find_weights, have_weights, is_published, places_of
 from esmcls.encoders.weights import save_state, state_digest
 from esmcls.errors import FetchError, WeightsError
+from esmcls.workspace.workspace import Workspace
 
 NAME = "esm2_t2_test"
 ID = f"facebook/{NAME}"
@@ -147,6 +148,16 @@ def datasets(cache: Path) -> dict[str, bytes]:
     [segment] = cache.rglob("*.h5")
     with h5py.File(segment) as file:
         return {name: np.asarray(file[name]).tobytes() for name in file}
+
+
+@BOTH
+def test_vectors_are_found_under_both_names_of_a_checkpoint(name: str, home: Path, source: Path) -> None:
+    lay_out(home / "hub", ID, files_of(source / "hf"))
+    done("embed", "a.fasta", "--encoder", name, "-w", "work")
+    workspace = Workspace.open(home / "work")
+    [of_name], [of_id] = workspace.caches_of(NAME), workspace.caches_of(ID)
+    assert of_name == of_id
+    assert workspace.caches_of(f"lab/{NAME}") == []
 
 
 @BOTH

@@ -243,7 +243,8 @@ def resolve_device(device: str) -> str:
 
 def encoder_names() -> list[str]:
     """Return the names of the bundled encoder, the published ones and the plugins."""
-    return [BUNDLED, *CHECKPOINTS, *(name for name in sorted(_plugins()) if name != "esm2")]
+    ids = [checkpoint.repository.id for checkpoint in CHECKPOINTS.values()]
+    return [BUNDLED, *CHECKPOINTS, *ids, *(name for name in sorted(_plugins()) if name != "esm2")]
 
 
 def find_opener(name: str) -> Opener:
