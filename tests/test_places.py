@@ -20,6 +20,7 @@ from origins import SHAPE, save_fair_esm, save_hugging_face, shard, small_state
 from toy_encoder import ToyEncoder
 
 from esmcls.encoders import encoder as contract
+from esmcls.encoders.adapters import FILE, Base, LoRA, adapted_digest, save_adapters
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import read_weights
 from esmcls.encoders.sources.checkpoints import CHECKPOINTS, Checkpoint, checkpoint_of
@@ -202,6 +203,15 @@ def test_offline_nobody_is_asked(hub: Hub, home: Path, monkeypatch: pytest.Monke
         with pytest.raises(FetchError, match="HF_HUB_OFFLINE says not to fetch it"):
             have_weights(name)
     assert hub.asked == []
+
+
+def test_adapters_find_their_encoder_by_its_id(home: Path, source: Path) -> None:
+    lay_out(home / "hub", ID, files_of(source / "hf"))
+    adapters = {"layers.0.fc1.A": torch.ones(2, 32), "layers.0.fc1.B": torch.ones(128, 2)}
+    base, shape = Base(ID, state_digest(small_state())), LoRA(rank=2, alpha=2)
+    (home / "model").mkdir()
+    save_adapters(home / "model" / FILE, adapters, shape, base, layers=[2])
+    assert load_encoder("model").digest == adapted_digest(base, adapters, shape)
 
 
 def test_a_name_leads_to_the_same_from_every_folder_unless_it_is_a_path(home: Path, source: Path) -> None:
