@@ -11,16 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.download import CHECKPOINTS
+from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
 from esmcls.errors import PluginError, UnknownNameError, UsageError
+from esmcls.files import from_plain, read_json
 from esmcls.types import Indices, Vectors
 
 GROUP: Final = "esmcls.encoders"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
 KEEPS: Final = ("", "chunk", "residue")
+ESM2: Final = "ESM-2"
+"""The family that has our own model."""
+_OF_WEIGHTS: Final = ("esm2", "hf")
+"""Plugins that open weights, which have names of their own."""
 
 
 @dataclass
@@ -116,6 +122,10 @@ class EncoderCard:
         Where the weights come from.
     present : bool
         Whether they are on this machine.
+    family : str
+        Of the model.
+    licence : str
+        Of the weights; empty where there are none, or a plugin does not say.
     """
 
     name: str
@@ -125,6 +135,8 @@ class EncoderCard:
     bytes: int
     source: str
     present: bool
+    family: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,8 +182,8 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, the path of ESM-2 weights, or a plugin's name
-        (`kmer`, `composition`).
+        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, the path of weights of ESM-2 or of a folder of
+        another protein language model that `transformers` has classes of, or a plugin's name (`kmer`, `composition`).
     layers : sequence of int, optional
         Layers side by side, 0 the embedding; default what the encoder's card says, else the last.
     long : str
@@ -201,9 +213,10 @@ def load_encoder(
 
 
 def describe_encoders() -> list[EncoderCard]:
-    """Return the card of every encoder: the bundled one, the published ESM-2 checkpoints, and the plugins."""
+    """Return the card of every encoder: the bundled one, the published ones of all families, and the plugins."""
     cards = [_bundled_card(), *map(_published_card, CHECKPOINTS)]
-    return cards + [_plugin_card(plugin) for name, plugin in sorted(_plugins().items()) if name != "esm2"]
+    cards += [_hub_card(family, published) for family in FAMILIES for published in family.published]
+    return cards + [_plugin_card(plugin) for name, plugin in sorted(_plugins().items()) if name not in _OF_WEIGHTS]
 
 
 def resolve_device(device: str) -> str:
@@ -241,7 +254,8 @@ def resolve_device(device: str) -> str:
 
 def encoder_names() -> list[str]:
     """Return the names of the bundled encoder, the published ones and the plugins."""
-    return [BUNDLED, *CHECKPOINTS, *(name for name in sorted(_plugins()) if name != "esm2")]
+    published = [published.name for family in FAMILIES for published in family.published]
+    return [BUNDLED, *CHECKPOINTS, *published, *(name for name in sorted(_plugins()) if name not in _OF_WEIGHTS)]
 
 
 def find_opener(name: str) -> Opener:
@@ -249,8 +263,10 @@ def find_opener(name: str) -> Opener:
     plugins = _plugins()
     if name in plugins:
         return _load(plugins[name])
-    if name in (BUNDLED, *CHECKPOINTS) or _looks_like_path(name):
+    if name in (BUNDLED, *CHECKPOINTS):
         return _load(plugins["esm2"])
+    if _looks_like_path(name):
+        return _load(plugins[_plugin_of(Path(name))])
     raise UnknownNameError("encoder", name, [BUNDLED, *CHECKPOINTS, *plugins])
 
 
@@ -270,16 +286,28 @@ def _looks_like_path(name: str) -> bool:
     return os.sep in name or Path(name).suffix in {".pt", ".safetensors"} or Path(name).exists()
 
 
+def _plugin_of(path: Path) -> str:
+    """Return the plugin that opens a path: `hf`, where a `config.json` says that it is another model than ESM-2."""
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        found = from_plain(dict[str, Any], read_json(config))
+    except (OSError, ValueError):
+        return "esm2"  # which says what is wrong
+    kinds = (found.get("model_type"), found.get("position_embedding_type"))
+    return "esm2" if kinds[0] is None or kinds == ("esm", "rotary") else "hf"
+
+
 def _bundled_card() -> EncoderCard:
     from esmcls.encoders.weights import bundled_path, load_state
 
     path = bundled_path()
     if not path.exists():
-        return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False)
+        return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False, ESM2, MIT)
     config, state = load_state(path)
     parameters = sum(tensor.numel() for tensor in state.values())
     size = path.stat().st_size
-    return EncoderCard(BUNDLED, config.layers, config.width, parameters, size, "comes with the package", True)
+    shape = (config.layers, config.width, parameters, size)
+    return EncoderCard(BUNDLED, *shape, "comes with the package", True, ESM2, MIT)
 
 
 def _published_card(name: str) -> EncoderCard:
@@ -290,11 +318,30 @@ def _published_card(name: str) -> EncoderCard:
     place = next((place for place in hub_places(name) if place.exists()), None)
     size = place.stat().st_size if place is not None and place.is_file() else 4 * checkpoint.parameters
     source = str(place or f"{ADDRESS}{checkpoint.file}")
-    return EncoderCard(
-        name, checkpoint.layers, checkpoint.width, checkpoint.parameters, size, source, place is not None
-    )
+    shape = (checkpoint.layers, checkpoint.width, checkpoint.parameters, size)
+    return EncoderCard(name, *shape, source, place is not None, ESM2, MIT)
+
+
+def _hub_card(family: Family, published: Published) -> EncoderCard:
+    place = _cached(published.name)
+    size = place.stat().st_size if place is not None else 4 * published.parameters
+    source = str(place.parent if place is not None else f"https://huggingface.co/{published.name}")
+    shape = (published.layers, published.width, published.parameters, size)
+    licence = published.licence or family.licence
+    return EncoderCard(published.name, *shape, source, place is not None, family.name, licence)
+
+
+def _cached(name: str) -> Path | None:
+    """Return the weights of a repository in the hub's cache, or None."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    places = (try_to_load_from_cache(name, file) for file in ("model.safetensors", "pytorch_model.bin"))
+    return next((Path(place) for place in places if isinstance(place, str)), None)
 
 
 def _plugin_card(plugin: EntryPoint) -> EncoderCard:
     encoder = load_encoder(plugin.name)
-    return EncoderCard(plugin.name, len(encoder.layers), encoder.width, 0, 0, f"no weights ({plugin.value})", True)
+    source = f"no weights ({plugin.value})"
+    return EncoderCard(plugin.name, len(encoder.layers), encoder.width, 0, 0, source, True, "plugin")

@@ -270,7 +270,7 @@ def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
 def _load_folder(path: Path) -> tuple[ModelConfig, State]:
     if (path / OWN).exists():
         return _load_own(path / OWN)
-    weights = next((path / name for name in _HUGGING_FACE_FILES if (path / name).exists()), None)
+    weights = weights_in(path)
     config = path / "config.json"
     if weights is None or not config.exists():
         files = [config, *(path / name for name in _HUGGING_FACE_FILES)]
@@ -280,18 +280,35 @@ def _load_folder(path: Path) -> tuple[ModelConfig, State]:
     return _load_hugging_face(weights)
 
 
+def weights_in(folder: Path) -> Path | None:
+    """Return the file of weights of a Hugging Face folder, or their index."""
+    return next((folder / name for name in _HUGGING_FACE_FILES if (folder / name).exists()), None)
+
+
 def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     """Read a file of weights, or an index of several, with the `config.json` beside it."""
     config = _hugging_face_config(path.with_name("config.json"))
-    tensors: dict[str, Any] = {}
-    for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
-        tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
-    _refuse_adapters(path, tensors)
+    tensors = read_tensors(path)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
     _check_layers(path, config, state)
     shared = [name for name in state if name.startswith("layers.*.")]
     spread = {name.replace("*", str(layer)): state[name] for name in shared for layer in range(config.layers)}
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read what a file of weights of a Hugging Face folder holds, or the files that an index names.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, damaged, would run code, or holds adapters that are not merged.
+    """
+    tensors: dict[str, Any] = {}
+    for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
+        tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
+    _refuse_adapters(path, tensors)
+    return tensors
 
 
 @dataclass(frozen=True)
