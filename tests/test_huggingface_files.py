@@ -97,7 +97,7 @@ def under_the_other_name(folder: Path) -> None:
 
 
 def in_tokenizer_json(folder: Path) -> None:
-    transformers.BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    transformers.BertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
     (folder / "vocab.txt").unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.encoders.huggingface.families import FAMILIES, MODEL_TYPES, Family, family_of, fixed_vocabulary
-from esmcls.encoders.huggingface.vocabulary import EXTRA, TokenTable, check_proteins, read_vocabulary, token_table
+from esmcls.encoders.huggingface.vocabulary import TokenTable, check_proteins, read_vocabulary, token_table
 from esmcls.encoders.weights import read_tensors, state_digest, weights_in
 from esmcls.errors import MissingExtraError, WeightsError
 from esmcls.files import from_plain, read_json
@@ -154,9 +154,8 @@ def _classes(raw: Mapping[str, Any], name: str) -> Any:
     try:
         import transformers
     except ImportError:
-        raise MissingExtraError(
-            f"encoder {name}, a model of the type {family.model_type},", "transformers", EXTRA
-        ) from None
+        feature = f"encoder {name}, a model of the type {family.model_type},"
+        raise MissingExtraError(feature, "transformers", "hf") from None
     if not hasattr(transformers, family.model):
         found = f"transformers {transformers.__version__} has no class {family.model}"
         raise WeightsError(name, found, "update it: pip install -U transformers")

@@ -19,7 +19,6 @@ from esmcls.errors import MissingExtraError, WeightsError
 from esmcls.files import from_plain, read_json
 from esmcls.reading.records import RESIDUES
 
-EXTRA: Final = "hf"
 STANDARD: Final = RESIDUES[:20]
 FILES: Final = ("tokenizer.json", "vocab.txt", "spiece.model")
 """One of which holds the vocabulary, the first that is there; the files below add tokens to it."""
@@ -114,7 +113,7 @@ def _of_sentencepiece(path: Path) -> dict[str, int]:
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError:
-        raise MissingExtraError(f"the vocabulary {path}", "sentencepiece", EXTRA) from None
+        raise MissingExtraError(f"the vocabulary {path}", "sentencepiece", "hf") from None
     pieces = SentencePieceProcessor()
     pieces.LoadFromSerializedProto(path.read_bytes())
     return {pieces.IdToPiece(number): number for number in range(len(pieces))}
