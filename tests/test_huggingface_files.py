@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from hub_server import Hub, Repository, files_of, lay_out, serving, use_hub
 from protein_models import KINDS, write_model, write_sentencepiece
 from safetensors.torch import load_file, save_file
 
@@ -20,7 +21,7 @@ from esmcls.encoders.encoder import describe_encoders, encoder_names, load_encod
 from esmcls.encoders.huggingface import model as opening
 from esmcls.encoders.huggingface.encoder import open_hf
 from esmcls.encoders.huggingface.families import FAMILIES
-from esmcls.errors import EsmclsError, MissingExtraError, WeightsError
+from esmcls.errors import EsmclsError, MissingExtraError, UsageError, WeightsError
 
 Change = Callable[[Path], None]
 
@@ -221,7 +222,7 @@ FAULTS: list[tuple[str, Change, str]] = [
         lambda folder: change_config(folder, model_type="gpt2"),
         "the model type 'gpt2' is of no family of protein encoders that is known; bring it as a plugin of the group",
     ),
-    ("ProtT5", that_runs_code, "pytorch_model.bin: cannot be read (Weights only load failed"),
+    ("ProtT5", that_runs_code, "more than tensors is pickled in it (exec), which would run code and is not read"),
     ("ProtT5", lacking_a_shard, "1 of 2 files of weights missing: model-00002-of-00002.safetensors"),
     ("ProtT5", drop("model.safetensors"), "no weights (looked in: "),
     (
@@ -345,3 +346,71 @@ def test_encoders_are_listed_with_family_licence_and_size() -> None:
     assert cards["facebook/esm1b_t33_650M_UR50S"].family == "ESM-1b/1v"
     assert cards["biohub/ESMC-300M"].bytes == 4 * 332_011_200
     assert set(cards) == set(encoder_names())
+
+
+# by an id of the hub
+
+
+PROTT5_ID = "Rostlab/prot_t5_xl_half_uniref50-enc"
+
+
+def test_an_id_in_the_hubs_cache_is_the_encoder_of_its_files(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path, offline=True)
+    place = lay_out(cache, PROTT5_ID, files_of(written / "ProtT5"))
+    encoder = load_encoder(PROTT5_ID, precision="fp32")
+    assert (encoder.name, encoder.digest) == (PROTT5_ID, digest(written / "ProtT5"))
+    card = next(card for card in describe_encoders() if card.name == PROTT5_ID)
+    assert (card.present, card.source, card.family) == (True, str(place), "ProtT5")
+    assert card.bytes == (written / "ProtT5" / "model.safetensors").stat().st_size
+
+
+def test_a_snapshot_without_its_tokenizer_is_told_where_it_cannot_be_fetched(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path, offline=True)
+    files = files_of(written / "ProtT5")
+    lay_out(cache, PROTT5_ID, {file: content for file, content in files.items() if file != "spiece.model"})
+    with pytest.raises(WeightsError, match="its weights are on this machine, but no file of its tokenizer"):
+        load_encoder(PROTT5_ID)
+
+
+@pytest.fixture
+def hub(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with ProtT5's files, and a model that needs code of its own."""
+    files = files_of(written / "ProtT5")
+    of_code = files | {"config.json": b'{"model_type": "AMPLIFY", "auto_map": {"AutoModel": "amplify.AMPLIFY"}}'}
+    repositories = {PROTT5_ID: Repository(files), "chandar-lab/AMPLIFY_120M": Repository(of_code)}
+    with serving(Hub(repositories=repositories), monkeypatch, tmp_path) as server:
+        yield server
+
+
+def sent(hub: Hub) -> set[str]:
+    return {body.partition(" ")[0].rpartition("/")[2] for body in hub.bodies()}
+
+
+def test_an_id_is_fetched_with_its_tokenizer_once(hub: Hub, written: Path) -> None:
+    assert load_encoder(PROTT5_ID, precision="fp32").digest == digest(written / "ProtT5")
+    assert {"config.json", "model.safetensors", "spiece.model"} <= sent(hub)
+    hub.asked.clear()
+    load_encoder(PROTT5_ID, precision="fp32")
+    assert hub.asked == []
+
+
+def test_a_model_that_needs_code_is_refused_before_its_weights_are_fetched(hub: Hub) -> None:
+    with pytest.raises(WeightsError, match=r"encoder chandar-lab/AMPLIFY_120M: the model type 'AMPLIFY' needs code of"):
+        load_encoder("chandar-lab/AMPLIFY_120M")
+    assert sent(hub) == {"config.json"}
+
+
+def test_nothing_large_is_fetched_for_a_package_that_is_missing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=rf"encoder {PROTT5_ID}, a model of the type t5, needs the package"):
+        load_encoder(PROTT5_ID)
+    assert sent(hub) == {"config.json"}
+
+
+def test_the_plugins_own_name_is_none_of_an_encoder() -> None:
+    with pytest.raises(UsageError, match="encoder 'hf' names no model of transformers; name one, such as Rostlab"):
+        load_encoder("hf")

@@ -6,18 +6,19 @@ function `open(name, *, layers, long, precision, device) -> Encoder`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from esmcls.encoders import BUNDLED
-from esmcls.encoders.download import CHECKPOINTS
 from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
+from esmcls.encoders.sources.checkpoints import CHECKPOINTS
+from esmcls.encoders.sources.hub import hub_address
+from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
-from esmcls.files import from_plain, read_json
+from esmcls.foreign.transformers_folder import is_esm2
 from esmcls.types import Indices, Vectors
 
 GROUP: Final = "esmcls.encoders"
@@ -182,8 +183,9 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, the path of weights of ESM-2 or of a folder of
-        another protein language model that `transformers` has classes of, or a plugin's name (`kmer`, `composition`).
+        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, an id of the Hugging Face Hub such as
+        `facebook/esm2_t12_35M_UR50D` (with a revision after `@` if you want one), the path of weights, or a plugin's
+        name (`kmer`, `composition`). Models of other families than ESM-2 need the extra `hf`.
     layers : sequence of int, optional
         Layers side by side, 0 the embedding; default what the encoder's card says, else the last.
     long : str
@@ -263,11 +265,25 @@ def find_opener(name: str) -> Opener:
     plugins = _plugins()
     if name in plugins:
         return _load(plugins[name])
-    if name in (BUNDLED, *CHECKPOINTS):
-        return _load(plugins["esm2"])
-    if _looks_like_path(name):
-        return _load(plugins[_plugin_of(Path(name))])
+    if names_weights(name):
+        return _open_by_kind
     raise UnknownNameError("encoder", name, [BUNDLED, *CHECKPOINTS, *plugins])
+
+
+def _open_by_kind(
+    name: str,
+    *,
+    layers: Sequence[int] | None = None,
+    long: str = "balanced",
+    precision: str = "auto",
+    device: str = "cpu",
+) -> Encoder:
+    """Open weights by what they are: ESM-2, which has our own model, or another one that a plugin `hf` knows."""
+    plugins = _plugins()
+    config = config_of(name)
+    of_other = config is not None and not is_esm2(config) and "hf" in plugins
+    opener = _load(plugins["hf" if of_other else "esm2"])
+    return opener(name, layers=layers, long=long, precision=precision, device=device)
 
 
 def _plugins() -> dict[str, EntryPoint]:
@@ -282,23 +298,8 @@ def _load(plugin: EntryPoint) -> Opener:
     return opener
 
 
-def _looks_like_path(name: str) -> bool:
-    return os.sep in name or Path(name).suffix in {".pt", ".safetensors"} or Path(name).exists()
-
-
-def _plugin_of(path: Path) -> str:
-    """Return the plugin that opens a path: `hf`, where a `config.json` says that it is another model than ESM-2."""
-    config = (path if path.is_dir() else path.parent) / "config.json"
-    try:
-        found = from_plain(dict[str, Any], read_json(config))
-    except (OSError, ValueError):
-        return "esm2"  # which says what is wrong
-    kinds = (found.get("model_type"), found.get("position_embedding_type"))
-    return "esm2" if kinds[0] is None or kinds == ("esm", "rotary") else "hf"
-
-
 def _bundled_card() -> EncoderCard:
-    from esmcls.encoders.weights import bundled_path, load_state
+    from esmcls.encoders.weights import load_state
 
     path = bundled_path()
     if not path.exists():
@@ -311,34 +312,29 @@ def _bundled_card() -> EncoderCard:
 
 
 def _published_card(name: str) -> EncoderCard:
-    from esmcls.encoders.download import ADDRESS
-    from esmcls.encoders.weights import hub_places
-
     checkpoint = CHECKPOINTS[name]
-    place = next((place for place in hub_places(name) if place.exists()), None)
-    size = place.stat().st_size if place is not None and place.is_file() else 4 * checkpoint.parameters
-    source = str(place or f"{ADDRESS}{checkpoint.file}")
+    place = find_weights(name)
+    size = _size(place) if place is not None else 4 * checkpoint.parameters
+    source = source_of(checkpoint) if place is None else str(place)
     shape = (checkpoint.layers, checkpoint.width, checkpoint.parameters, size)
     return EncoderCard(name, *shape, source, place is not None, ESM2, MIT)
 
 
 def _hub_card(family: Family, published: Published) -> EncoderCard:
-    place = _cached(published.name)
-    size = place.stat().st_size if place is not None else 4 * published.parameters
-    source = str(place.parent if place is not None else f"https://huggingface.co/{published.name}")
+    place = find_weights(published.name)
+    size = _size(place) if place is not None else 4 * published.parameters
+    source = f"{hub_address()}/{published.name}" if place is None else str(place)
     shape = (published.layers, published.width, published.parameters, size)
     licence = published.licence or family.licence
     return EncoderCard(published.name, *shape, source, place is not None, family.name, licence)
 
 
-def _cached(name: str) -> Path | None:
-    """Return the weights of a repository in the hub's cache, or None."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return None
-    places = (try_to_load_from_cache(name, file) for file in ("model.safetensors", "pytorch_model.bin"))
-    return next((Path(place) for place in places if isinstance(place, str)), None)
+def _size(place: Path) -> int:
+    """Return the bytes of weights: of their file, or of all files in their folder that hold some."""
+    files = (
+        [place] if place.is_file() else [file for file in place.iterdir() if file.suffix in (".safetensors", ".bin")]
+    )
+    return sum(file.stat().st_size for file in files)
 
 
 def _plugin_card(plugin: EntryPoint) -> EncoderCard:

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.encoders.devices import Precision, choose_precision, keep_freed_memory, note_emulation
-from esmcls.encoders.huggingface.model import OpenedModel, open_model
+from esmcls.encoders.huggingface.families import fixed_vocabulary
+from esmcls.encoders.huggingface.model import OpenedModel, check_model_type, classes_of, open_model
+from esmcls.encoders.huggingface.vocabulary import FILES
 from esmcls.encoders.inference import DTYPES, prepare
 from esmcls.encoders.pooling import Tokens, TransformerEncoder, check_layers
+from esmcls.encoders.sources.places import config_of, find_weights, have_weights
 from esmcls.encoders.windows import CONTEXT
-from esmcls.errors import UsageError
+from esmcls.errors import FetchError, UsageError
 
 VALUES_A_TOKEN: Final = 24
 """Upper bound of the fp32 values that a pass holds at once, a token and unit of width: 16 of ProtT5's products, …"""
@@ -197,7 +200,7 @@ def open_hf(
     precision: str = "auto",
     device: str = "cpu",
 ) -> HuggingFaceEncoder:
-    """Open a protein language model of `transformers`: a folder of its files.
+    """Open a protein language model of `transformers`: an id of the hub (fetched if it is not here), or a path.
 
     Parameters
     ----------
@@ -213,5 +216,24 @@ def open_hf(
     UsageError
         If an option does not fit the model or the device.
     """
-    opened = open_model(Path(name), name)
+    config = config_of(name)
+    if config is None:
+        known = "Rostlab/prot_t5_xl_half_uniref50-enc"
+        raise UsageError(f"encoder {name!r} names no model of transformers; name one, such as {known}, or its folder")
+    check_model_type(config, name)
+    classes_of(config, name)  # before anything large is fetched
+    in_no_file = bool(fixed_vocabulary(str(config["model_type"])))
+    opened = open_model(have_weights(name) if in_no_file else _have_with_tokenizer(name), name)
     return HuggingFaceEncoder(name, opened, layers=layers, long=long, precision=precision, device=device)
+
+
+def _have_with_tokenizer(name: str) -> Path:
+    """Return where weights and tokenizer lie, and say which of them cannot be had."""
+    try:
+        return have_weights(name, tokenizer=True)
+    except FetchError as error:
+        if (place := find_weights(name)) is None:
+            raise
+        fix = f"fetch {', '.join(FILES)} of it where there is a network, or give the path of a copy with one"
+        found = "its weights are on this machine, but no file of its tokenizer, and it cannot be fetched"
+        raise FetchError(name, found, fix, [str(place)]) from error

@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from esmcls.encoders.huggingface.families import FAMILIES, MODEL_TYPES, Family, family_of, fixed_vocabulary
 from esmcls.encoders.huggingface.vocabulary import TokenTable, check_proteins, read_vocabulary, token_table
-from esmcls.encoders.weights import read_tensors, state_digest, weights_in
+from esmcls.encoders.weights import read_tensors, state_digest
 from esmcls.errors import MissingExtraError, WeightsError
-from esmcls.files import from_plain, read_json
+from esmcls.foreign.transformers_folder import CONFIG, read_config, weights_in
 
-CONFIG: Final = "config.json"
 VERSION: Final = 1
 """Raised whenever vectors change; part of the digest."""
 _OF_ONE: Final = f"give the weights and the {CONFIG} of one model"
@@ -69,22 +68,6 @@ class OpenedModel:
     digest: str
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Read what a folder's `config.json` says, having made sure that it is of a model type that is known.
-
-    Raises
-    ------
-    WeightsError
-        If it cannot be read, needs code that lies beside it, or is of a type that no family has.
-    """
-    try:
-        config = from_plain(dict[str, Any], read_json(folder / CONFIG))
-    except (OSError, ValueError) as error:
-        raise WeightsError(name, f"no {CONFIG} of a model ({error})", "fetch the folder again", [folder]) from None
-    check_model_type(config, name)
-    return config
-
-
 def check_model_type(config: Mapping[str, Any], name: str) -> None:
     """Refuse a configuration of a model type that no family has.
 
@@ -123,8 +106,9 @@ def open_model(path: Path, name: str) -> OpenedModel:
         If `transformers` is not installed.
     """
     folder = path.parent if path.is_file() else path
-    raw = read_config(folder, name)
-    classes = _classes(raw, name)
+    raw = read_config(folder / CONFIG)
+    check_model_type(raw, name)
+    classes = classes_of(raw, name)
     vocabulary = fixed_vocabulary(str(raw["model_type"])) or read_vocabulary(folder, name)
     check_proteins(vocabulary, name)
     family = family_of(raw, vocabulary)
@@ -148,8 +132,16 @@ def open_model(path: Path, name: str) -> OpenedModel:
     )
 
 
-def _classes(raw: Mapping[str, Any], name: str) -> Any:
-    """Return the module `transformers`, which has the classes of the model's type."""
+def classes_of(raw: Mapping[str, Any], name: str) -> Any:
+    """Return the module `transformers`, having made sure that it has the classes of a model's type.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    WeightsError
+        If it is a version without them.
+    """
     family = next(family for family in FAMILIES if family.model_type == raw["model_type"])
     try:
         import transformers
