@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from command import done, run
 from hub_server import Hub, Repository, files_of, lay_out, serving, use_hub
 from protein_models import KINDS, write_model, write_sentencepiece
 from safetensors.torch import load_file, save_file
@@ -246,7 +247,7 @@ FAULTS: list[tuple[str, Change, str]] = [
         weights(lambda tensors: tensors.update({NORM.replace("1", "7"): torch.ones(32)})),
         "unknown parameters: encoder.block.7.layer.0.layer_norm.weight (1 in all); give the weights and the config",
     ),
-    ("ProtT5", weights(lambda tensors: tensors.update({NORM: torch.ones(31)})), "do not fit"),
+    ("ProtT5", weights(lambda tensors: tensors.update({NORM: torch.ones(31)})), "it and config.json make no model ("),
     ("ProtT5", weights(lambda tensors: tensors[NORM].fill_(float("nan"))), f"NaN or infinity in {NORM}"),
     (
         "ProtT5",
@@ -255,6 +256,13 @@ FAULTS: list[tuple[str, Change, str]] = [
     ),
     ("ProtT5", lambda folder: change_config(folder, vocab_size=20), "the vocabulary has token 27, and the model has"),
     ("ProtT5", lambda folder: change_config(folder, num_layers=1 << 40), "its config.json is refused ("),
+    ("ESM-1b", lambda folder: change_config(folder, pad_token_id=None), "pad_token_id None instead of 1"),
+    (
+        "ESM-1b",
+        lambda folder: change_config(folder, num_attention_heads=5),
+        "it and config.json make no model (The hidden size",
+    ),
+    ("ProtBert", lambda folder: change_config(folder, hidden_act="gelo"), "it and config.json make no model ("),
     ("ProtT5", lambda folder: change_config(folder, d_model="wide"), "its config.json is refused ("),
 ]
 
@@ -271,6 +279,14 @@ def test_what_is_not_right_with_a_folder_is_told_in_one_line(
     assert told in message
     assert "\n" not in message
     assert str(folder) in message
+
+
+def test_what_is_trained_end_to_end_is_esm2_alone(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("id,sequence,label,split\na,MKT,A,train\nb,MKV,B,train\nc,MKL,A,validation\n")
+    done("embed", str(tmp_path / "set.csv"), "--encoder", "kmer", "-w", str(tmp_path / "w"), "--quiet")
+    ran = run("finetune", "--encoder", str(written / "ProtT5"), "-w", str(tmp_path / "w"))
+    assert ran.code == 1
+    assert "a model of another kind than ESM-2 ('t5')" in ran.err
 
 
 @pytest.mark.parametrize("package", ["transformers", "sentencepiece"])

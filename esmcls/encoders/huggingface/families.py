@@ -186,7 +186,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         norm="",
         own=r"^(bert\.)?(embeddings|encoder)\.",
         pooler=True,
-        deciding=("num_attention_heads", "hidden_act", "layer_norm_eps"),
+        deciding=("num_attention_heads", "hidden_act", "layer_norm_eps", "is_decoder"),
         start=("[CLS]",),
         end=("[SEP]",),
         cls=True,
@@ -214,12 +214,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
             "token_dropout",
             "emb_layer_norm_before",
             "position_embedding_type",
-            "pad_token_id",
+            "is_decoder",
         ),
         start=("<cls>",),
         end=("<eos>",),
         cls=True,
-        positions=2,  # none for padding, and none for what lies before it in the vocabulary
+        positions=2,  # the first token is at the one after padding's number, which is 1
         licence=MIT,
         published=(
             Published("facebook/esm1b_t33_650M_UR50S", 33, 1280, 650_716_160),

@@ -161,6 +161,8 @@ def _configuration(classes: Any, family: Family, raw: Mapping[str, Any], name: s
         sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size)
         if not all(isinstance(size, int) and 0 < size < _BEYOND for size in sizes):
             raise ValueError(f"layers, width, heads and tokens of {sizes}")
+        if family.positions and config.pad_token_id != family.positions - 1:
+            raise ValueError(f"pad_token_id {config.pad_token_id} instead of {family.positions - 1}")
     except Exception as error:  # each version of transformers checks in its own way
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise WeightsError(name, f"its {CONFIG} is refused ({reason})", "fetch the folder again") from None
@@ -211,7 +213,7 @@ def _check_finite(file: Path, model: nn.Module) -> None:
 def _refused(file: Path, error: Exception) -> WeightsError:
     reason = " ".join(str(error).split())[:160] or type(error).__name__
     return WeightsError(
-        str(file), f"these weights do not fit ({reason})", f"give the weights and the {CONFIG} of one model"
+        str(file), f"it and {CONFIG} make no model ({reason})", f"give the weights and the {CONFIG} of one model"
     )
 
 
