@@ -6,13 +6,15 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from esmcls.errors import FetchError
 
 COMMIT = "5" * 40
 
@@ -143,14 +145,18 @@ def serving(hub: Hub, patch: pytest.MonkeyPatch, home: Path) -> Iterator[Hub]:
 
 def use_hub(patch: pytest.MonkeyPatch, address: str, home: Path, *, offline: bool = False) -> Path:
     """Set in this process what `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` set in a new one; return the cache."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
 
+    for place in (constants, file_download):  # before 1.0 both have it
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(place, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     patch.setattr(constants, "ENDPOINT", address)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     patch.setattr(constants, "HF_HUB_OFFLINE", offline)
     patch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is less than this when a line drops is lost
     patch.setattr("time.sleep", lambda seconds: None)  # between tries
+    getattr(_http, "reset_sessions", lambda: None)()  # before 1.0 a session is offline or is not
     return home / "hub"
 
 
@@ -166,6 +172,16 @@ def lay_out(cache: Path, name: str, files: dict[str, bytes], revision: str = "ma
         blob.write_bytes(content)
         (snapshot / file).symlink_to(Path("../../blobs") / blob.name)
     return snapshot
+
+
+def as_told(fetch: Callable[[], Path]) -> Path:
+    """Fetch, and once more where the error says so: before 1.0 huggingface_hub does not try again by itself."""
+    try:
+        return fetch()
+    except FetchError as error:
+        if "try again to resume" not in str(error):
+            raise
+        return fetch()
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -151,7 +151,7 @@ def test_cards_tell_shape_size_and_whether_the_weights_are_here(
     assert (absent.layers, absent.width, absent.present, absent.bytes) == (12, 480, False, 4 * absent.parameters)
     assert absent.source.startswith("https://")
     assert (cards["kmer"].parameters, cards["kmer"].present) == (0, True)
-    assert set(cards) == set(encoder_names())
+    assert set(cards) < set(encoder_names())
     assert next(iter(cards)) == "bundled"
 
 

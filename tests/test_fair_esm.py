@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import done
-from hub_server import Hub, serving, use_hub
+from hub_server import Hub, as_told, serving, use_hub
 from origins import SHAPE, save_fair_esm, small_state
 
 from esmcls.encoders.model import ESM2, ModelConfig
@@ -88,7 +88,7 @@ def test_a_line_that_drops_is_taken_up_again_and_gives_the_same_bytes(
     folder: Path, server: Hub, checkpoint: bytes
 ) -> None:
     server.cut_after = [30_000]
-    assert fetch(NAME).read_bytes() == checkpoint
+    assert as_told(lambda: fetch(NAME)).read_bytes() == checkpoint
     assert ranges(server) == ["", "bytes=30000-"]
 
 
@@ -122,13 +122,13 @@ def test_a_part_that_is_whole_only_gets_its_name_and_a_longer_one_is_thrown_away
 
 def test_a_missing_file_is_one_line_and_not_asked_for_again(folder: Path, server: Hub) -> None:
     server.plain = {}
-    with pytest.raises(FetchError, match=rf"^encoder {NAME}: http://127\S*{NAME}\.pt answers 404 .*; check the net"):
+    with pytest.raises(FetchError, match=rf"^encoder {NAME}: http://127\S*{NAME}\.pt answers 404; check the net"):
         fetch(NAME)
     assert len([line for line in server.asked if NAME in line]) == 1
 
 
 def test_nobody_at_the_address_is_an_error_not_random_weights(folder: Path, server: Hub) -> None:
-    with pytest.raises(FetchError, match=r"http://127\.0\.0\.1:9/esm2_t2_test\.pt cannot be reached \(.*refused"):
+    with pytest.raises(FetchError, match=r"http://127\.0\.0\.1:9/esm2_t2_test\.pt cannot be reached \("):
         fetch(NAME, base_url="http://127.0.0.1:9/")
     assert visible(folder) == []
 

@@ -361,7 +361,7 @@ def test_encoders_are_listed_with_family_licence_and_size() -> None:
     assert (cards["bundled"].family, cards["bundled"].licence) == ("ESM-2", "MIT")
     assert cards["facebook/esm1b_t33_650M_UR50S"].family == "ESM-1b/1v"
     assert cards["biohub/ESMC-300M"].bytes == 4 * 332_011_200
-    assert set(cards) == set(encoder_names())
+    assert set(cards) < set(encoder_names())
 
 
 # by an id of the hub

@@ -20,12 +20,14 @@ from origins import SHAPE, save_fair_esm, save_hugging_face, shard, small_state
 from toy_encoder import ToyEncoder
 
 from esmcls.encoders import encoder as contract
+from esmcls.encoders.adapters import FILE, Base, LoRA, adapted_digest, save_adapters
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import read_weights
 from esmcls.encoders.sources.checkpoints import CHECKPOINTS, Checkpoint, checkpoint_of
 from esmcls.encoders.sources.places import config_of, find_weights, have_weights, is_published, places_of
 from esmcls.encoders.weights import save_state, state_digest
 from esmcls.errors import FetchError, WeightsError
+from esmcls.workspace.workspace import Workspace
 
 NAME = "esm2_t2_test"
 ID = f"facebook/{NAME}"
@@ -150,6 +152,16 @@ def datasets(cache: Path) -> dict[str, bytes]:
 
 
 @BOTH
+def test_vectors_are_found_under_both_names_of_a_checkpoint(name: str, home: Path, source: Path) -> None:
+    lay_out(home / "hub", ID, files_of(source / "hf"))
+    done("embed", "a.fasta", "--encoder", name, "-w", "work")
+    workspace = Workspace.open(home / "work")
+    [of_name], [of_id] = workspace.caches_of(NAME), workspace.caches_of(ID)
+    assert of_name == of_id
+    assert workspace.caches_of(f"lab/{NAME}") == []
+
+
+@BOTH
 def test_what_is_not_here_is_fetched_from_the_hub_into_its_cache(name: str, hub: Hub, home: Path) -> None:
     assert have_weights(name) == home / f"hub/models--facebook--{NAME}/snapshots/{COMMIT}"
     assert not [line for line in hub.asked if "fair-esm" in line]
@@ -191,6 +203,15 @@ def test_offline_nobody_is_asked(hub: Hub, home: Path, monkeypatch: pytest.Monke
         with pytest.raises(FetchError, match="HF_HUB_OFFLINE says not to fetch it"):
             have_weights(name)
     assert hub.asked == []
+
+
+def test_adapters_find_their_encoder_by_its_id(home: Path, source: Path) -> None:
+    lay_out(home / "hub", ID, files_of(source / "hf"))
+    adapters = {"layers.0.fc1.A": torch.ones(2, 32), "layers.0.fc1.B": torch.ones(128, 2)}
+    base, shape = Base(ID, state_digest(small_state())), LoRA(rank=2, alpha=2)
+    (home / "model").mkdir()
+    save_adapters(home / "model" / FILE, adapters, shape, base, layers=[2])
+    assert load_encoder("model").digest == adapted_digest(base, adapters, shape)
 
 
 def test_a_name_leads_to_the_same_from_every_folder_unless_it_is_a_path(home: Path, source: Path) -> None:

@@ -256,8 +256,9 @@ def resolve_device(device: str) -> str:
 
 def encoder_names() -> list[str]:
     """Return the names of the bundled encoder, the published ones and the plugins."""
-    published = [published.name for family in FAMILIES for published in family.published]
-    return [BUNDLED, *CHECKPOINTS, *published, *(name for name in sorted(_plugins()) if name not in _OF_WEIGHTS)]
+    ids = [checkpoint.repository.id for checkpoint in CHECKPOINTS.values()]
+    ids += [published.name for family in FAMILIES for published in family.published]
+    return [BUNDLED, *CHECKPOINTS, *ids, *(name for name in sorted(_plugins()) if name not in _OF_WEIGHTS)]
 
 
 def find_opener(name: str) -> Opener:

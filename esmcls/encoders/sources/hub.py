@@ -310,15 +310,15 @@ def _meaning(error: Exception, name: str, address: str) -> tuple[str, str] | Non
         return "there is no such repository on the hub, or it is private", fix
     if isinstance(error, errors.RevisionNotFoundError):
         return f"it has no revision {name.partition('@')[2] or 'main'!r}", "name a branch, a tag or a commit"
-    if constants.HF_HUB_OFFLINE and isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        fix = "unset it, or fetch it where there is a network and give the path of the copy"
-        return "it is not on this machine, and HF_HUB_OFFLINE says not to fetch it", fix
-    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) or _of_network(error):
+        if constants.HF_HUB_OFFLINE:
+            fix = "unset it, or fetch it where there is a network and give the path of the copy"
+            return "it is not on this machine, and HF_HUB_OFFLINE says not to fetch it", fix
+        return f"{address} cannot be reached ({_first_line(error.__cause__ or error)})", _AGAIN
+    if isinstance(error, errors.EntryNotFoundError):
         return f"{address} has no {CONFIG}: no model of transformers", "name another"
     if isinstance(error, errors.HfHubHTTPError):
-        return f"{address} answers {error.response.status_code} {error.response.reason_phrase}", _AGAIN
-    if isinstance(error, errors.LocalEntryNotFoundError) or _of_network(error):
-        return f"{address} cannot be reached ({_first_line(error.__cause__ or error)})", _AGAIN
+        return f"{address} answers {error.response.status_code}", _AGAIN
     if isinstance(error, OSError):  # what came is not what was announced
         return f"{address} does not answer as it should ({_first_line(error)})", _AGAIN
     return None
