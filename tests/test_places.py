@@ -162,6 +162,20 @@ def test_vectors_are_found_under_both_names_of_a_checkpoint(name: str, home: Pat
 
 
 @BOTH
+def test_what_changed_since_it_was_fetched_is_refused_and_still_listed(name: str, home: Path, source: Path) -> None:
+    file = put(source / "a.pt", home / f"torch/hub/checkpoints/{NAME}.pt")
+    file.with_name(f"{NAME}.pt.sha256").write_text(f"{'0' * 64}  {NAME}.pt\n")
+    with pytest.raises(WeightsError, match=r"but 000000000000… was fetched; remove it and"):
+        have_weights(name)
+    folder = lay_out(home / "hub", ID, files_of(source / "hf"))
+    (folder / "model.safetensors").resolve().write_bytes(b"changed")
+    with pytest.raises(WeightsError, match=r"model\.safetensors has sha256 \w{12}…, but \w{12}… was fetched; remove"):
+        load_encoder(name)
+    [card] = [card for card in contract.describe_encoders() if card.name == NAME]
+    assert (card.present, card.source, card.bytes) == (True, str(folder), len(b"changed"))
+
+
+@BOTH
 def test_what_is_not_here_is_fetched_from_the_hub_into_its_cache(name: str, hub: Hub, home: Path) -> None:
     assert have_weights(name) == home / f"hub/models--facebook--{NAME}/snapshots/{COMMIT}"
     assert not [line for line in hub.asked if "fair-esm" in line]

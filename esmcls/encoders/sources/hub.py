@@ -95,8 +95,9 @@ def snapshot(name: str, *, tokenizer: bool = False) -> Path:
     """
     repository = _repository(name)
     if (folder := cached_snapshot(repository, tokenizer=tokenizer)) is not None:
+        check_blobs(folder)
         return folder
-    with _asking(repository):
+    with _asking(repository, tokenizer=tokenizer):
         from huggingface_hub import HfApi, snapshot_download
 
         files = HfApi().model_info(repository.id, revision=repository.revision).siblings or []
@@ -106,19 +107,9 @@ def snapshot(name: str, *, tokenizer: bool = False) -> Path:
 
 
 def cached_snapshot(repository: Repository, *, tokenizer: bool = False) -> Path | None:
-    """Return the folder of an encoder if it lies whole in the hub's cache; the network is not asked.
-
-    Raises
-    ------
-    WeightsError
-        If a file of weights is not what was fetched.
-    """
+    """Return the folder of an encoder if it lies whole in the hub's cache; the network is not asked."""
     config = cached_file(repository, CONFIG)
-    if config is None or lacking(config.parent, tokenizer=tokenizer):
-        return None
-    for file in config.parent.iterdir():
-        _check_blob(file)
-    return config.parent
+    return None if config is None or lacking(config.parent, tokenizer=tokenizer) else config.parent
 
 
 def whole_snapshot(name: str) -> Path:
@@ -211,15 +202,13 @@ def _sha256_of(file: Path, size: int, written: int) -> str:
     return sha256_file(file)
 
 
-def _check_blob(file: Path) -> None:
-    """Raise WeightsError if a file of the cache is not what was fetched: large ones are links to their sha256."""
-    blob = file.readlink() if file.is_symlink() else file
-    if not _SHA256.fullmatch(blob.name):
-        return
-    actual = sha256_once(file)
-    if actual != blob.name:
-        problem = f"{file} has sha256 {actual[:12]}…, but {blob.name[:12]}… was fetched"
-        raise WeightsError(str(file.parent), problem, "remove the file that the link leads to, then fetch it again")
+def check_blobs(folder: Path) -> None:
+    """Raise WeightsError if a file of a snapshot is not what was fetched: large ones are links to their sha256."""
+    for file in folder.iterdir():
+        expected = file.readlink().name if file.is_symlink() else ""
+        if _SHA256.fullmatch(expected) and (actual := sha256_once(file)) != expected:
+            problem = f"{file} has sha256 {actual[:12]}…, but {expected[:12]}… was fetched"
+            raise WeightsError(str(folder), problem, "remove the file that the link leads to, then fetch it again")
 
 
 def _repository(name: str) -> Repository:
@@ -230,14 +219,14 @@ def _repository(name: str) -> Repository:
 
 
 @contextlib.contextmanager
-def _asking(repository: Repository) -> Iterator[None]:
+def _asking(repository: Repository, *, tokenizer: bool = False) -> Iterator[None]:
     """Ask the hub about a repository; what lies of it in the cache already is told with what went wrong."""
     try:
         with asking(str(repository), f"{hub_address()}/{repository.id}", cache_folder(), "HF_HOME"):
             yield
     except FetchError as error:
         config = cached_file(repository, CONFIG)
-        missing = lacking(config.parent) if config is not None else []
+        missing = lacking(config.parent, tokenizer=tokenizer) if config is not None else []
         if not missing:
             raise
         some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -271,10 +260,10 @@ def asking(name: str, address: str, folder: Path, variable: str) -> Iterator[Non
         if isinstance(error, OSError) and error.strerror and not _of_network(error):
             problem = f"{folder} cannot be written ({error.strerror})"
             raise WeightsError(name, problem, f"make room there, or set {variable}") from None
-        told = _meaning(error, name, address)
-        if told is None:
+        meaning = _meaning(error, name, address)
+        if meaning is None:
             raise
-        raise FetchError(name, *told) from None
+        raise FetchError(name, *meaning) from None
 
 
 @contextlib.contextmanager
@@ -285,8 +274,8 @@ def _silence() -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     chatter = get_verbosity()
-    told = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
-    hide = not told and not sys.stderr.isatty()
+    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
+    hide = not decided and not sys.stderr.isatty()
     set_verbosity(logging.ERROR)
     if hide:
         disable_progress_bars()

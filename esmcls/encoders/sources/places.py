@@ -59,11 +59,6 @@ def find_weights(name: str, *, tokenizer: bool = False) -> Path | None:
     name : str
     tokenizer : bool
         Whether a folder of the hub's cache without a tokenizer is not enough.
-
-    Raises
-    ------
-    WeightsError
-        If they are here, and not what was fetched.
     """
     if name == BUNDLED:
         return bundled_path()
@@ -75,7 +70,6 @@ def find_weights(name: str, *, tokenizer: bool = False) -> Path | None:
         return folder
     checkpoint = checkpoint_of(name)
     if checkpoint is not None and (file := fair_esm.torch_hub_place(checkpoint.name)).exists():
-        fair_esm.check_recorded_digest(file)
         return file
     return None
 
@@ -86,11 +80,12 @@ def have_weights(name: str, *, tokenizer: bool = False) -> Path:
     Raises
     ------
     WeightsError
-        If they are not here and cannot be fetched; the message names every place.
+        If they are not here and cannot be fetched, where the message names every place; or are not what was fetched.
     MissingExtraError
         If they must be fetched and huggingface-hub is not installed.
     """
     if (place := find_weights(name, tokenizer=tokenizer)) is not None:
+        _check(place, name)
         return place
     repository, checkpoint = _repository_of(name), checkpoint_of(name)
     looked = list(map(str, places_of(name)))
@@ -158,6 +153,14 @@ def _fetch_checkpoint(checkpoint: Checkpoint, name: str) -> Path:
             return fair_esm.fetch(checkpoint.name)
         except FetchError as second:
             raise FetchError(name, f"{error.found}, and {second.found}", second.fix) from None
+
+
+def _check(place: Path, name: str) -> None:
+    """Raise WeightsError if weights that were fetched some time are not any more what came then."""
+    if place.is_dir():
+        hub.check_blobs(place)
+    elif checkpoint_of(name) is not None:
+        fair_esm.check_recorded_digest(place)
 
 
 def _paths(name: str) -> Iterator[Path]:
