@@ -54,7 +54,7 @@ _GROUPS = {
     default="bundled",
     show_default=True,
     metavar="NAME_OR_PATH",
-    help="`esmcls encoders` lists them.",
+    help="`esmcls encoders` lists names; ids of the Hugging Face Hub are others.",
 )
 @click.option("--layers", metavar="N,N,…", help="Layers side by side, 0 the embedding.  [default: the encoder's]")
 @click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
