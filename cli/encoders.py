@@ -10,14 +10,14 @@ import click
 from esmcls.reporting.phrases import table
 from esmcls_cli.options import common
 
-HEADER = ("encoder", "layers", "width", "parameters", "bytes", "present", "weights")
+HEADER = ("encoder", "family", "layers", "width", "parameters", "bytes", "licence", "present", "weights")
 
 
 @click.command("encoders")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common(workspace=False)
 def command(as_json: bool) -> None:
-    """List the encoders: name, shape, size, and whether the weights are on this machine."""
+    """List the encoders: name, family, shape, size, licence, and whether the weights are on this machine."""
     from esmcls.encoders.encoder import describe_encoders
 
     cards = describe_encoders()
@@ -27,10 +27,12 @@ def command(as_json: bool) -> None:
     rows = [
         (
             card.name,
+            card.family,
             card.layers,
             card.width,
             f"{card.parameters:,}",
             f"{card.bytes:,}",
+            card.licence or "-",
             "yes" if card.present else "no",
             card.source,
         )

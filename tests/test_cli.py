@@ -417,10 +417,12 @@ def test_heads_are_listed_with_every_knob_and_its_default() -> None:
 
 def test_encoders_are_listed_with_where_their_weights_come_from() -> None:
     header, *lines = done("encoders").out.splitlines()
-    assert header.split() == ["encoder", "layers", "width", "parameters", "bytes", "present", "weights"]
+    columns = ["encoder", "family", "layers", "width", "parameters", "bytes", "licence", "present", "weights"]
+    assert header.split() == columns
     assert [line.split()[0] for line in lines][:2] == ["bundled", "esm2_t6_8M_UR50D"]
     cards = {card["name"]: card for card in json.loads(done("encoders", "--json").out)}
     assert cards["composition"]["width"] == 25
+    assert cards["Rostlab/ProstT5"]["licence"] == "MIT"
 
 
 # the cache, in and out

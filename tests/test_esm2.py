@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from esmcls.encoders import devices, esm2
+from esmcls.encoders import devices, pooling
 from esmcls.encoders.encoder import Embedded, load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder, open_esm2
 from esmcls.encoders.weights import save_state
@@ -145,7 +145,7 @@ def test_no_sequences_give_empty_arrays_of_the_right_width() -> None:
 
 
 def test_batches_count_the_tokens_of_cut_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(esm2.BATCH_TOKENS, "cpu", 50)
+    monkeypatch.setitem(pooling.BATCH_TOKENS, "cpu", 50)
     assert list(build(long="start:10").batches([1000] * 9)) == [4, 4, 1]  # 12 tokens each
     assert list(build(long="full").batches([8, 38, 39, 1000, 3])) == [2, 1, 1, 1]
     assert list(build().batches(iter(()))) == []
@@ -183,8 +183,8 @@ def test_out_of_memory_halves_the_stream_and_loses_nothing(error: Exception) -> 
     encoder = build()
     encoder.model = short = OutOfMemory(encoder.model, 30, error)  # type: ignore[assignment]
     found = encoder.encode(sequences, POOLINGS, keep="residue")
-    for pooling in POOLINGS:
-        close(found.pooled[pooling], expected.pooled[pooling])
+    for name in POOLINGS:
+        close(found.pooled[name], expected.pooled[name])
     assert [len(one) for one in found.residues or []] == [len(sequence) for sequence in sequences]
     assert short.asked[0] == sum(map(len, sequences)) + 2 * len(sequences)
     before = len(short.asked)
@@ -210,7 +210,7 @@ def test_any_other_error_of_the_model_is_not_taken_for_a_lack_of_memory() -> Non
 def test_full_refuses_a_sequence_beyond_the_free_memory_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = build(long="full")
     short = encoder.model = OutOfMemory(encoder.model, 1 << 30, MemoryError())  # type: ignore[assignment]
-    monkeypatch.setattr(esm2, "free_memory", lambda device: 3_000_000)
+    monkeypatch.setattr(pooling, "free_memory", lambda device: 3_000_000)
     assert encoder.encode([random_sequence(1100)]).seen.tolist() == [1100]
     with pytest.raises(SequenceTooLargeError, match="sequence number 2"):
         encoder.encode(["MKT", random_sequence(5000)])

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from esmcls.encoders import BUNDLED
+from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
 from esmcls.encoders.sources.checkpoints import CHECKPOINTS
+from esmcls.encoders.sources.hub import hub_address
 from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
 from esmcls.foreign.transformers_folder import is_esm2
@@ -22,6 +24,10 @@ from esmcls.types import Indices, Vectors
 GROUP: Final = "esmcls.encoders"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
 KEEPS: Final = ("", "chunk", "residue")
+ESM2: Final = "ESM-2"
+"""The family that has our own model."""
+_OF_WEIGHTS: Final = ("esm2", "hf")
+"""Plugins that open weights, which have names of their own."""
 
 
 @dataclass
@@ -117,6 +123,10 @@ class EncoderCard:
         Where the weights come from.
     present : bool
         Whether they are on this machine.
+    family : str
+        Of the model.
+    licence : str
+        Of the weights; empty where there are none, or a plugin does not say.
     """
 
     name: str
@@ -126,6 +136,8 @@ class EncoderCard:
     bytes: int
     source: str
     present: bool
+    family: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +185,7 @@ def load_encoder(
     name : str
         `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, an id of the Hugging Face Hub such as
         `facebook/esm2_t12_35M_UR50D` (with a revision after `@` if you want one), the path of weights, or a plugin's
-        name (`kmer`, `composition`).
+        name (`kmer`, `composition`). Models of other families than ESM-2 need the extra `hf`.
     layers : sequence of int, optional
         Layers side by side, 0 the embedding; default what the encoder's card says, else the last.
     long : str
@@ -203,9 +215,10 @@ def load_encoder(
 
 
 def describe_encoders() -> list[EncoderCard]:
-    """Return the card of every encoder: the bundled one, the published ESM-2 checkpoints, and the plugins."""
+    """Return the card of every encoder: the bundled one, the published ones of all families, and the plugins."""
     cards = [_bundled_card(), *map(_published_card, CHECKPOINTS)]
-    return cards + [_plugin_card(plugin) for name, plugin in sorted(_plugins().items()) if name != "esm2"]
+    cards += [_hub_card(family, published) for family in FAMILIES for published in family.published]
+    return cards + [_plugin_card(plugin) for name, plugin in sorted(_plugins().items()) if name not in _OF_WEIGHTS]
 
 
 def resolve_device(device: str) -> str:
@@ -244,7 +257,8 @@ def resolve_device(device: str) -> str:
 def encoder_names() -> list[str]:
     """Return the names of the bundled encoder, the published ones and the plugins."""
     ids = [checkpoint.repository.id for checkpoint in CHECKPOINTS.values()]
-    return [BUNDLED, *CHECKPOINTS, *ids, *(name for name in sorted(_plugins()) if name != "esm2")]
+    ids += [published.name for family in FAMILIES for published in family.published]
+    return [BUNDLED, *CHECKPOINTS, *ids, *(name for name in sorted(_plugins()) if name not in _OF_WEIGHTS)]
 
 
 def find_opener(name: str) -> Opener:
@@ -290,11 +304,12 @@ def _bundled_card() -> EncoderCard:
 
     path = bundled_path()
     if not path.exists():
-        return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False)
+        return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False, ESM2, MIT)
     config, state = load_state(path)
     parameters = sum(tensor.numel() for tensor in state.values())
     size = path.stat().st_size
-    return EncoderCard(BUNDLED, config.layers, config.width, parameters, size, "comes with the package", True)
+    shape = (config.layers, config.width, parameters, size)
+    return EncoderCard(BUNDLED, *shape, "comes with the package", True, ESM2, MIT)
 
 
 def _published_card(name: str) -> EncoderCard:
@@ -302,9 +317,17 @@ def _published_card(name: str) -> EncoderCard:
     place = find_weights(name)
     size = _size(place) if place is not None else 4 * checkpoint.parameters
     source = source_of(checkpoint) if place is None else str(place)
-    return EncoderCard(
-        name, checkpoint.layers, checkpoint.width, checkpoint.parameters, size, source, place is not None
-    )
+    shape = (checkpoint.layers, checkpoint.width, checkpoint.parameters, size)
+    return EncoderCard(name, *shape, source, place is not None, ESM2, MIT)
+
+
+def _hub_card(family: Family, published: Published) -> EncoderCard:
+    place = find_weights(published.name)
+    size = _size(place) if place is not None else 4 * published.parameters
+    source = f"{hub_address()}/{published.name}" if place is None else str(place)
+    shape = (published.layers, published.width, published.parameters, size)
+    licence = published.licence or family.licence
+    return EncoderCard(published.name, *shape, source, place is not None, family.name, licence)
 
 
 def _size(place: Path) -> int:
@@ -317,4 +340,5 @@ def _size(place: Path) -> int:
 
 def _plugin_card(plugin: EntryPoint) -> EncoderCard:
     encoder = load_encoder(plugin.name)
-    return EncoderCard(plugin.name, len(encoder.layers), encoder.width, 0, 0, f"no weights ({plugin.value})", True)
+    source = f"no weights ({plugin.value})"
+    return EncoderCard(plugin.name, len(encoder.layers), encoder.width, 0, 0, source, True, "plugin")

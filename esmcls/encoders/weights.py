@@ -231,15 +231,27 @@ def _load_folder(path: Path) -> tuple[ModelConfig, State]:
 def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     """Read a file of weights, or an index of several, with the `config.json` beside it."""
     config = _hugging_face_config(path.with_name(CONFIG))
-    tensors: dict[str, Any] = {}
-    for file in _shards(path) if path.name.endswith(SHARD_INDEX) else [path]:
-        tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
-    _refuse_adapters(path, tensors)
+    tensors = read_tensors(path)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
     _check_layers(path, config, state)
     shared = [name for name in state if name.startswith("layers.*.")]
     spread = {name.replace("*", str(layer)): state[name] for name in shared for layer in range(config.layers)}
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read what a file of weights of a Hugging Face folder holds, or the files that an index names.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, damaged, would run code, or holds adapters that are not merged.
+    """
+    tensors: dict[str, Any] = {}
+    for file in _shards(path) if path.name.endswith(SHARD_INDEX) else [path]:
+        tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
+    _refuse_adapters(path, tensors)
+    return tensors
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from esmcls.encoders.adapters import EncoderWeights
 from esmcls.encoders.devices import Precision, choose_precision, note_fp32_training
-from esmcls.encoders.esm2 import ESM2Encoder, check_layers, read_weights
+from esmcls.encoders.esm2 import ESM2Encoder, read_weights
+from esmcls.encoders.pooling import check_layers
 from esmcls.encoders.weights import ATTENTION_WEIGHT
 from esmcls.errors import UsageError
 from esmcls.finetuning.config import FinetuneInputs
@@ -75,7 +76,7 @@ def read_encoder(inputs: FinetuneInputs, device: torch.device) -> StartingEncode
     """
     weights = read_weights(inputs.encoder)
     wanted = inputs.layers or weights.layers or (weights.config.layers,)
-    layers = check_layers(inputs.encoder, wanted, weights.config)
+    layers = check_layers(inputs.encoder, wanted, weights.config.layers)
     precision = training_precision(inputs.precision, device)
     note_fp32_training(precision, device)
     return StartingEncoder(inputs.encoder, weights, layers, inputs.long, precision, str(device))

@@ -1,0 +1,1 @@
+"""Protein language models of `transformers`, by families: vocabularies, weights, and the one encoder of all of them."""
