@@ -297,7 +297,7 @@ def _of_vectors(made: Path) -> dict[str, Kind]:
 
 
 def _import(path: Path) -> object:
-    from esmcls.cache.import_vectors import read_vectors
+    from esmcls.cache.exchange.read_vectors import read_vectors
 
     return list(read_vectors(path))
 

@@ -35,7 +35,7 @@ def command(
     npz: ids, vectors, lengths. h5: a dataset a protein with the attribute original_id, as UniProt ships them. parquet:
     the columns id, length, vector.
     """
-    from esmcls.cache.export_vectors import export_embeddings
+    from esmcls.cache.exchange.export_vectors import export_embeddings
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)

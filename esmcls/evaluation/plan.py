@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from esmcls.cache.import_vectors import IMPORTED
+from esmcls.cache.exchange.import_vectors import IMPORTED
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import NOTHING, Shares

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.exchange.import_vectors import IMPORTED
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset

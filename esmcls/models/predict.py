@@ -13,8 +13,8 @@ from typing import Any, Final, TextIO, TypeAlias, TypeVar
 
 import numpy.typing as npt
 
+from esmcls.cache.exchange.import_vectors import IMPORTED
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import IMPORTED
 from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
 from esmcls.heads.base import AlignedSegment, ShowsAlignments
