@@ -1,7 +1,8 @@
 """Model folders: a fitted head, what it was fitted on and what it reached; all that predict needs but the encoder.
 
 models/<name>/
-    manifest.json      format 1: see `Manifest`; with the sha256 of every other file
+    manifest.json      format 1: see `Manifest`; with the sha256 of every other file but the card
+    README.md          the card, for people and the hub; its owner may write into it
     confidence.json    calibration and rejection of one label; where something was set aside for them
     held.safetensors   the answers of one label on the validation part; where there was one
     strangers.safetensors                            its answers on families held out in folds; where any were
@@ -37,6 +38,7 @@ from esmcls.files import (
 )
 from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.models.model import Model
+from esmcls.models.sharing.card import CARD, write_card
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import task_of_model
 from esmcls.tasks.task import AnyTask
@@ -88,6 +90,8 @@ def save_model(
             if findings is not None:
                 findings.save(temporary)
             _write_manifest(temporary, manifest)
+            write_card(temporary, folder.name, manifest, [] if findings is None else findings.lines())
+            settle(temporary / CARD)
             replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
