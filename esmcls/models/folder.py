@@ -39,6 +39,7 @@ from esmcls.files import (
 from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.models.model import Model
 from esmcls.models.sharing.card import CARD, write_card
+from esmcls.models.sharing.hub_models import local_folder, repository_of
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import task_of_model
 from esmcls.tasks.task import AnyTask
@@ -170,6 +171,7 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     Parameters
     ----------
     folder : str or Path
+        Or `hf:OWNER/NAME`, on the Hugging Face Hub, with a revision after `@` if it is to be another than the main one.
     device : str
         For head and encoder.
     encoder : str, Path or Encoder, optional
@@ -180,11 +182,12 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     ModelError
         If the folder is missing, no model, damaged, or of a newer format.
     """
-    folder = Path(folder)
+    repository = repository_of(folder)
+    folder = local_folder(folder)
     manifest = read_manifest(folder)
     while True:
         try:
-            return _load(folder, manifest, device, encoder)
+            return dataclasses.replace(_load(folder, manifest, device, encoder), called=repository)
         except ModelError:
             before = manifest
             manifest = read_manifest(folder)

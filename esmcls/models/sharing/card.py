@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CARD: Final = "README.md"
 BEGIN: Final = "<!-- what esmcls evaluate measured: begin -->"
 END: Final = "<!-- what esmcls evaluate measured: end -->"
+OWN_REPOSITORY: Final = "hf:OWNER/REPOSITORY"
+"""What stands for a model's place on the hub, until it has one."""
 _SHOWN: Final = 12
 """Classes that are named."""
 _LONGEST: Final = 80
@@ -53,12 +55,12 @@ $ pip install esmcls
 $ esmcls predict proteins.fasta --model {name}
 ```
 
-where `{name}` is this folder, or on the hub `hf:OWNER/REPOSITORY`. In Python:
+where `{name}` is its name in the workspace, its folder, or on the hub `{repository}`. In Python:
 
 ```python
 import esmcls
 
-model = esmcls.load_model("{name}")
+model = esmcls.load_model("{repository}")  # or the folder
 model.predict(["MKTAYIAKQRQISFVKSHFSRQ"])
 ```"""
 
@@ -89,7 +91,7 @@ def model_card(name: str, manifest: Manifest, told: Sequence[str] = ()) -> str:
         "Calibration": "\n".join(f"- {line}" for line in _calibration(manifest, told)),
         "Intended use": _USE.format(what=what, limits=_LIMITS[many]),
         "Licence": _licences(manifest),
-        "How to predict": _HOW.format(name=_plain(name)),
+        "How to predict": _HOW.format(name=_plain(name), repository=OWN_REPOSITORY),
     }
     title = f"# {_plain(name)}\n\n{_summary(manifest)}\n"
     return "\n".join([_front(_front_matter(manifest)), title, *_sections(sections)])
