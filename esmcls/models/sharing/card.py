@@ -265,4 +265,4 @@ def _code(text: str) -> str:
 def _plain(text: str) -> str:
     """Return a text in one line that means nothing to Markdown, tables or HTML."""
     shown = "".join(sign if sign.isprintable() else " " for sign in str(text))[:_LONGEST]
-    return shown.translate(str.maketrans({"`": "'", "|": "¦", "<": "‹", ">": "›"}))
+    return shown.translate(str.maketrans("`|<>", "'¦‹›"))
