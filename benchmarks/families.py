@@ -30,7 +30,8 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.model import ESM2
-from esmcls.encoders.weights import bundled_path, default_layers, load_state, save_state
+from esmcls.encoders.sources.places import bundled_path
+from esmcls.encoders.weights import default_layers, load_state, save_state
 from esmcls.files import write_json
 from esmcls.models.fit import fit_dataset
 from esmcls.reading.readers import read_records

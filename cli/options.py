@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import os
 import re
 import sys
 import time
@@ -138,6 +139,8 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
 
 def _remember_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta["esmcls.quiet"] = value
+    if value:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when huggingface_hub is imported
 
 
 _WORKSPACE = click.option(
@@ -371,20 +374,17 @@ def training_bar(*, shown: bool = True) -> Iterator[TrainingBar]:
 
 
 def fetch_encoder(name: str) -> None:
-    """Fetch a published checkpoint that is not on this machine, with a bar of its bytes on stderr."""
-    from tqdm import tqdm
+    """Fetch a checkpoint of ESM-2 that is not here, and see what another model of the hub is, before all else.
 
-    from esmcls.encoders.download import CHECKPOINTS, fetch
+    What else takes time need not have been done to learn that there is no such model.
+    """
+    from esmcls.encoders.sources.checkpoints import checkpoint_of
+    from esmcls.encoders.sources.places import config_of, have_weights, is_published
 
-    if name not in CHECKPOINTS:
-        return
-    with tqdm(desc=name, unit="B", unit_scale=True, disable=True if is_quiet() else None, leave=False) as bar:
-
-        def show(there: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(there - bar.n)
-
-        fetch(name, progress=show)
+    if checkpoint_of(name) is not None:
+        have_weights(name)
+    elif is_published(name):
+        config_of(name)
 
 
 def output_file(path: Path) -> Path:

@@ -178,9 +178,10 @@ def save_random_encoder(path: Path, like: str, seed: int) -> Path:
     import torch
 
     from esmcls.encoders.model import ESM2
-    from esmcls.encoders.weights import default_layers, find_weights, load_state, save_state
+    from esmcls.encoders.sources.places import have_weights
+    from esmcls.encoders.weights import default_layers, load_state, save_state
 
-    weights = find_weights(like)
+    weights = have_weights(like)
     config, _ = load_state(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

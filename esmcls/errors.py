@@ -109,21 +109,6 @@ class MissingExtraError(EsmclsError):
         super().__init__(f"{feature} needs the package {package}; run: pip install {named}")
 
 
-class PlatformError(EsmclsError):
-    """A feature that needs a POSIX system, such as Linux or macOS.
-
-    Examples
-    --------
-    >>> str(PlatformError("fetching weights", "fcntl"))
-    'fetching weights needs a POSIX system (its module fcntl); use Linux, macOS or WSL'
-    """
-
-    def __init__(self, feature: str, module: str, fix: str = "use Linux, macOS or WSL") -> None:
-        self.feature = feature
-        self.module = module
-        super().__init__(f"{feature} needs a POSIX system (its module {module}); {fix}")
-
-
 class PluginError(EsmclsError):
     """A registered plugin that cannot be imported: never skipped in silence."""
 
@@ -171,6 +156,10 @@ class WeightsError(EsmclsError):
         self.looked = [str(place) for place in looked]
         where = f" (looked in: {', '.join(self.looked)})" if self.looked else ""
         super().__init__(f"encoder {name}: {found}{where}; {fix}")
+
+
+class FetchError(WeightsError):
+    """Weights that their source does not give: not there, not to whom asks, or out of reach."""
 
 
 class EngineError(EsmclsError):

@@ -45,7 +45,7 @@ MOVED: Final = {
     "curves": "training.log_figure",
     "dataset": "datasets.dataset",
     "devices": "encoders.devices",
-    "download": "encoders.download",
+    "download": "encoders.sources.fair_esm",
     "drawing": "reporting.figure_style",
     "embedding": "cache.embed",
     "encoder": "encoders.encoder",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="esmcls-hub-")  # read once, when huggingface_hub is imported
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network; `hub_server.py` has one of its own
 settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
 settings.load_profile("patient")
 

@@ -9,7 +9,8 @@ import pytest
 from safetensors import safe_open
 
 from esmcls.encoders.model import ModelConfig
-from esmcls.encoders.weights import bundled_path, default_layers, load_state, state_digest
+from esmcls.encoders.sources.places import bundled_path
+from esmcls.encoders.weights import default_layers, load_state, state_digest
 
 PAGE = Path(__file__).parents[1] / "docs" / "bundled-encoder.md"
 

@@ -133,7 +133,7 @@ def test_a_missing_encoder_is_an_error_and_never_replaced_by_random_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = tmp_path / "no" / "encoder.safetensors"
-    monkeypatch.setattr("esmcls.encoders.weights.bundled_path", lambda: missing)
+    monkeypatch.setattr("esmcls.encoders.sources.places.bundled_path", lambda: missing)
     workspace = Workspace.open(tmp_path / "w", create=True)
     ran = run("embed", write_families(tmp_path / "families.csv"), "-w", workspace.folder)
     assert (ran.code, ran.out) == (1, "")
@@ -145,7 +145,7 @@ def test_the_command_prints_the_table_and_what_to_do_next(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     families = write_families(tmp_path / "families.csv")
-    monkeypatch.setattr("esmcls.encoders.weights.bundled_path", lambda: tiny)
+    monkeypatch.setattr("esmcls.encoders.sources.places.bundled_path", lambda: tiny)
     short = partial(run_demo, options=Options(families, baselines=("composition",)))
     monkeypatch.setattr("esmcls.demo.run_demo", short)
     monkeypatch.chdir(tmp_path)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from command import done, run
 from families import write_families, write_unknown
-from hub_server import COMMIT, Hub, serving
-from huggingface_hub import ModelCard, constants
+from hub_server import COMMIT, Hub, Repository, serving, use_hub
+from huggingface_hub import ModelCard
 from tiny import write_encoder, write_set
 
 import esmcls
@@ -34,15 +34,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on this machine, a token for it and an empty cache."""
-    with serving() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", "hf_of_this_test")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_this_test")
+    with serving(Hub(), monkeypatch, tmp_path / "home") as hub:
         yield hub
 
 
@@ -67,21 +60,23 @@ def test_a_pushed_model_predicts_by_its_repository_as_it_does_here(place: Path, 
     assert esmcls.load_model(f"hf:me/families@{COMMIT}").predict(["MKTAY"])
 
 
-def test_what_was_fetched_is_there_without_a_network(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_fetched_is_there_without_a_network(
+    place: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done("push", "linear", "me/families", "-w", place / "w")
     expected = esmcls.load_model("hf:me/families").predict(["MKTAY"])
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.repositories.clear()
+    use_hub(monkeypatch, hub.address, tmp_path / "home", offline=True)
     assert esmcls.load_model("hf:me/families").predict(["MKTAY"]) == expected
 
 
 def test_the_card_goes_along_and_says_where_the_model_is(place: Path, hub: Hub) -> None:
     done("push", "linear", "me/families", "--private", "-w", place / "w")
-    text = hub.repositories["me/families"]["README.md"].decode()
+    text = hub.repositories["me/families"].files["README.md"].decode()
     assert 'esmcls.load_model("hf:me/families")' in text
     assert "OWNER" not in text
     assert ModelCard(text).data.to_dict()["library_name"] == "esmcls"
-    assert hub.private == {"me/families"}
+    assert hub.repositories["me/families"].private
 
 
 def test_what_is_no_part_of_the_model_stays_here_and_is_told(place: Path, hub: Hub, tmp_path: Path) -> None:
@@ -90,8 +85,8 @@ def test_what_is_no_part_of_the_model_stays_here_and_is_told(place: Path, hub: H
     (folder / CARD).unlink()
     ran = done("push", folder, "me/mine")
     assert "not sent, for they are no part of the model: notes.txt\n" in ran.err
-    assert "notes.txt" not in hub.repositories["me/mine"]
-    assert "README.md" not in hub.repositories["me/mine"]
+    assert "notes.txt" not in hub.repositories["me/mine"].files
+    assert "README.md" not in hub.repositories["me/mine"].files
 
 
 def test_no_path_of_this_machine_is_sent(hub: Hub, tmp_path: Path) -> None:
@@ -101,7 +96,7 @@ def test_no_path_of_this_machine_is_sent(hub: Hub, tmp_path: Path) -> None:
     done(*tune, "--method", "full", "--name", "full")
     done(*tune, "--method", "lora", "--adapters-only", "--name", "adapters")
     done("push", "full", "me/full", "-w", tmp_path / "w")
-    sent = hub.repositories["me/full"]
+    sent = hub.repositories["me/full"].files
     assert not [name for name, content in sent.items() if str(tmp_path).encode() in content]
     assert json.loads(sent["manifest.json"])["setup"]["finetuned"]["encoder"] == "tiny.safetensors"
     shutil.rmtree(tmp_path / "w" / "models" / "full")
@@ -117,14 +112,14 @@ def test_no_path_of_this_machine_is_sent(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_file_that_was_changed_on_the_hub_is_refused(place: Path, hub: Hub) -> None:
     done("push", "linear", "me/families", "-w", place / "w")
-    files = hub.repositories["me/families"]
+    files = hub.repositories["me/families"].files
     files["linear.safetensors"] = files["linear.safetensors"][:-1] + b"?"
     with pytest.raises(ModelError, match="is not as it was written"):
         esmcls.load_model("hf:me/families")
 
 
 def test_a_repository_of_another_kind_is_one_line(place: Path, hub: Hub) -> None:
-    hub.repositories["me/other"] = {"config.json": b"{}"}
+    hub.repositories["me/other"] = Repository({"config.json": b"{}"})
     ran = run("predict", place / "unknown.fasta", "--model", "hf:me/other")
     assert ran.code == 1
     assert ran.err == (
@@ -149,10 +144,8 @@ def test_a_repository_that_does_not_exist_is_one_line(place: Path, hub: Hub, tmp
         (500, "try again later; nothing was committed"),
     ],
 )
-def test_a_push_that_the_hub_refuses_is_one_line(
-    status: int, problem: str, place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.refuse = status
+def test_a_push_that_the_hub_refuses_is_one_line(status: int, problem: str, place: Path, hub: Hub) -> None:
+    hub.status = status
     ran = run("push", "linear", "me/families", "-w", place / "w")
     assert ran.code == 1
     assert f"hf:me/families: {hub.address} answers {status}" in ran.err
@@ -161,8 +154,8 @@ def test_a_push_that_the_hub_refuses_is_one_line(
     assert hub.repositories == {}
 
 
-def test_a_hub_that_is_not_there_is_one_line(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+def test_a_hub_that_is_not_there_is_one_line(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path)
     manifest = read_manifest(place / "w" / "models" / "linear")
     with pytest.raises(ModelError, match=r"hf:me/a: http://127\.0\.0\.1:9 cannot be reached \(.*check the network"):
         push_model(place / "w" / "models" / "linear", manifest, "me/a")

@@ -303,6 +303,37 @@ def test_large_bases_go_to_the_matrix_products_where_the_hardware_has_them(monke
     assert Search.empty(2, "l2", device="cuda")._use_torch()
 
 
+def test_a_cuda_device_has_the_index_of_faiss_where_faiss_reports_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[tuple[int, int]] = []
+
+    def to_gpu(resources: object, gpu: int, index: Any) -> Any:
+        copied.append((gpu, index.ntotal))
+        return search.faiss.clone_index(index)
+
+    monkeypatch.setattr(search.faiss, "get_num_gpus", lambda: 2)
+    monkeypatch.setattr(search.faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(search.faiss, "index_cpu_to_gpu", to_gpu, raising=False)
+    base, queries = drawn(300, 8, "l2"), drawn(20, 8, "l2", seed=1)
+    of_cpu = indexed(base, "l2", "faiss")
+    for engine in ("auto", "faiss"):
+        copied.clear()
+        of_gpu = Search.empty(8, "l2", engine, device="cuda:1")  # type: ignore[arg-type]
+        of_gpu.add(base[:200])
+        of_gpu(queries, 3)
+        of_gpu.add(base[200:])
+        for k in (3, 5):
+            for ours, theirs in zip(of_gpu(queries, k), of_cpu(queries, k), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        assert copied == [(1, 200), (1, 300)]
+    copied.clear()
+    assert Search.empty(8, "l2", device="cuda:2")._use_torch()  # which FAISS does not report
+    assert Search.empty(8, "l2", device="cuda:1")._use_torch(k=search.MOST_OF_GPU + 1)
+    assert Search.empty(8, "l2", "torch", device="cuda:1")._use_torch()
+    assert not of_cpu._use_torch()
+    assert of_cpu(queries, 3)[0].shape == (20, 3)
+    assert copied == []
+
+
 def test_rows_are_a_view_of_the_index_also_after_loading(tmp_path: Path) -> None:
     index = Search.empty(3, "l2")
     index.add(torch.arange(12, dtype=torch.float32).reshape(4, 3))
@@ -316,7 +347,8 @@ def test_rows_are_a_view_of_the_index_also_after_loading(tmp_path: Path) -> None
 def test_cuda_finds_what_faiss_finds() -> None:
     rng = np.random.default_rng(0)
     base, queries = (torch.from_numpy(rng.normal(size=(n, 64)).astype(np.float32)) for n in (20_000, 500))
-    cuda, cpu = Search.empty(64, "l2", device="cuda"), Search.empty(64, "l2", "faiss")
-    for index in (cuda, cpu):
-        index.add(base)
-    np.testing.assert_array_equal(cuda(queries, 5)[1], cpu(queries, 5)[1])
+    by_faiss = indexed(base, "l2", "faiss")(queries, 5)[1]
+    for engine in ("torch", "auto"):  # the latter is FAISS's index on the GPU, where faiss-gpu is installed
+        cuda = Search.empty(64, "l2", engine, device="cuda")  # type: ignore[arg-type]
+        cuda.add(base)
+        np.testing.assert_array_equal(cuda(queries, 5)[1], by_faiss)

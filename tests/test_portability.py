@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from esmcls.encoders import download
-from esmcls.errors import EsmclsError, PlatformError
 from esmcls.finetuning.task import peak_memory
 
 IMPORT_ALL = """
@@ -41,20 +39,6 @@ def test_every_module_is_imported_without_fcntl_and_resource() -> None:
     run = subprocess.run([sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 100
-
-
-def test_fetching_weights_says_that_it_needs_posix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv("ESMCLS_WEIGHTS", raising=False)
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.raises(PlatformError) as error:
-        download.fetch("esm2_t6_8M_UR50D", base_url="http://localhost:9")
-    assert isinstance(error.value, EsmclsError)
-    assert str(error.value) == (
-        "fetching weights needs a POSIX system (its module fcntl); "
-        "put esm2_t6_8M_UR50D.pt into a folder and set ESMCLS_WEIGHTS to it"
-    )
-    assert list(tmp_path.rglob("*")) == []
 
 
 def test_peak_memory_of_a_cpu_is_not_known_without_posix_and_stops_no_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esmcls.encoders.download import CHECKPOINTS, fetch
 from esmcls.encoders.model import ESM2, ModelConfig
-from esmcls.encoders.weights import ATTENTION_WEIGHT, State, find_weights, load_state, state_digest
+from esmcls.encoders.sources.places import have_weights
+from esmcls.encoders.weights import ATTENTION_WEIGHT, State, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_path, from_plain, parse_json, refuse_what_is_no_file
 
@@ -195,8 +195,7 @@ def read_adapted(path: Path, header: Mapping[str, Any]) -> tuple[ModelConfig, St
         adapters = load_file(path)
     except (ValueError, UsageError, SafetensorError, OSError, RuntimeError, OverflowError) as error:
         raise WeightsError(str(path), f"no adapters ({error})", "copy the model folder anew") from None
-    place = fetch(base.name) if base.name in CHECKPOINTS else find_weights(base.name)
-    config, state = load_state(place)
+    config, state = load_state(have_weights(base.name))
     digest = state_digest(state)
     if digest != base.digest:
         problem = f"adapters of an encoder of digest {base.digest[:12]}, but {base.name} has {digest[:12]}"

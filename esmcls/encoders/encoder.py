@@ -6,7 +6,6 @@ function `open(name, *, layers, long, precision, device) -> Encoder`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 from esmcls.encoders import BUNDLED
-from esmcls.encoders.download import CHECKPOINTS
+from esmcls.encoders.sources.checkpoints import CHECKPOINTS
+from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
+from esmcls.foreign.transformers_folder import is_esm2
 from esmcls.types import Indices, Vectors
 
 GROUP: Final = "esmcls.encoders"
@@ -170,8 +171,9 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, the path of ESM-2 weights, or a plugin's name
-        (`kmer`, `composition`).
+        `bundled`, a published ESM-2 name such as `esm2_t12_35M_UR50D`, an id of the Hugging Face Hub such as
+        `facebook/esm2_t12_35M_UR50D` (with a revision after `@` if you want one), the path of weights, or a plugin's
+        name (`kmer`, `composition`).
     layers : sequence of int, optional
         Layers side by side, 0 the embedding; default what the encoder's card says, else the last.
     long : str
@@ -241,7 +243,8 @@ def resolve_device(device: str) -> str:
 
 def encoder_names() -> list[str]:
     """Return the names of the bundled encoder, the published ones and the plugins."""
-    return [BUNDLED, *CHECKPOINTS, *(name for name in sorted(_plugins()) if name != "esm2")]
+    ids = [checkpoint.repository.id for checkpoint in CHECKPOINTS.values()]
+    return [BUNDLED, *CHECKPOINTS, *ids, *(name for name in sorted(_plugins()) if name != "esm2")]
 
 
 def find_opener(name: str) -> Opener:
@@ -249,9 +252,25 @@ def find_opener(name: str) -> Opener:
     plugins = _plugins()
     if name in plugins:
         return _load(plugins[name])
-    if name in (BUNDLED, *CHECKPOINTS) or _looks_like_path(name):
-        return _load(plugins["esm2"])
+    if names_weights(name):
+        return _open_by_kind
     raise UnknownNameError("encoder", name, [BUNDLED, *CHECKPOINTS, *plugins])
+
+
+def _open_by_kind(
+    name: str,
+    *,
+    layers: Sequence[int] | None = None,
+    long: str = "balanced",
+    precision: str = "auto",
+    device: str = "cpu",
+) -> Encoder:
+    """Open weights by what they are: ESM-2, which has our own model, or another one that a plugin `hf` knows."""
+    plugins = _plugins()
+    config = config_of(name)
+    of_other = config is not None and not is_esm2(config) and "hf" in plugins
+    opener = _load(plugins["hf" if of_other else "esm2"])
+    return opener(name, layers=layers, long=long, precision=precision, device=device)
 
 
 def _plugins() -> dict[str, EntryPoint]:
@@ -266,12 +285,8 @@ def _load(plugin: EntryPoint) -> Opener:
     return opener
 
 
-def _looks_like_path(name: str) -> bool:
-    return os.sep in name or Path(name).suffix in {".pt", ".safetensors"} or Path(name).exists()
-
-
 def _bundled_card() -> EncoderCard:
-    from esmcls.encoders.weights import bundled_path, load_state
+    from esmcls.encoders.weights import load_state
 
     path = bundled_path()
     if not path.exists():
@@ -283,16 +298,21 @@ def _bundled_card() -> EncoderCard:
 
 
 def _published_card(name: str) -> EncoderCard:
-    from esmcls.encoders.download import ADDRESS
-    from esmcls.encoders.weights import hub_places
-
     checkpoint = CHECKPOINTS[name]
-    place = next((place for place in hub_places(name) if place.exists()), None)
-    size = place.stat().st_size if place is not None and place.is_file() else 4 * checkpoint.parameters
-    source = str(place or f"{ADDRESS}{checkpoint.file}")
+    place = find_weights(name)
+    size = _size(place) if place is not None else 4 * checkpoint.parameters
+    source = source_of(checkpoint) if place is None else str(place)
     return EncoderCard(
         name, checkpoint.layers, checkpoint.width, checkpoint.parameters, size, source, place is not None
     )
+
+
+def _size(place: Path) -> int:
+    """Return the bytes of weights: of their file, or of all files in their folder that hold some."""
+    files = (
+        [place] if place.is_file() else [file for file in place.iterdir() if file.suffix in (".safetensors", ".bin")]
+    )
+    return sum(file.stat().st_size for file in files)
 
 
 def _plugin_card(plugin: EntryPoint) -> EncoderCard:

@@ -11,17 +11,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.encoders import BUNDLED
+from esmcls.encoders import BUNDLED, OWN
 from esmcls.encoders.adapters import FILE, EncoderWeights, adapters_header, read_adapted
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
 from esmcls.encoders.devices import choose_precision, exact_products, free_memory, is_out_of_memory, note_emulation
-from esmcls.encoders.download import CHECKPOINTS, check_architecture, fetch
 from esmcls.encoders.encoder import KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
 from esmcls.encoders.inference import PackedESM2
 from esmcls.encoders.model import ModelConfig
-from esmcls.encoders.weights import ATTENTION_WEIGHT, OWN, default_layers, find_weights, load_state, state_digest
+from esmcls.encoders.sources.checkpoints import check_architecture
+from esmcls.encoders.sources.places import config_of, have_weights
+from esmcls.encoders.weights import ATTENTION_WEIGHT, default_layers, load_state, state_digest
 from esmcls.encoders.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
-from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
+from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError, WeightsError
+from esmcls.foreign.transformers_folder import is_esm2
 from esmcls.types import Residues, Vectors
 
 BATCH_TOKENS: Final = {"cpu": 1 << 13, "cuda": 1 << 15, "mps": 1 << 13}
@@ -242,7 +244,7 @@ def open_esm2(
     precision: str = "auto",
     device: str = "cpu",
 ) -> ESM2Encoder:
-    """Open ESM-2 weights: `bundled`, a published name (fetched if it is not here) or a path.
+    """Open ESM-2 weights: `bundled`, a published name or an id of the hub (fetched if it is not here), or a path.
 
     Parameters
     ----------
@@ -278,7 +280,8 @@ def read_weights(name: str) -> EncoderWeights:
     WeightsError
         If they cannot be had or read.
     """
-    path = fetch(name) if name in CHECKPOINTS else find_weights(name)
+    _refuse_other_kinds(name)
+    path = have_weights(name)
     if (path / FILE).is_file() and not (path / OWN).is_file():
         header = adapters_header(path / FILE)
         config, state, digest = read_adapted(path / FILE, header)
@@ -286,6 +289,14 @@ def read_weights(name: str) -> EncoderWeights:
     config, state = load_state(path)
     check_architecture(name, config, path)
     return EncoderWeights(config, state, state_digest(state), path, default_layers(path))
+
+
+def _refuse_other_kinds(name: str) -> None:
+    """Raise WeightsError if weights are of another kind than ESM-2, before they are fetched."""
+    config = config_of(name)
+    if config is not None and not is_esm2(config):
+        kind = f"{config.get('model_type')!r:.40}"
+        raise WeightsError(name, f"a model of another kind than ESM-2 ({kind})", "choose another: esmcls encoders")
 
 
 def check_layers(name: str, layers: Sequence[int], config: ModelConfig) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,19 +22,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esmcls.encoders import BUNDLED
+from esmcls.encoders import OWN
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
 from esmcls.files import atomic_path, from_plain, kind_instead, parse_json, read_json, refuse_what_is_no_file
-from esmcls.foreign.torch_files import read_torch
+from esmcls.foreign.torch_files import CodeError, read_torch
+from esmcls.foreign.transformers_folder import CONFIG, SHARD_INDEX, WEIGHTS, is_esm2, shards_of, weights_in
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
-OWN = "encoder.safetensors"
-"""The name of our file in a folder."""
-WEIGHTS_VARIABLE = "ESMCLS_WEIGHTS"
-
 ATTENTION_WEIGHT = "attention.weight"
 """(1, width of all layers side by side), of an encoder that was fine-tuned to pool its residues by attention."""
 
@@ -55,13 +51,6 @@ _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|base_model\.model)\.)+")
 _ADAPTERS = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)\b|\.base_layer\.|\.modules_to_save\.")
 """Of PEFT: what a matrix is changed by, beside the matrix."""
 _ADAPTERS_CONFIG = "adapter_config.json"
-_INDEX = ".index.json"
-_HUGGING_FACE_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    f"model.safetensors{_INDEX}",
-    f"pytorch_model.bin{_INDEX}",
-)
 _HUGGING_FACE = (
     (r"^(?:esm\.)?embeddings\.word_embeddings\.", "embed_tokens."),
     (r"^(?:esm\.)?encoder\.emb_layer_norm_after\.", "emb_layer_norm_after."),
@@ -113,7 +102,7 @@ def _refuse_adapters_folder(path: Path) -> None:
     """Refuse what PEFT's `save_pretrained` leaves of LoRA: adapters without the encoder that they change."""
     folder = path if path.is_dir() else path.parent
     config = folder / _ADAPTERS_CONFIG
-    adapters = path.is_dir() and not (folder / OWN).exists() and not (folder / "config.json").exists()
+    adapters = path.is_dir() and not (folder / OWN).exists() and not (folder / CONFIG).exists()
     if not config.is_file() or not (adapters or path.name.startswith("adapter_model.")):
         return
     try:
@@ -183,47 +172,6 @@ def default_layers(path: str | Path) -> tuple[int, ...]:
         raise _damaged(path, error) from None
 
 
-def find_weights(name: str) -> Path:
-    """Return where the weights of an encoder lie on this machine.
-
-    Parameters
-    ----------
-    name : str
-        `bundled`, a path, or an ESM-2 name such as `esm2_t12_35M_UR50D`, which is looked for in the folder that
-        `ESMCLS_WEIGHTS` names and in torch hub's cache.
-
-    Raises
-    ------
-    WeightsError
-        If it is in none of these places; the message names them all.
-    """
-    if name == BUNDLED:
-        return bundled_path()
-    places = [Path(name)] if _looks_like_path(name) else hub_places(name)
-    for place in places:
-        if place.exists():
-            return place
-    raise WeightsError(name, "weights not found", f"download them or set {WEIGHTS_VARIABLE} to their folder", places)
-
-
-def bundled_path() -> Path:
-    """Return the file of the encoder that comes with the package."""
-    import esmcls_data
-
-    return Path(esmcls_data.__file__).with_name(OWN)
-
-
-def hub_places(name: str) -> list[Path]:
-    """Return where an ESM-2 checkpoint is looked for, in order."""
-    folder = os.environ.get(WEIGHTS_VARIABLE)
-    named = [Path(folder) / f"{name}.pt", Path(folder) / f"{name}.safetensors", Path(folder) / name] if folder else []
-    return [*named, Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"]
-
-
-def _looks_like_path(name: str) -> bool:
-    return os.sep in name or Path(name).suffix in {".pt", ".safetensors", ".bin"} or Path(name).exists()
-
-
 @dataclass(frozen=True)
 class _Settings:
     """What `cfg` of fair-esm's checkpoints holds."""
@@ -270,11 +218,11 @@ def _load_fair_esm(path: Path) -> tuple[ModelConfig, State]:
 def _load_folder(path: Path) -> tuple[ModelConfig, State]:
     if (path / OWN).exists():
         return _load_own(path / OWN)
-    weights = next((path / name for name in _HUGGING_FACE_FILES if (path / name).exists()), None)
-    config = path / "config.json"
+    weights = weights_in(path)
+    config = path / CONFIG
     if weights is None or not config.exists():
-        files = [config, *(path / name for name in _HUGGING_FACE_FILES)]
-        lacks = "config.json" if not config.exists() else f"weights ({', '.join(_HUGGING_FACE_FILES)})"
+        files = [config, *(path / name for name in WEIGHTS)]
+        lacks = CONFIG if not config.exists() else f"weights ({', '.join(WEIGHTS)})"
         problem = f"no Hugging Face ESM-2 folder: it lacks {lacks}"
         raise WeightsError(str(path), problem, "it needs config.json and its weights", files)
     return _load_hugging_face(weights)
@@ -282,9 +230,9 @@ def _load_folder(path: Path) -> tuple[ModelConfig, State]:
 
 def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     """Read a file of weights, or an index of several, with the `config.json` beside it."""
-    config = _hugging_face_config(path.with_name("config.json"))
+    config = _hugging_face_config(path.with_name(CONFIG))
     tensors: dict[str, Any] = {}
-    for file in _shards(path) if path.name.endswith(_INDEX) else [path]:
+    for file in _shards(path) if path.name.endswith(SHARD_INDEX) else [path]:
         tensors |= _load_safetensors(file) if file.suffix == ".safetensors" else _load_torch(file)
     _refuse_adapters(path, tensors)
     state = {_hugging_face_name(name): tensor for name, tensor in tensors.items()}
@@ -292,13 +240,6 @@ def _load_hugging_face(path: Path) -> tuple[ModelConfig, State]:
     shared = [name for name in state if name.startswith("layers.*.")]
     spread = {name.replace("*", str(layer)): state[name] for name in shared for layer in range(config.layers)}
     return config, {name: tensor for name, tensor in (state | spread).items() if name not in shared}
-
-
-@dataclass(frozen=True)
-class _Index:
-    """What is read of an index: the file of each parameter."""
-
-    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -317,11 +258,7 @@ class _Transformers:
 
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index of sharded weights names, having made sure that all lie beside it."""
-    try:
-        names = sorted(set(from_plain(_Index, read_json(index)).weight_map.values()))
-        files = [index.with_name(name) for name in names]  # raises where a name leads elsewhere
-    except (OSError, ValueError) as error:
-        raise WeightsError(str(index), f"no index of sharded weights ({error})", "fetch the folder again") from None
+    files = shards_of(index)
     missing = [file for file in files if not file.is_file()]
     if missing:
         some = ", ".join(file.name for file in missing[:3]) + (", …" if len(missing) > 3 else "")
@@ -332,18 +269,18 @@ def _shards(index: Path) -> list[Path]:
 
 def _of_hugging_face(path: Path) -> bool:
     """Say whether a file is one of a Hugging Face folder, given directly."""
-    if path.name.endswith(_INDEX):
+    if path.name.endswith(SHARD_INDEX):
         return True
-    beside = path.suffix in (".safetensors", ".bin") and path.with_name("config.json").is_file()
+    beside = path.suffix in (".safetensors", ".bin") and path.with_name(CONFIG).is_file()
     return beside and (path.suffix == ".bin" or "format" not in _header(path))
 
 
 def _hugging_face_config(path: Path) -> ModelConfig:
     try:
         raw = read_json(path)
-        kinds = (raw.get("model_type"), raw.get("position_embedding_type")) if isinstance(raw, dict) else ()
-        if kinds and kinds != ("esm", "rotary"):  # of which other entries need not be there
-            raise WeightsError(str(path), "a model of another kind than ESM-2", "give an ESM-2 folder")
+        if isinstance(raw, dict) and not is_esm2(raw):  # of which other entries need not be there
+            kind = f"{raw.get('model_type')!r:.40}"
+            raise WeightsError(str(path), f"a model of another kind than ESM-2 ({kind})", "give an ESM-2 folder")
         saved = from_plain(_Transformers, raw)
         if saved.emb_layer_norm_before:
             raise WeightsError(
@@ -421,6 +358,8 @@ def _load_safetensors(path: Path) -> State:
 def _load_torch(path: Path) -> dict[str, Any]:
     try:
         data = read_torch(path, [argparse.Namespace])
+    except CodeError as error:
+        raise WeightsError(str(path), str(error), "give its weights as safetensors") from None
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
     if not isinstance(data, dict):

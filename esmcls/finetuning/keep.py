@@ -13,11 +13,11 @@ import torch
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
-from esmcls.encoders import BUNDLED
+from esmcls.encoders import OWN
 from esmcls.encoders.adapters import FILE, Base, adapted_digest, adapters_of, save_adapters
-from esmcls.encoders.download import CHECKPOINTS
 from esmcls.encoders.esm2 import ESM2Encoder
-from esmcls.encoders.weights import OWN, save_state
+from esmcls.encoders.sources.places import is_published
+from esmcls.encoders.weights import save_state
 from esmcls.errors import UsageError
 from esmcls.finetuning.config import inputs_of, settings_of
 from esmcls.finetuning.kind import save_tuned
@@ -112,7 +112,7 @@ def _open_tuned(begun: Begun, network: Tuned, name: str) -> tuple[ESM2Encoder, C
         raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
     given, lora = begun.encoder.name, begun.config.lora
     adapters = adapters_of(network.encoder) | network.attention_state()
-    base = Base(given if given in (BUNDLED, *CHECKPOINTS) else str(weights.path.resolve()), weights.digest)
+    base = Base(given if is_published(given) else str(weights.path.resolve()), weights.digest)
     opened = begun.encoder.with_state(name, state, adapted_digest(base, adapters, lora))
     return opened, lambda to: save_adapters(to / FILE, adapters, lora, base, layers=list(layers))
 

@@ -7,6 +7,9 @@ may be a view that shows few numbers as very many, which become real in the firs
 from __future__ import annotations
 
 import io
+import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +21,14 @@ from torch import Tensor
 from esmcls.files import refuse_what_is_no_file
 
 _OF_ZIP: Final = (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError)
+_NAMED: Final = re.compile(r"GLOBAL ([\w.]+)", re.ASCII)
+"""How torch names a class or function that it does not call."""
 _DEEPEST: Final = 32
 """Levels of dictionaries and lists; states of optimizers have five."""
+
+
+class CodeError(ValueError):
+    """A file that would run code as it is read."""
 
 
 def read_torch(path: Path, safe: Sequence[Any] = ()) -> object:
@@ -35,6 +44,8 @@ def read_torch(path: Path, safe: Sequence[Any] = ()) -> object:
     ------
     OSError
         If the system does not give it.
+    CodeError
+        If more is pickled in it than tensors and plain values, and what else is safe: none of it is run.
     ValueError
         If it is no such file, is damaged, packed or nested too deep, or a tensor claims more than it holds.
     """
@@ -52,10 +63,15 @@ def _read(source: Path | IO[bytes], size: int, safe: Sequence[Any]) -> object:
     if not isinstance(source, Path):
         source.seek(0)
     try:
-        with torch.serialization.safe_globals(list(safe)):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(safe)):
+            warnings.simplefilter("ignore")  # of pickles of other protocols, which it then refuses
             content: object = torch.load(source, map_location="cpu", weights_only=True)
     except OSError:
         raise
+    except pickle.UnpicklingError as error:
+        name = _NAMED.search(str(error))
+        what = f" ({name[1]:.80})" if name else ""
+        raise CodeError(f"more than tensors is pickled in it{what}, which would run code and is not read") from None
     except Exception as error:  # torch raises whatever a damaged or malicious file makes it raise
         raise ValueError(next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]) from None
     _check_content(content, _DEEPEST)

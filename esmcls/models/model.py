@@ -23,9 +23,9 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
+from esmcls.encoders import OWN
 from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.encoders.weights import OWN
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.heads.base import FindsNearest
 from esmcls.heads.registry import reads_residues, reads_vectors

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.split import SplitReport
+from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.files import (
     from_plain,
@@ -414,7 +415,8 @@ class Workspace:
             As it was embedded with, without the folder of its weights, or the beginning of its digest. That of a model
             of this workspace is known by its digest, too: fine-tuning may have left the encoder as it was.
         """
-        names = {name, self.encoder_name(name)}
+        checkpoint = checkpoint_of(name)  # which has two names
+        names = {name, self.encoder_name(name), checkpoint.name if checkpoint else name}
         manifest = self.folder / name / MANIFEST
         digest = _encoder_digest(manifest) if manifest.is_file() else name
         return [

@@ -8,43 +8,26 @@ No code is fetched: neither `.py` nor, where there are safetensors, pickled weig
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.errors import EsmclsError, MissingExtraError, WeightsError
-from esmcls.files import from_plain, read_json
+from esmcls.errors import EsmclsError, FetchError, MissingExtraError, WeightsError
+from esmcls.files import sha256_file
+from esmcls.foreign.transformers_folder import CONFIG, WEIGHTS, encoder_files, lacking, read_config
 
-CONFIG: Final = "config.json"
-SHARD_INDEX: Final = ".index.json"
-WEIGHTS: Final = (
-    "model.safetensors",
-    f"model.safetensors{SHARD_INDEX}",
-    "pytorch_model.bin",
-    f"pytorch_model.bin{SHARD_INDEX}",
-)
-"""Of a model of transformers, the best first."""
-TOKENIZERS: Final = (
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-)
-"""Files of which a tokenizer has one at least."""
-_BESIDE: Final = re.compile(r"[^/]*\.(json|txt|model)", re.ASCII)
-"""What lies beside weights: configuration, tokenizer, licence."""
 _ID: Final = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,96}/(?!\.)[A-Za-z0-9_.-]{1,96}", re.ASCII)
 _REVISION: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}", re.ASCII)
 _NETWORK: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"})
 """Packages whose errors are those of a connection; which of them is there is huggingface_hub's choice."""
-_NOT_THERE: Final = "there is no such repository on the hub, or it is private"
-_AGAIN: Final = "check the network (and HF_ENDPOINT) and try again to resume, or give the folder of its files"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_AGAIN: Final = "check the network and try again to resume, or give the path of a copy"
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,7 @@ def parse_repository(name: str) -> Repository | None:
     return Repository(repository, revision or "main")
 
 
-def snapshot(name: str, *, tokenizer: bool = False, show: bool = False) -> Path:
+def snapshot(name: str, *, tokenizer: bool = False) -> Path:
     """Return the folder of an encoder on the hub: `config.json`, weights and tokenizer.
 
     Parameters
@@ -95,8 +78,6 @@ def snapshot(name: str, *, tokenizer: bool = False, show: bool = False) -> Path:
         An id, with a revision after `@` if it is to be another than the main branch.
     tokenizer : bool
         Whether a folder of the cache without a tokenizer is not enough.
-    show : bool
-        Whether to show bars of the bytes that come, where stderr is a terminal.
 
     Returns
     -------
@@ -105,26 +86,42 @@ def snapshot(name: str, *, tokenizer: bool = False, show: bool = False) -> Path:
 
     Raises
     ------
-    WeightsError
+    FetchError
         If there is no such repository, it is not lent, cannot be had now, or holds no weights.
+    WeightsError
+        If what lies in the cache is not what was fetched, or the disk does not take it.
     MissingExtraError
-        If huggingface_hub is not installed.
+        If huggingface-hub is not installed.
     """
     repository = _repository(name)
-    config = cached_file(repository, CONFIG)
-    if config is not None and not lacking(config.parent, tokenizer=tokenizer):
-        return config.parent
-    lacks = lacking(config.parent, tokenizer=tokenizer) if config is not None else []
-    with _asking(repository, show=show, lacks=lacks):
-        from huggingface_hub import model_info, snapshot_download
+    if (folder := cached_snapshot(repository, tokenizer=tokenizer)) is not None:
+        return folder
+    with _asking(repository):
+        from huggingface_hub import HfApi, snapshot_download
 
-        files = model_info(repository.id, revision=repository.revision).siblings or []
+        files = HfApi().model_info(repository.id, revision=repository.revision).siblings or []
         wanted = _weighty(repository, [file.rfilename for file in files])
         patterns = [glob.escape(file) for file in wanted]
         return Path(snapshot_download(repository.id, revision=repository.revision, allow_patterns=patterns))
 
 
-def whole_snapshot(name: str, *, show: bool = False) -> Path:
+def cached_snapshot(repository: Repository, *, tokenizer: bool = False) -> Path | None:
+    """Return the folder of an encoder if it lies whole in the hub's cache; the network is not asked.
+
+    Raises
+    ------
+    WeightsError
+        If a file of weights is not what was fetched.
+    """
+    config = cached_file(repository, CONFIG)
+    if config is None or lacking(config.parent, tokenizer=tokenizer):
+        return None
+    for file in config.parent.iterdir():
+        _check_blob(file)
+    return config.parent
+
+
+def whole_snapshot(name: str) -> Path:
     """Return the folder of all files of a repository, as they are now; without a network, as the cache has them.
 
     Raises
@@ -133,7 +130,7 @@ def whole_snapshot(name: str, *, show: bool = False) -> Path:
         As `snapshot` does.
     """
     repository = _repository(name)
-    with _asking(repository, show=show):
+    with _asking(repository):
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(repository.id, revision=repository.revision))
@@ -151,29 +148,37 @@ def config_of(name: str) -> dict[str, Any]:
     path = cached_file(repository, CONFIG)
     if path is None:
         with _asking(repository):
-            from huggingface_hub import hf_hub_download
+            from huggingface_hub import HfApi, hf_hub_download
 
+            HfApi().model_info(repository.id, revision=repository.revision)  # fails at once; the other tries again
             path = Path(hf_hub_download(repository.id, CONFIG, revision=repository.revision))
     return read_config(path)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return what a `config.json` of transformers says.
-
-    Raises
-    ------
-    WeightsError
-        If it cannot be read or is none.
-    """
+def hub_address() -> str:
+    """Return the hub's address, or that of the mirror that `HF_ENDPOINT` names."""
     try:
-        return from_plain(dict[str, Any], read_json(path))
-    except (OSError, ValueError) as error:
-        raise WeightsError(str(path), f"no configuration of a model ({error})", "fetch the folder again") from None
+        from huggingface_hub import constants
+    except ImportError:
+        return "https://huggingface.co"
+    return constants.ENDPOINT
 
 
-def is_esm2(config: dict[str, Any]) -> bool:
-    """Say whether a `config.json` is that of an ESM-2 model."""
-    return (config.get("model_type"), config.get("position_embedding_type")) == ("esm", "rotary")
+def is_offline() -> bool:
+    """Say whether `HF_HUB_OFFLINE` forbids to fetch anything."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def cache_folder(repository: Repository | None = None) -> Path:
+    """Return the folder of the hub's cache, or that of a repository in it."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return Path("~/.cache/huggingface/hub").expanduser()
+    place = Path(constants.HF_HUB_CACHE)
+    return place if repository is None else place / f"models--{repository.id.replace('/', '--')}"
 
 
 def cached_file(repository: Repository, file: str) -> Path | None:
@@ -186,53 +191,35 @@ def cached_file(repository: Repository, file: str) -> Path | None:
     return Path(place) if isinstance(place, str) else None
 
 
-def encoder_files(names: Collection[str]) -> list[str]:
-    """Choose from the files of a repository those that an encoder is of: the best kind of weights, and what is beside.
-
-    Examples
-    --------
-    >>> encoder_files(["config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "modeling.py"])
-    ['config.json', 'model.safetensors']
-    """
-    weights = next((file for file in WEIGHTS if file in names), None)
-    wanted = {name for name in names if _BESIDE.fullmatch(name) and not name.endswith(SHARD_INDEX)}
-    if weights is not None:
-        wanted.add(weights)
-        wanted |= {name for name in names if weights.endswith(SHARD_INDEX) and _is_shard(name, weights)}
-    return sorted(wanted)
-
-
 def _weighty(repository: Repository, names: Sequence[str]) -> list[str]:
     """Return the files that an encoder is of, having made sure that weights are among them."""
     wanted = encoder_files(names)
     if not any(file in WEIGHTS for file in wanted):
         some = ", ".join(sorted(names)[:5]) or "nothing"
-        raise _error(repository, f"it has no weights ({', '.join(WEIGHTS)}), but {some}", "name another")
+        raise FetchError(str(repository), f"it has no weights ({', '.join(WEIGHTS)}), but {some}", "name another")
     return wanted
 
 
-def lacking(folder: Path, *, tokenizer: bool = False) -> list[str]:
-    """Return the files of an encoder that a folder of the cache lacks."""
-    weights = next((file for file in WEIGHTS if (folder / file).is_file()), None)
-    if weights is None:
-        return [WEIGHTS[0]]
-    missing = _missing_shards(folder / weights) if weights.endswith(SHARD_INDEX) else []
-    if tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
-        missing.append("its tokenizer")
-    return missing
+def sha256_once(file: Path) -> str:
+    """Return the sha256 of a file, which is read again only if it was written since."""
+    state = file.stat()
+    return _sha256_of(file, state.st_size, state.st_mtime_ns)
 
 
-def _missing_shards(index: Path) -> list[str]:
-    try:
-        files = from_plain(dict[str, str], read_config(index).get("weight_map"))
-    except ValueError as error:
-        raise WeightsError(str(index), f"no index of sharded weights ({error})", "fetch the folder again") from None
-    return [file for file in sorted(set(files.values())) if not (index.parent / file).is_file()]
+@functools.lru_cache(maxsize=64)
+def _sha256_of(file: Path, size: int, written: int) -> str:
+    return sha256_file(file)
 
 
-def _is_shard(name: str, index: str) -> bool:
-    stem, _, ending = index.removesuffix(SHARD_INDEX).rpartition(".")
-    return re.fullmatch(rf"{re.escape(stem)}-\d+-of-\d+\.{ending}", name) is not None
+def _check_blob(file: Path) -> None:
+    """Raise WeightsError if a file of the cache is not what was fetched: large ones are links to their sha256."""
+    blob = file.readlink() if file.is_symlink() else file
+    if not _SHA256.fullmatch(blob.name):
+        return
+    actual = sha256_once(file)
+    if actual != blob.name:
+        problem = f"{file} has sha256 {actual[:12]}…, but {blob.name[:12]}… was fetched"
+        raise WeightsError(str(file.parent), problem, "remove the file that the link leads to, then fetch it again")
 
 
 def _repository(name: str) -> Repository:
@@ -243,31 +230,63 @@ def _repository(name: str) -> Repository:
 
 
 @contextlib.contextmanager
-def _asking(repository: Repository, *, show: bool = False, lacks: Collection[str] = ()) -> Iterator[None]:
-    """Keep huggingface_hub from saying anything itself while it is asked, and make one line of each of its errors."""
+def _asking(repository: Repository) -> Iterator[None]:
+    """Ask the hub about a repository; what lies of it in the cache already is told with what went wrong."""
     try:
-        with _silence(show=show):
+        with asking(str(repository), f"{hub_address()}/{repository.id}", cache_folder(), "HF_HOME"):
             yield
-    except ImportError:
-        raise MissingExtraError(f"fetching {repository}", "huggingface-hub") from None
-    except (EsmclsError, AssertionError):
-        raise
-    except Exception as error:
-        line = _line_of(repository, error, lacks)
-        if line is None:
+    except FetchError as error:
+        config = cached_file(repository, CONFIG)
+        missing = lacking(config.parent) if config is not None else []
+        if not missing:
             raise
-        raise line from None
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        found = f"the hub's cache has it without {some}, and {error.found}"
+        raise FetchError(str(repository), found, error.fix, error.looked) from None
 
 
 @contextlib.contextmanager
-def _silence(*, show: bool) -> Iterator[None]:
-    """Turn off the library's warnings and, unless they are to be shown or its own variable decides, its bars."""
+def asking(name: str, address: str, folder: Path, variable: str) -> Iterator[None]:
+    """Keep huggingface_hub from saying anything itself while it is asked, and make one line of each of its errors.
+
+    Parameters
+    ----------
+    name : str
+        Of the encoder.
+    address : str
+        Of the page or file that is asked for.
+    folder : Path
+        Where it is written to.
+    variable : str
+        The one that moves that folder.
+    """
+    try:
+        with _silence():
+            yield
+    except ImportError:
+        raise MissingExtraError(f"fetching {name}", "huggingface-hub") from None
+    except (EsmclsError, AssertionError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror and not _of_network(error):
+            problem = f"{folder} cannot be written ({error.strerror})"
+            raise WeightsError(name, problem, f"make room there, or set {variable}") from None
+        told = _meaning(error, name, address)
+        if told is None:
+            raise
+        raise FetchError(name, *told) from None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Turn off the library's warnings, and its bars where stderr is no terminal and its own variable says nothing."""
     from huggingface_hub import constants
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     chatter = get_verbosity()
-    hide = not show and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    told = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
+    hide = not told and not sys.stderr.isatty()
     set_verbosity(logging.ERROR)
     if hide:
         disable_progress_bars()
@@ -279,52 +298,35 @@ def _silence(*, show: bool) -> Iterator[None]:
             enable_progress_bars()
 
 
-def _line_of(repository: Repository, error: Exception, lacks: Collection[str]) -> WeightsError | None:
-    """Say in one line what an error of huggingface_hub means; None if it is not about the hub or the disk."""
+def _meaning(error: Exception, name: str, address: str) -> tuple[str, str] | None:
+    """Say what an error of huggingface_hub means, and what to do; None if it is not about what was asked."""
     from huggingface_hub import constants, errors
 
-    address = f"{constants.ENDPOINT}/{repository.id}"
-    page = f"accept its terms at {address} and log in (hf auth login, or HF_TOKEN)"
     if isinstance(error, errors.GatedRepoError):
-        return _error(repository, "a gated repository: the hub gives it only to whom its owner lets have it", page)
+        fix = f"accept its terms at {address} and log in (hf auth login, or HF_TOKEN)"
+        return "a gated repository: the hub gives it only to whom its owner lets have it", fix
     if isinstance(error, errors.RepositoryNotFoundError):
-        return _error(repository, _NOT_THERE, f"check the name at {address}, or log in (hf auth login, or HF_TOKEN)")
+        fix = f"check the name at {address}, or log in (hf auth login, or HF_TOKEN)"
+        return "there is no such repository on the hub, or it is private", fix
     if isinstance(error, errors.RevisionNotFoundError):
-        return _error(repository, f"it has no revision {repository.revision!r}", "name a branch, a tag or a commit")
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return _not_here(repository, error, lacks)
+        return f"it has no revision {name.partition('@')[2] or 'main'!r}", "name a branch, a tag or a commit"
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) or _of_network(error):
+        if constants.HF_HUB_OFFLINE:
+            fix = "unset it, or fetch it where there is a network and give the path of the copy"
+            return "it is not on this machine, and HF_HUB_OFFLINE says not to fetch it", fix
+        return f"{address} cannot be reached ({_first_line(error.__cause__ or error)})", _AGAIN
     if isinstance(error, errors.EntryNotFoundError):
-        return _error(repository, f"no {CONFIG} there: no model of transformers", "name another")
+        return f"{address} has no {CONFIG}: no model of transformers", "name another"
     if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code if error.response is not None else "in an unknown way"
-        return _error(repository, f"the hub answers {status}", _AGAIN)
-    if type(error).__module__.partition(".")[0] in _NETWORK:
-        return _not_here(repository, error, lacks)
-    if isinstance(error, OSError) and error.strerror:
-        problem = f"{constants.HF_HUB_CACHE} cannot be written ({error.strerror})"
-        return _error(repository, problem, "make room there, or set HF_HOME")
-    if isinstance(error, OSError):  # what came is not what the hub announced
-        return _error(repository, f"the hub's answer is of no use ({_first_line(error)})", _AGAIN)
+        return f"{address} answers {error.response.status_code}", _AGAIN
+    if isinstance(error, OSError):  # what came is not what was announced
+        return f"{address} does not answer as it should ({_first_line(error)})", _AGAIN
     return None
 
 
-def _not_here(repository: Repository, error: Exception, lacks: Collection[str]) -> WeightsError:
-    """Say that what is not in the cache, or not whole, cannot be fetched now."""
-    from huggingface_hub import constants
-
-    some = ", ".join(list(lacks)[:3]) + (f" and {len(lacks) - 3} more" if len(lacks) > 3 else "")
-    state = f"the hub's cache has it without {some}" if lacks else "it is not in the hub's cache"
-    looked = [Path(constants.HF_HUB_CACHE) / f"models--{repository.id.replace('/', '--')}"]
-    if constants.HF_HUB_OFFLINE:
-        fix = f"fetch it where there is a network (hf download {repository.id}), or unset HF_HUB_OFFLINE"
-        return _error(repository, f"{state}, and HF_HUB_OFFLINE says not to fetch it", fix, looked)
-    reason = _first_line(error.__cause__ or error)
-    return _error(repository, f"{state}, and {constants.ENDPOINT} cannot be reached ({reason})", _AGAIN, looked)
+def _of_network(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _NETWORK
 
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
-
-
-def _error(repository: Repository, found: str, fix: str, looked: Sequence[Path] = ()) -> WeightsError:
-    return WeightsError(str(repository), found, fix, looked)

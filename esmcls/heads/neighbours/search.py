@@ -2,7 +2,8 @@
 
 The second way is several times faster where the hardware multiplies eight-bit integers (AVX512-VNNI, AMX): products of
 rounded vectors bound the scores of groups of rows, and every row that may belong to the answer is scored in float32. A
-query that this would leave too many rows is compared with all of them in float32, as a CUDA device does at once.
+query that this would leave too many rows is compared with all of them in float32, as a CUDA device does at once. Where
+faiss-gpu is installed instead of faiss-cpu, a CUDA device has FAISS's own index.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ SCORED = 1024
 """Rows that are fetched for exact scores at a time."""
 MOST = 1024
 """Groups to score for one query, above which comparing it with all rows is cheaper."""
+MOST_OF_GPU = 2048
+"""Nearest rows that FAISS's index on a GPU can find (faiss/gpu/utils/DeviceDefs.cuh)."""
 
 
 class Search:
@@ -62,6 +65,7 @@ class Search:
     def __init__(self, index: Any, metric: Metric, engine: Engine = "auto", device: str = "cpu") -> None:
         self.index, self.metric, self.engine, self.device = index, metric, engine, device
         self._base: _Base | None = None
+        self._gpu: _OnGPU | None = None
 
     @classmethod
     def empty(cls, width: int, metric: Metric, engine: Engine = "auto", device: str = "cpu") -> Search:
@@ -71,7 +75,7 @@ class Search:
     def add(self, block: Tensor) -> None:
         """Append float32 rows (n, width)."""
         self.index.add(np.ascontiguousarray(block.cpu().numpy()))
-        self._base = None
+        self._base = self._gpu = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -82,15 +86,21 @@ class Search:
         k = min(k, len(self))
         if not len(queries) or not k:
             return np.zeros((len(queries), k), dtype=np.float32), np.zeros((len(queries), k), dtype=np.int64)
-        return self._with_torch(queries, k) if self._use_torch() else self._with_faiss(queries, k)
+        return self._with_torch(queries, k) if self._use_torch(k) else self._with_faiss(queries, k)
 
-    def _use_torch(self) -> bool:
+    def _use_torch(self, k: int = 1) -> bool:
         if self.engine != "auto":
             return self.engine == "torch"
-        return self.device != "cpu" or (len(self) >= LARGE and has_int8_units())
+        if self.device != "cpu":
+            return gpu_of_faiss(self.device) is None or k > MOST_OF_GPU
+        return len(self) >= LARGE and has_int8_units()
 
     def _with_faiss(self, queries: Tensor, k: int) -> Nearest:
-        scores, rows = self.index.search(np.ascontiguousarray(queries.cpu().numpy()), k)
+        index, gpu = self.index, gpu_of_faiss(self.device)
+        if gpu is not None and k <= MOST_OF_GPU:
+            self._gpu = self._gpu or _OnGPU(self.index, gpu)
+            index = self._gpu.index
+        scores, rows = index.search(np.ascontiguousarray(queries.cpu().numpy()), k)
         return (scores if self.metric == "cosine" else -0.5 * scores), rows.astype(np.int64)
 
     def _with_torch(self, queries: Tensor, k: int) -> Nearest:
@@ -129,6 +139,27 @@ class Search:
                 raise ModelError(path, "a row with NaN or infinity", AGAIN)
             search.index.add(block)
         return search
+
+
+def gpu_of_faiss(device: str) -> int | None:
+    """Return the number of the GPU that FAISS reports for a device; None where it is faiss-cpu, or finds no driver.
+
+    Examples
+    --------
+    >>> gpu_of_faiss("cpu") is None
+    True
+    """
+    kind, _, number = device.partition(":")
+    gpu = int(number or 0)
+    return gpu if kind == "cuda" and gpu < faiss.get_num_gpus() else None
+
+
+class _OnGPU:
+    """A copy of an index in the memory of a GPU, and what it needs there for as long as it lives."""
+
+    def __init__(self, index: Any, gpu: int) -> None:
+        self.resources = faiss.StandardGpuResources()
+        self.index = faiss.index_cpu_to_gpu(self.resources, gpu, index)
 
 
 def _rows_of(path: Path, metric: Metric, width: int | None) -> npt.NDArray[np.float32]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esmcls.encoders import BUNDLED
-from esmcls.encoders.download import CHECKPOINTS
+from esmcls.encoders.sources.checkpoints import checkpoint_of
+from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
 from esmcls.metrics.open_set import wilson
 from esmcls.models.manifest import Manifest
@@ -155,8 +156,8 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
         "library_name": "esmcls",
         "tags": ["biology", "protein", "classification"],
     }
-    if encoder in CHECKPOINTS:
-        front |= {"base_model": f"facebook/{encoder}"}
+    if (checkpoint := checkpoint_of(encoder)) is not None:
+        front |= {"base_model": checkpoint.repository.id}
     return front | {
         "esmcls": {
             "task": "go_terms" if manifest.many else "one_label",
@@ -244,12 +245,12 @@ def encoder_name(manifest: Manifest) -> str:
     """Return what the encoder is called, or the one that was fine-tuned; never a path of the machine."""
     tuned = manifest.setup.get("finetuned")
     name = str(tuned.get("encoder") or manifest.spec.encoder) if isinstance(tuned, dict) else manifest.spec.encoder
-    return name if name in (BUNDLED, *CHECKPOINTS) else Path(name).name or name
+    return name if parse_repository(name) is not None else Path(name).name or name
 
 
 def _licence_of(encoder: str) -> str:
     """Return the licence of weights that are known; nothing for others."""
-    if encoder in (BUNDLED, *CHECKPOINTS):
+    if encoder == BUNDLED or checkpoint_of(encoder) is not None:
         return _MIT
     return "none, for it has none" if encoder.startswith(_NO_WEIGHTS) else ""
 

@@ -16,8 +16,8 @@ from typing import Final
 from safetensors.torch import load_file, save_file
 
 from esmcls.encoders.adapters import FILE, Base, LoRA, adapters_header
-from esmcls.encoders.download import CHECKPOINTS
 from esmcls.encoders.esm2 import read_weights
+from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.weights import ATTENTION_WEIGHT
 from esmcls.errors import EncoderMismatchError, ModelError
 from esmcls.files import from_plain, write_json
@@ -26,7 +26,6 @@ from esmcls.models.sharing.transformers_folder import transformers_name, write_t
 BASE: Final = "base"
 _PREFIX: Final = "base_model.model."
 """PEFT's, before the model's own names."""
-_PUBLISHER: Final = "facebook"
 
 
 def write_peft_folder(folder: Path, model_folder: Path) -> None:
@@ -56,7 +55,7 @@ def write_peft_folder(folder: Path, model_folder: Path) -> None:
     save_file(adapters, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     if ATTENTION_WEIGHT in tensors:
         save_file({ATTENTION_WEIGHT: tensors[ATTENTION_WEIGHT]}, folder / "attention.safetensors")
-    if base.name not in CHECKPOINTS:
+    if checkpoint_of(base.name) is None:
         weights = read_weights(base.name)
         if weights.digest != base.digest:
             raise EncoderMismatchError(base.digest, weights.digest, base.name)
@@ -65,7 +64,8 @@ def write_peft_folder(folder: Path, model_folder: Path) -> None:
 
 def _name_of(base: Base) -> str:
     """Return where transformers finds the encoder: the hub's id, or the folder beside."""
-    return f"{_PUBLISHER}/{base.name}" if base.name in CHECKPOINTS else BASE
+    checkpoint = checkpoint_of(base.name)
+    return BASE if checkpoint is None else checkpoint.repository.id
 
 
 def _config(lora: LoRA, products: Iterable[str], base: str) -> dict[str, object]:
