@@ -200,7 +200,9 @@ def test_onnxruntime_raises_terms_as_the_model_does(head: str, tmp_path: Path) -
     done("embed", train, "--labels", table, "--obo", obo, "--encoder", "composition", "-w", tmp_path / "w")
     done("fit", "--head", head, "--set", "epochs", "2", "-w", tmp_path / "w")
     model = model_of(tmp_path, head)
-    torch.nn.init.normal_(model.head.network.out.weight, std=0.1)  # so that the head contradicts the ontology
+    layer = model.head.network.out  # of which the head contradicts the ontology
+    layer.bias.zero_()
+    layer.weight.copy_(torch.from_numpy(np.random.default_rng(0).normal(scale=0.1, size=layer.weight.shape)))
     export_model(model, tmp_path / "model.onnx", format="onnx")
     vectors = np.random.default_rng(1).normal(size=(40, model.spec.width)).astype(np.float32)
     x = Features.from_arrays(vectors.astype(model.spec.dtype))
