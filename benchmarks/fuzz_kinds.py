@@ -6,10 +6,15 @@ asked, too, a cache read, an encoder run: what a check lets pass must not end in
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 ROOT = Path(__file__).parent.parent
 ARCHIVE = ROOT / "tests" / "archives" / "release-0.1.0"
@@ -293,11 +299,38 @@ def _of_vectors(made: Path) -> dict[str, Kind]:
         "imported npz": Kind(made / "table.npz", "", _import, "archive", 2.0),
         "imported npz of names": Kind(made / "named.npz", "", _import, "archive", 2.0),
         "imported pt": Kind(folder, "a.pt", _import, "archive", 2.0),
+    } | _of_other_vectors(made, rows)
+
+
+_TABLE = """
+import polars
+polars.DataFrame({"id": ["a", "b"], "vector": [[1.0, 2.0], [3.0, 4.0]]}).write_parquet("in.pq")
+"""
+
+
+def _of_other_vectors(made: Path, rows: npt.NDArray[np.float32]) -> dict[str, Kind]:
+    """Return kinds of files of Protify and FastPLMs, and of tables."""
+    import torch
+    from safetensors.numpy import save_file
+
+    named = dict(zip(SEQUENCES, rows, strict=False))
+    torch.save({name: torch.from_numpy(row) for name, row in named.items()}, made / "by_sequence.pth")
+    subprocess.run([sys.executable, "-c", _TABLE], cwd=made, check=True)  # its threads would not outlive a fork
+    save_file(named, made / "named.safetensors")
+    with contextlib.closing(sqlite3.connect(made / "in.db")) as file, file:
+        file.execute("CREATE TABLE embeddings (sequence text PRIMARY KEY, embedding blob)")
+        blobs = ((name, struct.pack("<BBii", 1, 2, 1, len(row)) + row.tobytes()) for name, row in named.items())
+        file.executemany("INSERT INTO embeddings VALUES (?, ?)", blobs)
+    return {
+        "imported pth": Kind(made / "by_sequence.pth", "", _import, "archive"),
+        "imported Parquet": Kind(made / "in.pq", "", _import, "", 0.5, True),
+        "imported safetensors": Kind(made / "named.safetensors", "", _import, "safetensors"),
+        "imported SQLite": Kind(made / "in.db", "", _import),
     }
 
 
 def _import(path: Path) -> object:
-    from esmcls.cache.import_vectors import read_vectors
+    from esmcls.cache.exchange.read_vectors import read_vectors
 
     return list(read_vectors(path))
 

@@ -27,8 +27,9 @@ def command(
 ) -> int:
     """Bring the vectors of FILE into the workspace.
 
-    FILE is an npz or h5 of `esmcls export`, bio_embeddings or UniProt, or the folder that fair-esm's extract.py wrote.
-    Labelled sequences become the workspace's dataset.
+    FILE is what `esmcls export` writes (npz, h5, Parquet), an h5 of bio_embeddings, EAT or UniProt, a .pth or SQLite
+    file of Protify, a run or SQLite file of FastPLMs, a .npy of PEPE, safetensors, or the folder that fair-esm's
+    extract.py wrote; it is known by what it holds, not by its name. Labelled sequences become the workspace's dataset.
     """
     from esmcls.reading.inputs import Inputs
     from esmcls.workspace.embed_in_workspace import import_in_workspace

@@ -34,6 +34,7 @@ COMMANDS = {
     "cache": "cache",
     "export": "export",
     "import": "import_",
+    "push": "push",
     "pretrain": "pretrain",
     "encoders": "encoders",
     "heads": "heads",

@@ -21,7 +21,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     "--model",
     metavar="NAME_OR_FOLDER",
     shell_complete=complete_models,
-    help="[default: the workspace's best, by its score on validation]",
+    help="Or hf:OWNER/NAME, of the Hugging Face Hub.  [default: the workspace's best, by its score on validation]",
 )
 @click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
 @click.option(

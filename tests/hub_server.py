@@ -1,7 +1,8 @@
-"""A Hugging Face Hub on this machine: the few routes that are asked when a repository is fetched, and fair-esm's."""
+"""A Hugging Face Hub on this machine: the few routes by which a repository is fetched and pushed, and fair-esm's."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -26,6 +27,7 @@ class Repository:
     files: dict[str, bytes]
     revisions: tuple[str, ...] = ("main",)
     gated: bool = False
+    private: bool = False
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Hub:
     """Of files outside of repositories; default the digest of what they hold."""
     asked: list[str] = field(default_factory=list)
     """Method and path of every request, and the range that was asked for."""
+    commits: list[list[str]] = field(default_factory=list)
+    """The files of each commit that was pushed."""
 
     def bodies(self) -> list[str]:
         """Return the files that were sent, in the order in which they were asked for."""
@@ -61,6 +65,36 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer()
+
+    def do_POST(self) -> None:
+        """Take a repository, say how its files are to come, take a commit of them."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        path = urlsplit(self.path).path
+        if self.hub.status != 200:
+            return self.send(self.hub.status, b"")
+        if path == "/api/validate-yaml":
+            return self.send_json({"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            told = json.loads(content)
+            name = "/".join(filter(None, [told.get("organization"), told["name"]]))
+            private = "private" in (told.get("visibility"), told.get("private") and "private")
+            self.hub.repositories.setdefault(name, Repository({}, private=private))
+            return self.send_json({"url": f"{self.hub.address}/{name}", "id": name, "name": name})
+        if path.endswith("/preupload/main"):
+            named = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(content)["files"]]
+            return self.send_json({"files": [file | {"shouldIgnore": False} for file in named]})
+        return self.commit(path.removeprefix("/api/models/").removesuffix("/commit/main"), content)
+
+    def commit(self, name: str, content: bytes) -> None:
+        lines = [json.loads(line) for line in content.splitlines()]
+        files = {line["value"]["path"]: line["value"]["content"] for line in lines if line["key"] == "file"}
+        self.hub.repositories[name].files.update({file: base64.b64decode(text) for file, text in files.items()})
+        self.hub.commits.append(sorted(files))
+        address = f"{self.hub.address}/{name}/commit/{COMMIT}"
+        self.send_json({"success": True, "commitOid": COMMIT, "commitUrl": address, "pullRequestUrl": None})
+
+    def send_json(self, body: object) -> None:
+        self.send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -104,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": file} for file in sorted(files)]
             about = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": siblings, "private": False}
-        return self.send(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+        return self.send_json(about)
 
     def refuse(self, status: int, code: str) -> None:
         self.send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})

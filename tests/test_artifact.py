@@ -79,7 +79,7 @@ def test_the_manifest_comes_back_as_it_was_and_names_every_file(saved: Path) -> 
     found = read_manifest(saved)
     assert replace(found, files={}) == manifest(load_model(saved).head)
     assert set(found.files) == {"linear.safetensors"}
-    assert {path.name for path in saved.iterdir()} == {"linear.safetensors", "manifest.json"}
+    assert {path.name for path in saved.iterdir()} == {"linear.safetensors", "manifest.json", "README.md"}
     text = (saved / "manifest.json").read_text()
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, ensure_ascii=False) + "\n"
     assert set(found.versions) == {"esmcls", "numpy", "python", "torch"}

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import save_file
 
 import esmcls
-from esmcls.cache.import_vectors import read_vectors
+from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.index import INDEX, read_index
 from esmcls.cache.segments import Column, Segment, form_of, write_segment
 from esmcls.cache.spec import EmbeddingSpec
@@ -380,6 +380,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights.pt": load_state,
     "vectors.npz": lambda path: list(read_vectors(path)),
     "vectors.h5": lambda path: list(read_vectors(path)),
+    "vectors.parquet": lambda path: list(read_vectors(path)),
+    "run.json": lambda path: list(read_vectors(path.parent)),
     "folder/protein.pt": lambda path: list(read_vectors(path.parent)),
     "dataset.parquet": Dataset.load,
     "ontology.json": Ontology.load,

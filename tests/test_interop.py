@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
-from collections.abc import Callable
+import sqlite3
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +19,14 @@ import polars as pl
 import pytest
 import torch
 from command import done, run
+from safetensors.torch import save_file
 
-from esmcls.cache import export_vectors as exporting
-from esmcls.cache import import_vectors as interop
-from esmcls.cache.export_vectors import export_embeddings
-from esmcls.cache.import_vectors import Imported, check_import, import_embeddings, imported_spec, read_vectors
+from esmcls.cache.exchange import export_vectors as exporting
+from esmcls.cache.exchange import import_vectors as interop
+from esmcls.cache.exchange.export_vectors import export_embeddings
+from esmcls.cache.exchange.import_vectors import check_import, import_embeddings, imported_spec
+from esmcls.cache.exchange.imported import Imported
+from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.encoders.encoder import load_encoder
@@ -99,8 +106,7 @@ def test_no_proteins_give_an_empty_file(format: str, cache: EmbeddingCache, tmp_
     nothing = SimpleNamespace(ids=[], sequences=[])
     assert export_embeddings(cache, nothing, tmp_path / f"a.{format}", format=format) == 0
     assert (tmp_path / f"a.{format}").exists()
-    if format != "parquet":
-        assert list(read_vectors(tmp_path / f"a.{format}")) == []
+    assert list(read_vectors(tmp_path / f"a.{format}")) == []
 
 
 @pytest.mark.parametrize("format", ["npz", "h5", "parquet"])
@@ -119,7 +125,7 @@ def test_an_unknown_format_gets_a_suggestion(cache: EmbeddingCache, tmp_path: Pa
         export_embeddings(cache, PROTEINS, tmp_path / "a", format="parkett")
 
 
-@pytest.mark.parametrize("format", ["npz", "h5"])
+@pytest.mark.parametrize("format", exporting.FORMATS)
 def test_what_goes_out_comes_in_again(format: str, cache: EmbeddingCache, tmp_path: Path) -> None:
     path = tmp_path / f"a.{format}"
     export_embeddings(cache, PROTEINS, path, format=format)
@@ -166,12 +172,120 @@ def write_fair_esm(folder: Path, vectors: dict[str, Floats], kind: str = "mean_r
     return folder / "out"
 
 
+def write_parquet(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write with other names of columns than ours."""
+    pl.DataFrame({"name": list(vectors), "embedding": [vector.tolist() for vector in vectors.values()]}).write_parquet(
+        folder / "in.parquet"
+    )
+    return folder / "in.parquet"
+
+
+def write_safetensors(folder: Path, vectors: dict[str, Floats]) -> Path:
+    save_file({id: torch.from_numpy(vector) for id, vector in vectors.items()}, folder / "in.safetensors")
+    return folder / "in.safetensors"
+
+
+def write_pth(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write as Protify: a dictionary by sequence."""
+    torch.save({SEQUENCE_OF[id]: torch.from_numpy(vector) for id, vector in vectors.items()}, folder / "in.pth")
+    return folder / "in.pth"
+
+
+def write_pepe(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write as PEPE: an array for all, the list of ids in the folder above."""
+    (folder / "mean_pooled").mkdir()
+    lines = [f"{row},{id}\n" for row, id in enumerate(vectors)]
+    (folder / "in_idx.csv").write_text("".join(["index,sequence_id\n", *lines]))
+    path = folder / "mean_pooled" / "in_esm2_mean_pooled_layer_6.npy"
+    np.save(path, np.stack(list(vectors.values())))
+    return path
+
+
+def write_run(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write as FastPLMs' safetensors, version 2: two shards, an index, what leads to it."""
+    (folder / "run").mkdir()
+    shards = [_write_shard(folder / "run", number, [item]) for number, item in enumerate(vectors.items(), start=1)]
+    index = {"version": 2, "format": "fastplms-embedding-safetensors", "metadata": {}, "record_count": len(vectors)}
+    _write_pointed(folder / "run", index | {"descriptor_shards": shards})
+    return folder / "run"
+
+
+def _write_shard(folder: Path, number: int, items: Sequence[tuple[str, Floats]]) -> dict[str, object]:
+    name, key = f"embeddings-run-00-{number:05d}.safetensors", f"embedding_{number:08d}"
+    lines = []
+    for id, vector in items:
+        save_file({key: torch.from_numpy(vector)}, folder / name)
+        tensor = {"file": name, "key": key, "dtype": "float32", "shape": [len(vector)], "sha256": "0" * 64}
+        lines.append(json.dumps({"id": id, "sequence": SEQUENCE_OF[id], "tensor": tensor}) + "\n")
+    records = f"embeddings-records-run-00-{number:05d}.jsonl"
+    (folder / records).write_text("".join(lines))
+    return {"file": records, "sha256": "0" * 64, "count": len(lines), "tensor_file": name}
+
+
+def _write_pointed(folder: Path, index: Mapping[str, object]) -> None:
+    name = "embeddings-index-run-00-00001.json"
+    text = json.dumps(index)
+    (folder / name).write_text(text)
+    pointer = {"version": 2, "index": {"file": name, "sha256": hashlib.sha256(text.encode()).hexdigest()}}
+    (folder / "run.json").write_text(json.dumps(pointer | {"format": "fastplms-embedding-run", "record_count": 3}))
+    (folder / "index.json").write_text(json.dumps(pointer | {"format": "fastplms-embedding-index-pointer"}))
+
+
+RUNS = """
+CREATE TABLE runs (run_id TEXT PRIMARY KEY, metadata_json TEXT NOT NULL,
+    created_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, published_order INTEGER);
+CREATE TABLE tensors (run_id TEXT, position INTEGER, dtype TEXT, shape_json TEXT, data BLOB, sha256 TEXT,
+    PRIMARY KEY (run_id, position));
+CREATE TABLE records (run_id TEXT, position INTEGER, record_id TEXT, sequence TEXT, PRIMARY KEY (run_id, position));
+"""
+
+
+def write_fastplms_db(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write as FastPLMs' SQLite: an old run, the one that counts, and one that was begun."""
+    with sqlite3.connect(folder / "in.db") as file:
+        file.executescript(RUNS)
+        for run, order in (("old", 1), ("new", 2), ("begun", None)):
+            file.execute("INSERT INTO runs (run_id, metadata_json, published_order) VALUES (?, '{}', ?)", (run, order))
+        for run, factor in (("old", 7), ("new", 1)):
+            for position, (id, vector) in enumerate(vectors.items()):
+                content = (run, position, "float32", f"[{len(vector)}]", (factor * vector).tobytes(), "0" * 64)
+                file.execute("INSERT INTO tensors VALUES (?, ?, ?, ?, ?, ?)", content)
+                file.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (run, position, id, SEQUENCE_OF[id]))
+    file.close()
+    return folder / "in.db"
+
+
+def write_protify_db(folder: Path, vectors: dict[str, Floats]) -> Path:
+    """Write as Protify's SQLite, each embedding in another of the ways in which it has been written."""
+    saved = folder / "tensor"
+    blobs = []
+    for number, (id, vector) in enumerate(vectors.items()):
+        compact = struct.pack("<BBii", 1, 2, 1, len(vector)) + vector.tobytes()
+        raw = b"RAWT" + struct.pack("<BBI", 0, 1, len(vector)) + vector.tobytes()
+        torch.save(torch.from_numpy(vector), saved)
+        blobs.append((SEQUENCE_OF[id], (compact, raw, saved.read_bytes())[number % 3]))
+    saved.unlink()
+    with sqlite3.connect(folder / "in.db") as file:
+        file.execute("CREATE TABLE embeddings (sequence text PRIMARY KEY, embedding blob)")
+        file.executemany("INSERT INTO embeddings VALUES (?, ?)", blobs)
+    file.close()
+    return folder / "in.db"
+
+
+SEQUENCE_OF = {record.protein.id: record.protein.sequence for record in RECORDS} | {"z": "WWW"}
 WRITERS: dict[str, Callable[[Path, dict[str, Floats]], Path]] = {
     "npz by id": write_npz,
     "npz of ids and vectors": write_own_npz,
     "h5": write_h5,
     "h5 by accession": write_uniprot_h5,
     "fair-esm": write_fair_esm,
+    "Parquet": write_parquet,
+    "safetensors": write_safetensors,
+    "pth of Protify": write_pth,
+    "npy of PEPE": write_pepe,
+    "run of FastPLMs": write_run,
+    "SQLite of FastPLMs": write_fastplms_db,
+    "SQLite of Protify": write_protify_db,
 }
 
 
@@ -198,7 +312,7 @@ def test_the_digest_is_that_of_the_content(writer: str, tmp_path: Path) -> None:
     ]
     first, second, other = (imported_spec(path) for path in paths)
     assert first.digest != other.digest
-    if writer != "fair-esm" and "npz" not in writer:  # npz and .pt hold times of writing or names
+    if not any(kind in writer for kind in ("fair-esm", "npz", "pth", "SQLite")):  # hold times of writing or names
         assert first == second
 
 
@@ -359,7 +473,7 @@ def test_an_npz_of_pickled_objects_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0.0, 0.7])
 def test_a_truncated_file_is_one_line(writer: str, kept: float, tmp_path: Path) -> None:
     path = WRITERS[writer](tmp_path, VECTORS)
-    file = next(path.rglob("*.pt")) if path.is_dir() else path
+    file = next(file for file in path.rglob("*") if file.suffix in (".pt", ".safetensors")) if path.is_dir() else path
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
     with pytest.raises(DataError, match="cannot be read") as caught:
         list(read_vectors(path))
@@ -398,9 +512,10 @@ def test_an_h5_keeps_the_order_of_its_running_numbers(tmp_path: Path) -> None:
     assert [item.id for item in read_vectors(write_h5(tmp_path, vectors))] == list(vectors)
 
 
-@pytest.mark.parametrize("name", ["in.csv", "in"])
+@pytest.mark.parametrize("name", ["in.csv", "in.npz", "in.h5", "in"])
 def test_an_unknown_kind_of_file_says_what_is_read(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"give an \.npz, an \.h5 or a folder of \.pt files"):
+    (tmp_path / name).write_text("id,vector\na,1 2\n")
+    with pytest.raises(DataError, match=r"no file of vectors of any format that is known; give npz, h5, Parquet,"):
         read_vectors(tmp_path / name)
 
 
@@ -411,5 +526,196 @@ def test_nothing_to_import_is_an_error(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     for name in ("in.npz", "in.h5"):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="no such file or folder; check the path"):
             list(read_vectors(tmp_path / name))
+
+
+# formats by what they hold
+
+
+@pytest.mark.parametrize("writer", [name for name in WRITERS if name not in ("fair-esm", "npy of PEPE")])
+def test_what_a_file_is_called_says_nothing(writer: str, tmp_path: Path) -> None:
+    path = WRITERS[writer](tmp_path, VECTORS)
+    renamed = path.rename(path.with_name("vectors.csv"))
+    np.testing.assert_array_equal(
+        np.stack([item.vector for item in read_vectors(renamed)]), np.stack(list(VECTORS.values()))
+    )
+
+
+def test_a_run_of_fastplms_is_found_by_every_name_that_it_has(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, VECTORS)
+    for name in ("run.json", "index.json", "embeddings-index-run-00-00001.json"):
+        assert [item.id for item in read_vectors(folder / name)] == list("abc")
+    (folder / "run.json").rename(folder / "mine.run.json")
+    assert [item.id for item in read_vectors(folder / "mine.safetensors")] == list("abc")
+    with pytest.raises(DataError, match=r"tensors of FastPLMs by their numbers, without ids; give the folder, or"):
+        list(read_vectors(folder / "embeddings-run-00-00001.safetensors"))
+
+
+def test_the_first_version_of_fastplms_index_is_read(tmp_path: Path) -> None:
+    save_file({"embedding_00000000": torch.from_numpy(VECTORS["a"])}, tmp_path / "embeddings.safetensors")
+    tensor = {"file": "embeddings.safetensors", "key": "embedding_00000000"}
+    index = {"version": 1, "format": "fastplms-embedding-safetensors"}
+    index |= {"records": [{"id": "a", "sequence": "MKTAY", "tensor": tensor}]}
+    run = {"version": 1, "format": "fastplms-embedding-run", "index": {"file": "index.json"}, "index_payload": index}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    [found] = read_vectors(tmp_path)
+    assert (found.id, found.sequence) == ("a", "MKTAY")
+    np.testing.assert_array_equal(found.vector, VECTORS["a"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ({"embeddings-run-00-00001.safetensors": None}, r"00001\.safetensors: no such file or folder"),
+        ({"embeddings-records-run-00-00002.jsonl": "{}"}, r"00002\.jsonl: cannot be read \(lacks 'id'"),
+        ({"run.json": '{"format": "other"}'}, r"run\.json: cannot be read \(format 'other' instead of"),
+        (
+            {"run.json": '{"format": "fastplms-embedding-run", "index": {"file": "../secret"}}'},
+            r"run\.json: a file '\.\./secret' outside its folder; give the folder that FastPLMs wrote",
+        ),
+        (
+            {"run.json": '{"format": "fastplms-embedding-run", "index": {"file": "run.json"}}'},
+            "files that lead to one another, and to no index",
+        ),
+    ],
+)
+def test_a_damaged_run_of_fastplms_is_one_line(damage: dict[str, str | None], problem: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, VECTORS)
+    for name, text in damage.items():
+        (folder / name).unlink()
+        if text is not None:
+            (folder / name).write_text(text)
+    with pytest.raises(DataError, match=problem):
+        list(read_vectors(folder))
+
+
+@pytest.mark.parametrize(
+    ("blob", "problem"),
+    [
+        (struct.pack("<BBii", 1, 2, 1, 9) + bytes(16), r"a tensor \(9,\) of 36 bytes in 16"),
+        (struct.pack("<BBii", 1, 9, 1, 4) + bytes(16), "a tensor of kind 9 with 1 axes"),
+        (struct.pack("<BBi", 1, 2, 2**30) + bytes(16), "a tensor of kind 2 with 1073741824 axes"),
+        (b"RAWT" + struct.pack("<BBI", 2, 1, 2**31) + bytes(8), r"a tensor \(2147483648,\) of 4,294,967,296 bytes"),
+        (pickle.dumps({"a": 1}), "cannot be read"),
+        ("text", "a str instead of the bytes of a tensor"),
+    ],
+)
+def test_a_blob_that_is_no_tensor_is_one_line(blob: object, problem: str, tmp_path: Path) -> None:
+    path = write_protify_db(tmp_path, VECTORS)
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE embeddings SET embedding = ? WHERE sequence = 'MV'", (blob,))
+    file.close()
+    with pytest.raises(DataError, match=problem):
+        list(read_vectors(path))
+
+
+def test_a_bfloat16_tensor_comes_as_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "in.db"
+    values = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
+    blob = b"RAWT" + struct.pack("<BBI", 2, 1, 2) + values.view(torch.uint8).numpy().tobytes()
+    half = struct.pack("<BBii", 1, 1, 1, 2) + np.array([1.5, -2.0], np.float16).tobytes()
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE embeddings (sequence text PRIMARY KEY, embedding blob)")
+        file.executemany("INSERT INTO embeddings VALUES (?, ?)", [("MV", blob), ("MK", half)])
+    file.close()
+    assert [item.vector.tolist() for item in read_vectors(path)] == [[1.5, -2.0], [1.5, -2.0]]
+
+
+def test_an_sqlite_file_of_another_kind_says_its_tables(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "in.db") as file:
+        file.execute("CREATE TABLE proteins (id text)")
+        file.execute("CREATE VIEW embeddings AS SELECT id AS sequence, id AS embedding FROM proteins")
+    file.close()
+    with pytest.raises(DataError, match=r"tables of no tool that is known \(proteins\); give a file of FastPLMs"):
+        list(read_vectors(tmp_path / "in.db"))
+
+
+def test_an_sqlite_file_that_is_being_written_is_refused(tmp_path: Path) -> None:
+    path = write_protify_db(tmp_path, VECTORS)
+    (tmp_path / "in.db-wal").write_bytes(b"changes")
+    with pytest.raises(DataError, match=r"its last changes are in in\.db-wal only; end the program that writes it, or"):
+        list(read_vectors(path))
+
+
+@pytest.mark.parametrize(
+    ("lists", "problem"),
+    [
+        ({}, r"no list of its ids beside it; put the one \*_idx\.csv"),
+        ({"a_idx.csv": "", "b_idx.csv": ""}, r"2 lists of ids beside it \(a_idx\.csv, …\)"),
+        ({"a_idx.csv": "id\na\n"}, r"a_idx\.csv: cannot be read \(its first line is 'id' instead of 'index,sequen"),
+        ({"a_idx.csv": "index,sequence_id\n0,a\n2,b\n"}, r"line 3 is '2,b' instead of '1,ID'"),
+        ({"a_idx.csv": "index,sequence_id\n0,a\n"}, r"an array of float32 \(3, 4\), but .*a_idx\.csv lists 1 protein"),
+    ],
+)
+def test_an_npy_without_the_ids_of_its_rows_is_refused(lists: dict[str, str], problem: str, tmp_path: Path) -> None:
+    path = write_pepe(tmp_path, VECTORS)
+    (tmp_path / "in_idx.csv").unlink()
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=problem):
+        list(read_vectors(path))
+
+
+def test_an_id_of_pepe_may_hold_commas(tmp_path: Path) -> None:
+    vectors = {"a, of E. coli": VECTORS["a"], "b": VECTORS["b"]}
+    assert [item.id for item in read_vectors(write_pepe(tmp_path, vectors))] == list(vectors)
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"id": ["a"]}, r"no column of vectors among id; call it vector or vectors"),
+        ({"protein": ["a"], "vector": [[1.0]]}, r"no column of ids among protein, vector; call it id or ids"),
+        ({"id": ["a"], "vector": [1.0]}, r"Float64 in the column vector; give a list of numbers in each row"),
+        ({"id": ["a", None], "vector": [[1.0], [2.0]]}, r"in\.parquet: row 2: an empty cell; leave the row out"),
+        ({"id": ["a"], "vector": [[1.0, None]]}, "NaN or infinity in the vector"),
+        ({"id": ["a"], "vector": [[[1.0]]]}, r"an array of object \(1,\) instead of a vector"),
+    ],
+)
+def test_a_parquet_table_of_another_kind_is_one_line(columns: dict[str, object], problem: str, tmp_path: Path) -> None:
+    pl.DataFrame(columns).write_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=problem):
+        list(read_vectors(tmp_path / "in.parquet"))
+
+
+# joined by sequence
+
+
+def test_vectors_that_tell_their_sequence_are_joined_by_it_and_not_by_id(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    rows = [list(map(float, vector)) for vector in VECTORS.values()]
+    # the first id is that of another record, the second of none, the third's sequence is of no record
+    pl.DataFrame({"id": ["b", "x", "c"], "sequence": ["mktay", "MV", "WWW"], "vector": rows}).write_parquet(path)
+    with EmbeddingCache.open(tmp_path / "cache", imported_spec(path)) as cache:
+        report = import_embeddings(cache, read_vectors(path), [*RECORDS, record("twin", "MKTAY", 7)])
+        np.testing.assert_allclose(cache.read(["MKTAY", "MV"], "mean"), rows[:2])
+    assert (report.imported, report.without_sequence, report.without_vector) == (2, ["c"], ["c"])
+    assert report.lines() == ["2 vectors joined by their sequences"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_sequence_twice_is_refused_if_its_vectors_differ(same: bool, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    rows = [[1.0, 2.0], [1.0, 2.0 if same else 3.0]]
+    pl.DataFrame({"id": ["a", "b"], "sequence": ["MKTAY", "MKTAY"], "vector": rows}).write_parquet(path)
+    with EmbeddingCache.open(tmp_path / "cache", imported_spec(path)) as cache:
+        if same:
+            assert import_embeddings(cache, read_vectors(path), RECORDS).imported == 1
+            return
+        with pytest.raises(DataError, match=r"row 2: record 'b': another vector of the sequence than at .*: row 1; "):
+            import_embeddings(cache, read_vectors(path), RECORDS)
+
+
+@pytest.mark.parametrize("writer", ["pth of Protify", "run of FastPLMs", "Parquet"])
+def test_a_model_on_imported_vectors_predicts_from_each_format(writer: str, tmp_path: Path) -> None:
+    fasta = tmp_path / "in.csv"
+    fasta.write_text("id,sequence,label\na,MKTAY,x\nb,MV,y\nc,GG,x\n")
+    place = tmp_path / "w"
+    done("import", WRITERS[writer](tmp_path, VECTORS), "--sequences", fasta, "-w", place)
+    done("fit", "--head", "knn", "-w", place)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new.fasta").write_text(">z\nWWW\n")
+    path = WRITERS[writer](tmp_path / "new", {"z": VECTORS["a"]})
+    ran = done("predict", tmp_path / "new.fasta", "--vectors", path, "--top-k", "1", "-w", place, "--format", "tsv")
+    assert ran.out.splitlines()[1].split("\t")[:3] == ["z", "1", "x"]

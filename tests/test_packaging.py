@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"esmcls": "esmcls", "cli": "esmcls_cli", "data": "esmcls_data"}
 LATE = ["click", "faiss", "polars", "sklearn", "tqdm", "xopen", "zstandard"]
 """What a bare GPU image lacks."""
-REFERENCES = ["dnaio", "esm"]
+REFERENCES = ["dnaio", "esm", "onnx", "onnxruntime"]
 """What tests alone compare with: other tools' readers and models."""
 
 MODULES = [module.name for module in pkgutil.walk_packages(esmcls.__path__, "esmcls.")]

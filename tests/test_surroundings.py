@@ -15,8 +15,8 @@ from command import run
 from families import write_families
 from toy_encoder import ToyEncoder, letters
 
-from esmcls.cache.export_vectors import export_embeddings
-from esmcls.cache.import_vectors import read_vectors
+from esmcls.cache.exchange.export_vectors import export_embeddings
+from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import DataError

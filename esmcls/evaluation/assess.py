@@ -22,6 +22,7 @@ from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
 from esmcls.models.recipe import model_digest
+from esmcls.models.sharing.card import add_measured
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Record
 from esmcls.tasks.kinds import task_of
@@ -155,7 +156,7 @@ def assess(
     check_date(date)
     known = _workspace_of_kind(model, workspace)
     task = model.task if known is None or given is not None else _task_of_part(model, known)
-    unseen, same_split = NOBODY, True
+    unseen, same_split, on_test_part = NOBODY, True, given is None
     if given is None:
         if known is None:
             place = model.folder if workspace is None else workspace.folder
@@ -175,7 +176,10 @@ def assess(
         body |= beside.to_json()
     told = Told(model, task, workspace, known, exam, examined, source or TEST_PART, same_split, date)
     file = write_metrics(model, folder, source, body)
-    return Assessment(examined.evaluation, file, same_split, examined.beside, told.write)
+    assessment = Assessment(examined.evaluation, file, same_split, examined.beside, told.write)
+    if on_test_part and same_split and model.called is None:
+        add_measured(model.folder, f"The test part, {given.digest()[:16]}.", assessment.lines())
+    return assessment
 
 
 def _kept_shares(model: Model) -> Shares:

@@ -1,4 +1,4 @@
-"""NumPy's .npz: arrays by name in a ZIP file, each of which claims no more than is there.
+"""NumPy's .npz and .npy: arrays by name in a ZIP file, or one, each of which claims no more than is there.
 
     member.npy    b"\\x93NUMPY", version (2 bytes), length of the head (2 or 4 bytes), the head, then the numbers
     head          {'descr': '<f4', 'fortran_order': False, 'shape': (4, 8), }
@@ -81,6 +81,21 @@ def open_npz(path: Path) -> Iterator[Npz]:
         if sum(info.compress_size for info in file.infolist()) > path.stat().st_size:
             raise ValueError("its members claim more bytes than it has")
         yield Npz(file)
+
+
+def read_npy(path: Path) -> npt.NDArray[Any]:
+    """Return the array of an `.npy` file.
+
+    Raises
+    ------
+    ValueError
+        If it is no file, is damaged, holds objects, or claims another size than it has.
+    OSError
+        If the system does not give it.
+    """
+    refuse_what_is_no_file(path)
+    with open(path, "rb") as stream:
+        return _array(stream, path.stat().st_size)
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:

@@ -6,13 +6,14 @@ may be a view that shows few numbers as very many, which become real in the firs
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from torch import Tensor
@@ -49,11 +50,22 @@ def read_torch(path: Path, safe: Sequence[Any] = ()) -> object:
         If it is no such file, is damaged, packed or nested too deep, or a tensor claims more than it holds.
     """
     refuse_what_is_no_file(path)
-    _check_archive(path)
+    return _read(path, path.stat().st_size, safe)
+
+
+def read_torch_bytes(data: bytes, safe: Sequence[Any] = ()) -> object:
+    """Return what such a file holds of which these are the bytes; see `read_torch`."""
+    return _read(io.BytesIO(data), len(data), safe)
+
+
+def _read(source: Path | IO[bytes], size: int, safe: Sequence[Any]) -> object:
+    _check_archive(source, size)
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(safe)):
             warnings.simplefilter("ignore")  # of pickles of other protocols, which it then refuses
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(source, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except pickle.UnpicklingError as error:
@@ -66,18 +78,18 @@ def read_torch(path: Path, safe: Sequence[Any] = ()) -> object:
     return content
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(source: Path | IO[bytes], size: int) -> None:
     """Refuse a ZIP file that holds more than it has bytes; a file of another kind is an older one."""
     try:
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(source):
             return
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(source) as file:
             members = file.infolist()
     except _OF_ZIP as error:
         raise ValueError(str(error)) from None
     if any(info.compress_type != zipfile.ZIP_STORED for info in members):
         raise ValueError("it is packed, which PyTorch's files are not")
-    if sum(info.file_size for info in members) > path.stat().st_size:
+    if sum(info.file_size for info in members) > size:
         raise ValueError("its members claim more bytes than it has")
 
 

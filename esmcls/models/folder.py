@@ -1,7 +1,8 @@
 """Model folders: a fitted head, what it was fitted on and what it reached; all that predict needs but the encoder.
 
 models/<name>/
-    manifest.json      format 1: see `Manifest`; with the sha256 of every other file
+    manifest.json      format 1: see `Manifest`; with the sha256 of every other file but the card
+    README.md          the card, for people and the hub; its owner may write into it
     confidence.json    calibration and rejection of one label; where something was set aside for them
     held.safetensors   the answers of one label on the validation part; where there was one
     strangers.safetensors                            its answers on families held out in folds; where any were
@@ -37,6 +38,8 @@ from esmcls.files import (
 )
 from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
 from esmcls.models.model import Model
+from esmcls.models.sharing.card import CARD, write_card
+from esmcls.models.sharing.hub_models import local_folder, repository_of
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import task_of_model
 from esmcls.tasks.task import AnyTask
@@ -88,6 +91,8 @@ def save_model(
             if findings is not None:
                 findings.save(temporary)
             _write_manifest(temporary, manifest)
+            write_card(temporary, folder.name, manifest, [] if findings is None else findings.lines())
+            settle(temporary / CARD)
             replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -166,6 +171,7 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     Parameters
     ----------
     folder : str or Path
+        Or `hf:OWNER/NAME`, on the Hugging Face Hub, with a revision after `@` if it is to be another than the main one.
     device : str
         For head and encoder.
     encoder : str, Path or Encoder, optional
@@ -176,11 +182,12 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
     ModelError
         If the folder is missing, no model, damaged, or of a newer format.
     """
-    folder = Path(folder)
+    repository = repository_of(folder)
+    folder = local_folder(folder)
     manifest = read_manifest(folder)
     while True:
         try:
-            return _load(folder, manifest, device, encoder)
+            return dataclasses.replace(_load(folder, manifest, device, encoder), called=repository)
         except ModelError:
             before = manifest
             manifest = read_manifest(folder)

@@ -1,6 +1,6 @@
 """Vectors of proteins that no encoder here can make: imported into a workspace's cache, or in another tool's file.
 
-A cache knows a protein by its sequence, a file by its id.
+A cache knows a protein by its sequence, most files by its id.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from esmcls.cache.exchange.import_vectors import residues_seen
+from esmcls.cache.exchange.imported import Imported
+from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.features import Features
-from esmcls.cache.import_vectors import Imported, read_vectors, residues_seen
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import DataError, UsageError
@@ -40,7 +42,7 @@ class GivenVectors:
     caches : sequence of EmbeddingCache
         Of that spec.
     by_id : mapping
-        Id -> vector, from a file.
+        Id, or the sequence where the file tells it, -> vector, from a file.
     """
 
     spec: EmbeddingSpec
@@ -88,7 +90,7 @@ class GivenVectors:
     def find(self, proteins: Sequence[Protein]) -> tuple[Features, npt.NDArray[np.bool_]]:
         """Return the vectors of the proteins that have any, in their order, and which these are, bool (n,)."""
         texts = [protein.sequence for protein in proteins]
-        vectors = [None if item is None else item.vector for item in map(self._by_id, proteins)]
+        vectors = [None if item is None else item.vector for item in map(self._in_file, proteins)]
         for cache in self.caches:
             open_rows = [row for row, vector in enumerate(vectors) if vector is None]
             absent = {texts[open_rows[place]] for place in cache.missing([texts[row] for row in open_rows])}
@@ -108,11 +110,11 @@ class GivenVectors:
 
     def unseen(self, protein: Protein) -> int:
         """Return how many residues of a protein its vector knows nothing of."""
-        if (item := self._by_id(protein)) is not None:
+        if (item := self._in_file(protein)) is not None:
             return len(protein.sequence) - (item.rows or len(protein.sequence))
         return max((cache.unseen([protein.sequence])[0] for cache in self.caches), default=0)
 
-    def _by_id(self, protein: Protein) -> Imported | None:
+    def _in_file(self, protein: Protein) -> Imported | None:
         """Return what the file has of a protein.
 
         Raises
@@ -120,7 +122,7 @@ class GivenVectors:
         DataError
             If it has more vectors than the protein has residues.
         """
-        partner = self.join.find(protein.id)
+        partner = protein.sequence if protein.sequence in self.by_id else self.join.find(protein.id)
         if partner is None:
             return None
         item = self.by_id[partner]
@@ -146,7 +148,8 @@ def _read(given: str | Path | Mapping[str, npt.ArrayLike], spec: EmbeddingSpec) 
             numbers = f"a vector of {len(entry.vector)} numbers" if entry.vector.ndim == 1 else "what is no vector"
             problem = f"{numbers}, where the model was fitted on {spec.width}"
             raise DataError(entry.place, problem, "give vectors made as those of training", record=entry.id)
-        if entry.id in by_id:
+        name = entry.id if entry.sequence is None else entry.sequence.strip().upper()
+        if name in by_id and not (entry.sequence and np.array_equal(by_id[name].vector, entry.vector)):
             raise DataError(entry.place, "the id stands in it twice", "give each protein once", record=entry.id)
-        by_id[entry.id] = entry._replace(vector=np.asarray(entry.vector, dtype=spec.dtype))
+        by_id[name] = entry._replace(vector=np.asarray(entry.vector, dtype=spec.dtype))
     return by_id

@@ -69,6 +69,8 @@ class Model:
         Where its training proteins and their vectors may be; None for the workspace in which it lies.
     search : bool or None
         Whether the nearest of them is looked for, where the head knows none; None if they are not too many.
+    called : str or None
+        Its name, if not that of its folder.
     """
 
     folder: Path
@@ -80,6 +82,7 @@ class Model:
     vectors: GivenVectors | None = None
     place: Workspace | None = None
     search: bool | None = None
+    called: str | None = None
     _opened: dict[EmbeddingSpec, Encoder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -100,8 +103,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
-        return self.folder.name
+        """The name of its folder, or of its repository on the hub."""
+        return self.called or self.folder.name
 
     @property
     def head_name(self) -> str:

@@ -23,6 +23,7 @@ from esmcls.models.folder import load_model
 from esmcls.models.given_vectors import GivenVectors, workspace_of
 from esmcls.models.manifest import MANIFEST
 from esmcls.models.model import Model, features_given, given_vectors
+from esmcls.models.sharing.hub_models import repository_of
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
@@ -50,7 +51,7 @@ def open_model(
     vectors: OwnVectors | None = None,
     nearest: bool | None = None,
 ) -> Model:
-    """Load a model: the best of a workspace, another of its models by name, or any by its folder.
+    """Load a model: the best of a workspace, another of its models by name, any by its folder, or `hf:OWNER/NAME`.
 
     One on imported vectors finds those of new proteins in the workspace's cache and in a file, `vectors`. `nearest`
     says whether the nearest training protein is looked for in the workspace's cache where the head knows none; by
@@ -65,14 +66,15 @@ def open_model(
     UnknownNameError
         If it has no model of that name.
     """
-    if name is not None and (Path(name) / MANIFEST).is_file():
-        folder, place = Path(name), None
+    folder: str | Path
+    if name is not None and (repository_of(name) or (Path(name) / MANIFEST).is_file()):
+        folder, place = name, None
     else:
         place = Workspace.open(workspace)
         folder = place.best_model() if name is None else place.find_model(name)
     model = load_model(folder, device, encoder)
     beside = Workspace.open(workspace) if (Path(workspace) / STATE).is_file() else None
-    model = replace(model, search=nearest, place=workspace_of(folder) or beside)
+    model = replace(model, search=nearest, place=workspace_of(model.folder) or beside)
     return with_vectors(model, vectors, place)
 
 
@@ -89,7 +91,8 @@ def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Mode
         return model
     if isinstance(model, Workspace):
         return load_model(model.best_model(), device)
-    return load_model(model, device) if (Path(model) / MANIFEST).is_file() else open_model(model, device=device)
+    is_model = repository_of(model) or (Path(model) / MANIFEST).is_file()
+    return load_model(model, device) if is_model else open_model(model, device=device)
 
 
 class Predictions(list[Row]):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
-from esmcls.cache.import_vectors import (
+from esmcls.cache.exchange.import_vectors import (
     ImportReport,
     check_import,
     import_embeddings,
     imported_spec,
-    read_vectors,
 )
+from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.parallel import embed_on_devices
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache

@@ -1,0 +1,1 @@
+"""Vectors of a cache as files of other tools, and theirs into a cache."""

@@ -1,0 +1,112 @@
+"""A model, or its encoder, in the format of another program: a folder or a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from esmcls.encoders.adapters import EncoderWeights
+from esmcls.encoders.esm2 import read_weights
+from esmcls.errors import EncoderMismatchError, FolderError, UnknownNameError, UsageError, WeightsError
+from esmcls.files import errors_of_the_system, remove_left_overs, settle, temporary_beside
+from esmcls.models.folder import load_model
+from esmcls.models.model import Model, has_own_encoder
+from esmcls.models.sharing.card import CARD, card_of_encoder
+from esmcls.models.sharing.onnx_head import write_onnx
+from esmcls.models.sharing.peft_folder import write_peft_folder
+from esmcls.models.sharing.transformers_folder import write_transformers_folder
+
+FORMATS: Final = ("hf", "peft", "onnx")
+"""hf: the encoder as a folder of transformers. peft: its adapters alone. onnx: the head."""
+
+
+def export_model(model: Model | str | Path, output: str | Path, *, format: str) -> Path:
+    """Write a model's encoder, its adapters or its head for other programs.
+
+    Parameters
+    ----------
+    model : Model, str or Path
+        Or its folder.
+    output : str or Path
+        A new or empty folder, or, for onnx, a file.
+    format : {"hf", "peft", "onnx"}
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such format.
+    UsageError
+        If the encoder is no ESM-2, or the head has no form in ONNX.
+    ModelError
+        If the model has no adapters of its own.
+    WeightsError, EncoderMismatchError
+        If the encoder is not here, or another than the model was fitted on.
+    FolderError
+        If something else is there, or nothing can be written there.
+    """
+    if format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    opened = model if isinstance(model, Model) else load_model(model)
+    if format == "onnx":
+        write_onnx(Path(output), opened)
+        return Path(output)
+    if format == "peft":
+        _write_folder(Path(output), lambda folder: write_peft_folder(folder, opened.folder), opened, format)
+    else:
+        weights = weights_of(opened)
+        _write_folder(Path(output), lambda folder: write_transformers_folder(folder, weights), opened, format)
+    return Path(output)
+
+
+def weights_of(model: Model) -> EncoderWeights:
+    """Return the weights of a model's encoder, adapters merged.
+
+    Raises
+    ------
+    UsageError
+        If it is no ESM-2, or there are several.
+    WeightsError, EncoderMismatchError
+        If it is not here, or another than the model was fitted on.
+    """
+    spec = model.spec
+    name = str(model.folder) if has_own_encoder(model.folder) else spec.encoder
+    if model.manifest.others:
+        raise UsageError(f"model {model.name} reads the vectors of several encoders; export its members")
+    try:
+        weights = read_weights(name)
+    except WeightsError as error:
+        if name == str(model.folder) or Path(name).exists():
+            raise
+        raise UsageError(f"model {model.name}: its encoder {name} is no ESM-2 that is here ({error.found})") from None
+    if weights.digest != spec.digest:
+        raise EncoderMismatchError(spec.digest, weights.digest, name)
+    return weights
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None], model: Model, format: str) -> None:
+    """Have a folder written beside, with its card, and move it to its place."""
+    folder = Path(os.path.realpath(folder))
+    if not folder.parent.is_dir():
+        raise FolderError(folder, "its folder does not exist", "make the folder, or write elsewhere")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderError(folder, "is there already", "name a new folder")
+    remove_left_overs(folder.parent)
+    temporary = temporary_beside(folder)
+    try:
+        with errors_of_the_system(temporary, folder):
+            temporary.mkdir()
+            write(temporary)
+            (temporary / CARD).write_text(card_of_encoder(model, format), encoding="utf-8")
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    settle(path)
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
