@@ -35,6 +35,8 @@ COMMANDS = {
     "export": "export",
     "import": "import_",
     "pretrain": "pretrain",
+    "layers": "layers",
+    "cut-encoder": "cut_encoder",
     "encoders": "encoders",
     "heads": "heads",
     "info": "info",

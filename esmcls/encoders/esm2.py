@@ -99,6 +99,11 @@ class ESM2Encoder:
         return state[ATTENTION_WEIGHT].float().flatten().to(self.device)
 
     @property
+    def depth(self) -> int:
+        """The model's last layer."""
+        return self.model.config.layers
+
+    @property
     def long(self) -> str:
         """Canonical text of the long-sequence strategy."""
         return str(self.strategy)

@@ -341,6 +341,8 @@ class Task(ABC, Generic[H, L, F, A]):
     """What this kind cannot have, by the name of the option, and why."""
     refits_in_comparisons: ClassVar[bool] = True
     """Whether the models of a comparison may be fitted on validation rows in the end: not where ensembles ask there."""
+    layer_knobs: ClassVar[Mapping[str, float]]
+    """The knobs of the head `knn` by which layers are compared, all that it would choose."""
     next_steps: ClassVar[str]
     """What to do after a fit."""
 

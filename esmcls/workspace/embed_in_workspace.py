@@ -24,7 +24,7 @@ from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.errors import CacheError
+from esmcls.errors import CacheError, UsageError
 from esmcls.files import temporary_folder
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
@@ -43,6 +43,11 @@ class EmbeddingRecipe:
     ----------
     precision : str
         `auto` is that of the encoder's latest cache in the workspace, so that vectors fit together; else the encoder's.
+
+    Raises
+    ------
+    UsageError
+        If the layers are no numbers.
     """
 
     encoder: str = BUNDLED
@@ -51,6 +56,13 @@ class EmbeddingRecipe:
     precision: str = "auto"
     dtype: str = "float16"
     poolings: tuple[str, ...] = ("mean",)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            raise UsageError(
+                f"layers {self.layers!r}: give numbers; to have them chosen, embed with several and ask "
+                "esmcls.choose_layers, or use the command's --layers auto"
+            )
 
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
         """Open the encoder; return it with the spec of its cache."""
@@ -70,11 +82,12 @@ def embed_in_workspace(
     device: str = "cpu",
     shard: Shard = (1, 1),
     progress: Progress | None = None,
+    passing: bool = False,
 ) -> EmbedReport:
     """Make a labelled intake the workspace's dataset, and embed what its cache of this recipe does not hold yet.
 
     Files are gone through once before anything is embedded: so an error in their last line costs seconds, and it is
-    known how much there is to do.
+    known how much there is to do. What a cache of the same encoder with more layers holds is taken from there.
 
     Parameters
     ----------
@@ -87,11 +100,14 @@ def embed_in_workspace(
         (i, n) embeds the i-th of n parts only, 1-based.
     progress : callable, optional
         From the residues of the input (None: not known) to a context manager that gives what to call with those done.
+    passing : bool
+        Whether the cache, if it is new, is there to choose layers from alone; see `Workspace.cache_for`.
     """
     devices = device.split(",")
     encoder, spec = recipe.open(workspace, devices[0])
     keep_dataset(workspace, intake)
-    with workspace.cache_for(spec) as cache:
+    with workspace.cache_for(spec, passing=passing) as cache:
+        workspace.take_layers(cache)
         residues = sum(map(len, intake.sequences)) if intake.again else None
         with (progress or _silent)(residues) as tell:
             if len(devices) == 1:

@@ -97,6 +97,7 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     score = "macro_f1"
     many = False
     baseline_encoder = "kmer"
+    layer_knobs: ClassVar[Mapping[str, float]] = {"shrinkage": 0.1, "k": 1, "temperature": 0.05, "softness": 0.05}
     next_steps = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
         "--min-score": _ONE_LABEL,
