@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command import done, run
-from ontologies import write_cafa
+from ontologies import write_cafa, write_obo
 from tiny import sequences, write_set
 
 from esmcls.cache.embed import embed_into
@@ -161,23 +161,14 @@ def test_what_was_chosen_stays_for_the_same_data_set_and_for_sequences_without_l
 def test_another_split_is_chosen_for_anew(encoder: Path, families: Path, tmp_path: Path) -> None:
     auto = ("--encoder", encoder, "--layers", "auto", "-w", tmp_path / "w", "-q")
     done("embed", families, *auto)
-    lines = families.read_text().splitlines()
-    moved = [
-        line.replace(",test", ",train") if line.endswith(",test") and number % 2 else line
-        for number, line in enumerate(lines)
-    ]
-    (tmp_path / "moved.csv").write_text("\n".join(moved) + "\n")
+    (tmp_path / "moved.csv").write_text(families.read_text().replace(",test\n", ",train\n", 3))
     assert "compared in" in done("embed", tmp_path / "moved.csv", *auto).out
 
 
 def test_the_test_part_has_no_say(encoder: Path, families: Path, tmp_path: Path) -> None:
     scores = []
-    for name, label in (("right", ""), ("wrong", "F9,test")):
-        lines = families.read_text().splitlines()
-        relabelled = [
-            f"{line.rsplit(',', 2)[0]},{label}" if label and line.endswith("test") else line for line in lines
-        ]
-        (tmp_path / f"{name}.csv").write_text("\n".join(relabelled) + "\n")
+    for name, label in (("right", r"\g<0>"), ("wrong", "F9,test")):
+        (tmp_path / f"{name}.csv").write_text(re.sub(r"F\d,test", label, families.read_text()))
         done("embed", tmp_path / f"{name}.csv", "--encoder", encoder, "--layers", "auto", "-w", tmp_path / name, "-q")
         [path] = (tmp_path / name / "reports").glob("*/choice.json")
         scores.append(json.loads(path.read_text())["scored"])
@@ -195,10 +186,10 @@ def test_a_report_is_the_same_bytes_twice(encoder: Path, families: Path, tmp_pat
 
 
 def test_terms_choose_layers_by_fmax(encoder: Path, tmp_path: Path) -> None:
-    fasta, terms, obo = write_cafa(tmp_path)
-    labels = ("--labels", terms, "--obo", obo)
-    ran = done("embed", fasta, *labels, "--encoder", encoder, "--layers", "auto", "-w", tmp_path / "w", "-q")
-    assert re.search(r"chosen.*: Fmax 0\.\d+ on \d+ validation proteins", ran.out)
+    train, test, terms = write_cafa(tmp_path)
+    labels = ("--test", test, "--labels", terms, "--obo", write_obo(tmp_path / "go.obo"))
+    ran = done("embed", train, *labels, "--encoder", encoder, "--layers", "auto", "-w", tmp_path / "w", "-q")
+    assert re.search(r"chosen.*: Fmax [01]\.\d+ on \d+ validation proteins", ran.out)
 
 
 # interrupted
@@ -225,9 +216,10 @@ def test_a_run_that_ends_anywhere_is_finished_by_the_next(
 ) -> None:
     done("embed", families, "--encoder", encoder, "--layers", "auto", "-w", tmp_path / "whole", "-q")
     embed = ("embed", families, "--encoder", encoder, "--layers", "auto", "-w", tmp_path / "ended", "-q")
-    with monkeypatch.context() as patched, pytest.raises(Ended):
+    with monkeypatch.context() as patched:
         patched.setattr(place, ends)
-        run(*embed)
+        with pytest.raises(Ended):
+            run(*embed)
     ran = done(*embed)
     assert "0 embedded" in ran.out or place == STEPS["while all layers are embedded"]
     assert caches(tmp_path / "ended") == caches(tmp_path / "whole")
@@ -296,10 +288,8 @@ def test_the_first_embedding_of_a_labelled_set_says_that_layers_can_be_chosen(
     said = "layers 3,4: the encoder's own; --layers auto takes those that do best on the validation part, for about"
     embed = ("embed", families, "--encoder", encoder, "-w", tmp_path)
     assert [said in run(*embed).err for _ in range(2)] == [True, False]
-    assert (
-        "--layers auto" not in run("embed", families, "--encoder", encoder, "--layers", "3", "-w", tmp_path / "a").err
-    )
-    assert "--layers auto" not in run("embed", families, "--encoder", "kmer", "-w", tmp_path / "b").err
+    for number, options in enumerate([("--encoder", encoder, "--layers", "3"), ("--encoder", "kmer")]):
+        assert "--layers auto" not in run("embed", families, *options, "-w", tmp_path / str(number)).err
 
 
 # esmcls layers
@@ -398,9 +388,8 @@ def test_the_workspace_says_what_to_cut(encoder: Path, families: Path, tmp_path:
     ran = done("cut-encoder", "-o", tmp_path / "cut.safetensors", "-w", tmp_path / "w")
     assert "3 of 4 layers" in ran.out
     assert "its vectors are layers 0,2" in ran.out
-    assert (
-        "108 embedded" in done("embed", families, "--encoder", tmp_path / "cut.safetensors", "-w", tmp_path / "w").out
-    )
+    again = done("embed", families, "--encoder", tmp_path / "cut.safetensors", "-w", tmp_path / "w")
+    assert "108 embedded" in again.out
 
 
 def test_what_cannot_be_cut_is_one_line(encoder: Path, tmp_path: Path) -> None:
