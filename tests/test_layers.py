@@ -138,6 +138,19 @@ def test_all_layers_are_kept_where_that_is_asked_for_and_chosen_ones_come_last(
     assert ALL in caches(tmp_path)
 
 
+def test_a_dry_run_counts_what_is_taken_from_a_wider_cache_as_cached(
+    encoder: Path, families: Path, tmp_path: Path
+) -> None:
+    done("embed", families, "--encoder", encoder, "--layers", "0,1,2,3,4", "-w", tmp_path, "-q")
+    (tmp_path / "new.fasta").write_text(">a\nMKVLAWCD\n>b\n" + sequences(1)[0] + "\n")
+    ran = done("embed", tmp_path / "new.fasta", "--encoder", encoder, "--layers", "2", "--dry-run", "-w", tmp_path)
+    assert ran.out.startswith("2 distinct sequences: 1 cached, 1 to embed\n8 residues, ")
+    assert caches(tmp_path) == [ALL]
+    plan = done("embed", families, "--encoder", encoder, "--layers", "auto", "--dry-run", "-w", tmp_path / "fresh").out
+    assert plan.startswith("108 distinct sequences: 0 cached, 108 to embed")
+    assert not (tmp_path / "fresh").exists()
+
+
 def test_a_cache_of_all_layers_that_was_there_before_stays(encoder: Path, families: Path, tmp_path: Path) -> None:
     done("embed", families, "--encoder", encoder, "--layers", "0,1,2,3,4", "-w", tmp_path, "-q")
     ran = done("embed", "--encoder", encoder, "--layers", "auto", "-w", tmp_path)

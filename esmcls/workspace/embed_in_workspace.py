@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from esmcls.cache.import_vectors import (
     read_vectors,
 )
 from esmcls.cache.parallel import embed_on_devices
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
@@ -187,9 +187,30 @@ def plan_in_workspace(
 ) -> RunPlan:
     """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
     encoder, spec = recipe.open(workspace, device.split(",")[0])
-    known = [entry.folder for entry in (workspace.caches if workspace else []) if entry.spec == spec]
-    with temporary_folder("plan") as empty, EmbeddingCache.open(known[0] if known else empty, spec) as cache:
-        return plan_run(cache, encoder, intake.sequences, shard=shard)
+    entries = workspace.caches if workspace else []
+    known = [entry.folder for entry in entries if entry.spec == spec]
+    with temporary_folder("plan") as empty, ExitStack() as stack:
+        cache = stack.enter_context(EmbeddingCache.open(known[0] if known else empty, spec))
+        wider = [entry.folder for entry in entries if shard == (1, 1) and spec.columns_in(entry.spec) is not None]
+        rest = _NotTaken(intake.sequences, [stack.enter_context(EmbeddingCache.open(folder)) for folder in wider])
+        plan = plan_run(cache, encoder, rest, shard=shard)
+    return replace(plan, distinct=plan.distinct + len(rest.taken), cached=plan.cached + len(rest.taken))
+
+
+class _NotTaken:
+    """Sequences that no cache of more layers holds; `taken` are the keys of those that one does."""
+
+    def __init__(self, sequences: Iterable[str], wider: Sequence[EmbeddingCache]) -> None:
+        self.sequences = sequences
+        self.wider = wider
+        self.taken: set[bytes] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        for sequence in self.sequences:
+            if all(cache.missing([sequence]) for cache in self.wider):
+                yield sequence
+            else:
+                self.taken.add(sequence_key(sequence))
 
 
 @contextmanager
