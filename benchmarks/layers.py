@@ -6,13 +6,15 @@
 All layers are embedded into a workspace under `--work` (which resumes), compared and chosen on the validation part, a
 tenth of train where the set has none, as `esmcls embed --layers auto` does it. Then the test part is asked once, by
 `--heads` on the chosen layers, the encoder's own and the last: accuracy with its 95 % bootstrap interval, heads as
-`esmcls fit` makes them. `--every N` keeps each N-th class alone. Times are of the processor: comparing, and embedding
-the encoder's own layers, by the rate of a sample. Writes `benchmarks/results/layers_<set>_<encoder>.json`.
+`esmcls fit` makes them. `--every N` keeps each N-th class alone, `--families N` so many. Times are of the processor:
+comparing, and embedding the encoder's own layers, by the rate of a sample. Writes
+`benchmarks/results/layers_<set>_<encoder>.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from families import every_nth_class, measure, read_dataset
 
 from esmcls.cache.embed import plan_run
 from esmcls.cache.store import EmbeddingCache
-from esmcls.datasets.dataset import Built, build
+from esmcls.datasets.dataset import Built, Dataset, build
 from esmcls.files import temporary_folder, write_json
 from esmcls.layer_choice.choice import LayerChoice, Layers, in_words
 from esmcls.layer_choice.embed import choose_layers, whole_recipe
@@ -40,14 +42,23 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--encoder", default="bundled")
     parser.add_argument("--heads", nargs="*", default=["knn", "linear"])
     parser.add_argument("--every", type=int, default=1, help="keep every N-th class alone")
+    parser.add_argument("--families", type=int, default=0, help="keep so many classes of train alone, drawn by name")
     parser.add_argument("--work", type=Path, default=Path("esmcls-work/layers"))
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
-def read_set(folder: Path, every: int) -> Built:
-    """Read every N-th class of a set; where it has no validation part one is drawn, as `esmcls embed` does it."""
-    return build(every_nth_class(read_dataset(folder), every).records())
+def read_set(folder: Path, every: int = 1, families: int = 0) -> Built:
+    """Read a set, or some of its classes; where it has no validation part one is drawn, as `esmcls embed` does it."""
+    dataset = every_nth_class(read_dataset(folder), every)
+    return build((drawn_classes(dataset, families) if families else dataset).records())
+
+
+def drawn_classes(dataset: Dataset, n: int) -> Dataset:
+    """Return the rows of n classes of train: those whose names have the lowest sha256."""
+    names = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
+    kept = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:n])
+    return dataset.take([row for row, label in enumerate(dataset.labels) if label in kept])
 
 
 def embedding_seconds(recipe: EmbeddingRecipe, built: Built) -> float:
@@ -83,12 +94,12 @@ def ask_test_part(
 def main() -> None:
     """Choose the layers of one encoder on one set, and ask the test part."""
     options = read_options()
-    built = read_set(options.folder, options.every)
+    built = read_set(options.folder, options.every, options.families)
     name = options.folder.parent.name if options.folder.name == "random_split" else options.folder.name
     named = Path(options.encoder).name.removesuffix(".safetensors")
     sizes = {part: len(built.dataset.part(part)) for part in ("train", "validation", "test")}
     print(f"{name}: {sizes}, {len(set(built.dataset.labels)):,} classes", flush=True)
-    place = Workspace.open(options.work / f"{name}-{options.every}-{named}", create=True)
+    place = Workspace.open(options.work / f"{name}-{options.every}-{options.families}-{named}", create=True)
     intake = Intake(built.dataset, built.report)
     _, recipe, _ = whole_recipe(place, EmbeddingRecipe(options.encoder))
     embed_in_workspace(place, intake, recipe)
@@ -100,7 +111,8 @@ def main() -> None:
     print(f"{comparing:.0f} s of the processor to compare, {embedding:.0f} s to embed", flush=True)
     rows = ask_test_part(place, intake, recipe, choice, options.heads, options.seed)
     seconds = {"compare": comparing, "embed": embedding, "share": comparing / embedding}
-    about = {"set": name, "every": options.every, "parts": sizes, "encoder": named, "seconds": seconds}
+    some = {"every": options.every, "families": options.families}
+    about = {"set": name, "encoder": named, "parts": sizes, "seconds": seconds, **some}
     write_json(RESULTS / f"layers_{name}_{named}.json", about | {"choice": choice.to_json(), "rows": rows})
 
 
