@@ -159,9 +159,10 @@ def command(
         return _embed_auto(place, intake, recipe, keep_all_layers, device, seed)
     first = not place.caches
     report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
+    code = _tell(report, intake)
     if first and layers is None and isinstance(intake.dataset, Dataset) and place.caches[-1].spec.layers:
         note(_of_auto(place.caches[-1].spec, report))
-    return _tell(report, intake)
+    return code
 
 
 def _tell(report: EmbedReport, intake: Intake) -> int:
