@@ -1,13 +1,12 @@
 """From the scores of sets of layers to the layers that are taken.
 
 Each layer alone, then pairs and triples of the best ones, and the encoder's own. A set of layers takes the place of the
-encoder's own where validation puts it ahead by more than chance: by one standard error of a mean over that many rows.
+encoder's own where validation puts it ahead by more than chance, on the same proteins.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -18,7 +17,9 @@ Layers: TypeAlias = tuple[int, ...]
 
 BEST: Final = 4
 """Layers, the best alone, of which pairs and triples are tried."""
-IN_WORDS: Final = {"macro_f1": "macro F1", "fmax": "Fmax"}
+CHANCE: Final = 1.645
+"""Standard errors that a difference must exceed: of a normal distribution 5 % lies beyond."""
+IN_WORDS: Final = {"accuracy": "accuracy", "fmax": "Fmax"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LayerChoice:
     dataset_digest, split_digest : str
         Of what it was compared on.
     measure : str
-        `macro_f1`, or `fmax`.
+        `accuracy`, or `fmax`.
     asked : int
         Validation proteins.
     default : tuple of int
@@ -145,26 +146,23 @@ def _sets(best: Sequence[int], default: Layers) -> Iterator[Layers]:
     yield default
 
 
-def choose(scored: Sequence[ScoredLayers], default: Layers, asked: int) -> Layers:
+def choose(scored: Sequence[ScoredLayers], default: Layers, error: Callable[[Layers], float]) -> Layers:
     """Return the best layers, or the encoder's own where these are behind by no more than chance.
-
-    Scores lie between 0 and 1, so that the variance of a protein's is at most mean x (1 - mean).
 
     Parameters
     ----------
     scored : sequence of ScoredLayers
         The encoder's own among them.
     default : tuple of int
-    asked : int
-        Proteins that a score is the mean of.
+    error : callable
+        From layers to the standard error of how far they are ahead of the encoder's own.
 
     Examples
     --------
     >>> scored = [ScoredLayers((1,), 0.5), ScoredLayers((2,), 0.45), ScoredLayers((1, 2), 0.5)]
-    >>> choose(scored, (2,), asked=50), choose(scored, (2,), asked=500)
+    >>> choose(scored, (2,), lambda layers: 0.04), choose(scored, (2,), lambda layers: 0.02)
     ((2,), (1,))
     """
     best = min(scored, key=lambda entry: (-entry.score, len(entry.layers)))
     own = next(entry.score for entry in scored if entry.layers == default)
-    error = math.sqrt(own * (1 - own) / max(1, asked))
-    return default if best.score - own <= error else best.layers
+    return default if best.score - own <= CHANCE * error(best.layers) else best.layers

@@ -250,10 +250,10 @@ def _choose(workspace: Workspace, cache: EmbeddingCache, default: Layers, device
         cache.spec.key(),
         workspace.dataset_digest,
         workspace.split_digest,
-        task.score,
+        task.layer_score,
         len(score),
         default,
-        choose(scored, default, len(score)),
+        choose(scored, default, lambda layers: score.error(layers, default)),
         scored,
     )
     page = write_choice(report_folder(workspace, cache.spec), choice)

@@ -83,8 +83,8 @@ def _page(choice: LayerChoice, figure: str) -> str:
     about = (
         f"<p>{choice.lines()[0]}.</p>\n<p>Each layer alone (0 is the embedding) and pairs and triples of the best, by "
         f"{measure} of the nearest neighbours among train, whitened, on {choice.asked:,} proteins of the validation "
-        "part; the test part was not read. The encoder's own layers stay unless others are ahead by more than one "
-        "standard error. Another head may see layers otherwise.</p>"
+        "part; the test part was not read. The encoder's own layers stay unless others are ahead by more than chance "
+        "(one-sided, 5 %). Another head may see layers otherwise.</p>"
     )
     title = f"Layers of {choice.encoder}"
     return overview_page([[("layers", measure, ""), *rows]], title, figure, about, "Score of each layer")

@@ -5,10 +5,13 @@ The head is `knn` with its knobs as the kind of task fixes them: its only fittin
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
+
+import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
@@ -16,6 +19,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
 from esmcls.tasks.task import AnyTask
+from esmcls.types import Floats
 
 HEAD: Final = "knn"
 MOST_TRAINED_ON: Final = 20_000
@@ -63,18 +67,32 @@ class LayerScores:
         self.held_labels = task.labels(held, self.labels.classes)
         self.x = Features.from_cache(cache, train)
         self.held = Features.from_cache(cache, held)
+        self.reached: dict[tuple[int, ...], float] = {}
+        self.marks: dict[tuple[int, ...], Floats | None] = {}
 
     def __len__(self) -> int:
         """Return the number of validation proteins that are asked about."""
         return len(self.held)
 
     def __call__(self, layers: tuple[int, ...]) -> float:
-        """Return what validation rows say of some layers, by the score that models of this kind are chosen by."""
+        """Return what validation rows say of some layers, by the score that layers are compared by."""
         head_class = self.task.head_class(HEAD)
         head = head_class(head_class.Config(**self.task.layer_knobs, pooling=self.pooling), self.device)
         held = self._narrowed(self.held, layers), self.held_labels
         self.task.fit_head(head, self._narrowed(self.x, layers), self.labels, held, 0, None)
-        return float(head.scores[self.task.score])
+        self.marks[layers] = self.task.marks(head, *held)
+        self.reached[layers] = float(head.scores[self.task.layer_score])
+        return self.reached[layers]
+
+    def error(self, layers: tuple[int, ...], default: tuple[int, ...]) -> float:
+        """Return the standard error of the difference between two sets of layers that were scored.
+
+        Of the marks of the same proteins, where there are any; else at most that of one mean of numbers from 0 to 1.
+        """
+        better, own = self.marks[layers], self.marks[default]
+        if better is None or own is None:
+            return math.sqrt(self.reached[default] * (1 - self.reached[default]) / len(self))
+        return float(np.std(better - own)) / math.sqrt(len(self))
 
     def _narrowed(self, x: Features, layers: tuple[int, ...]) -> Features:
         """Return the same proteins with the numbers of some layers alone."""
