@@ -25,9 +25,11 @@ from esmcls_cli.options import (
 
 if TYPE_CHECKING:
     from esmcls.cache.embed import RunPlan
+    from esmcls.cache.spec import EmbeddingSpec
     from esmcls.cache.to_embed import EmbedReport
     from esmcls.reading.inputs import Inputs
     from esmcls.reading.readers import OnBad
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
     from esmcls.workspace.intake import Intake
     from esmcls.workspace.workspace import Workspace
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
     "Parts and labels": ("validation", "test", "obo", "no_propagate", "clusters", "on_bad_record", "seed"),
-    "How a vector is made": ("layers", "long", "window", "stride", "pool", "precision"),
+    "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
 }
 
@@ -56,7 +58,13 @@ _GROUPS = {
     metavar="NAME_OR_PATH",
     help="`esmcls encoders` lists names; ids of the Hugging Face Hub are others.",
 )
-@click.option("--layers", metavar="N,N,…", help="Layers side by side, 0 the embedding.  [default: the encoder's]")
+@click.option(
+    "--layers",
+    metavar="N,N,…",
+    help="Layers side by side, 0 the embedding; auto: those that do best on the validation part.  [default: the "
+    "encoder's]",
+)
+@click.option("--keep-all-layers", is_flag=True, help="With --layers auto, keep the vectors of all layers, too.")
 @click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
 @click.option("--window", type=click.IntRange(1), help="Residues of a window or chunk.")
 @click.option("--stride", type=click.IntRange(1), help="Residues from one window to the next.")
@@ -92,6 +100,7 @@ def command(
     workspace: Path,
     encoder: str,
     layers: str | None,
+    keep_all_layers: bool,
     long: str,
     window: int | None,
     stride: int | None,
@@ -113,6 +122,7 @@ def command(
     Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
     workspace the demo set.
     """
+    from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
     from esmcls.reading.inputs import Inputs
     from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, plan_in_workspace
@@ -124,23 +134,35 @@ def command(
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     ragged = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
+    auto = layers == "auto"
+    if keep_all_layers and not auto:
+        raise UsageError("--keep-all-layers belongs to --layers auto; give that, too")
     recipe = EmbeddingRecipe(
         encoder,
-        integers(layers, "--layers"),
+        None if auto else integers(layers, "--layers"),
         str(parse_long(long, window=window, stride=stride)),
         precision,
         dtype,
         (*pool.split(","), *ragged),
     )
     part = _shard(shard)
+    if auto and part != (1, 1):
+        raise UsageError("--layers auto looks at all sequences; embed the shares with all layers named, then run it")
     if dry_run:
+        recipe = _whole(place, recipe, device) if auto else recipe
         plan = plan_in_workspace(place, intake, recipe, device=device, shard=part)
         note(*intake.lines())
         click.echo("\n".join(_plan_lines(plan)))
         return 0
     assert place is not None
+    if auto:
+        return _embed_auto(place, intake, recipe, keep_all_layers, device, seed)
+    first = not place.caches
     report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
-    return _tell(report, intake)
+    code = _tell(report, intake)
+    if first and layers is None and isinstance(intake.dataset, Dataset) and place.caches[-1].spec.layers:
+        note(_of_auto(place.caches[-1].spec, report))
+    return code
 
 
 def _tell(report: EmbedReport, intake: Intake) -> int:
@@ -150,6 +172,36 @@ def _tell(report: EmbedReport, intake: Intake) -> int:
     for name in intake.names(report.too_large):
         warn(f"{name}: too large for the memory; left out")
     return 3 if intake.tally.bad or report.too_large else 0
+
+
+def _whole(place: Workspace | None, recipe: EmbeddingRecipe, device: str) -> EmbeddingRecipe:
+    """Return a recipe with all layers, as --layers auto embeds them."""
+    from esmcls.layer_choice.embed import whole_recipe
+
+    return whole_recipe(place, recipe, device)[1]
+
+
+def _embed_auto(
+    place: Workspace, intake: Intake, recipe: EmbeddingRecipe, keep_all: bool, device: str, seed: int
+) -> int:
+    """Embed with layers that are chosen; return the exit code."""
+    from esmcls.layer_choice.embed import embed_choosing_layers
+
+    chosen = embed_choosing_layers(
+        place, intake, recipe, keep_all=keep_all, device=device, seed=seed, progress=progress
+    )
+    code = _tell(chosen.report, intake)
+    click.echo("\n".join(chosen.lines()))
+    return code
+
+
+def _of_auto(spec: EmbeddingSpec, report: EmbedReport) -> str:
+    """Say that layers can be chosen, and what that costs: all are embedded, in one go."""
+    own = f"layer{'' if len(spec.layers) == 1 else 's'} {','.join(map(str, spec.layers))}"
+    return (
+        f"{own}: the encoder's own; --layers auto takes those that do best on the validation part, for about "
+        f"{length_of_time(1.3 * report.seconds)} more, all layers on disk meanwhile"
+    )
 
 
 def _intake(inputs: Inputs, place: Workspace | None, folder: Path, seed: int) -> Intake:

@@ -36,6 +36,8 @@ COMMANDS = {
     "import": "import_",
     "push": "push",
     "pretrain": "pretrain",
+    "layers": "layers",
+    "cut-encoder": "cut_encoder",
     "encoders": "encoders",
     "heads": "heads",
     "info": "info",

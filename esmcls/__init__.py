@@ -14,6 +14,7 @@ encoders, pretraining            sequences to vectors; an encoder of one's own
 cache, datasets, workspace       vectors that are kept; labelled sequences and their split; the folder of both
 heads                            classifiers on vectors
 tasks                            what is particular to one label a protein, and to Gene Ontology terms
+layer_choice                     which of an encoder's layers serve a data set
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
 info, demo                       what the commands of these names do
 
@@ -61,6 +62,8 @@ _HOMES = {
     "embed_dataset": "workspace.embed_in_workspace",
     "Head": "heads.base",
     "load_head": "heads.registry",
+    "choose_layers": "layer_choice.embed",
+    "cut_encoder": "layer_choice.cut",
     "Model": "models.model",
     "load_model": "models.folder",
     "fit": "models.fit",
@@ -107,6 +110,8 @@ if TYPE_CHECKING:
     from esmcls.labels.information_accretion import information_accretion
     from esmcls.labels.labels import Labels
     from esmcls.labels.ontology import read_obo
+    from esmcls.layer_choice.cut import cut_encoder
+    from esmcls.layer_choice.embed import choose_layers
     from esmcls.models.estimators import ESMEmbedder
     from esmcls.models.fit import fit, fit_head
     from esmcls.models.folder import load_model

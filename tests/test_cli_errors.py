@@ -26,7 +26,10 @@ ENCODERS = (
 )
 HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
-COMMANDS = "cache, compare, data, demo, embed, encoders, evaluate, export, finetune, fit, heads, import, info, predict, pretrain"
+COMMANDS = (
+    "cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, export, finetune, fit, heads, import, info, "
+    "layers, predict, pretrain"
+)
 
 
 @pytest.fixture(scope="module")

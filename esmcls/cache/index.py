@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -104,20 +104,39 @@ def read_ragged(segments: Sequence[Segment], name: str, rows: Indices) -> list[V
     return [read[place] for place in back.tolist()]
 
 
-def gather(segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec) -> dict[str, Column]:
-    """Return columns that hold ascending rows of segments laid end to end; they are read while they are written."""
+def gather(
+    segments: Sequence[Segment], rows: Indices, spec: EmbeddingSpec, numbers: Indices | None = None
+) -> dict[str, Column]:
+    """Return columns that hold ascending rows of segments laid end to end; they are read while they are written.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+    rows : int64 array, (n,)
+    spec : EmbeddingSpec
+        Of what is written.
+    numbers : int64 array, (width,), optional
+        Which numbers of each vector are taken, from `EmbeddingSpec.columns_in`; default all.
+    """
     parts = [(segment, part) for segment, part, _ in _by_segment(segments, rows)]
     columns = {}
     for name in ("key", "length", "inputs", *spec.pooled):
         shape, dtype = form_of(spec, name)
-        columns[name] = Column((len(rows), *shape), dtype, _blocks(parts, name))
+        taken = numbers if name in spec.pooled else None
+        columns[name] = Column((len(rows), *shape), dtype, _narrowed(_blocks(parts, name), taken))
     for name in spec.ragged:
         counts = [np.diff(segment.offsets(name))[part] for segment, part in parts]
         offsets = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
         vectors = (block for segment, part in parts for block in segment.ragged(name, part))
         columns[f"{name}_offsets"] = Column.of(offsets)
-        columns[name] = Column((int(offsets[-1]), spec.width), np.dtype(spec.dtype), vectors)
+        shape = (int(offsets[-1]), spec.width)
+        columns[name] = Column(shape, np.dtype(spec.dtype), _narrowed(vectors, numbers))
     return columns
+
+
+def _narrowed(blocks: Iterable[npt.NDArray[Any]], numbers: Indices | None) -> Iterable[npt.NDArray[Any]]:
+    """Take some numbers of each vector, all if none are named."""
+    return blocks if numbers is None else (block[:, numbers] for block in blocks)
 
 
 def read_index(folder: Path, spec: EmbeddingSpec) -> dict[str, Known]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from esmcls.errors import UsageError
 from esmcls.files import from_plain
+from esmcls.types import Indices
 
 if TYPE_CHECKING:
     from esmcls.encoders.encoder import Encoder
@@ -145,6 +146,26 @@ class EmbeddingSpec:
     def key(self) -> str:
         """Return the hexadecimal sha256 of all but the encoder's name: the name of the cache's folder."""
         return hashlib.sha256(canonical({**self.to_json(), "encoder": ""}).encode()).hexdigest()
+
+    def columns_in(self, wider: EmbeddingSpec) -> Indices | None:
+        """Return where the numbers of these vectors stand in those of a spec of more layers; None if they do not.
+
+        Attention over residues looks at all layers at once: of other layers it is another pooling.
+
+        Examples
+        --------
+        >>> wide = EmbeddingSpec("esm2", "c0ffee", (1, 2, 3), "balanced", "fp32", "float16", ("mean",), 6)
+        >>> replace(wide, layers=(1, 3), width=4).columns_in(wide).tolist()
+        [0, 1, 4, 5]
+        >>> replace(wide, layers=(0, 1), width=4).columns_in(wide)
+        """
+        width = wider.width // max(1, len(wider.layers))  # of a layer
+        alike = replace(self, layers=wider.layers, width=wider.width, poolings=wider.poolings) == wider
+        there = set(self.layers) < set(wider.layers) and set(self.poolings) <= set(wider.poolings)
+        if not (alike and there) or "attention" in self.poolings or self.width != width * len(self.layers):
+            return None
+        starts = np.array([wider.layers.index(layer) * width for layer in self.layers], dtype=np.int64)
+        return (starts[:, None] + np.arange(width)).ravel()
 
     def difference(self, other: EmbeddingSpec) -> str:
         """Say where two specs differ, first that of `self`; empty where they are equal."""

@@ -454,6 +454,33 @@ class EmbeddingCache:
                 self._set_segments([*self._segments, self._write(gather(segments, rows, self.spec))])
             return len(rows)
 
+    def take_layers(self, wider: EmbeddingCache) -> int:
+        """Take over, from a cache of more layers, the rows that are not here; return how many they are.
+
+        Bit for bit what the encoder would give for these layers alone. A segment is sealed for each of the other's, so
+        that whoever is interrupted goes on after the last one.
+
+        Raises
+        ------
+        CacheError
+            If the other has not these layers, or differs in more, or cannot be read or written.
+        """
+        numbers = self.spec.columns_in(wider.spec)
+        if numbers is None:
+            difference = wider.spec.difference(self.spec)
+            raise CacheError(wider.folder, f"has not the layers wanted ({difference})", "give a cache that has them")
+        self.flush()
+        return self._unless_gone(lambda: wider._unless_gone(lambda: self._take_layers(wider, numbers)))
+
+    def _take_layers(self, wider: EmbeddingCache, numbers: Indices) -> int:
+        taken = 0
+        for segment in wider._segments:
+            rows = np.flatnonzero(self._keys().find(segment.keys) < 0)
+            if len(rows):
+                self._set_segments([*self._segments, self._write(gather([segment], rows, self.spec, numbers))])
+                taken += len(rows)
+        return taken
+
     def _cheapest_run(self) -> Sequence[Segment]:
         """Return half as many neighbours as there may be segments, those with the fewest bytes.
 

@@ -71,7 +71,13 @@ def write_overview(statistics: Statistics, folder: Path, title: str) -> list[Pat
     return [folder / name for name in names]
 
 
-def overview_page(sections: Sequence[Section], title: str, figure: str = "") -> str:
+def overview_page(
+    sections: Sequence[Section],
+    title: str,
+    figure: str = "",
+    about: str = _FAMILIES,
+    shows: str = "Size of each family by its rank",
+) -> str:
     """Return tables and a figure as one page of HTML that asks for nothing else.
 
     Parameters
@@ -81,12 +87,16 @@ def overview_page(sections: Sequence[Section], title: str, figure: str = "") -> 
     title : str
     figure : str
         A whole SVG file.
+    about : str
+        HTML that stands behind the figure.
+    shows : str
+        What the figure shows, for who cannot see it.
     """
     name = html.escape(title)
     body = "\n".join(map(_table, sections))
     if figure:
         drawing = figure[figure.index("<svg") :]  # without the prolog, which only a file of its own may have
-        body += f'\n<figure role="img" aria-label="Size of each family by its rank">\n{drawing}</figure>{_FAMILIES}'
+        body += f'\n<figure role="img" aria-label="{html.escape(shows)}">\n{drawing}</figure>{about}'
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{name}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n{body}\n</body>\n</html>\n"

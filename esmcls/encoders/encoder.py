@@ -214,6 +214,20 @@ def load_encoder(
     return find_opener(name)(name, layers=layers, long=long, precision=precision, device=device)
 
 
+def every_layer(encoder: Encoder) -> tuple[int, ...]:
+    """Return all layers that an encoder's model has, 0 the embedding: to its `depth`, where it has that attribute.
+
+    Raises
+    ------
+    UsageError
+        If the encoder has no layers to choose from.
+    """
+    depth = int(getattr(encoder, "depth", 0))
+    if not depth:
+        raise UsageError(f"encoder {encoder.name} has no layers to choose from; leave --layers out")
+    return tuple(range(depth + 1))
+
+
 def describe_encoders() -> list[EncoderCard]:
     """Return the card of every encoder: the bundled one, the published ones of all families, and the plugins."""
     cards = [_bundled_card(), *map(_published_card, CHECKPOINTS)]

@@ -32,6 +32,8 @@ from esmcls.foreign.transformers_folder import CONFIG, SHARD_INDEX, WEIGHTS, is_
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"
+LAYERS = "esmcls_layers"
+"""Entry of a Hugging Face folder's `config.json`: the default layers; `transformers` passes it over."""
 ATTENTION_WEIGHT = "attention.weight"
 """(1, width of all layers side by side), of an encoder that was fine-tuned to pool its residues by attention."""
 
@@ -164,11 +166,21 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 def default_layers(path: str | Path) -> tuple[int, ...]:
     """Return the layers that the card of the file, or of a folder's, names, or none."""
     path = Path(path) / OWN if (Path(path) / OWN).is_file() else Path(path)
+    if (path / "config.json").is_file():
+        return _layers_of_hugging_face(path / "config.json")
     if path.suffix != ".safetensors":
         return ()
     try:
         return from_plain(tuple[int, ...], _header(path).get("layers", []))
     except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def _layers_of_hugging_face(path: Path) -> tuple[int, ...]:
+    """Return the layers that a `config.json` of ours names."""
+    try:
+        return from_plain(tuple[int, ...], from_plain(dict[str, Any], read_json(path)).get(LAYERS, []))
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from None
 
 

@@ -29,7 +29,7 @@ from esmcls.reporting.results import Cost, Machine, ModelRow, NotRun, Origin, Re
 from esmcls.reporting.rows import Row, Unanswered, Written
 from esmcls.tasks.closeness import Nearness, Neighbours
 from esmcls.tasks.fitted import F, F_contra, Fitted, FittedModel, H, H_contra, L
-from esmcls.types import Indices, Probabilities
+from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
     from esmcls.labels.ontology import Ontology
@@ -341,6 +341,10 @@ class Task(ABC, Generic[H, L, F, A]):
     """What this kind cannot have, by the name of the option, and why."""
     refits_in_comparisons: ClassVar[bool] = True
     """Whether the models of a comparison may be fitted on validation rows in the end: not where ensembles ask there."""
+    layer_knobs: ClassVar[Mapping[str, float]]
+    """The knobs of the head `knn` by which layers are compared, all that it would choose."""
+    layer_score: ClassVar[str]
+    """By which of its scores they are compared: a mean over proteins, from 0 to 1."""
     next_steps: ClassVar[str]
     """What to do after a fit."""
 
@@ -419,6 +423,10 @@ class Task(ABC, Generic[H, L, F, A]):
         """Return the k likeliest classes by `probabilities`, as codes and values, both (n, min(k, classes))."""
 
     # a fitted model
+
+    def marks(self, head: H, x: Features, labels: L) -> Floats | None:
+        """Return what each row adds to `layer_score`, (n,); None where it is no mean of rows."""
+        return None
 
     @abstractmethod
     def validate(self, head: H, x: Features, labels: L) -> tuple[dict[str, float], F]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,13 +17,13 @@ from esmcls.cache.exchange.import_vectors import (
 )
 from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.parallel import embed_on_devices
-from esmcls.cache.spec import IMPORTED, EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.errors import CacheError
+from esmcls.errors import CacheError, UsageError
 from esmcls.files import temporary_folder
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
@@ -42,6 +42,11 @@ class EmbeddingRecipe:
     ----------
     precision : str
         `auto` is that of the encoder's latest cache in the workspace, so that vectors fit together; else the encoder's.
+
+    Raises
+    ------
+    UsageError
+        If the layers are no numbers.
     """
 
     encoder: str = BUNDLED
@@ -50,6 +55,13 @@ class EmbeddingRecipe:
     precision: str = "auto"
     dtype: str = "float16"
     poolings: tuple[str, ...] = ("mean",)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            raise UsageError(
+                f"layers {self.layers!r}: give numbers; to have them chosen, embed with several and ask "
+                "esmcls.choose_layers, or use the command's --layers auto"
+            )
 
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
         """Open the encoder; return it with the spec of its cache."""
@@ -69,11 +81,12 @@ def embed_in_workspace(
     device: str = "cpu",
     shard: Shard = (1, 1),
     progress: Progress | None = None,
+    passing: bool = False,
 ) -> EmbedReport:
     """Make a labelled intake the workspace's dataset, and embed what its cache of this recipe does not hold yet.
 
     Files are gone through once before anything is embedded: so an error in their last line costs seconds, and it is
-    known how much there is to do.
+    known how much there is to do. What a cache of the same encoder with more layers holds is taken from there.
 
     Parameters
     ----------
@@ -86,11 +99,14 @@ def embed_in_workspace(
         (i, n) embeds the i-th of n parts only, 1-based.
     progress : callable, optional
         From the residues of the input (None: not known) to a context manager that gives what to call with those done.
+    passing : bool
+        Whether the cache, if it is new, is there to choose layers from alone; see `Workspace.cache_for`.
     """
     devices = device.split(",")
     encoder, spec = recipe.open(workspace, devices[0])
     keep_dataset(workspace, intake)
-    with workspace.cache_for(spec) as cache:
+    with workspace.cache_for(spec, passing=passing) as cache:
+        workspace.take_layers(cache)
         residues = sum(map(len, intake.sequences)) if intake.again else None
         with (progress or _silent)(residues) as tell:
             if len(devices) == 1:
@@ -170,9 +186,30 @@ def plan_in_workspace(
 ) -> RunPlan:
     """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
     encoder, spec = recipe.open(workspace, device.split(",")[0])
-    known = [entry.folder for entry in (workspace.caches if workspace else []) if entry.spec == spec]
-    with temporary_folder("plan") as empty, EmbeddingCache.open(known[0] if known else empty, spec) as cache:
-        return plan_run(cache, encoder, intake.sequences, shard=shard)
+    entries = workspace.caches if workspace else []
+    known = [entry.folder for entry in entries if entry.spec == spec]
+    with temporary_folder("plan") as empty, ExitStack() as stack:
+        cache = stack.enter_context(EmbeddingCache.open(known[0] if known else empty, spec))
+        wider = [entry.folder for entry in entries if shard == (1, 1) and spec.columns_in(entry.spec) is not None]
+        rest = _NotTaken(intake.sequences, [stack.enter_context(EmbeddingCache.open(folder)) for folder in wider])
+        plan = plan_run(cache, encoder, rest, shard=shard)
+    return replace(plan, distinct=plan.distinct + len(rest.taken), cached=plan.cached + len(rest.taken))
+
+
+class _NotTaken:
+    """Sequences that no cache of more layers holds; `taken` are the keys of those that one does."""
+
+    def __init__(self, sequences: Iterable[str], wider: Sequence[EmbeddingCache]) -> None:
+        self.sequences = sequences
+        self.wider = wider
+        self.taken: set[bytes] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        for sequence in self.sequences:
+            if all(cache.missing([sequence]) for cache in self.wider):
+                yield sequence
+            else:
+                self.taken.add(sequence_key(sequence))
 
 
 @contextmanager

@@ -11,7 +11,9 @@ Its models are comparable because all stand on the same split; so the split cann
 from __future__ import annotations
 
 import html
+import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +32,7 @@ from esmcls.files import (
     refuse_address,
     remove_left_overs,
     sha256_file,
+    temporary_beside,
     write_json,
 )
 from esmcls.labels.labels import LabelSets
@@ -46,6 +49,8 @@ ONTOLOGY: Final = "ontology.json"
 MANIFEST: Final = "manifest.json"
 BASELINE: Final = "baseline"
 """In the setup of a manifest: that the model is there only to be beaten."""
+PASSING: Final = ".passing"
+"""In the folder of a cache that is there to choose layers from, and goes then."""
 _EMBED: Final = "run: esmcls embed INPUT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 
@@ -380,16 +385,54 @@ class Workspace:
         folders.sort(key=lambda folder: (used.get(folder.name, -1), folder.name))
         return [CacheEntry(folder, _read_spec(folder / "spec.json")) for folder in folders]
 
-    def cache_for(self, spec: EmbeddingSpec) -> EmbeddingCache:
-        """Open the cache of a spec, made if it is new, and remember it as the one used last."""
+    def cache_for(self, spec: EmbeddingSpec, *, passing: bool = False) -> EmbeddingCache:
+        """Open the cache of a spec, made if it is new, and remember it as the one used last.
+
+        Parameters
+        ----------
+        spec : EmbeddingSpec
+        passing : bool
+            If it is new it serves to choose layers from, and `drop_passing` may remove it, until it is opened here
+            without this.
+        """
         from esmcls.cache.store import EmbeddingCache
 
         folder = self.folder / "cache" / spec.key()
         folder.parent.mkdir(exist_ok=True)
+        if not passing:
+            (folder / PASSING).unlink(missing_ok=True)
+        elif not folder.exists():
+            folder.mkdir()
+            (folder / PASSING).touch()
         cache = EmbeddingCache.open(folder, spec)
         before = [name for name in self.state()["caches"] if name != folder.name]
         self._update(caches=[*before, folder.name])
         return cache
+
+    def take_layers(self, cache: EmbeddingCache) -> int:
+        """Let a cache take over what caches of more layers hold, without embedding again; return how many rows."""
+        from esmcls.cache.store import EmbeddingCache
+
+        taken = 0
+        for entry in reversed(self.caches):
+            if cache.spec.columns_in(entry.spec) is not None:
+                with EmbeddingCache.open(entry.folder) as wider:
+                    taken += cache.take_layers(wider)
+        return taken
+
+    def drop_passing(self, spec: EmbeddingSpec) -> bool:
+        """Remove the cache of a spec if it is there to choose from alone; return whether it was removed.
+
+        It disappears at once, whatever happens then.
+        """
+        folder = self.folder / "cache" / spec.key()
+        if not (folder / PASSING).exists():
+            return False
+        self._update(caches=[name for name in self.state()["caches"] if name != folder.name])
+        dropped = temporary_beside(self.folder / folder.name)
+        os.replace(folder, dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
+        return True
 
     def encoder_name(self, name: str) -> str:
         """Return the path of a tuned encoder that is models/<name> of this workspace; any other name as it is."""

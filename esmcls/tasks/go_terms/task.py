@@ -124,6 +124,8 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     many: ClassVar[bool] = True
     baseline_heads: ClassVar[tuple[str, ...]] = (NAIVE,)
     refits_in_comparisons: ClassVar[bool] = False
+    layer_knobs: ClassVar[Mapping[str, float]] = {"shrinkage": 0.1, "k": 20, "temperature": 0.1, "background": 0.1}
+    layer_score: ClassVar[str] = "fmax"
     next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA --format cafa"
     unavailable: ClassVar[Mapping[str, str]] = {
         "--coverage": f"{_TERMS}: instead of sets they have thresholds",

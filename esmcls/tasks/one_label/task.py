@@ -46,7 +46,7 @@ from esmcls.tasks.task import (
     Task,
     chosen,
 )
-from esmcls.types import Indices, Probabilities
+from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
@@ -97,6 +97,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     score = "macro_f1"
     many = False
     baseline_encoder = "kmer"
+    layer_knobs: ClassVar[Mapping[str, float]] = {"shrinkage": 0.1, "k": 1, "temperature": 0.05, "softness": 0.05}
+    layer_score = "accuracy"
     next_steps = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
         "--min-score": _ONE_LABEL,
@@ -156,6 +158,10 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     def ranked(self, head: Head, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return what the head ranks first."""
         return head.top_k(x, k)
+
+    def marks(self, head: Head, x: Features, labels: Labels) -> Floats:
+        """Return 1 where the first class is the right one, else 0."""
+        return np.asarray(head.top_k(x, 1)[0][:, 0] == labels.codes, dtype=np.float64)
 
     def validate(self, head: Head, x: Features, labels: Labels) -> tuple[dict[str, float], LabelFindings]:
         """Return the scores that the head reached on these rows when it was fitted, and its answers there."""

@@ -1,0 +1,1 @@
+"""Which of an encoder's layers serve a data set: compared by a cheap head on validation, chosen, cut off."""
