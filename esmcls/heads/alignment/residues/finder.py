@@ -175,10 +175,13 @@ class ResidueFinder:
             torch.set_num_threads(1)
             of_thread.scratch = Scratch()
 
+        def answer(query: tuple[Codes, Indices]) -> Nearness:
+            codes, rows = query
+            return self._nearness_of_one(codes, rows, of_thread.scratch)
+
         with ThreadPoolExecutor(threads, initializer=begin) as executor:
             while block := list(itertools.islice(pending, WAITING)):
-                answers = executor.map(lambda query: self._nearness_of_one(*query, of_thread.scratch), block)
-                for row, near in enumerate(answers, start):
+                for row, near in enumerate(executor.map(answer, block), start):
                     nearness[row] = near
                 start += len(block)
         torch.set_num_threads(threads)
