@@ -95,12 +95,12 @@ def test_an_exported_encoder_is_the_same_encoder(place: Path, tmp_path: Path) ->
 
 
 def test_rounded_frequencies_go_out_as_they_are(place: Path, tmp_path: Path) -> None:
-    from esmcls.encoders.adapters import EncoderWeights
-    from esmcls.models.sharing.transformers_folder import write_transformers_folder
+    from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
 
     config, state = load_state(place / "tiny.safetensors")
     rounded = {name: tensor.half().float() for name, tensor in state.items()}
-    write_transformers_folder(tmp_path / "hf", EncoderWeights(config, rounded, "", tmp_path, ()))
+    (tmp_path / "hf").mkdir()
+    save_hugging_face(tmp_path / "hf", config, rounded)
     assert state_digest(load_state(tmp_path / "hf")[1]) == state_digest(rounded) != state_digest(state)
 
 
@@ -248,11 +248,11 @@ def test_nothing_that_is_there_is_replaced(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_export_leaves_nothing(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(folder: Path, weights: object) -> None:
+    def broken(folder: Path, *_: object) -> None:
         (folder / "half").write_text("written")
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("esmcls.models.sharing.export_model.write_transformers_folder", broken)
+    monkeypatch.setattr("esmcls.models.sharing.export_model.save_hugging_face", broken)
     with pytest.raises(RuntimeError, match="broken"):
         export_model(model_of(place, "full"), tmp_path / "hf", format="hf")
     assert list(tmp_path.iterdir()) == []

@@ -425,7 +425,7 @@ def test_what_cannot_be_cut_is_one_line(encoder: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_written_half_is_not_there(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("esmcls.encoders.hugging_face.write_json", ends)
+    monkeypatch.setattr("esmcls.encoders.huggingface.esm2_folder.write_json", ends)
     with pytest.raises(Ended):
         cut_encoder(str(encoder), (1,), tmp_path / "hf", "hf")
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from esmcls.encoders.esm2 import read_weights
-from esmcls.encoders.hugging_face import save_hugging_face
+from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
 from esmcls.encoders.pooling import check_layers
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, save_state, state_digest
 from esmcls.errors import FolderError, UsageError

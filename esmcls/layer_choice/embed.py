@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from esmcls.cache.import_vectors import IMPORTED
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedReport
 from esmcls.datasets.dataset import Dataset

@@ -10,6 +10,7 @@ from typing import Final
 
 from esmcls.encoders.adapters import EncoderWeights
 from esmcls.encoders.esm2 import read_weights
+from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
 from esmcls.errors import EncoderMismatchError, FolderError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import errors_of_the_system, remove_left_overs, settle, temporary_beside
 from esmcls.models.folder import load_model
@@ -17,7 +18,6 @@ from esmcls.models.model import Model, has_own_encoder
 from esmcls.models.sharing.card import CARD, card_of_encoder
 from esmcls.models.sharing.onnx_head import write_onnx
 from esmcls.models.sharing.peft_folder import write_peft_folder
-from esmcls.models.sharing.transformers_folder import write_transformers_folder
 
 FORMATS: Final = ("hf", "peft", "onnx")
 """hf: the encoder as a folder of transformers. peft: its adapters alone. onnx: the head."""
@@ -61,7 +61,12 @@ def export_model(model: Model | str | Path, output: str | Path, *, format: str) 
         _write_folder(Path(output), lambda folder: write_peft_folder(folder, opened.folder), opened, format)
     else:
         weights = weights_of(opened)
-        _write_folder(Path(output), lambda folder: write_transformers_folder(folder, weights), opened, format)
+        layers = opened.spec.layers
+
+        def write(folder: Path) -> None:
+            save_hugging_face(folder, weights.config, weights.state, layers)
+
+        _write_folder(Path(output), write, opened, format)
     return Path(output)
 
 

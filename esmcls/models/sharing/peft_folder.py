@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from esmcls.encoders.adapters import FILE, Base, LoRA, adapters_header
 from esmcls.encoders.esm2 import read_weights
+from esmcls.encoders.huggingface.esm2_folder import hugging_face_name, save_hugging_face
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.weights import ATTENTION_WEIGHT
 from esmcls.errors import EncoderMismatchError, ModelError
 from esmcls.files import from_plain, write_json
-from esmcls.models.sharing.transformers_folder import transformers_name, write_transformers_folder
 
 BASE: Final = "base"
 _PREFIX: Final = "base_model.model."
@@ -48,7 +48,7 @@ def write_peft_folder(folder: Path, model_folder: Path) -> None:
     products = sorted(name.removesuffix(".A") for name in tensors if name.endswith(".A"))
     write_json(folder / "adapter_config.json", _config(lora, products, _name_of(base)))
     adapters = {
-        f"{_PREFIX}{transformers_name(product)}.lora_{part}.weight": tensors[f"{product}.{part}"]
+        f"{_PREFIX}{hugging_face_name(product)}.lora_{part}.weight": tensors[f"{product}.{part}"]
         for product in products
         for part in "AB"
     }
@@ -59,7 +59,8 @@ def write_peft_folder(folder: Path, model_folder: Path) -> None:
         weights = read_weights(base.name)
         if weights.digest != base.digest:
             raise EncoderMismatchError(base.digest, weights.digest, base.name)
-        write_transformers_folder(folder / BASE, weights)
+        (folder / BASE).mkdir()
+        save_hugging_face(folder / BASE, weights.config, weights.state, weights.layers)
 
 
 def _name_of(base: Base) -> str:
@@ -69,7 +70,7 @@ def _name_of(base: Base) -> str:
 
 
 def _config(lora: LoRA, products: Iterable[str], base: str) -> dict[str, object]:
-    names = "|".join(re.escape(transformers_name(product)) for product in products)
+    names = "|".join(re.escape(hugging_face_name(product)) for product in products)
     return {
         "base_model_name_or_path": base,
         "bias": "none",

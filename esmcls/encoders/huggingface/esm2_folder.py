@@ -1,7 +1,11 @@
-"""An encoder as a folder that `transformers` opens: `config.json`, `model.safetensors` and the tokenizer's files.
+"""An ESM-2 as a folder that `transformers` opens: `config.json`, `model.safetensors` and the tokenizer's files.
 
 `AutoModel.from_pretrained` makes an `EsmModel` of it. Its pooler and its head for contacts, which we have not, it draws
-at random, and says so; no hidden state depends on them.
+at random, and says so; no hidden state depends on them. The weights of residues, of an encoder that pools by attention,
+go along; transformers leaves them out. The rotary frequencies are written as they are, a copy a layer: published ones
+are rounded, and transformers takes those that it finds.
+
+Source of names: transformers, models/esm/modeling_esm.py, and facebook/esm2_t6_8M_UR50D on the hub.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any, Final
 from safetensors.torch import save_file
 from torch import Tensor
 
-from esmcls.encoders.alphabet import MASK, PAD, TOKENS
+from esmcls.encoders.alphabet import BOS, EOS, MASK, PAD, TOKENS, UNK
 from esmcls.encoders.model import ModelConfig
 from esmcls.encoders.weights import LAYERS
 from esmcls.encoders.windows import CONTEXT
@@ -24,27 +28,27 @@ _NAMES: Final = (
     (r"^embed_tokens\.", "embeddings.word_embeddings."),
     (r"^emb_layer_norm_after\.", "encoder.emb_layer_norm_after."),
     (r"^layers\.", "encoder.layer."),
-    (r"\.self_attn\.q_proj\.", ".attention.self.query."),
-    (r"\.self_attn\.k_proj\.", ".attention.self.key."),
-    (r"\.self_attn\.v_proj\.", ".attention.self.value."),
+    (r"\.self_attn\.q_proj\b", ".attention.self.query"),
+    (r"\.self_attn\.k_proj\b", ".attention.self.key"),
+    (r"\.self_attn\.v_proj\b", ".attention.self.value"),
     (r"\.self_attn\.rot_emb\.", ".attention.self.rotary_embeddings."),
-    (r"\.self_attn\.out_proj\.", ".attention.output.dense."),
+    (r"\.self_attn\.out_proj\b", ".attention.output.dense"),
     (r"\.self_attn_layer_norm\.", ".attention.LayerNorm."),
-    (r"\.fc1\.", ".intermediate.dense."),
-    (r"\.fc2\.", ".output.dense."),
+    (r"\.fc1\b", ".intermediate.dense"),
+    (r"\.fc2\b", ".output.dense"),
     (r"\.final_layer_norm\.", ".LayerNorm."),
 )
 """Ours and theirs: what `weights` reads, the other way round."""
-_SPECIAL: Final = {"cls_token": 0, "pad_token": 1, "eos_token": 2, "unk_token": 3, "mask_token": MASK}
+_SPECIAL: Final = {"cls_token": BOS, "pad_token": PAD, "eos_token": EOS, "unk_token": UNK, "mask_token": MASK}
 
 
 def hugging_face_name(name: str) -> str:
-    """Return what `EsmModel` calls a parameter.
+    """Return what `EsmModel` calls a parameter or a product.
 
     Examples
     --------
-    >>> hugging_face_name("layers.3.self_attn.out_proj.bias"), hugging_face_name("layers.0.final_layer_norm.weight")
-    ('encoder.layer.3.attention.output.dense.bias', 'encoder.layer.0.LayerNorm.weight')
+    >>> hugging_face_name("layers.3.self_attn.out_proj.bias"), hugging_face_name("layers.0.fc2")
+    ('encoder.layer.3.attention.output.dense.bias', 'encoder.layer.0.output.dense')
     """
     for pattern, replacement in _NAMES:
         name = re.sub(pattern, replacement, name)
@@ -65,18 +69,19 @@ def save_hugging_face(
     layers : sequence of int
         Its default layers.
     """
-    tensors = {
-        hugging_face_name(name): state[name].detach().cpu().float().contiguous()
-        for name in sorted(state)
-        if not name.startswith("attention.")
-    }
+    tensors = {hugging_face_name(name): state[name].detach().cpu().float().clone() for name in sorted(state)}
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     with atomic_text(folder / "vocab.txt") as handle:
         handle.write("\n".join(TOKENS))
     special = {kind: TOKENS[token] for kind, token in _SPECIAL.items()}
     write_json(folder / "special_tokens_map.json", special)
-    write_json(folder / "tokenizer_config.json", special | {"tokenizer_class": "EsmTokenizer"})
+    tokenizer = {
+        "tokenizer_class": "EsmTokenizer",
+        "model_max_length": CONTEXT + 2,
+        "clean_up_tokenization_spaces": True,
+    }
+    write_json(folder / "tokenizer_config.json", tokenizer | special)
     write_json(folder / "config.json", _settings(config) | ({LAYERS: list(layers)} if layers else {}))
 
 
@@ -85,9 +90,11 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
         "architectures": ["EsmModel"],
         "attention_probs_dropout_prob": 0.0,
         "emb_layer_norm_before": False,
+        "eos_token_id": EOS,
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "hidden_size": config.width,
+        "initializer_range": 0.02,
         "intermediate_size": 4 * config.width,
         "layer_norm_eps": 1e-5,
         "mask_token_id": MASK,
@@ -98,5 +105,6 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
         "pad_token_id": PAD,
         "position_embedding_type": "rotary",
         "token_dropout": config.token_dropout,
+        "torch_dtype": "float32",
         "vocab_size": len(TOKENS),
     }
