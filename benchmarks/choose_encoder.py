@@ -3,12 +3,14 @@
     python benchmarks/choose_encoder.py CORPUS --teacher ESM2_8M --sets ../shared/data/cath \
         ../shared/data/pfam/random_split --minutes 10 --trials shape-4x256 shape-3x320 …
     python benchmarks/choose_encoder.py --layers ENCODER.safetensors --sets …
+    python benchmarks/choose_encoder.py --judge ENCODER.safetensors … --sets …
 
 Every trial has the same time on one core, as that is what is scarce (or `--steps`, where the machine is shared and
 time says nothing). An encoder is judged by `knn` (whitened within
 classes) on a development part: of `--families` families with two training sequences or more, up to four each are drawn,
 one half is asked for and the other searched. No test part is read. With `--layers` a finished encoder's layers are
-compared instead. Prints a table and adds it to `benchmarks/results/choose_encoder.json`.
+compared instead; with `--judge` finished encoders, with their default layers in fp32, by `linear` and `align` (200
+candidates), too. Prints a table and adds it to `benchmarks/results/choose_encoder.json`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from esmcls.cache.features import Features
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.weights import load_state
 from esmcls.files import write_json
+from esmcls.heads.alignment.align import AlignConfig, AlignHead
+from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.neighbours.knn import KNNHead
 from esmcls.labels.labels import Labels
 from esmcls.pretraining.read_targets import read_residue_targets
@@ -84,20 +88,31 @@ class Development:
 
     def accuracy(self, vectors: np.ndarray[Any, Any]) -> float:
         """Return the share of asked sequences, in percent, whose family `knn` finds."""
+        return self.right(KNNHead(), Features.from_arrays(vectors))
+
+    def right(self, head: KNNHead | LinearHead | AlignHead, features: Features) -> float:
+        """Return the share of asked sequences, in percent, whose family a head finds that is fitted on the others."""
         known, asked = np.flatnonzero(~self.asked), np.flatnonzero(self.asked)
-        features = Features.from_arrays(vectors)
         labels = Labels.from_names([self.labels[row] for row in known])
-        head = KNNHead()
         head.fit(features.take(known), labels, None, 0)
-        found = head.top_k(features.take(asked), 1)[0][:, 0]
+        answers = head.top_k(features.take(asked), 1)[0][:, 0]
         truth = np.array([self.labels[row] for row in asked])
-        return 100 * float(np.mean(np.array(head.classes)[found] == truth))
+        return 100 * float(np.mean(np.array(head.classes)[answers] == truth))
 
 
 def vectors_of(encoder: Path, layers: tuple[int, ...], sets: list[Development]) -> list[np.ndarray[Any, Any]]:
     """Embed the development parts."""
     opened = load_encoder(str(encoder), layers=layers)
     return [opened.encode(one.sequences).pooled["mean"] for one in sets]
+
+
+def judged(encoder: Path, one: Development) -> dict[str, float]:
+    """Return the share that `knn`, `linear` and `align` find with an encoder's default layers, in percent."""
+    opened = load_encoder(str(encoder), precision="fp32")
+    embedded = opened.encode(one.sequences, keep="residue")
+    features = Features.from_arrays(embedded.pooled, one.sequences, residues=embedded.residues, encoder=lambda: opened)
+    heads = {"knn": KNNHead(), "linear": LinearHead(), "align": AlignHead(AlignConfig(candidates=200))}
+    return {f"{one.name} {name}": round(one.right(head, features), 1) for name, head in heads.items()}
 
 
 def train(name: str, given: argparse.Namespace, corpus: list[Any], targets: ResidueTargets | None) -> Path:
@@ -149,6 +164,7 @@ def main() -> None:
     parser.add_argument("--residue-profiles", type=Path)
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=[])
     parser.add_argument("--layers", nargs="+", type=Path, default=[])
+    parser.add_argument("--judge", nargs="+", type=Path, default=[])
     parser.add_argument("--work", type=Path, default=Path("esmcls-work/choose"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -166,6 +182,9 @@ def main() -> None:
         length = {"steps": given.steps} if given.steps else {"minutes": given.minutes}
         row = {"trial": name, **length, "start": start, "time": time.strftime("%Y-%m-%d")}
         report(row | {one.name: round(one.accuracy(x), 1) for one, x in zip(sets, found, strict=True)})
+    for encoder in given.judge:
+        row = {"encoder": encoder.stem, "digest": load_encoder(str(encoder)).digest}
+        report(row | {name: share for one in sets for name, share in judged(encoder, one).items()})
     for encoder in given.layers:
         shape = load_state(encoder)[0]
         everything = vectors_of(encoder, tuple(range(shape.layers + 1)), sets)  # side by side

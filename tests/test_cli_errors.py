@@ -28,7 +28,7 @@ HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
 COMMANDS = (
     "cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, export, finetune, fit, heads, import, info, "
-    "layers, predict, pretrain"
+    "layers, predict, pretrain, push"
 )
 
 
