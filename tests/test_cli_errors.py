@@ -164,7 +164,8 @@ DATA = [
     ),
     (
         "import {home}/families.csv --sequences {home}/families.csv -w {home}/new",
-        "{home}/families.csv: no embedding file that is known; give an .npz, an .h5 or a folder of .pt files",
+        "{home}/families.csv: no file of vectors of any format that is known; give npz, h5, Parquet, safetensors, SQLite, "
+        ".pth, a .npy of PEPE, or a folder of .pt files or of FastPLMs",
     ),
 ]
 

@@ -25,11 +25,15 @@ def rare() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    ours = sys.modules.pop("families", None)  # the tests have one of this name, too
     sys.path.insert(0, str(FOLDER))
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(FOLDER))
+        sys.modules.pop("families", None)
+        if ours is not None:
+            sys.modules["families"] = ours
     return module
 
 

@@ -282,7 +282,8 @@ def find_opener(name: str) -> Opener:
         return _load(plugins[name])
     if names_weights(name):
         return _open_by_kind
-    raise UnknownNameError("encoder", name, [BUNDLED, *CHECKPOINTS, *plugins])
+    known = [BUNDLED, *CHECKPOINTS, *(plugin for plugin in plugins if plugin != "hf")]
+    raise UnknownNameError("encoder", name, known)
 
 
 def _open_by_kind(
