@@ -62,6 +62,7 @@ def test_a_known_encoder_has_its_licence_and_its_place_on_the_hub(place: Path) -
     for name, licence, base in (
         (BUNDLED, "mit", None),
         ("esm2_t6_8M_UR50D", "mit", "facebook/esm2_t6_8M_UR50D"),
+        ("Rostlab/prot_t5_xl_half_uniref50-enc@v1", "afl-3.0", None),
         ("/home/me/secret/mine.safetensors", "unknown", None),
     ):
         manifest.setup["finetuned"] = {"encoder": name}

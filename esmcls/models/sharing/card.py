@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from esmcls.encoders import BUNDLED
+from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERCIAL
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
@@ -31,7 +32,8 @@ _SHOWN: Final = 12
 """Classes that are named."""
 _LONGEST: Final = 80
 _NO_WEIGHTS: Final = ("composition", "kmer")
-_MIT: Final = "MIT"
+_OF_THE_HUB: Final = (MIT, AFL, NON_COMMERCIAL)
+"""Licences that the hub knows by these names, in small letters."""
 _NAMES: Final = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -152,7 +154,7 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
     """Return what the hub reads of a model, and under our name what people look for."""
     encoder = encoder_name(manifest)
     front: dict[str, Any] = {
-        "license": _MIT.lower() if _licence_of(encoder) == _MIT else "unknown",
+        "license": _licence_of(encoder).lower() if _licence_of(encoder) in _OF_THE_HUB else "unknown",
         "library_name": "esmcls",
         "tags": ["biology", "protein", "classification"],
     }
@@ -251,7 +253,12 @@ def encoder_name(manifest: Manifest) -> str:
 def _licence_of(encoder: str) -> str:
     """Return the licence of weights that are known; nothing for others."""
     if encoder == BUNDLED or checkpoint_of(encoder) is not None:
-        return _MIT
+        return MIT
+    name = encoder.partition("@")[0]
+    for family in FAMILIES:
+        for published in family.published:
+            if published.name == name:
+                return published.licence or family.licence
     return "none, for it has none" if encoder.startswith(_NO_WEIGHTS) else ""
 
 
