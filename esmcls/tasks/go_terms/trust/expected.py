@@ -120,10 +120,10 @@ class Trust:
 
         Examples
         --------
-        >>> expected = np.linspace(0.2, 0.8, 100)
+        >>> expected = np.linspace(0.1, 0.9, 100)
         >>> trust = Trust.of(expected, expected - 0.1)
         >>> trust.slope, trust.shift, trust.good, trust.told, trust.auroc
-        (1.0, -0.1, 33, 1.0, 1.0)
+        (1.0, -0.1, 38, 1.0, 1.0)
         """
         good = reached >= GOOD
         if min(good.sum(), (~good).sum()) < FEW:
