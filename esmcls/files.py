@@ -26,7 +26,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TextIO, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from esmcls.errors import EsmclsError, UsageError
+from esmcls.errors import EsmclsError, FolderError, UsageError
 
 Made = TypeVar("Made")
 
@@ -201,6 +201,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder to fill, which appears whole at `path` or not at all; an empty one there gives way.
+
+    Raises
+    ------
+    FolderError
+        If its own folder is not there, or something else is.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FolderError(target, "its folder does not exist", "make the folder, or write elsewhere")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FolderError(target, "is there already", "name a new folder")
+    remove_left_overs(target.parent)
+    temporary = temporary_beside(target)
+    try:
+        with errors_of_the_system(temporary, target):
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    settle(file)
+            os.replace(temporary, target)
+            fsync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ LayerNorm and the others do not, so that a layer is only itself while another fo
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -18,7 +17,7 @@ from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
 from esmcls.encoders.pooling import check_layers
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, save_state, state_digest
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import fsync_folder, temporary_beside
+from esmcls.files import atomic_folder
 
 Format: TypeAlias = Literal["esmcls", "hf"]
 _LAYER: Final = re.compile(r"layers\.(\d+)\.")
@@ -91,7 +90,8 @@ def cut_encoder(name: str, layers: Sequence[int], output: str | Path, format: Fo
     config = replace(weights.config, layers=kept)
     state = _without_upper(weights.state, kept, len(wanted) * config.width)
     if format == "hf":
-        _save_folder(path, lambda folder: save_hugging_face(folder, config, state, wanted))
+        with atomic_folder(path) as folder:
+            save_hugging_face(folder, config, state, wanted)
     else:
         save_state(path, config, state, layers=wanted)
     return Cut(path, wanted, kept, weights.config.layers, _size(state), _size(weights.state), state_digest(state))
@@ -122,16 +122,3 @@ def _without_upper(state: State, kept: int, width: int) -> State:
     if pooled is not None and pooled.numel() != width:
         del lower[ATTENTION_WEIGHT]
     return lower
-
-
-def _save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let a folder appear with all its files, or not at all."""
-    temporary = temporary_beside(folder)
-    temporary.mkdir()
-    try:
-        write(temporary)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync_folder(folder.parent)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from esmcls.encoders.adapters import EncoderWeights
 from esmcls.encoders.esm2 import read_weights
 from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
-from esmcls.errors import EncoderMismatchError, FolderError, UnknownNameError, UsageError, WeightsError
-from esmcls.files import errors_of_the_system, remove_left_overs, settle, temporary_beside
+from esmcls.errors import EncoderMismatchError, UnknownNameError, UsageError, WeightsError
+from esmcls.files import atomic_folder
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model, has_own_encoder
 from esmcls.models.sharing.card import CARD, card_of_encoder
@@ -57,16 +54,13 @@ def export_model(model: Model | str | Path, output: str | Path, *, format: str) 
     if format == "onnx":
         write_onnx(Path(output), opened)
         return Path(output)
-    if format == "peft":
-        _write_folder(Path(output), lambda folder: write_peft_folder(folder, opened.folder), opened, format)
-    else:
-        weights = weights_of(opened)
-        layers = opened.spec.layers
-
-        def write(folder: Path) -> None:
-            save_hugging_face(folder, weights.config, weights.state, layers)
-
-        _write_folder(Path(output), write, opened, format)
+    weights = weights_of(opened) if format == "hf" else None
+    with atomic_folder(output) as folder:
+        if weights is None:
+            write_peft_folder(folder, opened.folder)
+        else:
+            save_hugging_face(folder, weights.config, weights.state, opened.spec.layers)
+        (folder / CARD).write_text(card_of_encoder(opened, format), encoding="utf-8")
     return Path(output)
 
 
@@ -93,25 +87,3 @@ def weights_of(model: Model) -> EncoderWeights:
     if weights.digest != spec.digest:
         raise EncoderMismatchError(spec.digest, weights.digest, name)
     return weights
-
-
-def _write_folder(folder: Path, write: Callable[[Path], None], model: Model, format: str) -> None:
-    """Have a folder written beside, with its card, and move it to its place."""
-    folder = Path(os.path.realpath(folder))
-    if not folder.parent.is_dir():
-        raise FolderError(folder, "its folder does not exist", "make the folder, or write elsewhere")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderError(folder, "is there already", "name a new folder")
-    remove_left_overs(folder.parent)
-    temporary = temporary_beside(folder)
-    try:
-        with errors_of_the_system(temporary, folder):
-            temporary.mkdir()
-            write(temporary)
-            (temporary / CARD).write_text(card_of_encoder(model, format), encoding="utf-8")
-            for path in temporary.rglob("*"):
-                if path.is_file():
-                    settle(path)
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
