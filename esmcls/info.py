@@ -10,6 +10,7 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
+from esmcls.labels.kinds import CLASSES_OF
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.models.recipe import EXPLANATION
@@ -47,6 +48,7 @@ def _workspace(path: Path) -> Iterator[str]:
         yield "dataset: none"
     else:
         yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {known['classes']:,} classes"
+        yield f"task: {place.task}"
         parts = ", ".join(f"{known['parts'].get(part, 0):,} {part}" for part in PARTS)
         yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
     for entry in place.caches:
@@ -76,7 +78,7 @@ def _model_line(path: Path) -> str:
 
 
 def _classes(one: Manifest) -> str:
-    return "Gene Ontology terms" if one.many else "classes"
+    return CLASSES_OF.get(one.kind, "classes")
 
 
 def _cache(path: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ from gene_ontology import BINDING, ION, METAL, NUCLEUS, TRANSPORT, ZINC, F, writ
 
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport
-from esmcls.errors import DataError, UsageError, WorkspaceError
+from esmcls.errors import DataError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.readers import read_records
@@ -150,10 +150,10 @@ def test_an_ontology_without_a_table_of_terms_is_refused(tmp_path: Path, ontolog
 
 def test_a_split_of_many_labels_is_drawn_by_sequence_at_random(ontology: Ontology) -> None:
     rows = records(*(("M" + "ACDE"[n % 4] * (n // 4 + 1), ZINC, None) for n in range(200)), ("MA", NUCLEUS, None))
-    dataset, report = build(rows, ontology=ontology)
+    dataset, report, _ = build(rows, ontology=ontology)
     assert (report.kind, [dataset.parts.count(part) for part in ("validation", "test")]) == ("random", [20, 20])
     assert report.lines()[0] == "random split: 80 % train, 10 % validation, 10 % test (seed 0)"
-    again, _ = build(rows[::-1], ontology=ontology)
+    again, _, _ = build(rows[::-1], ontology=ontology)
     assert again.split_digest() == dataset.split_digest()
     assert build(rows, seed=1, ontology=ontology).dataset.split_digest() != dataset.split_digest()
 
@@ -161,7 +161,7 @@ def test_a_split_of_many_labels_is_drawn_by_sequence_at_random(ontology: Ontolog
 def test_a_tenth_of_train_becomes_validation_though_every_set_of_terms_stands_once(ontology: Ontology) -> None:
     sets = [f"{BINDING} GO:{n}" for n in range(50)]
     rows = records(*(("M" + "A" * (n + 1), one, "train") for n, one in enumerate(sets)), ("MC", TRANSPORT, "test"))
-    dataset, report = build(rows, ontology=ontology)
+    dataset, report, _ = build(rows, ontology=ontology)
     assert (report.drawn_validation, dataset.parts.count("train")) == (5, 45)
     assert report.lines()[-1] == "warning: 2 terms without a training protein; never predicted"
 
@@ -318,3 +318,10 @@ def test_tables_are_read_once_for_all_parts(
     monkeypatch.setattr(TermTable, "of", classmethod(lambda *args: calls.append(args) or of(*args)))
     intake = take_in(Inputs((fasta,), (), (test,), (table,), obo=tmp_path / "go.obo"))
     assert (len(calls), len(intake.dataset), intake.tally.unused_labels) == (1, 41, 0)
+
+
+def test_terms_of_an_ontology_are_no_labels_of_another_kind(tmp_path):
+    with pytest.raises(UsageError, match="an ontology .--obo. is for its terms, not for --task one-label"):
+        Inputs((tmp_path / "a.fasta",), obo=tmp_path / "go.obo", task="one-label")
+    with pytest.raises(UnknownNameError, match="one-lable"):
+        Inputs((tmp_path / "a.fasta",), task="one-lable")

@@ -379,9 +379,10 @@ def test_a_reader_that_has_enough_ends_prediction_quietly(home: Path) -> None:
 
 def test_a_workspace_tells_what_it_holds(home: Path) -> None:
     lines = done("info", "-w", home / "w").out.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         f"workspace {home / 'w'}",
         "dataset: 30 records, 30 sequences, 3 classes",
+        "task: one-label",
         "split: given (seed 0): 18 train, 6 validation, 6 test",
         f"cache: composition, 25 numbers as float16, mean, long full, fp32 in {cache_folder(home / 'w')}",
     ]

@@ -29,7 +29,7 @@ def parts_by_id(dataset: Dataset) -> dict[str, str]:
 
 
 def test_records_without_parts_are_split_by_class_in_input_order():
-    dataset, report = build([*family("a", 10), *family("c", 20)], seed=1)
+    dataset, report, _ = build([*family("a", 10), *family("c", 20)], seed=1)
     assert report.kind == "stratified"
     assert dataset.ids == [f"a{number}" for number in range(10)] + [f"c{number}" for number in range(20)]
     assert [len(dataset.part(name)) for name in ("train", "validation", "test")] == [24, 3, 3]
@@ -38,7 +38,7 @@ def test_records_without_parts_are_split_by_class_in_input_order():
 
 def test_the_fractions_and_the_seed_are_those_asked_for():
     records = family("a", 40)
-    dataset, report = build(records, fractions=(0.5, 0.0, 0.5), seed=3)
+    dataset, report, _ = build(records, fractions=(0.5, 0.0, 0.5), seed=3)
     assert [len(dataset.part(name)) for name in ("train", "validation", "test")] == [20, 0, 20]
     assert (report.seed, report.fractions) == (3, (0.5, 0.0, 0.5))
     assert build(records, fractions=(0.5, 0.0, 0.5), seed=4).dataset.split_digest() != dataset.split_digest()
@@ -46,19 +46,19 @@ def test_the_fractions_and_the_seed_are_those_asked_for():
 
 def test_a_given_split_is_kept():
     records = [*family("a", 4, "train"), *family("c", 2, "validation"), *family("d", 2, "test")]
-    dataset, report = build(records)
+    dataset, report, _ = build(records)
     assert dataset.parts == ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
     assert report.untrained == 2
     assert report.lines() == ["warning: 2 classes without a training member; always wrong"]
 
 
 def test_records_without_a_part_beside_a_given_test_are_train():
-    dataset, report = build([*family("a", 3), *family("c", 1, "validation"), *family("d", 2, "test")])
+    dataset, report, _ = build([*family("a", 3), *family("c", 1, "validation"), *family("d", 2, "test")])
     assert (dataset.parts.count("train"), report.assigned) == (3, 3)
 
 
 def test_a_missing_validation_part_is_drawn_from_train_and_a_missing_test_part_is_not():
-    dataset, report = build(family("a", 30, "train"), seed=2)
+    dataset, report, _ = build(family("a", 30, "train"), seed=2)
     assert [len(dataset.part(name)) for name in ("train", "validation", "test")] == [27, 3, 0]
     assert report.drawn_validation == 3
     assert report.lines() == ["no validation part given: 3 of train drawn for it (seed 2)"]
@@ -66,7 +66,7 @@ def test_a_missing_validation_part_is_drawn_from_train_and_a_missing_test_part_i
 
 def test_sequences_of_test_leave_train_before_validation_is_drawn():
     records = [*family("a", 30), record("copy", "MAA", "a", "test"), record("own", "MWW", "a", "test")]
-    dataset, report = build(records)
+    dataset, report, _ = build(records)
     assert report.leaks == [("a1", "train", "test")]
     assert "a1" not in dataset.ids
     assert len(dataset) == 31
@@ -76,7 +76,7 @@ def test_sequences_of_test_leave_train_before_validation_is_drawn():
 
 def test_equal_sequences_with_different_labels_are_kept_and_counted():
     records = [*family("a", 10), record("x", "MAA", "other"), record("y", "MAA", "a")]
-    dataset, report = build(records)
+    dataset, report, _ = build(records)
     assert report.ambiguous == 1
     assert len(dataset) == 12
     assert {parts_by_id(dataset)[name] for name in ("a1", "x", "y")} == {"train"}
@@ -84,14 +84,14 @@ def test_equal_sequences_with_different_labels_are_kept_and_counted():
 
 def test_duplicate_ids_are_kept_and_counted():
     tally = Tally()
-    dataset, _ = build([record("p", "MA"), record("p", "MC"), record("p", "MD"), record("q", "ME")], tally=tally)
+    dataset, _, _ = build([record("p", "MA"), record("p", "MC"), record("p", "MD"), record("q", "ME")], tally=tally)
     assert (dataset.ids, tally.duplicate_ids) == (["p", "p", "p", "q"], 2)
 
 
 def test_clusters_go_to_one_part_whole(tmp_path):
     table = tmp_path / "clusters.tsv"
     table.write_text("".join(f"c{number // 5}\ta{number}\n" for number in range(50)))
-    dataset, report = build(family("a", 50, "train"), clusters=table, fractions=(0.6, 0.2, 0.2))
+    dataset, report, _ = build(family("a", 50, "train"), clusters=table, fractions=(0.6, 0.2, 0.2))
     parts = parts_by_id(dataset)
     assert report.kind == "cluster"
     assert all(len({parts[f"a{number}"] for number in range(first, first + 5)}) == 1 for first in range(0, 50, 5))
@@ -102,7 +102,7 @@ def test_a_given_test_part_stays_and_validation_is_drawn_of_whole_clusters_of_tr
     table = tmp_path / "clusters.tsv"
     table.write_text("".join(f"c{number // 5}\ta{number}\n" for number in range(100)))
     tested = [record(f"t{number}", f"MW{'A' * number}", part="test") for number in range(9)]
-    dataset, report = build([*family("a", 100, None), *tested], clusters=table)
+    dataset, report, _ = build([*family("a", 100, None), *tested], clusters=table)
     parts = parts_by_id(dataset)
     assert (report.kind, report.drawn_validation) == ("given", 10)
     assert all(len({parts[f"a{number}"] for number in range(first, first + 5)}) == 1 for first in range(0, 100, 5))
@@ -121,7 +121,7 @@ def test_an_id_of_two_sequences_cannot_be_joined_to_a_cluster(tmp_path):
 
 
 def test_given_parts_are_passed_over_where_another_split_is_asked_for():
-    dataset, report = build(family("a", 10, "train"), kind="stratified")
+    dataset, report, _ = build(family("a", 10, "train"), kind="stratified")
     assert (report.kind, len(dataset.part("test"))) == ("stratified", 1)
 
 

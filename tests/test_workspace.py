@@ -400,3 +400,15 @@ def test_a_model_is_found_by_name_before_folder_and_by_folder(workspace, tmp_pat
 def test_reports_have_a_folder(workspace):
     assert workspace.reports.is_dir()
     assert workspace.reports == workspace.folder / "reports"
+
+
+def test_a_kind_of_task_of_a_newer_version_is_refused_in_a_line(workspace):
+    workspace.set_dataset(DATASET, REPORT)
+    about = workspace.state()["dataset"]
+    assert "task" not in about, "an older version reads a data set of one label"
+    change(workspace, dataset=about | {"task": "structures"})
+    with pytest.raises(WorkspaceError) as caught:
+        _ = workspace.task
+    assert message(workspace, caught.value) == (
+        "W/workspace.json: a kind of task 'structures', not known here; update esmcls"
+    )

@@ -15,7 +15,8 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.label_checks import check_labels
+from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.label_checks import kind_of_labels
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
 
@@ -146,10 +147,11 @@ def content_digest(rows: Iterable[Sequence[str]]) -> str:
 
 
 class Built(NamedTuple):
-    """A data set and how its split came about."""
+    """A data set, how its split came about, and the kind of task that its labels are for."""
 
     dataset: Dataset
     report: SplitReport
+    task: str = ONE_LABEL
 
 
 def build(
@@ -161,6 +163,7 @@ def build(
     seed: int = 0,
     tally: Tally | None = None,
     ontology: Ontology | None = None,
+    task: str | None = None,
 ) -> Built:
     """Make a data set of labelled records.
 
@@ -185,11 +188,13 @@ def build(
         Gets the number of duplicate ids.
     ontology : Ontology, optional
         A label is terms of it, many a protein.
+    task : str, optional
+        The kind of task that the user named, one of `esmcls.labels.kinds.NAMED`; default what labels look like.
 
     Returns
     -------
     Built
-        The data set and a report of its split.
+        The data set, a report of its split, and the kind of task.
 
     Raises
     ------
@@ -199,8 +204,7 @@ def build(
         If the fractions are no shares of 1, or no record is train.
     """
     columns = _LabelledColumns.of(refuse_text(records, "records"), joined=clusters is not None)
-    if ontology is None:
-        check_labels(columns.labels, columns.sequences, columns.path)
+    task = GO_TERMS if ontology else kind_of_labels(columns.labels, columns.sequences, columns.path, task)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
     kind = kind or _usual_kind(columns.parts, clusters is not None, ontology is not None)
@@ -211,7 +215,7 @@ def build(
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
     classes = set if ontology is None else partial(_terms, ontology)
     report.untrained = len(classes(dataset.labels) - classes(trained))
-    return Built(dataset, report)
+    return Built(dataset, report, task)
 
 
 def _usual_kind(parts: Sequence[str | None], has_clusters: bool, has_terms: bool) -> SplitKind:

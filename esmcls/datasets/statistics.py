@@ -211,7 +211,7 @@ def describe_records(
     Raises
     ------
     DataError
-        If there is no record, or none of the part, or the labels are no names of classes (see `check_labels`).
+        If there is no record, or none of the part, or the labels are no names of classes (see `kind_of_labels`).
     UnknownNameError
         If `part` is none of the words above.
     """

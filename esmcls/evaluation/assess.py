@@ -191,7 +191,7 @@ def _workspace_of_kind(model: Model, workspace: Workspace | None) -> Workspace |
     """Return the workspace if it has a data set of the model's kind of task."""
     if workspace is None or not workspace.has_dataset:
         return None
-    return workspace if task_of(workspace).many == model.task.many else None
+    return workspace if workspace.task == model.task.kind else None
 
 
 def _task_of_part(model: Model, workspace: Workspace) -> AnyTask:

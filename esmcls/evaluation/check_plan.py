@@ -64,7 +64,7 @@ def _check_models(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> 
     for folder in folders:
         manifest = read_manifest(folder)
         reason = ""
-        if manifest.many != task.many:
+        if manifest.kind != task.kind:
             reason = f"a model of another kind of task than {task.name}; leave it out"
         elif manifest.split_digest != workspace.split_digest:
             reason = "fitted on another split, so it may know the test part; fit it again, or leave it out"

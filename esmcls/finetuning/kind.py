@@ -138,6 +138,6 @@ def save_tuned(
         scores, findings = task.validate(head, features(rows.held), supervision.held)
         manifest = replace(manifest, validation=scores)
     findings = task.measure_set_aside(head, findings, rows.apart, shares, features)
-    manifest = replace(manifest, many=task.many)
+    manifest = replace(manifest, **Manifest.flags(task.kind))
     save_model(folder, head, manifest, task=task, findings=findings, encoder=encoder)
     return manifest

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from esmcls.errors import DataError
+from esmcls.labels.kinds import ONE_LABEL
 
 HANDFUL: Final = 30
 """Distinct whole numbers that may be names of classes, such as EC's first digit or the class in CATH."""
@@ -24,14 +25,21 @@ _ENOUGH: Final = 3
 """Records that say something about all."""
 
 
-def check_labels(labels: Sequence[str], sequences: Sequence[str], path: str) -> None:
-    """Make sure that labels, one a protein, are names of classes.
+def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, asked: str | None = None) -> str:
+    """Return which kind of task labels are for, and make sure that they can be.
 
     Parameters
     ----------
     labels, sequences : sequences of str, (n,)
     path : str
         For messages.
+    asked : str, optional
+        The kind that the user named; default the one that the labels look like.
+
+    Returns
+    -------
+    str
+        One of `esmcls.labels.kinds.NAMED`.
 
     Raises
     ------
@@ -41,19 +49,20 @@ def check_labels(labels: Sequence[str], sequences: Sequence[str], path: str) -> 
 
     Examples
     --------
-    >>> check_labels(["1.10.8.10", "2.40.50.140", "3"], ["MKT", "MKV", "MKL"], "cath.csv")
-    >>> check_labels(["1.1.1.1;2.3.1.4"], ["MKT"], "ec.csv")
+    >>> kind_of_labels(["1.10.8.10", "2.40.50.140", "3"], ["MKT", "MKV", "MKL"], "cath.csv")
+    'one-label'
+    >>> kind_of_labels(["1.1.1.1;2.3.1.4"], ["MKT"], "ec.csv")
     Traceback (most recent call last):
     esmcls.errors.DataError: ec.csv: label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label); ...
     """
     checks = LabelChecks()
     for label, sequence in zip(labels, sequences, strict=True):
         checks.add(label, sequence)
-    checks.refuse(path)
+    return checks.kind(path, asked)
 
 
 class LabelChecks:
-    """What `check_labels` looks at, of labels as they come: memory is that of the distinct ones."""
+    """What `kind_of_labels` looks at, of labels as they come: memory is that of the distinct ones."""
 
     def __init__(self) -> None:
         self.distinct: set[str] = set()
@@ -73,8 +82,13 @@ class LabelChecks:
             self.pairs += 1
             self.as_long = self.as_long and len(label) == len(sequence)
 
+    def kind(self, path: str, asked: str | None = None) -> str:
+        """Return the kind of task that the labels are for; see `kind_of_labels`."""
+        self.refuse(path)
+        return asked or ONE_LABEL
+
     def refuse(self, path: str) -> None:
-        """Refuse labels that are no names of classes; see `check_labels`."""
+        """Refuse labels that are no names of classes."""
         several = sorted(label for label in self.distinct if _codes(label) > 1)
         if several:
             labels_like_it = f"{len(several):,} such label{'' if len(several) == 1 else 's'}"

@@ -94,7 +94,7 @@ def combine(
 def _check_alike(model: Model, other: Model) -> None:
     """Refuse models that cannot be compared row by row."""
     for difference, facts in (
-        ("kind of task", [m.manifest.many for m in (model, other)]),
+        ("kind of task", [m.manifest.kind for m in (model, other)]),
         ("the split", [(m.manifest.dataset_digest, m.manifest.split_digest) for m in (model, other)]),
         ("what was set aside", [_set_aside_by(m.manifest) for m in (model, other)]),
         ("the classes", [m.manifest.classes for m in (model, other)]),
@@ -159,7 +159,7 @@ def check_of_workspace(models: Sequence[Model], workspace: Workspace) -> None:
     """
     for model in models:
         same = model.manifest.split_digest == workspace.split_digest
-        if not same or model.manifest.many != (workspace.ontology is not None):
+        if not same or model.manifest.kind != workspace.task:
             found = "was not fitted on the data and the split of this workspace"
             raise ModelError(model.folder, found, "fit it again")
 

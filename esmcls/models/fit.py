@@ -112,7 +112,7 @@ def fit_dataset(
         task.refit_head(fitted, features(both), labels, seed, log)
         findings = findings.recoded(before, labels.classes)
     setup = task.setup(shares) | {"refit": refitted, ASKED: asked(task, config)} | explained(fitted)
-    manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.many)
+    manifest = describe(head, fitted, labels, scores, dataset, cache, seed, setup, task.kind)
     findings = task.measure_set_aside(fitted, findings, apart, shares, features)
     return Fit(task, fitted, manifest, findings)
 
@@ -189,7 +189,7 @@ def describe(
     cache: EmbeddingCache,
     seed: int,
     setup: dict[str, Any],
-    many: bool,
+    kind: str,
 ) -> Manifest:
     """Return the manifest of a fitted head: `labels` are what it was fitted on last, `scores` what it reached."""
     return Manifest(
@@ -205,7 +205,7 @@ def describe(
         validation=scores,
         n_train=len(labels),
         setup=setup,
-        many=many,
+        **Manifest.flags(kind),
     )
 
 

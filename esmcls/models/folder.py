@@ -198,7 +198,7 @@ def load_model(folder: str | Path, device: str = "cpu", encoder: str | Path | En
 def _load(folder: Path, manifest: Manifest, device: str, encoder: str | Path | Encoder | None) -> Model:
     _check_files(folder, manifest)
     with _readable(folder):
-        task = task_of_model(folder, manifest.many)
+        task = task_of_model(folder, manifest.kind)
     if not task.knows(manifest.classes):
         raise ModelError(folder / MANIFEST, "classes that are no terms of the ontology beside it", "fit again")
     task.head_class(manifest.head)  # one that is not there, or lacks its extra, is no fault of the folder

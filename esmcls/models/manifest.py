@@ -12,6 +12,7 @@ import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.files import from_plain
+from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
 from esmcls.version import __version__
 
 FORMAT = 1
@@ -61,6 +62,8 @@ class Manifest:
         Of an ensemble across encoders: what members read besides `spec`.
     many : bool
         Whether a protein has any number of the classes, which are Gene Ontology terms; their ontology lies beside.
+    task : str
+        The kind of task, where it is neither that nor one label a protein: see `kind`.
     """
 
     head: str
@@ -80,6 +83,17 @@ class Manifest:
     format: int = FORMAT
     others: tuple[EmbeddingSpec, ...] = ()
     many: bool = False
+    task: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of task, one of `esmcls.labels.kinds.KINDS` unless it is a newer esmcls's."""
+        return self.task or (GO_TERMS if self.many else ONE_LABEL)
+
+    @classmethod
+    def flags(cls, kind: str) -> dict[str, Any]:
+        """Return the entries of a manifest that say its kind of task, so that an older esmcls reads what it can."""
+        return {"many": kind == GO_TERMS, "task": "" if kind in (ONE_LABEL, GO_TERMS) else kind}
 
     @property
     def specs(self) -> tuple[EmbeddingSpec, ...]:
@@ -89,8 +103,9 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
         flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        if not self.many:
-            del flat["many"]  # so that an older esmcls reads models of one label
+        for name in ("many", "task"):
+            if not flat[name]:
+                del flat[name]  # so that an older esmcls reads models of one label
         return flat | {
             "spec": self.spec.to_json(),
             "classes": list(self.classes),
@@ -138,3 +153,4 @@ class _Saved:
     files: dict[str, str]
     format: int
     many: bool = False
+    task: str = ""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from esmcls.errors import DataError
+from esmcls.errors import DataError, UnknownNameError, UsageError
+from esmcls.labels.kinds import NAMED
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
@@ -34,6 +35,8 @@ class Inputs:
         The ontology of the terms.
     propagate : bool
         Whether a protein with a term has those that contain it, too.
+    task : str, optional
+        The kind of task that the labels are for, where the user named it.
     """
 
     inputs: tuple[str | Path, ...]
@@ -44,8 +47,13 @@ class Inputs:
     on_bad: OnBad = "error"
     obo: Path | None = None
     propagate: bool = True
+    task: str | None = None
 
     def __post_init__(self) -> None:
+        if self.task is not None and self.task not in NAMED:
+            raise UnknownNameError("task", self.task, NAMED)
+        if self.task is not None and self.obo is not None:
+            raise UsageError(f"an ontology (--obo) is for its terms, not for --task {self.task}; leave one of them out")
         for name in ("inputs", "validation", "test"):
             refuse_text(getattr(self, name), name)
 

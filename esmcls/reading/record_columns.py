@@ -56,7 +56,7 @@ class Columns:
         ------
         DataError
             If there is no record, or one lacks the label, or has one where the first has none, or the labels are no
-            names of classes (see `check_labels`).
+            names of classes (see `kind_of_labels`).
         """
         checks = LabelChecks()
         path = "input"

@@ -5,8 +5,12 @@ Each is imported when it is met: who has families loads nothing of terms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+from esmcls.errors import ModelError
+from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -21,12 +25,22 @@ def task_of(workspace: Workspace) -> AnyTask:
         If its ontology is not the one that workspace.json describes.
     """
     ontology = workspace.ontology
-    return one_label() if ontology is None else go_terms(ontology, workspace.propagate)
+    return _PLAIN[workspace.task]() if ontology is None else go_terms(ontology, workspace.propagate)
 
 
-def task_of_model(folder: Path, many: bool) -> AnyTask:
-    """Return the task of a model folder, where `many` is what its manifest says."""
-    return go_terms(Ontology.load(folder / "terms.json")) if many else one_label()
+def task_of_model(folder: Path, kind: str) -> AnyTask:
+    """Return the task of a model folder, where `kind` is what its manifest says.
+
+    Raises
+    ------
+    ModelError
+        If a newer esmcls made it of a kind that is not known here.
+    """
+    if kind == GO_TERMS:
+        return go_terms(Ontology.load(folder / "terms.json"))
+    if kind not in _PLAIN:
+        raise ModelError(folder, f"a model of a kind of task {kind[:40]!r}, not known here", "update esmcls")
+    return _PLAIN[kind]()
 
 
 def one_label() -> AnyTask:
@@ -41,3 +55,7 @@ def go_terms(ontology: Ontology, propagate: bool = True) -> AnyTask:
     from esmcls.tasks.go_terms.task import GoTerms
 
     return GoTerms(ontology, propagate)
+
+
+_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {ONE_LABEL: one_label}
+"""Those that need nothing but the labels."""

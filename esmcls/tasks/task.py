@@ -325,6 +325,8 @@ class Answering(Protocol[T]):
 class Task(ABC, Generic[H, L, F, A]):
     """A kind of task, with what it needs of a data set to make labels of it."""
 
+    kind: ClassVar[str]
+    """Its name among `esmcls.labels.kinds.KINDS`, which a workspace and a manifest remember."""
     name: ClassVar[str]
     """As the user calls it."""
     group: ClassVar[str]
@@ -332,7 +334,7 @@ class Task(ABC, Generic[H, L, F, A]):
     score: ClassVar[str]
     """By which of a manifest's validation scores models are chosen: the highest."""
     many: ClassVar[bool]
-    """Whether a record has any number of the classes; a manifest says so."""
+    """Whether a record has any number of the classes."""
     baseline_encoder: ClassVar[str | None] = None
     """An encoder that stands beside in a comparison, with the head `linear`."""
     baseline_heads: ClassVar[tuple[str, ...]] = ()

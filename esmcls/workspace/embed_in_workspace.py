@@ -124,6 +124,7 @@ def embed_dataset(
     obo: str | Path | None = None,
     clusters: str | Path | None = None,
     propagate: bool = True,
+    task: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     **options: Any,
@@ -146,6 +147,8 @@ def embed_dataset(
         Table of the cluster of each id, to split by.
     propagate : bool
         Whether a protein with a term has those that contain it, too.
+    task : str, optional
+        What the labels are, one of `esmcls.labels.kinds.NAMED`; default what they look like.
     device : str
     seed : int
         Of the split, where one is drawn.
@@ -170,6 +173,7 @@ def embed_dataset(
         None if clusters is None else Path(clusters),
         obo=None if obo is None else Path(obo),
         propagate=propagate,
+        task=task,
     )
     intake = take_in(sources, seed=seed)
     name = workspace.encoder_name(options.pop("encoder", BUNDLED))
@@ -222,7 +226,8 @@ def keep_dataset(workspace: Workspace, intake: Intake) -> None:
     if intake.unlabelled:
         workspace.remember_unlabelled(intake.unlabelled)
     if isinstance(intake.dataset, Dataset) and intake.report is not None:
-        workspace.set_dataset(intake.dataset, intake.report, intake.files, intake.ontology, intake.propagate)
+        about = (intake.ontology, intake.propagate, intake.task)
+        workspace.set_dataset(intake.dataset, intake.report, intake.files, *about)
 
 
 def import_in_workspace(

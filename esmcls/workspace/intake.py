@@ -10,6 +10,7 @@ from pathlib import Path
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError
+from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.inputs import Inputs, SequenceStream
 from esmcls.reading.records import Tally
@@ -33,6 +34,8 @@ class Intake:
         Of a new dataset of many labels.
     propagate : bool
         See `Inputs`.
+    task : str
+        The kind of task that a new dataset is for.
     """
 
     dataset: Dataset | SequenceStream
@@ -41,6 +44,7 @@ class Intake:
     files: tuple[str | Path, ...] = ()
     ontology: Ontology | None = None
     propagate: bool = True
+    task: str = ONE_LABEL
 
     @property
     def sequences(self) -> Iterable[str]:
@@ -115,8 +119,9 @@ def take_in(inputs: Inputs, *, seed: int = 0) -> Intake:
         raise DataError(inputs.inputs[0], "no records", "give at least one sequence")
     records = itertools.chain([first], records)
     if first.label is not None or inputs.table is not None:
-        built = build(records, clusters=inputs.clusters, seed=seed, tally=tally, ontology=inputs.ontology)
-        return Intake(built.dataset, built.report, tally, inputs.files, inputs.ontology, inputs.propagate)
+        clusters, ontology = inputs.clusters, inputs.ontology
+        built = build(records, clusters=clusters, seed=seed, tally=tally, ontology=ontology, task=inputs.task)
+        return Intake(built.dataset, built.report, tally, inputs.files, ontology, inputs.propagate, built.task)
     if inputs.clusters is not None or inputs.validation or inputs.test:
         fix = "give labels (--labels TABLE), or leave --validation, --test and --clusters out"
         raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)

@@ -35,6 +35,7 @@ from esmcls.files import (
     temporary_beside,
     write_json,
 )
+from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.readers import find_sources
@@ -68,6 +69,7 @@ class _KnownData:
     ontology_sha256: str = ""
     ontology: str = ""
     propagate: bool = True
+    task: str = ""
     files: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -259,6 +261,22 @@ class Workspace:
         return path
 
     @property
+    def task(self) -> str:
+        """The kind of task that the data set's labels are for, one of `esmcls.labels.kinds.KINDS`.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is no data set, or a newer esmcls made it of a kind that is not known here.
+        """
+        if self.has_terms:
+            return GO_TERMS
+        task = str(self._known("dataset").get("task", ONE_LABEL))
+        if task not in KINDS:
+            raise WorkspaceError(self.folder / STATE, f"a kind of task {task[:40]!r}, not known here", "update esmcls")
+        return task
+
+    @property
     def has_terms(self) -> bool:
         """True if the proteins of the data set have many labels each, terms of an ontology."""
         return "ontology_sha256" in (self.state()["dataset"] or {})
@@ -335,6 +353,7 @@ class Workspace:
         files: Sequence[str | Path] = (),
         ontology: Ontology | None = None,
         propagate: bool = True,
+        task: str = ONE_LABEL,
     ) -> None:
         """Make `dataset` the one of this workspace.
 
@@ -349,6 +368,8 @@ class Workspace:
             Labels are terms of it, many a protein.
         propagate : bool
             Whether a protein with a term has those that contain it, too.
+        task : str
+            What the labels are.
 
         Raises
         ------
@@ -356,6 +377,8 @@ class Workspace:
             If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
         facts = dataset.facts() | _about_terms(dataset, ontology, propagate)
+        if ontology is None and task != ONE_LABEL:  # else an older esmcls knows what it is
+            facts["task"] = task
         split = report.facts() | {"digest": dataset.split_digest()}
         self._guard_models(_identity(facts), split["digest"])
         dataset.save(self.folder / TABLE)
@@ -599,7 +622,7 @@ def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -
 
 def _identity(about: Mapping[str, object]) -> dict[str, object]:
     """Return the facts of a data set that models were fitted on."""
-    return {key: about[key] for key in ("digest", "ontology", "propagate") if key in about}
+    return {key: about[key] for key in ("digest", "ontology", "propagate", "task") if key in about}
 
 
 def _read_spec(path: Path) -> EmbeddingSpec:

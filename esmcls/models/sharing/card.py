@@ -16,6 +16,7 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
+from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
 from esmcls.metrics.open_set import wilson
 from esmcls.models.manifest import Manifest
 from esmcls.reporting.phrases import percent
@@ -48,10 +49,13 @@ To suggest {what} for protein sequences of the kind that it was fitted on, for p
 It is not for decisions on health, and it knows nothing of what its training set does not hold: proteins of other
 organisms, fragments, designed or mutated sequences may be answered badly, and as surely as any other."""
 _LIMITS: Final = {
-    False: "To every sequence it gives one of its classes, strangers too, unless it was fitted to reject these "
+    ONE_LABEL: "To every sequence it gives one of its classes, strangers too, unless it was fitted to reject these "
     "(see calibration).",
-    True: "Terms that it lacks are never predicted, and a term's absence means nothing.",
+    GO_TERMS: "Terms that it lacks are never predicted, and a term's absence means nothing.",
 }
+_SUGGESTS: Final = {ONE_LABEL: "a class", GO_TERMS: "Gene Ontology terms"}
+_PREDICTS: Final = {ONE_LABEL: "one label a protein", GO_TERMS: "Gene Ontology terms of proteins"}
+"""By kind of task: what limits an answer, and what is answered."""
 _HOW: Final = """\
 ```console
 $ pip install esmcls
@@ -85,14 +89,12 @@ def write_card(folder: Path, name: str, manifest: Manifest, told: Sequence[str] 
 
 def model_card(name: str, manifest: Manifest, told: Sequence[str] = ()) -> str:
     """Return the card of a model as Markdown; see `write_card`."""
-    many = manifest.many
-    what = "Gene Ontology terms" if many else "a class"
     sections = {
         "What it is": _table(_facts(manifest)),
         "Scores": _scores(manifest),
         "On a test part": f"{BEGIN}\n{_UNMEASURED.format(name=_plain(name))}\n{END}",
         "Calibration": "\n".join(f"- {line}" for line in _calibration(manifest, told)),
-        "Intended use": _USE.format(what=what, limits=_LIMITS[many]),
+        "Intended use": _USE.format(what=_SUGGESTS[manifest.kind], limits=_LIMITS[manifest.kind]),
         "Licence": _licences(manifest),
         "How to predict": _HOW.format(name=_plain(name), repository=OWN_REPOSITORY),
     }
@@ -162,7 +164,7 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
         front |= {"base_model": checkpoint.repository.id}
     return front | {
         "esmcls": {
-            "task": "go_terms" if manifest.many else "one_label",
+            "task": manifest.kind.replace("-", "_"),
             "head": manifest.head,
             "classes": len(manifest.classes),
             "encoder": encoder,
@@ -184,10 +186,9 @@ def _sections(sections: Mapping[str, str]) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> str:
-    kind = "Gene Ontology terms of proteins" if manifest.many else "one label a protein"
     named = ", ".join(_code(name) for name in manifest.classes[:_SHOWN])
     more = f" and {len(manifest.classes) - _SHOWN:,} more" if len(manifest.classes) > _SHOWN else ""
-    return f"Predicts {kind}, from its sequence: {named}{more}."
+    return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence: {named}{more}."
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:

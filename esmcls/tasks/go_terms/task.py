@@ -24,6 +24,7 @@ from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.information_accretion import information_accretion
+from esmcls.labels.kinds import GO_TERMS
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.cafa import Counts as TermCounts
@@ -118,6 +119,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     terms: Ontology
     propagate: bool = True
 
+    kind: ClassVar[str] = GO_TERMS
     name: ClassVar[str] = "Gene Ontology terms"
     group: ClassVar[str] = TERM_GROUP
     score: ClassVar[str] = "fmax"

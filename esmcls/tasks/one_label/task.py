@@ -20,6 +20,7 @@ from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked
 from esmcls.heads.registry import GROUP, load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
+from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
 from esmcls.reporting.results import Leakage, Timing
@@ -92,6 +93,7 @@ class Strangers:
 class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     """The class of each protein; see `Task`."""
 
+    kind = ONE_LABEL
     name = "one label"
     group = GROUP
     score = "macro_f1"
