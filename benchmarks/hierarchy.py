@@ -29,7 +29,8 @@ from esmcls.files import write_json
 from esmcls.labels.hierarchy import ClassTree
 from esmcls.metrics.calibration import conformal_threshold
 from esmcls.metrics.tree_answers import answered_levels, least_thresholds, node_masses, path_masses, tree_threshold
-from esmcls.models.folder import load_model
+from esmcls.models.folder import load_model, read_manifest
+from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.levels.scores import level_scores
 from esmcls.workspace.workspace import Workspace
 
@@ -59,8 +60,8 @@ def by_path(masses: Numbers, agreement: Codes, depths: Codes) -> Way:
     return answer
 
 
-def from_above(table: npt.NDArray[np.float32], truth: Codes, tree: ClassTree) -> Way:
-    """Descend from the top to the likeliest node below."""
+def from_above(table: npt.NDArray[np.float32], truth: Codes, tree: ClassTree) -> tuple[Numbers, Codes]:
+    """Descend from the top to the likeliest node below; return the masses, and down to which level that is right."""
     masses = np.zeros((len(table), tree.hierarchy.depth))
     agreement, open_rows = np.zeros(len(table), np.int64), np.ones(len(table), dtype=bool)
     inside = np.ones(table.shape, dtype=bool)
@@ -73,7 +74,7 @@ def from_above(table: npt.NDArray[np.float32], truth: Codes, tree: ClassTree) ->
         inside &= tree.paths[:, level][None, :] == best[:, None]
         open_rows &= tree.paths[truth, level] == best
         agreement += open_rows
-    return by_path(masses, agreement, np.full(len(table), tree.hierarchy.depth))
+    return masses, agreement
 
 
 def by_set(table: npt.NDArray[np.float32], truth: Codes, tree: ClassTree) -> Way:
@@ -129,15 +130,18 @@ def choose(workspace: Workspace, names: list[str]) -> list[dict[str, Any]]:
     assert hierarchy is not None, "embed with --hierarchy first"
     rows = []
     for name in names:
-        model = load_model(workspace.find_model(name))
-        held = model.findings.held  # type: ignore[attr-defined]
-        tree, truth = ClassTree.of(hierarchy, model.classes), held.truth
-        table = dense(held.codes, held.probabilities, len(model.classes))
+        folder = workspace.find_model(name)
+        classes, held = read_manifest(folder).classes, LabelFindings.load(folder).held
+        assert held is not None
+        tree, truth = ClassTree.of(hierarchy, classes), held.truth
+        table = dense(held.codes, held.probabilities, len(classes))
         likeliest, masses = path_masses(table, tree)
         agreement = tree.agreement(truth, likeliest)
+        masses_below, right_below = from_above(table, truth, tree)
+        lowest = np.full(len(table), hierarchy.depth)
         ways = {
             "from the likeliest class up": by_path(masses, agreement, tree.depths[likeliest]),
-            "from the top down": from_above(table, truth, tree),
+            "from the top down": by_path(masses_below, right_below, lowest),
             "above the conformal set": by_set(table, truth, tree),
         }
         reached = {
@@ -146,6 +150,7 @@ def choose(workspace: Workspace, names: list[str]) -> list[dict[str, Any]]:
         }
         scores = [asdict(score) for score in level_scores(tree, truth, likeliest)]
         rows.append({"model": name, "n": len(truth), "levels": scores, "ways": reached})
+        rows[-1]["right_from_the_top_down"] = [float((right_below > level).mean()) for level in range(hierarchy.depth)]
         rows[-1]["rescored"] = list(rescored(table, truth, tree))
         print(name, *(f"  {way}: {of_way[-1]}" for way, of_way in reached.items()), sep="\n", flush=True)
     return rows
