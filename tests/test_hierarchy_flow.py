@@ -127,6 +127,13 @@ def test_where_nothing_is_sure_enough_the_level_is_none_and_the_answer_empty() -
         assert [(row["level"], row["answer"]) for row in answers.answered(probabilities, threshold)] == said
 
 
+def test_a_class_that_stands_alone_is_an_answer_at_the_last_level() -> None:
+    answers = LevelAnswers(Hierarchy(("clan", "family"), {"PF1": "CL1"}), ("PF1", "PF4"))
+    probabilities = np.array([[0.1, 0.9], [0.9, 0.1]], np.float32)
+    said = [(row["level"], row["answer"]) for row in answers.answered(probabilities, 0.5)]
+    assert said == [("family", "PF4"), ("family", "PF1")]
+
+
 # evaluate and compare
 
 

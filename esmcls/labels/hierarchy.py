@@ -260,6 +260,17 @@ class ClassTree:
         """At which level each class lies, (classes,); 1 is the broadest."""
         return np.asarray((self.paths >= 0).sum(axis=1), dtype=np.int64)
 
+    def shown_level(self, codes: Indices, levels: Indices) -> Indices:
+        """Return the level by which an answer goes, (n,): the last for a class that says all, however high it lies.
+
+        Parameters
+        ----------
+        codes, levels : int64 arrays, (n,)
+            Classes, and the level on the way to each that is answered; 0 is none.
+        """
+        whole = self.complete[codes] & (levels == self.depths[codes])
+        return np.where(whole, self.hierarchy.depth, levels).astype(np.int64)
+
     def agreement(self, codes: Indices, others: Indices) -> Indices:
         """Return down to which level classes agree, (n,); 0 where not even at the first.
 

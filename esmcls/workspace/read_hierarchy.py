@@ -14,6 +14,8 @@ from esmcls.reading.rows import delimiter_of, read_rows
 from esmcls.text_files import open_lines, shown
 
 _SHOWN: Final = 5
+_LETTERS: Final = 24
+"""Of a name in a line that lists some."""
 
 
 class Place(NamedTuple):
@@ -103,7 +105,8 @@ def _strays(hierarchy: Hierarchy, labels: LabelPlaces, source: str | Path) -> li
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    shown_names = (name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in names[:_SHOWN])
+    return ", ".join(shown_names) + (", …" if len(names) > _SHOWN else "")
 
 
 def read_parents(path: str | Path) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -51,16 +51,18 @@ class LevelAnswers:
     def answered(self, probabilities: Probabilities, threshold: float) -> list[dict[str, str | None]]:
         """Return `level` and `answer` of each row: the narrowest node of a mass above a threshold.
 
-        At the class's own level the answer is the class as it is written; where no node has such a mass, the level is
-        `none` and there is no answer.
+        At the class's own level the answer is the class as it is written, and the level is the last where nothing is
+        left open below; where no node has such a mass, the level is `none` and there is no answer.
         """
         likeliest, masses = path_masses(probabilities, self.tree)
         levels = answered_levels(masses, threshold)
-        return [self._answer(*pair) for pair in zip(likeliest.tolist(), levels.tolist(), strict=True)]
+        shown = self.tree.shown_level(likeliest, levels)
+        answers = zip(likeliest.tolist(), levels.tolist(), shown.tolist(), strict=True)
+        return [self._answer(*answer) for answer in answers]
 
-    def _answer(self, code: int, level: int) -> dict[str, str | None]:
+    def _answer(self, code: int, level: int, shown: int) -> dict[str, str | None]:
         if not level:
             return {"level": NONE, "answer": None}
         own = level == self.tree.depths[code]
         node = self.classes[code] if own else self.tree.nodes[self.tree.paths[code, level - 1]]
-        return {"level": self.hierarchy.levels[level - 1], "answer": node}
+        return {"level": self.hierarchy.levels[shown - 1], "answer": node}

@@ -105,7 +105,7 @@ class AnsweredLevels:
         likeliest, masses = path_masses(probabilities, self.tree)
         agreement = self.tree.agreement(Labels.from_names(labels, self.classes).codes, likeliest)
         levels = answered_levels(masses, self.threshold)
-        self.levels.append(levels)
+        self.levels.append(self.tree.shown_level(likeliest, levels))
         self.held.append(levels <= agreement)
 
     def joined(self) -> tuple[Indices, npt.NDArray[np.bool_]]:
