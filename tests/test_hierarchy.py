@@ -218,6 +218,15 @@ def test_a_hierarchy_may_be_named_later_without_the_input(tmp_path: Path) -> Non
     assert hierarchy.levels == ("class", "architecture", "fold")
 
 
+def test_imported_vectors_can_come_with_a_hierarchy(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "set.csv")
+    names = [line.split(",")[0] for line in data.read_text().splitlines()[1:]]
+    np.savez(tmp_path / "vectors.npz", ids=np.array(names), vectors=np.eye(len(names), dtype=np.float32))
+    words = ("import", tmp_path / "vectors.npz", "--sequences", data, "--hierarchy", "dots", "-w", tmp_path / "w")
+    assert "hierarchy: 3 levels" in done(*words).err
+    assert Workspace.open(tmp_path / "w").hierarchy is not None
+
+
 def test_a_hierarchy_file_that_was_changed_is_told(tmp_path: Path) -> None:
     place = tmp_path / "w"
     embed = ("embed", write_set(tmp_path / "set.csv"), "--encoder", "composition", "-w", place)

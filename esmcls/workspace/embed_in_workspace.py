@@ -261,7 +261,8 @@ def import_in_workspace(
     with workspace.cache_for(spec) as cache:
         report = import_embeddings(cache, read_vectors(file, pooling=pooling, layers=layers), records)
     keep_dataset(workspace, intake)
-    return report, tally.lines() + report.lines() + (intake.report.lines() if intake.report else [])
+    lines = tally.lines() + report.lines() + intake.about_hierarchy
+    return report, lines + (intake.report.lines() if intake.report else [])
 
 
 def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:
