@@ -4,11 +4,13 @@
     esmcls fit --head knn --calibration 10% -w cath     # and linear, align
     python benchmarks/hierarchy.py choose cath --name cath
     python benchmarks/hierarchy.py measure cath --name cath --of knn,linear,align
+    python benchmarks/hierarchy.py kept pfam --name pfam --of knn,linear --report 1 --table clans.tsv.gz
 
 `choose` reads what models said of validation rows, the 20 likeliest classes of each: of half of them, drawn 200 times,
 it sets the threshold of answers at a level, of the other half it counts how many answers hold the true class and how
 narrow they are, for three ways to make nested sets; and it tries to rank classes by what they lie under, too. `measure`
-asks the test part, once. Writes `benchmarks/results/hierarchy_<what>_<name>.json`.
+asks the test part, once. `kept` asks nothing: it reads what models of a comparison, reports/compare-<report>, said of
+the test part, and counts at the levels of a table. Writes `benchmarks/results/hierarchy_<what>_<name>.json`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from families import RESULTS
+from safetensors.numpy import load_file
 
 from esmcls.cache.features import Features
 from esmcls.evaluation.assess import assess
@@ -33,7 +36,8 @@ from esmcls.metrics.calibration import conformal_threshold
 from esmcls.metrics.tree_answers import answered_levels, least_thresholds, node_masses, path_masses, tree_threshold
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.tasks.one_label.findings import LabelFindings
-from esmcls.tasks.one_label.levels.scores import level_scores
+from esmcls.tasks.one_label.levels.scores import level_scores, near_misses
+from esmcls.workspace.read_hierarchy import LabelPlaces, read_hierarchy
 from esmcls.workspace.workspace import Workspace
 
 DRAWS = 200
@@ -208,23 +212,48 @@ def measure(workspace: Workspace, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def kept(workspace: Workspace, names: list[str], report: str, table: Path) -> list[dict[str, Any]]:
+    """Return what models of a comparison reach at the levels of a table, by the answers that it kept."""
+    labels = LabelPlaces()
+    for _ in labels.watch(workspace.dataset.records()):
+        pass
+    hierarchy, lines = read_hierarchy(table, labels)
+    print(*lines, sep="\n")
+    tree = ClassTree.of(hierarchy, sorted(set(workspace.dataset.labels)))
+    rows = []
+    for name in names:
+        arrays = load_file(workspace.reports / f"compare-{report}" / "answers" / f"{name}.safetensors")
+        truth, first = arrays["truth"], arrays["ranked"][:, 0]
+        scores = [asdict(score) for score in level_scores(tree, truth, first)]
+        rows.append({"model": name, "levels": scores, "near_misses": int(near_misses(tree, truth, first).sum())})
+        print(name, *(f"  {score['name']} {100 * score['right'] / score['n']:.2f}" for score in scores))
+        print(f"  wrong {int((truth != first).sum())}, near misses {rows[-1]['near_misses']}")
+    return rows
+
+
 def main() -> None:
     """Choose or measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("choose", "measure"))
+    parser.add_argument("what", choices=("choose", "measure", "kept"))
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--of", default="knn,linear,align", help="models")
+    parser.add_argument("--report", default="1", help="of `kept`: the name of the comparison")
+    parser.add_argument("--table", type=Path, help="of `kept`: child and parent")
     options = parser.parse_args()
     workspace, names = Workspace.open(options.workspace), options.of.split(",")
-    rows = (choose if options.what == "choose" else measure)(workspace, names)
+    if options.what == "kept":
+        rows = kept(workspace, names, options.report, options.table)
+    else:
+        rows = (choose if options.what == "choose" else measure)(workspace, names)
+    of_table = f" --report {options.report} --table {options.table.name}" if options.what == "kept" else ""
     more = {"ridge": near_misses_in_ridge(workspace)} if options.what == "choose" else {}
     ran = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     about = {
-        "command": f"python benchmarks/hierarchy.py {options.what} {options.name.upper()} --of {options.of}",
+        "command": f"python benchmarks/hierarchy.py {options.what} {options.name.upper()} --of {options.of}{of_table}",
         "commit": ran.stdout.strip() or None,
         "encoder": workspace.latest_cache().spec.short_name,
-        "hierarchy": str(workspace.hierarchy),
+        "hierarchy": options.table.name if options.what == "kept" else str(workspace.hierarchy),
     }
     write_json(RESULTS / f"hierarchy_{options.what}_{options.name}.json", about | {"rows": rows} | more)
 

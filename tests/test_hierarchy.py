@@ -105,6 +105,15 @@ def test_a_table_names_parents_and_its_header_the_levels(tmp_path: Path) -> None
     ]
 
 
+def test_classes_with_a_version_are_found_in_a_table_without_and_that_is_told(tmp_path: Path) -> None:
+    hierarchy, lines = read_hierarchy(table(tmp_path, CLANS), labels_of("PF1.23", "PF2.4", "PF4.1", "PF3"))
+    assert hierarchy.path("PF1.23") == ("CL1", "PF1.23")
+    assert lines[1:] == [
+        "2 classes stand there without their version (PF1.23 as PF1, …)",
+        "1 of 4 classes have no parent there (PF4.1): each stands alone",
+    ]
+
+
 def test_a_table_may_go_deeper_and_unevenly_and_needs_no_header(tmp_path: Path) -> None:
     path = table(tmp_path, "a1\tA\nA\ttop\nb1\tother\n")
     hierarchy, _ = read_hierarchy(path, labels_of("a1", "b1", "A"))

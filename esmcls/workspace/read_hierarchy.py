@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +14,8 @@ from esmcls.reading.records import Record
 from esmcls.reading.rows import delimiter_of, read_rows
 from esmcls.text_files import open_lines, shown
 
+_VERSION: Final = re.compile(r"([A-Za-z]+\d+)\.\d+")
+"""An accession with its version, such as PF00023.30."""
 _SHOWN: Final = 5
 _LETTERS: Final = 24
 """Of a name in a line that lists some."""
@@ -65,8 +68,15 @@ def read_hierarchy(source: str | Path, labels: LabelPlaces) -> tuple[Hierarchy, 
         hierarchy = Hierarchy.of_dots(labels.first, kind)
         return hierarchy, [f"hierarchy: {hierarchy}", *_partial(hierarchy, labels)]
     parents, header = read_parents(source)
-    hierarchy = Hierarchy.of_table(parents, labels.first, header)
-    return hierarchy, [f"hierarchy: {hierarchy}", *_strays(hierarchy, labels, source)]
+    versions = _with_versions(labels, parents)
+    hierarchy = Hierarchy.of_table(
+        parents | {label: parents[name] for label, name in versions.items()}, labels.first, header
+    )
+    lines = [f"hierarchy: {hierarchy}"]
+    if versions:
+        label, name = next(iter(versions.items()))
+        lines.append(f"{len(versions):,} classes stand there without their version ({label} as {name}, …)")
+    return hierarchy, lines + _strays(hierarchy, labels, source)
 
 
 def _check_codes(labels: LabelPlaces, kind: str) -> None:
@@ -89,6 +99,12 @@ def _partial(hierarchy: Hierarchy, labels: LabelPlaces) -> list[str]:
     return [
         f"{len(open_ones):,} of {len(labels.first):,} classes are not of the last level ({_some(open_ones)}): {words}"
     ]
+
+
+def _with_versions(labels: LabelPlaces, parents: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels that a table knows without the version of the accession alone, and how it calls them."""
+    versioned = {label: _VERSION.fullmatch(label) for label in labels.first if label not in parents}
+    return {label: match[1] for label, match in versioned.items() if match and match[1] in parents}
 
 
 def _strays(hierarchy: Hierarchy, labels: LabelPlaces, source: str | Path) -> list[str]:
