@@ -135,8 +135,11 @@ def take_in(inputs: Inputs, *, seed: int = 0) -> Intake:
         built = build(records, clusters=clusters, seed=seed, tally=tally, ontology=ontology, task=task)
         intake = Intake(built.dataset, built.report, tally, inputs.files, ontology, inputs.propagate, built.task)
         return intake if inputs.hierarchy is None else with_hierarchy(intake, inputs.hierarchy, labels)
-    if inputs.clusters is not None or inputs.validation or inputs.test or inputs.hierarchy is not None:
-        fix = "give labels (--labels TABLE), or leave --validation, --test, --clusters and --hierarchy out"
+    if inputs.hierarchy is not None:
+        fix = "give labels (--labels TABLE), or leave --hierarchy out"
+        raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)
+    if inputs.clusters is not None or inputs.validation or inputs.test:
+        fix = "give labels (--labels TABLE), or leave --validation, --test and --clusters out"
         raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)
     return Intake(SequenceStream(inputs, records, tally))
 
