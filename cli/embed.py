@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
-    "Parts and labels": ("validation", "test", "task", "obo", "no_propagate", "clusters", "on_bad_record", "seed"),
+    "Parts and labels": (
+        *("validation", "test", "task", "obo", "no_propagate", "hierarchy", "clusters", "on_bad_record", "seed"),
+    ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
 }
@@ -55,6 +57,11 @@ _GROUPS = {
 )
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
+@click.option(
+    "--hierarchy",
+    metavar="dots|cath|ec|FILE",
+    help="What classes lie under: labels are codes with dots, or a table `child<TAB>parent` says it.",
+)
 @click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
 @click.option(
     "--encoder",
@@ -103,6 +110,7 @@ def command(
     task: str | None,
     obo: Path | None,
     no_propagate: bool,
+    hierarchy: str | None,
     clusters: Path | None,
     workspace: Path,
     encoder: str,
@@ -136,7 +144,7 @@ def command(
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task)
+    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task, hierarchy)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
@@ -213,7 +221,7 @@ def _of_auto(spec: EmbeddingSpec, report: EmbedReport) -> str:
 
 def _intake(inputs: Inputs, place: Workspace | None, folder: Path, seed: int) -> Intake:
     """Take in the INPUT; without one the workspace's dataset again, or in a fresh workspace the demo set."""
-    from esmcls.workspace.intake import Intake, demo_set, take_in
+    from esmcls.workspace.intake import Intake, demo_set, labelled_again, take_in
 
     if not inputs.inputs and inputs.files:
         raise UsageError("--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too")
@@ -223,6 +231,8 @@ def _intake(inputs: Inputs, place: Workspace | None, folder: Path, seed: int) ->
         return take_in(inputs, seed=seed)
     if place is not None and place.has_dataset:
         note(f"no INPUT: the dataset of {folder} again")
+        if inputs.hierarchy is not None:
+            return labelled_again(place.dataset, place.task, inputs.hierarchy)
         return Intake(place.dataset)
     if place is not None and place.caches:
         raise UsageError(f"no INPUT, and {folder} has no dataset to embed again; name a file")

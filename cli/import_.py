@@ -13,6 +13,7 @@ from esmcls_cli.options import PATH, common, integers, note, warn
 @click.argument("file", type=PATH)
 @click.option("--sequences", multiple=True, required=True, metavar="INPUT", help="Their sequences, joined by id.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+@click.option("--hierarchy", metavar="dots|cath|ec|FILE", help="As in `esmcls embed`.")
 @click.option("--pool", default="mean", show_default=True, help="What to make of residue vectors: mean, cls or max.")
 @click.option("--layers", metavar="N,N,…", help="Layers to take of fair-esm's files.  [default: all]")
 @common(seed=True)
@@ -20,6 +21,7 @@ def command(
     file: Path,
     sequences: tuple[str, ...],
     labels: Path | None,
+    hierarchy: str | None,
     pool: str,
     layers: str | None,
     workspace: Path,
@@ -36,7 +38,7 @@ def command(
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=True)
-    inputs = Inputs(sequences, labels=labels)
+    inputs = Inputs(sequences, labels=labels, hierarchy=hierarchy)
     report, facts = import_in_workspace(
         place, file, inputs, pooling=pool, layers=integers(layers, "--layers"), seed=seed
     )

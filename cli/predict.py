@@ -41,7 +41,11 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     help="Look for the nearest training protein among the workspace's vectors, where the model knows none.  "
     "[default: if there are 50,000 at most]",
 )
-@click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
+@click.option(
+    "--coverage",
+    type=share,
+    help="Fill `set`, and with a hierarchy `answer`: they hold the true class this often, such as .95.",
+)
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1, min_open=True),
@@ -99,11 +103,11 @@ def command(
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
-    knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
-    where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
-    --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
-    answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
-    answer it is.
+    knows, or rejected as a stranger; one fitted with --calibration can fill `set` and, where classes have a hierarchy,
+    answer the narrowest `level` that is sure enough. One on imported vectors answers where it has the sequence's
+    vector, and says no_vector where not. A model of terms writes those of at least --min-score, and says which of them
+    are predicted by the thresholds that validation chose. `note` says what makes an answer doubtful: residues that the
+    encoder did not see, a fragment, letters of DNA, low complexity; `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import find_sources, read_records

@@ -10,6 +10,8 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
+from esmcls.labels.hierarchy import FILE as HIERARCHY
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import CLASSES_OF
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
@@ -49,6 +51,8 @@ def _workspace(path: Path) -> Iterator[str]:
     else:
         yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {known['classes']:,} classes"
         yield f"task: {place.task}"
+        if place.hierarchy is not None:
+            yield f"hierarchy: {place.hierarchy}"
         parts = ", ".join(f"{known['parts'].get(part, 0):,} {part}" for part in PARTS)
         yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
     for entry in place.caches:
@@ -68,6 +72,8 @@ def _model(path: Path) -> Iterator[str]:
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
     yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
     yield f"validation: {scores_in_words(one.validation)}"
+    if (path / HIERARCHY).is_file():
+        yield f"hierarchy: {Hierarchy.load(path / HIERARCHY)}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
 
 

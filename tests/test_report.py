@@ -69,7 +69,7 @@ def full() -> dict[str, Any]:
 
 def bare() -> dict[str, Any]:
     """Return a comparison of one model without anything that may be left out."""
-    comparison = a_comparison(["linear"], open_set=False, sets=False)
+    comparison = a_comparison(["linear"], open_set=False, sets=False, levels=False)
     comparison["rows"][0]["confusions"] = []
     for tier in comparison["rows"][0]["tiers"]:
         tier["accuracy"] = None
@@ -142,7 +142,8 @@ def test_timing_changes_its_own_files_and_the_last_section_of_the_page_and_not_a
 
 
 def test_the_folder_holds_the_numbers_the_tables_and_the_figures(folder: Path) -> None:
-    names = ["table", "tiers", "lengths", "confusions", "folds", "open_set", "sets", "leakage", "timing"]
+    names = ["table", "levels", "level_sets", "tiers", "lengths", "confusions", "folds", "open_set", "sets"]
+    names += ["leakage", "timing"]
     figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "pdf")}
     others = {"report.html", "report.json", "timing.json"} | {f"{name}.tsv" for name in names}
     assert set(everything(folder)) == others | figures
@@ -237,6 +238,15 @@ def test_without_names_of_families_the_confusions_have_no_column_for_them() -> N
     assert list(tables(a_comparison(), a_timing(a_comparison()))["confusions.tsv"][0]) == [
         "model", "true", "predicted", "n", "of",
     ]  # fmt: skip
+
+
+def test_the_terminal_shows_the_accuracy_at_every_level_where_classes_have_a_hierarchy() -> None:
+    comparison = a_comparison(["lightgbm"])
+    assert lines(comparison, a_timing(comparison))[-5:-2] == [
+        "accuracy %  clan  family  near misses",
+        "lightgbm    72.2       –            7",
+        "",
+    ]
 
 
 # The page
@@ -369,7 +379,7 @@ def test_a_model_alone_is_compared_with_nothing() -> None:
 
 
 def test_the_terminal_shows_first_what_was_left_out_and_then_one_aligned_line_a_model() -> None:
-    comparison = a_comparison(["ensemble", "lightgbm", "majority"])
+    comparison = a_comparison(["ensemble", "lightgbm", "majority"], levels=False)
     comparison["not_run"] = [{"name": "homology", "reason": "needs pyhmmer"}]
     comparison["rows"][1]["versus_best"] |= {"p": 0.01, "p_holm": 0.02}
     timing = a_timing(comparison)

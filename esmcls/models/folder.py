@@ -6,6 +6,7 @@ models/<name>/
     confidence.json    calibration and rejection of one label; where something was set aside for them
     held.safetensors   the answers of one label on the validation part; where there was one
     strangers.safetensors                            its answers on families held out in folds; where any were
+    hierarchy.json     that of the classes of one label; where there is one
     terms.json         the ontology, where the classes are its terms
     thresholds.json    from what probability on each term is predicted
     encoder.safetensors or adapters.safetensors      the tuned encoder, or its adapters; where it was fine-tuned

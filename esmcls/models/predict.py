@@ -28,7 +28,7 @@ from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.fitted import nearest_of
-from esmcls.tasks.one_label.prediction import Prediction
+from esmcls.tasks.one_label.prediction import OF_LEVELS, Prediction
 from esmcls.tasks.task import Answered, Answering
 from esmcls.workspace.workspace import STATE, Workspace
 
@@ -36,6 +36,8 @@ BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
 OPTIONS: Final = {"coverage": "--coverage", "min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least"}
 """Options that not every kind of task has, and how they are called on a command line."""
+OPTIONAL: Final = (DESCRIPTION, *OF_LEVELS)
+"""Columns that are there only where any row has something in them."""
 OwnVectors: TypeAlias = str | Path | Mapping[str, npt.ArrayLike]
 """A file of vectors, or id -> vector."""
 T = TypeVar("T")
@@ -121,8 +123,9 @@ class Predictions(list[Row]):
         """The names of the fields."""
         if not self or not is_dataclass(self[0]):
             return ()
-        described = any(getattr(row, DESCRIPTION) for row in self)
-        return tuple(field.name for field in fields(self[0]) if described or field.name != DESCRIPTION)
+        names = [field.name for field in fields(self[0])]
+        empty = {name for name in OPTIONAL if name in names and all(getattr(row, name) is None for row in self)}
+        return tuple(name for name in names if name not in empty)
 
     def _repr_html_(self) -> str:
         """Return a table for notebooks, of the first twenty rows."""

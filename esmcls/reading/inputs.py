@@ -37,6 +37,8 @@ class Inputs:
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         The kind of task that the labels are for, where the user named it.
+    hierarchy : str or Path, optional
+        Of the labels: see `esmcls.workspace.read_hierarchy`.
     """
 
     inputs: tuple[str | Path, ...]
@@ -48,12 +50,15 @@ class Inputs:
     obo: Path | None = None
     propagate: bool = True
     task: str | None = None
+    hierarchy: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
             raise UnknownNameError("task", self.task, NAMED)
         if self.task is not None and self.obo is not None:
             raise UsageError(f"an ontology (--obo) is for its terms, not for --task {self.task}; leave one of them out")
+        if self.hierarchy is not None and self.obo is not None:
+            raise UsageError("an ontology (--obo) is a hierarchy of its own; leave --hierarchy out")
         for name in ("inputs", "validation", "test"):
             refuse_text(getattr(self, name), name)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.errors import ModelError
+from esmcls.labels.hierarchy import FILE as HIERARCHY
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
@@ -25,7 +27,9 @@ def task_of(workspace: Workspace) -> AnyTask:
         If its ontology is not the one that workspace.json describes.
     """
     ontology = workspace.ontology
-    return _PLAIN[workspace.task]() if ontology is None else go_terms(ontology, workspace.propagate)
+    if ontology is not None:
+        return go_terms(ontology, workspace.propagate)
+    return one_label(workspace.hierarchy) if workspace.task == ONE_LABEL else _PLAIN[workspace.task]()
 
 
 def task_of_model(folder: Path, kind: str) -> AnyTask:
@@ -38,16 +42,18 @@ def task_of_model(folder: Path, kind: str) -> AnyTask:
     """
     if kind == GO_TERMS:
         return go_terms(Ontology.load(folder / "terms.json"))
+    if kind == ONE_LABEL and (folder / HIERARCHY).is_file():
+        return one_label(Hierarchy.load(folder / HIERARCHY))
     if kind not in _PLAIN:
         raise ModelError(folder, f"a model of a kind of task {kind[:40]!r}, not known here", "update esmcls")
     return _PLAIN[kind]()
 
 
-def one_label() -> AnyTask:
-    """Return the task of one label a protein."""
+def one_label(hierarchy: Hierarchy | None = None) -> AnyTask:
+    """Return the task of one label a protein, whose classes may have a hierarchy."""
     from esmcls.tasks.one_label.task import OneLabel
 
-    return OneLabel()
+    return OneLabel(hierarchy)
 
 
 def go_terms(ontology: Ontology, propagate: bool = True) -> AnyTask:

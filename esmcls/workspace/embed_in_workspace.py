@@ -125,6 +125,7 @@ def embed_dataset(
     clusters: str | Path | None = None,
     propagate: bool = True,
     task: str | None = None,
+    hierarchy: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
     **options: Any,
@@ -149,6 +150,8 @@ def embed_dataset(
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         What the labels are, one of `esmcls.labels.kinds.NAMED`; default what they look like.
+    hierarchy : str or Path, optional
+        Of the labels: `dots`, `cath` or `ec`, where they are codes with dots, else a table of child and parent.
     device : str
     seed : int
         Of the split, where one is drawn.
@@ -174,6 +177,7 @@ def embed_dataset(
         obo=None if obo is None else Path(obo),
         propagate=propagate,
         task=task,
+        hierarchy=hierarchy,
     )
     intake = take_in(sources, seed=seed)
     name = workspace.encoder_name(options.pop("encoder", BUNDLED))
@@ -228,6 +232,8 @@ def keep_dataset(workspace: Workspace, intake: Intake) -> None:
     if isinstance(intake.dataset, Dataset) and intake.report is not None:
         about = (intake.ontology, intake.propagate, intake.task)
         workspace.set_dataset(intake.dataset, intake.report, intake.files, *about)
+    if intake.hierarchy is not None:
+        workspace.set_hierarchy(intake.hierarchy)
 
 
 def import_in_workspace(
@@ -255,7 +261,8 @@ def import_in_workspace(
     with workspace.cache_for(spec) as cache:
         report = import_embeddings(cache, read_vectors(file, pooling=pooling, layers=layers), records)
     keep_dataset(workspace, intake)
-    return report, tally.lines() + report.lines() + (intake.report.lines() if intake.report else [])
+    lines = tally.lines() + report.lines() + intake.about_hierarchy
+    return report, lines + (intake.report.lines() if intake.report else [])
 
 
 def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:

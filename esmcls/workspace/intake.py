@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
-from esmcls.errors import DataError
+from esmcls.errors import DataError, UsageError
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.inputs import Inputs, SequenceStream
 from esmcls.reading.records import Tally
+from esmcls.workspace.read_hierarchy import LabelPlaces, read_hierarchy
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Intake:
         See `Inputs`.
     task : str
         The kind of task that a new dataset is for.
+    hierarchy : Hierarchy, optional
+        Of the labels, where one is named.
+    about_hierarchy : list of str
+        What is to be told of it.
     """
 
     dataset: Dataset | SequenceStream
@@ -45,6 +51,8 @@ class Intake:
     ontology: Ontology | None = None
     propagate: bool = True
     task: str = ONE_LABEL
+    hierarchy: Hierarchy | None = None
+    about_hierarchy: list[str] = field(default_factory=list)
 
     @property
     def sequences(self) -> Iterable[str]:
@@ -65,7 +73,8 @@ class Intake:
         """Return one line for each fact that a user should be told, once all is read; none of a remembered dataset."""
         tally = self.tally
         read = [*tally.lines(), *tally.source_lines()] if tally.records or tally.bad or tally.unread else []
-        return read + self._about_labels() + (self.report.lines() if self.report else [])
+        about = self._about_labels() + self.about_hierarchy
+        return read + about + (self.report.lines() if self.report else [])
 
     def _about_labels(self) -> list[str]:
         """Return how many classes and records of each part a new dataset has, or that there are no labels."""
@@ -110,22 +119,53 @@ def take_in(inputs: Inputs, *, seed: int = 0) -> Intake:
     Raises
     ------
     DataError
-        If there is no record, a record cannot be used, or only some have a label.
+        If there is no record, a record cannot be used, only some have a label, or a hierarchy does not fit them.
     """
-    tally = Tally()
+    tally, labels = Tally(), LabelPlaces()
     records = inputs.records(tally)
+    if inputs.hierarchy is not None:
+        records = labels.watch(records)
     first = next(records, None)
     if first is None:
         raise DataError(inputs.inputs[0], "no records", "give at least one sequence")
     records = itertools.chain([first], records)
     if first.label is not None or inputs.table is not None:
         clusters, ontology = inputs.clusters, inputs.ontology
-        built = build(records, clusters=clusters, seed=seed, tally=tally, ontology=ontology, task=inputs.task)
-        return Intake(built.dataset, built.report, tally, inputs.files, ontology, inputs.propagate, built.task)
+        task = ONE_LABEL if inputs.hierarchy is not None and inputs.task is None else inputs.task
+        built = build(records, clusters=clusters, seed=seed, tally=tally, ontology=ontology, task=task)
+        intake = Intake(built.dataset, built.report, tally, inputs.files, ontology, inputs.propagate, built.task)
+        return intake if inputs.hierarchy is None else with_hierarchy(intake, inputs.hierarchy, labels)
+    if inputs.hierarchy is not None:
+        fix = "give labels (--labels TABLE), or leave --hierarchy out"
+        raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)
     if inputs.clusters is not None or inputs.validation or inputs.test:
         fix = "give labels (--labels TABLE), or leave --validation, --test and --clusters out"
         raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)
     return Intake(SequenceStream(inputs, records, tally))
+
+
+def with_hierarchy(intake: Intake, source: str | Path, labels: LabelPlaces) -> Intake:
+    """Return an intake with the hierarchy of its labels; see `read_hierarchy`.
+
+    Raises
+    ------
+    UsageError
+        If the labels are of another kind of task.
+    DataError
+        If the hierarchy does not fit them.
+    """
+    if intake.ontology is not None or intake.task != ONE_LABEL:
+        raise UsageError("--hierarchy is for one label a protein; leave it out")
+    hierarchy, about = read_hierarchy(source, labels)
+    return replace(intake, hierarchy=hierarchy, about_hierarchy=about)
+
+
+def labelled_again(dataset: Dataset, task: str, hierarchy: str | Path) -> Intake:
+    """Return a workspace's data set again, now with a hierarchy of its labels."""
+    labels = LabelPlaces()
+    for _ in labels.watch(dataset.records()):
+        pass
+    return with_hierarchy(Intake(dataset, task=task), hierarchy, labels)
 
 
 def demo_set() -> Path:

@@ -3,6 +3,7 @@
     workspace.json     format 1: source files, counts, digests, split, caches in the order of last use
     dataset.parquet    id, sequence, label, part
     ontology.json      where a protein has many labels: the Gene Ontology
+    hierarchy.json     where the classes of one label a protein have one
     cache/<spec>/      models/<name>/      reports/
 
 Its models are comparable because all stand on the same split; so the split cannot be changed under them.
@@ -35,6 +36,8 @@ from esmcls.files import (
     temporary_beside,
     write_json,
 )
+from esmcls.labels.hierarchy import FILE as HIERARCHY
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
@@ -84,6 +87,14 @@ class _KnownSplit:
 
 
 @dataclass(frozen=True)
+class _KnownHierarchy:
+    """What workspace.json must hold of a hierarchy: the digests of its file, and of the data set that it is of."""
+
+    sha256: str
+    dataset: str
+
+
+@dataclass(frozen=True)
 class _State:
     """What workspace.json must hold."""
 
@@ -91,6 +102,7 @@ class _State:
     dataset: _KnownData | None
     split: _KnownSplit | None
     caches: list[str]
+    hierarchy: _KnownHierarchy | None = None
 
     def __post_init__(self) -> None:
         if (self.dataset is None) != (self.split is None):
@@ -293,6 +305,30 @@ class Workspace:
         if not self.has_terms:
             return None
         return Ontology.load(self._checked(ONTOLOGY, self._known("dataset")["ontology_sha256"]))
+
+    @property
+    def hierarchy(self) -> Hierarchy | None:
+        """The hierarchy of the data set's classes; None where none was named for these labels.
+
+        Raises
+        ------
+        WorkspaceError
+            If hierarchy.json is not the one that workspace.json describes.
+        """
+        state = self.state()
+        known = state.get("hierarchy")
+        if known is None or known["dataset"] != (state["dataset"] or {}).get("digest"):
+            return None
+        return Hierarchy.load(self._checked(HIERARCHY, known["sha256"]))
+
+    def set_hierarchy(self, hierarchy: Hierarchy) -> None:
+        """Remember the hierarchy of the data set's classes, in place of one that may be there.
+
+        Models that were fitted before keep what they know.
+        """
+        path = self.folder / HIERARCHY
+        hierarchy.save(path)
+        self._update(hierarchy={"sha256": sha256_file(path), "dataset": self.dataset_digest})
 
     @property
     def propagate(self) -> bool:

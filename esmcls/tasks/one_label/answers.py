@@ -23,6 +23,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import Head
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import RANKS
 from esmcls.tasks.fitted import FittedModel
@@ -30,6 +31,7 @@ from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
 from esmcls.tasks.one_label.confidence import Confidence, Rejection, blocks
 from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.one_label.levels.scores import AnsweredLevels
 from esmcls.types import Indices
 
 Floats = npt.NDArray[np.float64]
@@ -68,6 +70,9 @@ class Answers:
         known proteins that the model says it accepts.
     families : int64 array, (m,)
         Of the proteins of held-out families.
+    levels, held : int64 and bool arrays, (n,)
+        At which level of a hierarchy each is answered at the stated coverage, 0 for none, and whether the answer holds
+        the true class; empty without a hierarchy or without calibration rows.
     """
 
     truth: Indices
@@ -84,6 +89,8 @@ class Answers:
     seconds: Floats
     about: dict[str, Any]
     families: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    levels: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    held: Flags = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     @property
     def right(self) -> Flags:
@@ -121,7 +128,8 @@ class Answers:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if "seconds" not in arrays:  # they lie beside, but not where 0.1.0 wrote
                 arrays["seconds"] = np.array(read_seconds(path), np.float64)
-            return cls(**{name: arrays[name] for name in _ARRAYS}, about=told["about"])
+            given = {name: arrays[name] for name in _ARRAYS if name in arrays or name not in _LATER}
+            return cls(**given, about=told["about"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
@@ -135,6 +143,8 @@ class Answers:
 
 
 _ARRAYS: Final = tuple(one.name for one in fields(Answers) if one.name != "about")
+_LATER: Final = ("levels", "held")
+"""Which answers of an older esmcls lack."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +158,15 @@ class Questions:
     classes : tuple of str
     coverage : float, optional
         Of the sets; None where none are asked for.
+    hierarchy : Hierarchy, optional
+        Of the classes: answers at a level of it are asked for, too.
     """
 
     known: Dataset
     unseen: Dataset
     classes: tuple[str, ...]
     coverage: float | None
+    hierarchy: Hierarchy | None = None
 
     def ask(
         self,
@@ -237,13 +250,27 @@ class Questions:
         """Measure the sets of the stated coverage; a set is never empty: the likeliest class is in it."""
         least, truth = doubts.threshold(coverage), Labels.from_names(self.known.labels, head.classes).codes
         covered, sizes = found.right.copy(), np.ones(len(x), dtype=np.int64)
+        at_level = self._at_levels(head, doubts, coverage)
         for rows, block in blocks(x, len(head.classes)):
             probabilities, codes = head.predict_proba(block), truth[rows]
+            if at_level is not None:
+                at_level.add(probabilities, self.known.labels[rows])
             within = probabilities[np.arange(len(codes)), codes] >= least
             covered[rows] |= within & (codes >= 0)
             sizes[rows] = np.maximum((probabilities >= least).sum(1), 1)
         told = {"held_half": doubts.held_half(coverage), "calibration_rows": len(doubts.true_probabilities)}
-        return replace(found, covered=covered, sizes=sizes, about=found.about | told)
+        found = replace(found, covered=covered, sizes=sizes, about=found.about | told)
+        if at_level is None:
+            return found
+        levels, held = at_level.joined()
+        half = {"tree_held_half": doubts.tree_held_half(coverage)}
+        return replace(found, levels=levels, held=held, about=found.about | half)
+
+    def _at_levels(self, head: Head, doubts: Confidence, coverage: float) -> AnsweredLevels | None:
+        """Return what takes answers at a level of the hierarchy; None where there are none."""
+        if self.hierarchy is None or not doubts.answers_in(self.hierarchy):
+            return None
+        return AnsweredLevels(self.hierarchy, head.classes, self.known.labels, doubts.tree_threshold(coverage))
 
 
 def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejection: Rejection) -> Answers:

@@ -6,10 +6,12 @@ Everything here is a function of answers: the same answers give the same bytes. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.metrics.calibration import auroc, reliability
 from esmcls.metrics.classification import (
     Floats,
@@ -24,6 +26,7 @@ from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.metrics.reliability import reliability_in_equal_bins
 from esmcls.tasks.one_label.answers import Answers
+from esmcls.tasks.one_label.levels.scores import LevelSets, level_scores, near_misses
 from esmcls.tasks.one_label.results import (
     ConformalSets,
     Confusion,
@@ -53,6 +56,7 @@ def compare_answers(
     coverage: float = 0.95,
     false_acceptance: float = 0.05,
     seed: int = 0,
+    hierarchy: Hierarchy | None = None,
 ) -> list[OneLabelRow]:
     """Return a row for each model, the best accuracy first.
 
@@ -66,6 +70,8 @@ def compare_answers(
         What sets and thresholds were made for.
     seed : int
         Of the bootstrap.
+    hierarchy : Hierarchy, optional
+        Of the classes.
 
     Raises
     ------
@@ -79,10 +85,24 @@ def compare_answers(
     rights = [entrant.answers.right for entrant in others]
     differences = accuracy_differences(best.answers.right, rights, seed=seed)
     sizes = equal_bins(entrants[0].answers.members)
-    return [
-        row_of(entrant, classes, coverage, false_acceptance, seed, difference, sizes)
-        for entrant, difference in zip([best, *others], [None, *differences], strict=True)
-    ]
+    tree = None if hierarchy is None else ClassTree.of(hierarchy, classes)
+    rows = []
+    for entrant, difference in zip([best, *others], [None, *differences], strict=True):
+        row = row_of(entrant, classes, coverage, false_acceptance, seed, difference, sizes)
+        rows.append(row if tree is None else with_levels(row, entrant.answers, tree, coverage, seed))
+    return rows
+
+
+def with_levels(row: OneLabelRow, answers: Answers, tree: ClassTree, coverage: float, seed: int) -> OneLabelRow:
+    """Return a row with what a model reaches at each level of a hierarchy of the classes."""
+    first = answers.ranked[:, 0]
+    reached: LevelSets | None = None
+    if len(answers.levels):
+        half, rows = answers.about["tree_held_half"], int(answers.about["calibration_rows"])
+        reached = LevelSets.of(coverage, half, rows, tree.hierarchy.levels, (answers.levels, answers.held))
+    scores = level_scores(tree, answers.truth, first, seed=seed)
+    near = int(near_misses(tree, answers.truth, first).sum())
+    return replace(row, levels=scores, near_misses=near, level_sets=reached)
 
 
 def _best_first(entrant: Entrant[Answers]) -> tuple[float, bool, str]:

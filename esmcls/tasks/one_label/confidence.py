@@ -1,13 +1,14 @@
 """What a fitted model knows of its own doubts: measured once, kept beside the head, used at every prediction.
 
 confidence.json (format 2) holds the probability of the true class of each calibration row, from which sets of any
-coverage follow, and the score below which a protein is rejected as a stranger, one of no known family.
+coverage follow; with a hierarchy of the classes each row's score for answers at a level of it; and the score below
+which a protein is rejected as a stranger, one of no known family.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -18,9 +19,11 @@ from esmcls.cache.features import Features
 from esmcls.datasets.held_out import Shares
 from esmcls.errors import UsageError
 from esmcls.files import from_plain
+from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc, conformal_threshold
 from esmcls.metrics.open_set import Rate, fit_logistic, threshold_for, wilson, without
+from esmcls.metrics.tree_answers import least_thresholds, path_masses, tree_threshold
 from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.types import Indices, Probabilities
 
@@ -163,10 +166,20 @@ class Confidence:
         Of the true class of each calibration row; empty where none was set aside.
     rejection : Rejection or None
         None where no families were held out.
+    tree_scores : tuple of float
+        Of each calibration row, see `esmcls.metrics.tree_answers`; empty without a hierarchy of the classes.
+    hierarchy : str
+        The digest of that hierarchy.
     """
 
     true_probabilities: tuple[float, ...] = ()
     rejection: Rejection | None = None
+    tree_scores: tuple[float, ...] = ()
+    hierarchy: str = ""
+
+    def answers_in(self, hierarchy: Hierarchy) -> bool:
+        """Return whether answers at a level of a hierarchy can be given: calibration rows were asked with it."""
+        return bool(self.tree_scores) and self.hierarchy == hierarchy.digest()
 
     def threshold(self, coverage: float) -> float:
         """Return the least probability at which a class enters the set.
@@ -186,20 +199,31 @@ class Confidence:
             )
         return found
 
+    def tree_threshold(self, coverage: float) -> float:
+        """Return the mass above which a node of the hierarchy is answered; errors are those of `threshold`."""
+        self.threshold(coverage)
+        return tree_threshold(np.array(self.tree_scores), coverage)
+
     def held_half(self, coverage: float) -> float:
         """Return the coverage that sets from one half of the calibration rows reach on the other half.
 
         It is the mean over `HALVINGS` draws of the halves: one draw of a thousand rows can be 2 points off by chance.
         """
-        rows, random, reached = np.array(self.true_probabilities), np.random.default_rng(0), 0.0
-        for _ in range(HALVINGS):
-            one, other = np.array_split(random.permutation(rows), 2)
-            reached += float((other >= conformal_threshold(one, coverage)).mean())
-        return reached / HALVINGS
+        return _halved(
+            np.array(self.true_probabilities), lambda one, other: other >= conformal_threshold(one, coverage)
+        )
+
+    def tree_held_half(self, coverage: float) -> float:
+        """Return the same for answers at a level of the hierarchy."""
+        return _halved(np.array(self.tree_scores), lambda one, other: other <= tree_threshold(one, coverage))
 
     def to_json(self) -> dict[str, Any]:
         """Return what confidence.json holds."""
-        return {"format": FORMAT} | dataclasses.asdict(self) | {"true_probabilities": list(self.true_probabilities)}
+        plain = {"format": FORMAT} | dataclasses.asdict(self) | {"true_probabilities": list(self.true_probabilities)}
+        of_tree = {"tree_scores": list(self.tree_scores), "hierarchy": self.hierarchy}
+        return {name: value for name, value in plain.items() if name not in of_tree} | (
+            of_tree if self.tree_scores else {}
+        )
 
     @classmethod
     def from_json(cls, flat: dict[str, Any]) -> Confidence:
@@ -213,7 +237,10 @@ class Confidence:
         saved = from_plain(_Saved, flat)
         if any(not 0 <= probability <= 1 for probability in saved.true_probabilities):
             raise ValueError("true_probabilities: a number that is no probability")
-        return cls(saved.true_probabilities, None if saved.rejection is None else Rejection.from_json(saved.rejection))
+        if len(saved.tree_scores) not in (0, len(saved.true_probabilities)) or any(s < 0 for s in saved.tree_scores):
+            raise ValueError("tree_scores: not one of each calibration row")
+        rejection = None if saved.rejection is None else Rejection.from_json(saved.rejection)
+        return cls(saved.true_probabilities, rejection, saved.tree_scores, saved.hierarchy)
 
 
 @dataclass(frozen=True)
@@ -222,6 +249,8 @@ class _Saved:
 
     true_probabilities: tuple[float, ...]
     rejection: dict[str, Any] | None
+    tree_scores: tuple[float, ...] = ()
+    hierarchy: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,6 +281,30 @@ def true_probabilities(head: Classifier, x: Features, labels: Labels) -> Floats:
         known = np.flatnonzero(codes >= 0)
         found[rows][known] = head.predict_proba(block)[known, codes[known]]
     return found
+
+
+def tree_scores(head: Classifier, x: Features, names: Sequence[str], hierarchy: Hierarchy) -> Floats:
+    """Return the score of each row's class for answers at a level of a hierarchy (n,).
+
+    The head need not know the class: it may know what that lies under.
+    """
+    rest = sorted(set(names) - set(head.classes))
+    tree = ClassTree.of(hierarchy, (*head.classes, *rest))
+    truth = Labels.from_names(names, (*head.classes, *rest)).codes
+    scores = np.zeros(len(x))
+    for rows, block in blocks(x, len(head.classes)):
+        likeliest, masses = path_masses(head.predict_proba(block), tree)
+        scores[rows] = least_thresholds(masses, tree.agreement(truth[rows], likeliest), tree.depths[likeliest])
+    return scores
+
+
+def _halved(scores: Floats, covered: Callable[[Floats, Floats], npt.NDArray[np.bool_]]) -> float:
+    """Return the mean share of one half of scores that is covered by the other, over draws of the halves."""
+    random, reached = np.random.default_rng(0), 0.0
+    for _ in range(HALVINGS):
+        one, other = np.array_split(random.permutation(scores), 2)
+        reached += float(covered(one, other).mean())
+    return reached / HALVINGS
 
 
 def log_probability(probabilities: npt.NDArray[np.floating]) -> Floats:

@@ -63,6 +63,30 @@ def draw_intervals(report: OneLabelReport) -> Figure:
     return figure
 
 
+def draw_levels(report: OneLabelReport) -> Figure | None:
+    """Draw a bar for each model at each level of the hierarchy, with its 95 % interval; None without a hierarchy."""
+    levels = report.rows[0].levels
+    if not levels:
+        return None
+    figure = new_figure(2.6)
+    axes = figure.subplots()
+    width = 0.8 / len(report.rows)
+    named = []
+    for number, (row, look) in enumerate(zip(report.rows, looks(report.rows).values(), strict=True)):
+        known = [(place, level.accuracy) for place, level in enumerate(row.levels) if level.accuracy is not None]
+        places = np.array([place for place, _ in known]) - 0.4 + width * (number + 0.5)
+        heights = in_percent([interval.value for _, interval in known])
+        low, high = (in_percent([getattr(interval, end) for _, interval in known]) for end in ("low", "high"))
+        axes.bar(places, heights, width=0.9 * width, color=look.color)
+        axes.vlines(places, low, high, color="0.2", linewidth=0.8)
+        named.append((shortened(row.name), draw_line(axes, (places[:0], heights[:0]), row.name, look, "s")))
+    axes.set_xticks(range(len(levels)), [f"{level.name}\nn = {level.n:,}" for level in levels])
+    axes.set(ylabel="accuracy (%)", ylim=(0, 100), xlim=(-0.5, len(levels) - 0.5))
+    axes.grid(visible=False, axis="x")
+    name_models(figure, named)
+    return figure
+
+
 def draw_tiers(report: OneLabelReport) -> Figure | None:
     """Draw accuracy by the number of training members of the family; None where no tier has a protein."""
     return _by_range(report.rows, lambda row: row.tiers, "training members of the family")
@@ -196,6 +220,7 @@ def draw_confusions(report: OneLabelReport) -> Figure | None:
 
 FIGURES: Final[Figures[OneLabelReport]] = {
     "intervals": draw_intervals,
+    "levels": draw_levels,
     "tiers": draw_tiers,
     "lengths": draw_lengths,
     "reliability": draw_reliability,

@@ -19,10 +19,11 @@ from esmcls.datasets.held_out import FOLDS, SetAside, Shares, StrangerFold
 from esmcls.errors import ModelError
 from esmcls.files import read_as, write_json
 from esmcls.heads.base import Head
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
 from esmcls.metrics.open_set import Rate
-from esmcls.tasks.one_label.confidence import Confidence, Rejection, reject, true_probabilities
+from esmcls.tasks.one_label.confidence import Confidence, Rejection, reject, tree_scores, true_probabilities
 from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held
 from esmcls.tasks.task import GetFeatures
 
@@ -75,14 +76,26 @@ class LabelFindings:
                     parts.append(FoldAnswers.of(head, features(rows), rows, number, strange, places))
         return replace(self, folds=FoldAnswers.joined(parts))
 
-    def measured(self, head: Head, apart: SetAside, shares: Shares, features: GetFeatures) -> LabelFindings:
+    def measured(
+        self,
+        head: Head,
+        apart: SetAside,
+        shares: Shares,
+        features: GetFeatures,
+        hierarchy: Hierarchy | None = None,
+    ) -> LabelFindings:
         """Return the same with what calibration rows and families held out tell of a head."""
         rejection = self._rejection(head, apart, shares, features) if shares.families else None
         rows = apart.calibration
         if not len(rows) and rejection is None:
             return self
-        probabilities = true_probabilities(head, features(rows), Labels.from_names(rows.labels, head.classes))
-        return replace(self, confidence=Confidence(tuple(probabilities.tolist()), rejection))
+        x = features(rows)
+        probabilities = true_probabilities(head, x, Labels.from_names(rows.labels, head.classes))
+        confidence = Confidence(tuple(probabilities.tolist()), rejection)
+        if hierarchy is not None and len(rows):
+            scores = tree_scores(head, x, rows.labels, hierarchy)
+            confidence = replace(confidence, tree_scores=tuple(scores.tolist()), hierarchy=hierarchy.digest())
+        return replace(self, confidence=confidence)
 
     def _rejection(self, head: Head, apart: SetAside, shares: Shares, features: GetFeatures) -> Rejection | None:
         """Return the threshold that families held out set, or None where a member of an ensemble lacks them."""
@@ -145,4 +158,7 @@ class LabelFindings:
         if len(confidence.true_probabilities) > 1:
             n, half = len(confidence.true_probabilities), confidence.held_half(0.95)
             lines.append(f"{n:,} calibration rows; sets of 95 % from half of them hold {100 * half:.1f} % of the rest")
+        if len(confidence.tree_scores) > 1:
+            half = confidence.tree_held_half(0.95)
+            lines.append(f"answers at a level, of 95 % from half of these rows, hold {100 * half:.1f} % of the rest")
         return lines if confidence.rejection is None else lines + confidence.rejection.lines()

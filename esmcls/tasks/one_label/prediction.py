@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TextIO
+
+import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import Head
+from esmcls.labels.hierarchy import Hierarchy
 from esmcls.metrics.calibration import conformal_sets
 from esmcls.reading.cautions import confidence
 from esmcls.reading.records import Protein
@@ -16,8 +20,9 @@ from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.one_label.levels.answers import LevelAnswers
 from esmcls.tasks.task import Answered
-from esmcls.types import Probabilities
+from esmcls.types import Indices, Probabilities
 
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
@@ -57,6 +62,12 @@ class Prediction:
         The class of the nearest training protein.
     description : str or None
         At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
+    ancestors : str or None
+        Of a model whose classes have a hierarchy: what the class lies under, the nearest first, each with the
+        probability of all that lies there, such as `3.40.50=0.93|3.40=0.97|3=0.99`.
+    level, answer : str or None
+        At rank 1, of such a model, where a coverage is asked for: the narrowest level that is sure enough, and the node
+        there; `none` and nothing where none is.
     """
 
     id: str
@@ -72,9 +83,16 @@ class Prediction:
     confidence: str | None = None
     nearest_label: str | None = None
     description: str | None = None
+    ancestors: str | None = None
+    level: str | None = None
+    answer: str | None = None
 
 
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(Prediction) if field.name != DESCRIPTION)
+OF_LEVELS: Final = ("ancestors", "level", "answer")
+"""The columns that a table has only of a model whose classes have a hierarchy."""
+COLUMNS: Final = tuple(
+    field.name for field in dataclasses.fields(Prediction) if field.name not in (DESCRIPTION, *OF_LEVELS)
+)
 LabelAnswer = Sequence[dict[str, Any]]
 """The fields of a protein's rows, but for its id."""
 
@@ -91,6 +109,8 @@ class LabelAnswering:
     coverage : float, optional
         Fill `set` so that it holds the true class with this probability, for proteins like the calibration rows.
     format : {"tsv", "csv", "xlsx", "jsonl"}
+    hierarchy : Hierarchy, optional
+        Of the model's classes: with a coverage, fill `level` and `answer`, too, with the same promise.
 
     Raises
     ------
@@ -102,10 +122,15 @@ class LabelAnswering:
     k: int = 1
     coverage: float | None = None
     format: str = "tsv"
+    hierarchy: Hierarchy | None = None
 
     def __post_init__(self) -> None:
         if self.coverage is not None:
             self._confidence.threshold(self.coverage)
+
+    @cached_property
+    def _levels(self) -> LevelAnswers | None:
+        return None if self.hierarchy is None else LevelAnswers(self.hierarchy, self.model.head.classes)
 
     @property
     def _confidence(self) -> Confidence:
@@ -113,8 +138,9 @@ class LabelAnswering:
 
     def ask(self, x: Features) -> list[LabelAnswer]:
         """Return the rows of each protein, without the id."""
-        head = self.model.head
-        codes, probabilities = head.top_k(x, max(self.k, 2))  # the second may tell a stranger
+        head, k = self.model.head, max(self.k, 2)  # the second may tell a stranger
+        whole = None if self._levels is None else head.predict_proba(x)
+        codes, probabilities = head.top_k(x, k) if whole is None else _ranked(whole, k)
         beside = zip(nearest_to(self.model, x), self._statuses(x, probabilities), strict=True)
         codes, probabilities = codes[:, : self.k], probabilities[:, : self.k]
         answers = [
@@ -125,10 +151,26 @@ class LabelAnswering:
             for *ranked, (near, status) in zip(codes.tolist(), probabilities.tolist(), beside, strict=True)
         ]
         if self.coverage is not None:
-            sets = conformal_sets(head.predict_proba(x), self._confidence.threshold(self.coverage))
+            whole = head.predict_proba(x) if whole is None else whole
+            sets = conformal_sets(whole, self._confidence.threshold(self.coverage))
             for rows, members in zip(answers, sets, strict=True):
                 rows[0]["set"] = BETWEEN.join(head.classes[code] for code in members)
+        if self._levels is not None and whole is not None:
+            self._add_levels(answers, whole, codes, self._levels)
         return list(answers)
+
+    def _add_levels(
+        self, answers: Sequence[LabelAnswer], whole: Probabilities, codes: Indices, levels: LevelAnswers
+    ) -> None:
+        """Add to rows what their classes lie under and, with a coverage, the narrowest level that is sure enough."""
+        for rows, of_rows in zip(answers, levels.ancestors(whole, codes), strict=True):
+            for row, ancestors in zip(rows, of_rows, strict=True):
+                row["ancestors"] = ancestors
+        if self.coverage is None or not self._confidence.answers_in(levels.hierarchy):
+            return
+        answered = levels.answered(whole, self._confidence.tree_threshold(self.coverage))
+        for rows, answer in zip(answers, answered, strict=True):
+            rows[0].update(answer)
 
     def _statuses(self, x: Features, likeliest: Probabilities) -> Sequence[dict[str, str]]:
         """Return whether each protein is accepted as of a known family, where the model has a threshold for it."""
@@ -152,11 +194,21 @@ class LabelAnswering:
     def write(self, answers: Iterable[Answered[LabelAnswer]], handle: TextIO, described: bool = False) -> Written:
         """Write the rows of records as they come."""
         rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
-        return write_predictions(rows, handle, self.format, described)
+        return write_predictions(rows, handle, self.format, described, of_levels=self.hierarchy is not None)
+
+
+def _ranked(probabilities: Probabilities, k: int) -> tuple[Indices, Probabilities]:
+    """Return the k likeliest classes of rows, as codes and probabilities, both (n, min(k, classes))."""
+    codes = np.argsort(-probabilities, axis=1, kind="stable")[:, :k].astype(np.int64)
+    return codes, np.take_along_axis(probabilities, codes, axis=1)
 
 
 def write_predictions(
-    rows: Iterable[Prediction], handle: TextIO, format: str = "tsv", described: bool = False
+    rows: Iterable[Prediction],
+    handle: TextIO,
+    format: str = "tsv",
+    described: bool = False,
+    of_levels: bool = False,
 ) -> Written:
     """Write predictions as they come.
 
@@ -168,6 +220,8 @@ def write_predictions(
         See `esmcls.reporting.rows.write_rows`.
     described : bool
         With the column `description`, the last.
+    of_levels : bool
+        With the columns `ancestors`, `level` and `answer`, before that.
 
     Returns
     -------
@@ -184,4 +238,5 @@ def write_predictions(
     >>> _ = write_predictions([Prediction("a", 1, "kinase", 0.75)], sys.stdout, "jsonl")  # doctest: +ELLIPSIS
     {"id": "a", "rank": 1, "label": "kinase", "probability": 0.75, "distance": null, ...}
     """
-    return write_rows(rows, handle, format, (*COLUMNS, DESCRIPTION) if described else COLUMNS)
+    columns = (*COLUMNS, *OF_LEVELS) if of_levels else COLUMNS
+    return write_rows(rows, handle, format, (*columns, DESCRIPTION) if described else columns)

@@ -33,6 +33,7 @@ from esmcls.reporting.report import (
 )
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.one_label.figures import FIGURES
+from esmcls.tasks.one_label.levels.scores import LevelSets
 from esmcls.tasks.one_label.results import Confusion, OneLabelReport, OneLabelRow, OpenSet, Versus
 from esmcls.text_files import open_lines, shown
 
@@ -71,6 +72,8 @@ def tables(report: OneLabelReport, timing: Timing) -> dict[str, Table]:
     rows = report.rows
     return {
         "table.tsv": [_measured(row) for row in rows],
+        "levels.tsv": [line for row in rows for line in _levels(row)],
+        "level_sets.tsv": [_level_sets(row.name, row.level_sets) for row in rows if row.level_sets],
         "tiers.tsv": [line for row in rows for line in _by_range(row, row.tiers, "training_members")],
         "lengths.tsv": [line for row in rows for line in _by_range(row, row.lengths, "residues")],
         "confusions.tsv": [
@@ -113,6 +116,17 @@ def _by_range(row: OneLabelRow, ranges: Sequence[Tier], column: str) -> Iterator
         yield {"model": row.name, column: part.name, "n": part.n, "accuracy": part.accuracy}
 
 
+def _levels(row: OneLabelRow) -> Iterator[dict[str, Any]]:
+    for number, level in enumerate(row.levels, 1):
+        cells: dict[str, Any] = {"model": row.name, "level": number, "name": level.name, "n": level.n}
+        yield cells | {"right": level.right} | _with_ends("accuracy", level.accuracy)
+
+
+def _level_sets(name: str, sets: LevelSets) -> dict[str, Any]:
+    flat = {field: value for field, value in asdict(sets).items() if field != "levels"}
+    return {"model": name} | flat | {f"answered at {level.name}": level.share for level in sets.levels}
+
+
 def _named(confusion: Confusion, names: Mapping[str, str]) -> dict[str, Any]:
     ends = {"true": confusion.true, "predicted": confusion.predicted}
     if names:
@@ -137,9 +151,23 @@ def lines(report: OneLabelReport, timing: Timing) -> list[str]:
         "",
         *aligned([["accuracy %", *tiers], *([row.name, *_by_members(row)] for row in report.rows)]),
         "",
+        *_level_lines(report),
         f"{', '.join(tiers)}: accuracy by training members of the family",
         "p: whether it is as accurate as the best (paired bootstrap, Holm's correction)",
     ]
+
+
+def _level_lines(report: OneLabelReport) -> list[str]:
+    """Return the accuracy at each level of the hierarchy; nothing without one."""
+    names = [level.name for level in report.rows[0].levels]
+    if not names:
+        return []
+    rows = [[row.name, *_by_level(row), count(row.near_misses)] for row in report.rows]
+    return [*aligned([["accuracy %", *names, "near misses"], *rows]), ""]
+
+
+def _by_level(row: OneLabelRow) -> list[str]:
+    return [NONE if level.accuracy is None else percent(level.accuracy.value) for level in row.levels]
 
 
 def _by_members(row: OneLabelRow) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from esmcls.metrics.classification import Interval, Tier
 from esmcls.reporting.results import ComparedData, ComparisonSettings, ModelRow, Report
+from esmcls.tasks.one_label.levels.scores import LevelScore, LevelSets
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,12 @@ class OneLabelRow(ModelRow):
         None without calibration rows.
     versus_best : Versus or None
         None of the best itself.
+    levels : list of LevelScore
+        Accuracy at each level of a hierarchy of the classes, the broadest first; empty without one.
+    near_misses : int, optional
+        Wrong answers under the right node of the level above; None without a hierarchy.
+    level_sets : LevelSets or None
+        None without a hierarchy or without calibration rows.
     """
 
     metrics: dict[str, Interval]
@@ -162,6 +169,9 @@ class OneLabelRow(ModelRow):
     open_set: OpenSet | None
     sets: ConformalSets | None
     versus_best: Versus | None
+    levels: list[LevelScore] = field(default_factory=list)
+    near_misses: int | None = None
+    level_sets: LevelSets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

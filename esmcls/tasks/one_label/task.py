@@ -20,6 +20,8 @@ from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked
 from esmcls.heads.registry import GROUP, load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
+from esmcls.labels.hierarchy import FILE as HIERARCHY
+from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
@@ -28,9 +30,10 @@ from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
-from esmcls.tasks.one_label.confidence import Confidence
+from esmcls.tasks.one_label.confidence import Confidence, blocks
 from esmcls.tasks.one_label.evaluation import Evaluation, evaluate
 from esmcls.tasks.one_label.findings import LabelFindings
+from esmcls.tasks.one_label.levels.scores import AnsweredLevels, LevelSets
 from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
 from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
@@ -90,8 +93,17 @@ class Strangers:
         return [f"{strangers}: {100 * self.false_accepted:.1f} % accepted", known]
 
 
+@dataclass(frozen=True, eq=False)
 class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
-    """The class of each protein; see `Task`."""
+    """The class of each protein; see `Task`.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy, optional
+        Of the classes.
+    """
+
+    hierarchy: Hierarchy | None = None
 
     kind = ONE_LABEL
     name = "one label"
@@ -119,8 +131,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         return dataset.labels
 
     def identity(self) -> list[Any]:
-        """Return nothing: the data set says it all."""
-        return []
+        """Return the digest of the hierarchy; nothing without one, since the data set says the rest."""
+        return [] if self.hierarchy is None else [self.hierarchy.digest()]
 
     def setup(self, shares: Shares) -> dict[str, Any]:
         """Return the shares."""
@@ -188,7 +200,12 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         self, head: Head, findings: LabelFindings, apart: SetAside, shares: Shares, features: GetFeatures
     ) -> LabelFindings:
         """Measure calibration and rejection."""
-        return findings.measured(head, apart, shares, features)
+        return findings.measured(head, apart, shares, features, self.hierarchy)
+
+    def save(self, folder: Path) -> None:
+        """Write the hierarchy, if there is one, into a model folder."""
+        if self.hierarchy is not None:
+            self.hierarchy.save(folder / HIERARCHY)
 
     def read_findings(self, folder: Path, classes: Sequence[str]) -> LabelFindings:
         """Read them from a model folder."""
@@ -224,7 +241,7 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
 
     def answering(self, model: FittedModel[Head, LabelFindings], **options: Any) -> LabelAnswering:
         """Return how new proteins are answered; the options are those of `LabelAnswering`."""
-        return LabelAnswering(model, **options)
+        return LabelAnswering(model, **options, hierarchy=self.hierarchy)
 
     def objective(self, workspace: Workspace) -> Objective:
         """Return what fine-tuning needs."""
@@ -234,23 +251,41 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
 
     def assess(self, model: FittedModel[Head, LabelFindings], exam: Exam) -> Examined:
         """Measure accuracy and, where families were held out, who is accepted."""
-        evaluation = evaluate(model, exam.part, exam.x, seed=exam.seed)
+        evaluation = evaluate(model, exam.part, exam.x, seed=exam.seed, hierarchy=self.hierarchy)
+        beside: list[Measured] = [*self._at_levels(model, exam), *self._strangers(model, exam)]
+        return Examined(evaluation, tuple(beside))
+
+    def _at_levels(self, model: FittedModel[Head, LabelFindings], exam: Exam) -> tuple[LevelSets, ...]:
+        """Return what answers at a level of the hierarchy reach, where the model can give any."""
+        doubts = model.findings.confidence or Confidence()
+        rows, coverage = len(doubts.tree_scores), Setting.coverage
+        if self.hierarchy is None or not doubts.answers_in(self.hierarchy) or (rows + 1) * (1 - coverage) < 1:
+            return ()
+        threshold = doubts.tree_threshold(coverage)
+        answered = AnsweredLevels(self.hierarchy, model.head.classes, exam.part.labels, threshold)
+        for place, block in blocks(exam.x, len(model.head.classes)):
+            answered.add(model.head.predict_proba(block), exam.part.labels[place])
+        half, names = doubts.tree_held_half(coverage), self.hierarchy.levels
+        return (LevelSets.of(coverage, half, rows, names, answered.joined()),)
+
+    def _strangers(self, model: FittedModel[Head, LabelFindings], exam: Exam) -> tuple[Strangers, ...]:
+        """Return who is accepted, where the model has a threshold for it."""
         rejection = (model.findings.confidence or Confidence()).rejection
         if rejection is None:
-            return Examined(evaluation)
+            return ()
         scores, names = rejection.of(model.head, exam.x), set(model.classes)
         known = np.array([label in names for label in exam.part.labels], dtype=bool)
         near, far = scores[known], scores[~known]
         if len(exam.unseen):
             far = np.concatenate((far, rejection.of(model.head, exam.features(exam.unseen))))
         if not len(near):
-            return Examined(evaluation)
+            return ()
         accepted = float((near > rejection.threshold).mean())
         if not len(far):
             told = None if rejection.strangers is None else rejection.strangers.share
-            return Examined(evaluation, (Strangers(len(near), 0, accepted, told, None),))
+            return (Strangers(len(near), 0, accepted, told, None),)
         false = float((far > rejection.threshold).mean())
-        return Examined(evaluation, (Strangers(len(near), len(far), accepted, false, auroc(near, far)),))
+        return (Strangers(len(near), len(far), accepted, false, auroc(near, far)),)
 
     def write_examination(
         self,
@@ -275,11 +310,12 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         entrant = Entrant(model.name, head, examination.encoder, False, answers)
         report = self.report(examination.proceedings, exam.part, [entrant], classes)
         named = named_report(report, examination.names)
-        return write_evaluation(folder, named, answers, exam, classes, counts, examination)
+        tree = None if self.hierarchy is None else ClassTree.of(self.hierarchy, classes)
+        return write_evaluation(folder, named, answers, exam, classes, counts, examination, tree)
 
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
         """Return what the models of a comparison are asked."""
-        return Questions(apart.kept.part("test"), apart.unseen, classes, setting.coverage)
+        return Questions(apart.kept.part("test"), apart.unseen, classes, setting.coverage, self.hierarchy)
 
     def load_answers(self, path: Path, key: str) -> Answers | None:
         """Read answers that were kept."""
@@ -295,7 +331,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         """Return the numbers of a comparison, the best accuracy first."""
         setting = proceedings.setting
         wanted = setting.shares.false_acceptance
-        rows = compare_answers(entrants, classes, coverage=setting.coverage, false_acceptance=wanted, seed=setting.seed)
+        options = {"coverage": setting.coverage, "false_acceptance": wanted}
+        rows = compare_answers(entrants, classes, **options, seed=setting.seed, hierarchy=self.hierarchy)
         return OneLabelReport(
             dataset=OneLabelData(
                 records=proceedings.records,

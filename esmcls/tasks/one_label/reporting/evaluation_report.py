@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from esmcls.labels.hierarchy import ClassTree
 from esmcls.metrics.classification import precision_recall_f1
 from esmcls.reporting.examined import Column, ExaminedModel, Excerpt
 from esmcls.reporting.phrases import counted, percent, span
@@ -19,15 +20,16 @@ from esmcls.reporting.results import Timing
 from esmcls.tasks.closeness import Neighbours
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.figures import FIGURES
+from esmcls.tasks.one_label.levels.scores import agreed_level
 from esmcls.tasks.one_label.report import TEMPLATE, tables
 from esmcls.tasks.one_label.results import OneLabelReport
 from esmcls.tasks.task import Exam, Examination
 
 CLASSES: Final = "classes.tsv"
 WRONG: Final = "wrong.tsv"
-_ALONE: Final = ("tiers", "lengths", "reliability", "retained", "confusions")
+_ALONE: Final = ("levels", "tiers", "lengths", "reliability", "retained", "confusions")
 """Figures that say something of one model."""
-_BESIDE: Final = ("table.tsv", "tiers.tsv", "lengths.tsv", "confusions.tsv", "leakage.tsv")
+_BESIDE: Final = ("table.tsv", "levels.tsv", "tiers.tsv", "lengths.tsv", "confusions.tsv", "leakage.tsv")
 _CLASS_COLUMNS: Final = (
     Column("class", "family", text=True),
     Column("class_name", "name", text=True),
@@ -57,6 +59,7 @@ def write_evaluation(
     classes: Sequence[str],
     counts: Mapping[str, int],
     examination: Examination,
+    tree: ClassTree | None = None,
 ) -> Path:
     """Write the report of a model and return its page.
 
@@ -72,12 +75,14 @@ def write_evaluation(
     counts : mapping
         Class -> training members.
     examination : Examination
+    tree : ClassTree, optional
+        Of the classes: mistakes say down to which level they are right.
     """
     wrong = np.flatnonzero(~answers.right)
     wrong = wrong[np.argsort(-answers.probability[wrong], kind="stable")]
     nearest = examination.nearest(wrong.tolist())
     per_class = class_table(answers, classes, counts, report.family_names)
-    mistakes = list(_mistakes(answers, exam, wrong.tolist(), nearest, classes, report.family_names))
+    mistakes = list(_mistakes(answers, exam, wrong.tolist(), nearest, classes, report.family_names, tree))
     hardest = sorted((row for row in per_class if row["test_proteins"]), key=lambda row: (row["f1"], row["class"]))
     named = _CLASS_COLUMNS if report.family_names else tuple(c for c in _CLASS_COLUMNS if c.key != "class_name")
     model = ExaminedModel(
@@ -86,7 +91,7 @@ def write_evaluation(
         examination.notes,
         (
             Excerpt("Every family", CLASSES, "The families that are found least, by F1, come first.", named, hardest),
-            Excerpt("Every wrong protein", WRONG, _about_mistakes(nearest), _WRONG_COLUMNS, mistakes),
+            Excerpt("Every wrong protein", WRONG, _about_mistakes(nearest, tree), _wrong_columns(tree), mistakes),
         ),
     )
 
@@ -103,8 +108,16 @@ def write_evaluation(
     return write_report(folder, report, examination.timing(report.best), layout)
 
 
-def _about_mistakes(nearest: Neighbours) -> str:
+def _wrong_columns(tree: ClassTree | None) -> tuple[Column, ...]:
+    if tree is None:
+        return _WRONG_COLUMNS
+    return (*_WRONG_COLUMNS[:3], Column("right_to", "right down to", text=True), *_WRONG_COLUMNS[3:])
+
+
+def _about_mistakes(nearest: Neighbours, tree: ClassTree | None) -> str:
     words = "Those of which the model was most sure come first."
+    if tree is not None:
+        words += " Right down to: the narrowest level of the hierarchy at which the answer is right."
     return f"{words} Similarity: {nearest.measure}." if nearest.measure else words
 
 
@@ -164,10 +177,12 @@ def _mistakes(
     nearest: Neighbours,
     classes: Sequence[str],
     names: Mapping[str, str],
+    tree: ClassTree | None,
 ) -> Iterator[dict[str, Any]]:
     """Give what each wrong protein was taken for, and its nearest training protein."""
     for row, near in zip(rows, nearest.nearest, strict=True):
-        true, other = classes[int(answers.truth[row])], classes[int(answers.ranked[row, 0])]
+        codes = int(answers.truth[row]), int(answers.ranked[row, 0])
+        true, other = (classes[code] for code in codes)
         ranks = np.flatnonzero(answers.ranked[row] == answers.truth[row])
         ends = {"true_name": names.get(true, ""), "taken_for_name": names.get(other, "")} if names else {}
         yield {
@@ -176,6 +191,7 @@ def _mistakes(
             "true": true,
             "taken_for": other,
             **ends,
+            **({} if tree is None else {"right_to": agreed_level(tree, *codes)}),
             "probability": float(answers.probability[row]),
             "rank_of_true": int(ranks[0]) + 1 if len(ranks) else None,
             "nearest_id": near and near.id,
