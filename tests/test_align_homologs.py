@@ -86,6 +86,11 @@ def test_where_nothing_is_found_more_of_the_nearest_means_are_aligned(scripted: 
     np.testing.assert_array_equal(aligned.finder.aligned(ASKED)[1], more.finder.aligned(ASKED)[1])
 
 
+def test_of_few_training_proteins_no_more_are_aligned_than_there_are(scripted: Scripted) -> None:
+    head = AlignHead(AlignConfig(homologs=10**12, **KNOBS)).refit(X, LABELS)
+    assert sorted(head.finder.aligned(ASKED)[1][0].tolist()) == list(range(20))
+
+
 @given(st.data())
 def test_fewer_candidates_are_the_first_of_more_and_none_is_there_twice(data: st.DataObject) -> None:
     nearest = np.array([data.draw(st.permutations(range(12)))])

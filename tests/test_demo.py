@@ -125,6 +125,24 @@ def test_align_stands_beside_the_other_heads_of_the_encoder_and_no_vectors_of_re
     assert embedded == []
 
 
+def test_after_an_interrupted_demo_the_next_one_leaves_no_vectors_of_residues(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(write_families(tmp_path / "families.csv"), str(tiny), baselines=(), random=False, heads=("knn",))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("esmcls.demo.compare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(tmp_path / "w", options)
+    workspace = Workspace.open(tmp_path / "w")
+    assert {entry.spec.poolings for entry in workspace.caches} == {("mean",), ("mean", "residue")}
+    run_demo(tmp_path / "w", options)
+    assert [entry.spec.poolings for entry in workspace.caches] == [("mean",)]
+
+
 def test_a_workspace_with_another_dataset_is_left_alone(tmp_path: Path, tiny: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("id,sequence,label,split\na,MAA,x,train\nb,MCC,y,test\n")

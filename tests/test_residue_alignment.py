@@ -519,6 +519,14 @@ def test_a_dry_run_says_what_residues_take_in_a_model(place: Path) -> None:
     assert len(planned("--encoder", place / "tiny.safetensors", "-w", place / "w")) == 3
 
 
+def test_vectors_are_taken_from_the_cache_that_keeps_those_of_residues_too(place: Path, tmp_path: Path) -> None:
+    options = ("-w", tmp_path / "w", "--encoder", place / "tiny.safetensors")
+    whole = done("embed", place / "set.csv", "--residues", *options).out
+    again = done("embed", place / "set.csv", *options).out
+    assert (" 0 embedded" in whole, " 0 embedded" in again) == (False, True)
+    assert [entry.spec.ragged for entry in Workspace.open(tmp_path / "w").caches] == [("residue",), ()]
+
+
 def test_predict_writes_how_each_sequence_aligns(place: Path, tmp_path: Path) -> None:
     fasta, table = tmp_path / "new.fasta", tmp_path / "segments.tsv"
     fasta.write_text(f">one\n{sequences(1)[0]}\n>two\n{sequences(8)[7]}\n>again\n{sequences(1)[0]}\n", encoding="utf-8")

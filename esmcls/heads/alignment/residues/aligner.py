@@ -246,7 +246,7 @@ def significance_of(finder: ResidueFinder, x: Features, seed: int) -> Significan
     decoys = ["".join(generator.permutation(list(x.sequences[row]))) for row in drawn.tolist()]
     best: list[float] = []
     if finder.sequence_search is not None:  # at once: each search makes a database of all training rows
-        finder.sequence_search.hits(Features.from_arrays(np.zeros((DECOYS, 0), np.float32), decoys), finder.homologs)
+        finder.hits(decoys)
     for start in range(0, DECOYS, DECOYS_AT_ONCE):
         block = slice(start, start + DECOYS_AT_ONCE)
         nearness, rows = finder(x.embedded(decoys[block], finder.pooling))

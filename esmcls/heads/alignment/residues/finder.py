@@ -133,11 +133,21 @@ class ResidueFinder:
                 return nearness[:, :k], rows[:, :k]
         rows = self.nearest_means.whole(vectors, k)[1] if len(x) else np.zeros((0, k), dtype=np.int64)
         if self.sequence_search is not None:
-            rows = union(self.sequence_search.hits(x, self.homologs).rows[:, : self.homologs], rows, k)
+            rows = union(self.hits(x.sequences), rows, k)
         nearness = self._nearness(self._codes_of(x), rows)
         self._searched.insert(0, (asked, nearness, rows))
         del self._searched[KEPT_SEARCHES:]
         return nearness, rows
+
+    def hits(self, sequences: list[str]) -> Indices:
+        """Return the training rows that the search for homologs finds, the best first, (n, homologs); -1 for no hit.
+
+        Those of the last few searches are not searched for again.
+        """
+        assert self.sequence_search is not None
+        most = min(self.homologs, len(self.ids))
+        bare = Features.from_arrays(np.zeros((len(sequences), 0), dtype=np.float32), sequences)
+        return self.sequence_search.hits(bare, most).rows[:, :most]
 
     def evalues(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the E-value of the best alignment of each protein, (n,)."""
