@@ -66,8 +66,8 @@ class ResidueConfig:
         The pooled vectors that candidates are found by. When to change: the cache was embedded with another --pool.
     homologs : int
         Best hits of a sequence search that are aligned besides: the model then needs the search engine wherever it
-        predicts, and is no longer one on embeddings alone. When to change: the engine is there in any case: 5 bring
-        half a point to three on remote families.
+        predicts, and is no longer one on embeddings alone. When to change: the engine is there in any case and speed
+        matters: on CATH's development domains 5 bring 3.5 points of 100 candidates, .8 of 400.
     engine : {"auto", "mmseqs", "phmmer"}
         What searches for homologs, as in the head homology. When to change: the model is to be used where the other
         one is installed: the engine is part of a model.
