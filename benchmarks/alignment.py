@@ -2,6 +2,7 @@
 
     esmcls embed cath.csv -w cath                                # labelled; any encoder
     python benchmarks/alignment.py choose cath --queries 400     # components, offsets: on train, never on test
+    python benchmarks/alignment.py coarse cath --draw 3          # fewer bits a component, fewer layers: as `choose`
     python benchmarks/alignment.py speed cath                    # cells a second and core, proteins a second
     python benchmarks/alignment.py evalues cath                  # of shuffled proteins and of families left out
 
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from esmcls.cache.features import Features
 from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, sampled_residues
-from esmcls.heads.alignment.residues.reduction import Reduction
+from esmcls.heads.alignment.residues.finder import ResidueFinder
+from esmcls.heads.alignment.residues.reduction import Codes, Reduction
 from esmcls.heads.alignment.residues.scoring import align, scores
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
@@ -37,11 +40,23 @@ from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
-from esmcls.types import Indices
+from esmcls.types import Indices, Vectors
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "alignment.json"
 SHRINKAGE = 0.1
+COARSER: list[tuple[tuple[int, ...] | None, int, float]] = [
+    (None, 8, 0.0),
+    (None, 4, 0.0),
+    (None, 4, 0.35),
+    (None, 3, 0.3),
+    (None, 2, 0.2),
+    ((4,), 8, 0.0),
+    ((3,), 8, 0.0),
+    ((2,), 8, 0.0),
+    ((3, 4), 8, 0.0),
+]
+"""Layers, all if none are named; bits; the largest number in a vector of length 1, if 0 the largest of the protein."""
 WIDE, PAIRS, NEIGHBOURS = 256, 3000, 60
 """Components that the best are chosen of, pairs of relatives that are aligned for it, neighbours of a protein."""
 NO_SIGNIFICANCE = Significance(0, 0, 1)
@@ -107,6 +122,76 @@ def choose(workspace: Workspace, options: argparse.Namespace) -> list[dict[str, 
                 about |= {"MMseqs2's hits": extra, "over length": by_length, "right %": percent(right)}
                 about |= {"better by": percent(against), "standard error": percent(against.std() / len(against) ** 0.5)}
                 rows.append(about | {"seconds": round(seconds, 1)})
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse(Reduction):
+    """A reduction of some columns alone, to fewer bits a component; `clipped` is the largest number that is told."""
+
+    columns: Indices
+    bits: int = 8
+    clipped: float = 0.0
+
+    def codes(self, residues: Vectors) -> Codes:
+        """Return the residues of one protein, int8 (n, components), in numbers that fit into so many bits."""
+        whole = super().codes(residues[:, self.columns])
+        most = 2 ** (self.bits - 1) - 1
+        if self.bits == 8:
+            return whole
+        longest = np.linalg.norm(whole.astype(np.float32), axis=1).max(initial=1)  # that of a vector of length 1
+        factor = most / (self.clipped * longest) if self.clipped else most / 127
+        return np.clip(np.rint(whole * factor), -most, most).astype(np.int8)
+
+
+def coarse(workspace: Workspace, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what fewer bits and fewer layers do to the best alignment, each among the same candidates."""
+    x, labels = train_part(workspace, options.proteins)
+    drawn = np.random.default_rng(options.draw).permutation(len(x))
+    queries, searched = np.sort(drawn[: options.queries]), np.sort(drawn[options.queries :])
+    asked, truth = x.take(queries), labels.take(queries)
+    targets, families = x.take(searched), labels.take(searched)
+    if options.validation:
+        held = workspace.dataset.part("validation")
+        asked, truth = (
+            Features.from_cache(workspace.latest_cache(), held),
+            Labels.from_names(held.labels, labels.classes),
+        )
+        targets, families = x, labels
+    means = nearest_means(targets, families)
+    nearest = means.whole(asked.vectors(), max(options.candidates))[1]
+    needed = np.unique(nearest)
+    layers = x.spec.layers if x.spec is not None else ()
+    width = x.width // max(1, len(layers))
+    sample = sampled_residues(targets, 0)
+    pools = {}
+    for chosen, bits, clipped in COARSER:
+        kept = [layer for layer in layers if chosen is None or layer in chosen]
+        columns = np.concatenate([layers.index(layer) * width + np.arange(width) for layer in kept])
+        fitted = Reduction.of(sample[:, columns], ResidueConfig.components)
+        about = {"layers": kept, "bits": bits, "clipped": clipped}
+        pools[json.dumps(about)] = ResiduePool(Coarse(fitted.mean, fitted.matrix, columns, bits, clipped))
+    few = targets.take(needed)
+    for part in (asked, few):
+        for sequence, vectors in zip(part.sequences, part.residues(), strict=True):
+            for pool in pools.values():
+                if pool.missing([sequence]):
+                    pool.add([sequence], [vectors])
+    rows, first = [], {}
+    scheme = ResidueConfig().scheme
+    for about, pool in pools.items():
+        finder = ResidueFinder(
+            means, "mean", pool.of(few.sequences), few.sequences, pool.reduction, scheme, options.candidates[-1]
+        )
+        own = pool.of(asked.sequences)
+        codes = map(own.of, range(len(asked)))
+        nearness = finder._nearness(codes, np.searchsorted(needed, nearest))
+        for candidates in options.candidates:
+            best = nearest[np.arange(len(nearest)), nearness[:, :candidates].argmax(1)]
+            right = families.codes[best] == truth.codes
+            against = right.astype(float) - first.setdefault(candidates, right)
+            result = {"candidates": candidates, "right %": percent(right), "better by": percent(against)}
+            rows.append(json.loads(about) | result | {"standard error": percent(against.std() / len(against) ** 0.5)})
     return rows
 
 
@@ -216,9 +301,9 @@ def evalues(workspace: Workspace, options: argparse.Namespace) -> list[dict[str,
 
 
 def main() -> None:
-    """Run one of the three and keep what it prints."""
+    """Run one of the four and keep what it prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("choose", "speed", "evalues"))
+    parser.add_argument("what", choices=("choose", "coarse", "speed", "evalues"))
     parser.add_argument("workspace")
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--proteins", type=int, default=0, help="drawn of the train part; 0 for all")
@@ -230,10 +315,11 @@ def main() -> None:
         "--contrast", action="store_true", help="choose: components by contrast of aligned residues, too"
     )
     parser.add_argument("--mmseqs", type=int, default=0, help="choose: so many hits of MMseqs2 as candidates, too")
+    parser.add_argument("--validation", action="store_true", help="coarse: ask for the validation part")
     parser.add_argument("--candidates", type=int, nargs="+", default=[50, 100, 200, 400])
     options = parser.parse_args()
     workspace = Workspace.open(options.workspace)
-    rows = {"choose": choose, "speed": speed, "evalues": evalues}[options.what](workspace, options)
+    rows = {"choose": choose, "coarse": coarse, "speed": speed, "evalues": evalues}[options.what](workspace, options)
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     kept = read_json(RESULTS) if RESULTS.exists() else []

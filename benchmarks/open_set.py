@@ -27,7 +27,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
 from esmcls.files import write_json
-from esmcls.heads.registry import reads_vectors
+from esmcls.heads.registry import reads_vectors, searches_sequences
 from esmcls.metrics.calibration import auroc, rejection_threshold
 from esmcls.metrics.open_set import Rate
 from esmcls.models.combine import combine
@@ -130,7 +130,9 @@ def main() -> None:
             )
             models.append(load_model(fits[head].save(Path(folder) / head)))
             print(head, *fits[head].findings.lines(), sep="\n  ", flush=True)
-        on_vectors = [model for model in models if reads_vectors(model.head)]
+        on_vectors = [
+            model for model in models if reads_vectors(model.head) and not searches_sequences(model.head.config)
+        ]
         for name, members in {"ensemble-embeddings": on_vectors, "ensemble": models}.items():
             if len(members) > 1 and (name == "ensemble" or len(members) < len(models)):
                 fits[name] = combine(task, members, kept, features)

@@ -7,9 +7,9 @@ shape gives without anything learned, and is never a substitute for one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
@@ -34,6 +34,8 @@ from esmcls.workspace.workspace import BASELINE, Workspace
 RANDOM: Final = "random weights"
 FASTA: Final = "unknown.fasta"
 PREDICTIONS: Final = "predictions.tsv"
+CANDIDATES: Final = 50
+"""That `align` aligns with a protein: what it chooses of 50, 100, 200 and 400 on the bundled set's validation part."""
 
 Say = Callable[[str], None]
 
@@ -53,7 +55,11 @@ class Options:
     random : bool
         Whether one of the encoder's shape with random weights does, too.
     heads : tuple of str
-        With two or more, their ensemble stands beside them.
+        Fitted on the vectors of each of them.
+    own_heads : tuple of str
+        Fitted on those of `encoder` alone, since they read residues. Their ensemble with the others stands beside them.
+    settings : mapping
+        Head -> knob -> value.
     """
 
     data: Path | None = None
@@ -61,6 +67,8 @@ class Options:
     baselines: tuple[str, ...] = ("composition", "kmer")
     random: bool = True
     heads: tuple[str, ...] = ("linear", "knn")
+    own_heads: tuple[str, ...] = ("align",)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"align": {"candidates": CANDIDATES}})
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def run_demo(
     """
     data = options.data or demo_set()
     intake = take_in(Inputs((data,)), seed=seed)
-    dataset, bench = intake.dataset, _Bench(options.heads, seed, device, say, progress)
+    dataset, bench = intake.dataset, _Bench(options, seed, device, say, progress)
     assert isinstance(dataset, Dataset)  # since it is labelled
     workspace = _begin(Path(folder), intake)
     say(f"{len(dataset):,} sequences of {len(set(dataset.labels)):,} classes")
@@ -149,7 +157,7 @@ def run_demo(
         beside: list[Beside] = []
         for number, (name, source) in enumerate(_baselines(options, temporary, seed)):
             beside += bench.fit_beside(_begin(temporary / str(number), intake), name, source)
-        rows, report = bench.compare(workspace, options.encoder, beside)
+        rows, report = bench.compare(workspace, beside)
     best = workspace.best_model()
     say(f"predicting with the best model, {best.name}")
     fasta, predictions = _predict(workspace, best, dataset.part("test"), device)
@@ -203,7 +211,7 @@ class Beside:
 class _Bench:
     """Fits each head on each encoder's vectors in the same way."""
 
-    heads: tuple[str, ...]
+    options: Options
     seed: int
     device: str
     say: Say
@@ -212,31 +220,46 @@ class _Bench:
     def fit_beside(self, workspace: Workspace, name: str, source: str) -> list[Beside]:
         """Embed and fit what is only there to be beaten; `source` is what the encoder is opened by."""
         self.say(f"embedding with {name}")
-        embed_in_workspace(
-            workspace, Intake(workspace.dataset), EmbeddingRecipe(source), device=self.device, progress=self.progress
-        )
+        self._embed(workspace, EmbeddingRecipe(source))
         fitted = []
-        for head in self.heads:
+        for head in self.options.heads:
             made = fit(workspace, head, seed=self.seed, device=self.device, name=f"{head}-{name.replace(' ', '-')}")
             fitted.append(Beside(name, head, as_baseline(made.folder)))
         return fitted
 
-    def compare(self, workspace: Workspace, encoder: str, beside: Sequence[Beside]) -> tuple[list[Row], Path]:
-        """Embed with the demo's encoder, compare the heads and their ensemble with the others, write the report."""
+    def compare(self, workspace: Workspace, beside: Sequence[Beside]) -> tuple[list[Row], Path]:
+        """Embed with the demo's encoder, compare the heads and their ensemble with the others, write the report.
+
+        Vectors of residues are kept for as long as heads are fitted on them: they take many times what the others do.
+        """
+        encoder = self.options.encoder
         self.say(f"embedding with {encoder}")
-        embed_in_workspace(
-            workspace, Intake(workspace.dataset), EmbeddingRecipe(encoder), device=self.device, progress=self.progress
+        recipe = EmbeddingRecipe(encoder)
+        with_residues = replace(recipe, poolings=(*recipe.poolings, "residue"))
+        if self.options.own_heads:
+            self._embed(workspace, with_residues, passing=True)
+        self._embed(workspace, recipe)
+        heads = (*self.options.heads, *self.options.own_heads)
+        plan = ComparisonPlan(
+            heads=(*heads, ENSEMBLE),
+            models=tuple(str(one.folder) for one in beside),
+            settings={head: dict(knobs) for head, knobs in self.options.settings.items() if head in heads},
+            baselines=False,
+            seed=self.seed,
         )
-        folders = tuple(str(one.folder) for one in beside)
-        plan = ComparisonPlan(heads=(*self.heads, ENSEMBLE), models=folders, baselines=False, seed=self.seed)
         compared = compare(workspace, plan, device=self.device, say=self.say)
+        workspace.drop_passing(with_residues.open(workspace, self.device)[1])
         page = compared.write()
         reached = {row.name: row for row in compared.report.rows if isinstance(row, OneLabelRow)}
         n = compared.report.dataset.records["test"]
         baselines = [(one.encoder, one.head, one.folder.name) for one in beside]
-        models = [(encoder, name, name) for name in (*self.heads, ENSEMBLE)]
+        models = [(encoder, name, name) for name in (*heads, ENSEMBLE)]
         named = [(name, head, reached[model]) for name, head, model in (*baselines, *models) if model in reached]
         return [Row(name, head, row.metrics, n) for name, head, row in named], page
+
+    def _embed(self, workspace: Workspace, recipe: EmbeddingRecipe, passing: bool = False) -> None:
+        intake = Intake(workspace.dataset)
+        embed_in_workspace(workspace, intake, recipe, device=self.device, progress=self.progress, passing=passing)
 
 
 def as_baseline(folder: Path) -> Path:

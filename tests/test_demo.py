@@ -6,6 +6,7 @@ import csv
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from esmcls.demo import RANDOM, Demo, Options, run_demo, save_random_encoder
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import default_layers, load_state, save_state, state_digest
 from esmcls.errors import WorkspaceError
+from esmcls.models.folder import read_manifest
 from esmcls.reading.inputs import Inputs
 from esmcls.workspace.intake import demo_set, take_in
 from esmcls.workspace.workspace import Workspace
@@ -37,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def left(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Return what a small demo left."""
     folder = tmp_path_factory.mktemp("demo")
-    options = Options(data=write_families(folder / "families.csv"), encoder=str(tiny), heads=("knn",))
+    options = Options(write_families(folder / "families.csv"), str(tiny), heads=("knn",), own_heads=())
     return run_demo(folder / "esmcls-demo", options)
 
 
@@ -94,9 +96,51 @@ def test_the_model_that_is_left_predicts(left: Demo) -> None:
 
 
 def test_a_demo_can_be_run_again_in_its_folder(left: Demo, tiny: Path) -> None:
-    options = Options(left.folder.parent / "families.csv", str(tiny), baselines=(), random=False, heads=("knn",))
-    again = run_demo(left.folder, options)
+    alone: dict[str, Any] = {"baselines": (), "random": False, "heads": ("knn",), "own_heads": ()}
+    again = run_demo(left.folder, Options(left.folder.parent / "families.csv", str(tiny), **alone))
     assert again.rows[0].metrics == left.rows[-1].metrics
+
+
+def test_align_stands_beside_the_other_heads_of_the_encoder_and_no_vectors_of_residues_are_left(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[str] = []
+
+    def embedded_again(encoder: object, sequences: list[str], dtype: str) -> None:
+        embedded.extend(sequences)
+
+    monkeypatch.setattr("esmcls.cache.features.residues_by", embedded_again)
+    families = write_families(tmp_path / "families.csv")
+    shown = run_demo(tmp_path / "w", Options(families, str(tiny), baselines=("kmer",), random=False, heads=("knn",)))
+    assert [(row.encoder, row.head) for row in shown.rows] == [
+        ("kmer", "knn"),
+        (str(tiny), "knn"),
+        (str(tiny), "align"),
+        (str(tiny), "ensemble"),
+    ]
+    workspace = Workspace.open(shown.folder)
+    assert [entry.spec.poolings for entry in workspace.caches] == [("mean",)]
+    assert sorted(folder.name for folder in workspace.models()) == ["align", "ensemble", "knn"]
+    assert read_manifest(workspace.find_model("align")).config["candidates"] == 50
+    assert embedded == []
+
+
+def test_after_an_interrupted_demo_the_next_one_leaves_no_vectors_of_residues(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(write_families(tmp_path / "families.csv"), str(tiny), baselines=(), random=False, heads=("knn",))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("esmcls.demo.compare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(tmp_path / "w", options)
+    workspace = Workspace.open(tmp_path / "w")
+    assert {entry.spec.poolings for entry in workspace.caches} == {("mean",), ("mean", "residue")}
+    run_demo(tmp_path / "w", options)
+    assert [entry.spec.poolings for entry in workspace.caches] == [("mean",)]
 
 
 def test_a_workspace_with_another_dataset_is_left_alone(tmp_path: Path, tiny: Path) -> None:

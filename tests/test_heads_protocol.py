@@ -15,9 +15,12 @@ import pytest
 import torch
 from letter_encoder import proteins
 from relatives import ancestors, relatives
+from scripted_engine import SharedWords
 
 from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
+from esmcls.heads.alignment import finder
+from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.base import FindsNearest, KnowsItsRows
 from esmcls.heads.blocks import hold_out, hold_out_sets
 from esmcls.heads.layers.linear import LinearHead
@@ -98,8 +101,24 @@ MANY_LABELS = Kind(
 
 
 @dataclass(frozen=True)
+class WithHomologs(AlignConfig):
+    __doc__ = AlignConfig.__doc__
+
+    homologs: int = 3
+
+
+class AlignWithHomologs(AlignHead):
+    """The head align as it may be set: with hits of a sequence search among what is aligned."""
+
+    Config = WithHomologs
+
+
+VARIANTS = {"align-homologs": AlignWithHomologs}
+
+
+@dataclass(frozen=True)
 class Case:
-    """A registered head."""
+    """A registered head, or one of `VARIANTS`."""
 
     kind: Kind
     name: str
@@ -107,7 +126,7 @@ class Case:
     @property
     def head(self) -> Any:
         """Its class."""
-        return load_head(self.name, self.kind.group)
+        return VARIANTS.get(self.name) or load_head(self.name, self.kind.group)
 
     def rows(self, n: int, seed: int, dtype: Any = np.float32) -> tuple[Features, Any]:
         """Return toy rows and their labels."""
@@ -135,26 +154,29 @@ def cases(*kinds: Kind) -> list[Any]:
     return [
         pytest.param(Case(kind, name), id=f"{kind.group.removeprefix('esmcls.')}-{name}")
         for kind in kinds
-        for name in list_heads(kind.group)
+        for name in (*list_heads(kind.group), *(VARIANTS if kind is ONE_LABEL else ()))
     ]
 
 
 @pytest.fixture(params=cases(ONE_LABEL, MANY_LABELS))
-def case(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
 @pytest.fixture(params=cases(ONE_LABEL))
-def one_label(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def one_label(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
 @pytest.fixture(params=cases(MANY_LABELS))
-def many_labels(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def many_labels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
-def with_engine(case: Case) -> Case:
+def with_engine(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
+    if case.name in VARIANTS:
+        monkeypatch.setattr(finder, "open_engine", lambda name: SharedWords())
+        monkeypatch.setattr(finder, "installed", lambda name: SharedWords())
     for package in {"homology": ("pyhmmer",), "profile": ("pyfamsa", "pyhmmer")}.get(case.name, ()):
         pytest.importorskip(package, reason=f"no engine: {package} is not installed")
     return case

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from relatives import RESIDUES, ancestors, relatives
+from scripted_engine import Scripted
 
 from esmcls.cache.embed import embed_into
 from esmcls.cache.features import Features
@@ -29,7 +29,7 @@ from esmcls.errors import EngineError, EngineMismatchError, MissingExtraError, U
 from esmcls.heads.alignment import finder, homology
 from esmcls.heads.alignment import search as homology_search
 from esmcls.heads.alignment.homology import HomologyConfig, HomologyHead
-from esmcls.heads.alignment.search import Hits, Hitting, Limits, MMseqs, open_engine, search
+from esmcls.heads.alignment.search import Hits, Limits, MMseqs, open_engine, search
 from esmcls.heads.neighbours.votes import Tally
 from esmcls.labels.labels import Labels
 from esmcls.models.fit import fit_dataset
@@ -332,23 +332,6 @@ def test_the_log_loss_is_that_of_the_true_class_and_classes_unknown_in_training_
 # the head
 
 
-@dataclass
-class Scripted:
-    """An engine whose bit scores are written down: query -> target -> bits; the E-value is 2^-bits."""
-
-    script: Mapping[str, Mapping[str, float]]
-    name: Any = "mmseqs"
-    version: str = "1"
-    searches: list[tuple[list[str], list[str], Limits, int]] = field(default_factory=list)
-
-    def search(self, queries: Any, targets: Any, limits: Limits, threads: int) -> Hitting:
-        """Look hits up, the last target first."""
-        self.searches.append((list(queries), list(targets), limits, threads))
-        for (query, text), (row, target) in itertools.product(enumerate(queries), reversed([*enumerate(targets)])):
-            if target in self.script.get(text, {}):
-                yield query, row, 2.0 ** -self.script[text][target], self.script[text][target]
-
-
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """Put a scripted engine where engines are found."""
@@ -441,6 +424,8 @@ def test_probabilities_and_the_nearest_of_the_same_rows_take_one_search(scripted
     assert evalues.tolist() == [2.0**-10, np.inf]
     assert ids == ["second", None]
     head.predict_proba(bare(["R"]))
+    assert len(scripted.searches) == before + 1
+    head.predict_proba(bare(["R", "S"]))
     assert len(scripted.searches) == before + 2
 
 

@@ -95,7 +95,7 @@ def test_a_cache_takes_layers_of_the_same_vectors_alone(encoder: Path, tmp_path:
         replace(narrow, dtype="float32"),
         replace(narrow, poolings=("cls",)),
         replace(narrow, poolings=("attention",)),
-        replace(spec),
+        replace(spec, poolings=("mean", "attention")),
     ]
     with EmbeddingCache.open(tmp_path / "wide", replace(spec, poolings=("mean", "attention"))) as wide:
         assert narrow.columns_in(wide.spec) is not None
@@ -105,6 +105,18 @@ def test_a_cache_takes_layers_of_the_same_vectors_alone(encoder: Path, tmp_path:
                 pytest.raises(CacheError, match="has not the layers wanted"),
             ):
                 cache.take_layers(wide)
+
+
+def test_a_cache_takes_vectors_from_one_that_keeps_residues_too(encoder: Path, tmp_path: Path) -> None:
+    texts = sequences(5)
+    opened = load_encoder(str(encoder), layers=ALL)
+    spec = EmbeddingSpec.of(opened)
+    with EmbeddingCache.open(tmp_path / "wide", replace(spec, poolings=("mean", "residue"))) as wide:
+        wide.append(texts, opened.encode(texts, keep="residue"))
+        wide.flush()
+        with EmbeddingCache.open(tmp_path / "narrow", spec) as narrow:
+            assert (narrow.take_layers(wide), narrow.take_layers(wide)) == (len(texts), 0)
+            np.testing.assert_array_equal(narrow.read(texts), wide.read(texts))
 
 
 # --layers auto

@@ -219,6 +219,23 @@ def test_features_read_residues_from_the_cache_or_have_them_made(tmp_path: Path)
     assert answers[0] == answers[1] == [encoder.residues(one).tolist() for one in ("KLMN", "ACDEF")]
 
 
+def test_features_read_residues_from_the_cache_beside_that_keeps_them(tmp_path: Path) -> None:
+    encoder = LetterEncoder()
+    texts = ["ACDEF", "WWYV", "KLMN"]
+    for poolings, kept in ((("mean",), texts), (("mean", "residue"), texts[:2])):
+        spec = EmbeddingSpec.of(encoder, "float32", poolings)
+        with EmbeddingCache.open(tmp_path / spec.key(), spec) as cache:
+            cache.append(kept, encoder.encode(kept, keep="residue"))
+    before = encoder.encoded
+    cache = EmbeddingCache.open(tmp_path / EmbeddingSpec.of(encoder, "float32").key())
+    x = Features.from_cache(cache, Dataset(["a", "b", "c"], texts, ["x"] * 3, ["train"] * 3))
+    x.store.opened = encoder  # type: ignore[attr-defined]
+    read = [vectors.tolist() for vectors in x.take([1, 0]).residues()]
+    assert (read, encoder.encoded) == ([encoder.residues(one).tolist() for one in ("WWYV", "ACDEF")], before)
+    assert len(list(x.residues())) == 3  # one of them is not there
+    assert encoder.encoded == before + 3
+
+
 def test_vectors_alone_have_no_residues() -> None:
     with pytest.raises(CacheError, match="vectors alone, without the encoder"):
         Features.from_arrays(np.eye(2, dtype=np.float32), ["AC", "DE"]).residues()
@@ -500,6 +517,14 @@ def test_a_dry_run_says_what_residues_take_in_a_model(place: Path) -> None:
     assert line + nbytes in planned("--encoder", place / "tiny.safetensors", "-w", place / "none")
     assert not [text for text in planned("--encoder", "composition", "-w", place / "none") if "align" in text]
     assert len(planned("--encoder", place / "tiny.safetensors", "-w", place / "w")) == 3
+
+
+def test_vectors_are_taken_from_the_cache_that_keeps_those_of_residues_too(place: Path, tmp_path: Path) -> None:
+    options = ("-w", tmp_path / "w", "--encoder", place / "tiny.safetensors")
+    whole = done("embed", place / "set.csv", "--residues", *options).out
+    again = done("embed", place / "set.csv", *options).out
+    assert (" 0 embedded" in whole, " 0 embedded" in again) == (False, True)
+    assert [entry.spec.ragged for entry in Workspace.open(tmp_path / "w").caches] == [("residue",), ()]
 
 
 def test_predict_writes_how_each_sequence_aligns(place: Path, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import CacheError, EncoderMismatchError, UnknownNameError, UsageError
 from esmcls.reading.records import NamedSequences
 from esmcls.types import Indices, RowSelection, Vectors
+
+if TYPE_CHECKING:
+    from esmcls.cache.store import EmbeddingCache
 
 READ_RESIDUES = 64
 """Sequences whose residue vectors are read from a cache at a time."""
@@ -41,6 +45,7 @@ class Cache(Protocol):
     def read(self, sequences: Sequence[str], pooling: str) -> Vectors: ...
     def read_chunks(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
     def read_residues(self, sequences: Sequence[str]) -> Sequence[Vectors]: ...
+    def with_residues(self) -> EmbeddingCache | None: ...
 
 
 @dataclass(eq=False)
@@ -187,7 +192,8 @@ class Features:
     def residues(self) -> Iterator[Vectors]:
         """Give the vectors of the residues seen of each protein, (residues, width), in the type that is stored.
 
-        Read from the cache where it keeps them, made by the encoder again where it does not; some proteins at a time.
+        Read from the cache where it or one beside it keeps them, made by the encoder again where none does; some
+        proteins at a time.
 
         Raises
         ------
@@ -284,6 +290,11 @@ def encoder_of(spec: EmbeddingSpec) -> Encoder:
     return encoder
 
 
+def _read_residues(cache: Cache, sequences: Sequence[str]) -> Iterator[Vectors]:
+    for start in range(0, len(sequences), READ_RESIDUES):
+        yield from cache.read_residues(sequences[start : start + READ_RESIDUES])
+
+
 @dataclass(eq=False)
 class _Arrays:
     tables: dict[str, Vectors]
@@ -352,11 +363,14 @@ class _Cached:
         return self.ragged
 
     def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]:
-        if "residue" not in self.cache.spec.ragged:
-            yield from residues_by(self.encoder(), sequences, self.cache.spec.dtype)
+        if "residue" in self.cache.spec.ragged:
+            yield from _read_residues(self.cache, sequences)
             return
-        for start in range(0, len(sequences), READ_RESIDUES):
-            yield from self.cache.read_residues(sequences[start : start + READ_RESIDUES])
+        with self.cache.with_residues() or nullcontext() as beside:
+            if beside is not None and not beside.missing(sequences):
+                yield from _read_residues(beside, sequences)
+                return
+        yield from residues_by(self.encoder(), sequences, self.cache.spec.dtype)
 
     def encoder(self) -> Encoder:
         if self.opened is None:

@@ -148,7 +148,9 @@ class EmbeddingSpec:
         return hashlib.sha256(canonical({**self.to_json(), "encoder": ""}).encode()).hexdigest()
 
     def columns_in(self, wider: EmbeddingSpec) -> Indices | None:
-        """Return where the numbers of these vectors stand in those of a spec of more layers; None if they do not.
+        """Return where the numbers of these vectors stand in those of a spec that keeps more; None if they do not.
+
+        More are other layers beside, or vectors of residues, or of another pooling.
 
         Attention over residues looks at all layers at once: of other layers it is another pooling.
 
@@ -158,11 +160,15 @@ class EmbeddingSpec:
         >>> replace(wide, layers=(1, 3), width=4).columns_in(wide).tolist()
         [0, 1, 4, 5]
         >>> replace(wide, layers=(0, 1), width=4).columns_in(wide)
+        >>> wide.columns_in(replace(wide, poolings=("mean", "residue"))).tolist()
+        [0, 1, 2, 3, 4, 5]
         """
         width = wider.width // max(1, len(wider.layers))  # of a layer
         alike = replace(self, layers=wider.layers, width=wider.width, poolings=wider.poolings) == wider
-        there = set(self.layers) < set(wider.layers) and set(self.poolings) <= set(wider.poolings)
-        if not (alike and there) or "attention" in self.poolings or self.width != width * len(self.layers):
+        there = set(self.layers) <= set(wider.layers) and set(self.poolings) <= set(wider.poolings)
+        if not (alike and there) or self == wider:
+            return None
+        if "attention" in self.poolings or self.width != width * len(self.layers):
             return None
         starts = np.array([wider.layers.index(layer) * width for layer in self.layers], dtype=np.int64)
         return (starts[:, None] + np.arange(width)).ravel()

@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
@@ -323,6 +323,12 @@ class EmbeddingCache:
             raise CacheError(self.folder, f"no {name} vectors are stored", f"embed with --{name}s")
         return self._unless_gone(lambda: read_ragged(self._segments, name, self.rows(sequences)))
 
+    def with_residues(self) -> EmbeddingCache | None:
+        """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
+        spec = replace(self.spec, poolings=(*self.spec.pooled, "residue"))
+        folder = self.folder.parent / spec.key()
+        return EmbeddingCache.open(folder) if (folder / "spec.json").is_file() else None
+
     def unseen(self, sequences: Sequence[str]) -> list[int]:
         """Return how many residues of each sequence another tool's vector knows nothing of; 0 where it saw all.
 
@@ -455,15 +461,15 @@ class EmbeddingCache:
             return len(rows)
 
     def take_layers(self, wider: EmbeddingCache) -> int:
-        """Take over, from a cache of more layers, the rows that are not here; return how many they are.
+        """Take over, from a cache that keeps more, the rows that are not here; return how many they are.
 
-        Bit for bit what the encoder would give for these layers alone. A segment is sealed for each of the other's, so
-        that whoever is interrupted goes on after the last one.
+        Bit for bit what the encoder would give for these layers and poolings alone. A segment is sealed for each of the
+        other's, so that whoever is interrupted goes on after the last one.
 
         Raises
         ------
         CacheError
-            If the other has not these layers, or differs in more, or cannot be read or written.
+            If the other has not these layers and poolings, or differs in more, or cannot be read or written.
         """
         numbers = self.spec.columns_in(wider.spec)
         if numbers is None:

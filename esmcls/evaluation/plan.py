@@ -13,7 +13,8 @@ from esmcls.datasets.held_out import NOTHING, Shares
 from esmcls.datasets.split import folds_of, stratified
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
-from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked
+from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked, searches_sequences
+from esmcls.heads.settings import parse_settings
 from esmcls.models.combine import ENSEMBLE
 from esmcls.tasks.fitted import AnyHead
 from esmcls.tasks.task import AnyTask, Setting
@@ -104,6 +105,8 @@ class PlannedModel:
     ----------
     reads_vectors : bool
         Whether the head does; one that reads sequences needs no encoder.
+    on_vectors_alone : bool
+        Whether it reads no sequence besides.
     """
 
     name: str
@@ -111,6 +114,7 @@ class PlannedModel:
     cache: CacheEntry
     reads_vectors: bool = True
     baseline: bool = False
+    on_vectors_alone: bool = True
 
     @property
     def encoder(self) -> str:
@@ -167,7 +171,9 @@ def plan_models(
                     continue
                 vectors = reads_vectors(head_class)
                 if vectors or head not in planned:
-                    models.append(PlannedModel(name, head, entry, vectors, head in task.baseline_heads))
+                    config = parse_settings(head_class.Config, plan.settings.get(head, {}))
+                    alone = vectors and not searches_sequences(config)
+                    models.append(PlannedModel(name, head, entry, vectors, head in task.baseline_heads, alone))
                 planned.add(head)
             except UsageError:
                 raise  # a name that nothing has is a slip of the user's, not a head that cannot run here
@@ -212,11 +218,11 @@ def variants(dataset: Dataset, plan: ComparisonPlan, task: AnyTask) -> Iterator[
 
 
 def ensembles_of(models: Sequence[PlannedModel], plan: ComparisonPlan) -> Iterator[tuple[str, list[PlannedModel]]]:
-    """Give the ensemble of all models, and where some read no vectors, that of the others; baselines are in none."""
+    """Give the ensemble of all models, and where some read sequences, that of the others; baselines are in none."""
     if plan.heads and ENSEMBLE not in plan.heads:
         return
     members = [model for model in models if not model.baseline]
-    on_vectors = [model for model in members if model.reads_vectors]
+    on_vectors = [model for model in members if model.on_vectors_alone]
     if len(members) > 1:
         yield ENSEMBLE, members
     if 1 < len(on_vectors) < len(members):

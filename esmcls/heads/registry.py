@@ -65,6 +65,18 @@ def reads_residues(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> boo
     return bool(getattr(head, "reads_residues", False))
 
 
+def searches_sequences(config: object) -> bool:
+    """Return whether a head that reads vectors searches sequences besides, as it is configured.
+
+    Examples
+    --------
+    >>> knobs = load_head("align").Config
+    >>> searches_sequences(knobs()), searches_sequences(knobs(homologs=5))
+    (False, True)
+    """
+    return bool(getattr(config, "searches_sequences", False))
+
+
 def list_heads(group: str = GROUP) -> list[str]:
     """Return the names of all registered heads, sorted; another group is that of heads for many labels a protein.
 

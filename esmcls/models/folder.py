@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.encoders.encoder import Encoder
-from esmcls.errors import EsmclsError, ModelError, UsageError
+from esmcls.errors import EngineMismatchError, EsmclsError, MissingExtraError, ModelError, UsageError
 from esmcls.files import (
     errors_of_the_system,
     kind_instead,
@@ -210,8 +210,10 @@ def _load(folder: Path, manifest: Manifest, device: str, encoder: str | Path | E
 
 @contextlib.contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Turn what a damaged file makes a reader raise into an error of the folder."""
+    """Turn what a damaged file makes a reader raise into an error of the folder; what is not installed is none."""
     try:
         yield
+    except (EngineMismatchError, MissingExtraError):
+        raise
     except (EsmclsError, OSError) as error:
         raise ModelError(folder, f"cannot be read ({error})", "fit again") from error

@@ -86,7 +86,8 @@ def embed_in_workspace(
     """Make a labelled intake the workspace's dataset, and embed what its cache of this recipe does not hold yet.
 
     Files are gone through once before anything is embedded: so an error in their last line costs seconds, and it is
-    known how much there is to do. What a cache of the same encoder with more layers holds is taken from there.
+    known how much there is to do. What a cache of the same encoder with more layers or poolings holds is taken from
+    there.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def embed_in_workspace(
     progress : callable, optional
         From the residues of the input (None: not known) to a context manager that gives what to call with those done.
     passing : bool
-        Whether the cache, if it is new, is there to choose layers from alone; see `Workspace.cache_for`.
+        Whether the cache, if it is new, is there for what is done next alone; see `Workspace.cache_for`.
     """
     devices = device.split(",")
     encoder, spec = recipe.open(workspace, devices[0])

@@ -451,8 +451,8 @@ class Workspace:
         ----------
         spec : EmbeddingSpec
         passing : bool
-            If it is new it serves to choose layers from, and `drop_passing` may remove it, until it is opened here
-            without this.
+            If it is new it serves what is done next, such as choosing layers, and `drop_passing` may remove it, until
+            it is opened here without this.
         """
         from esmcls.cache.store import EmbeddingCache
 
@@ -469,7 +469,7 @@ class Workspace:
         return cache
 
     def take_layers(self, cache: EmbeddingCache) -> int:
-        """Let a cache take over what caches of more layers hold, without embedding again; return how many rows."""
+        """Let a cache take over what caches that keep more hold, without embedding again; return how many rows."""
         from esmcls.cache.store import EmbeddingCache
 
         taken = 0
@@ -480,7 +480,7 @@ class Workspace:
         return taken
 
     def drop_passing(self, spec: EmbeddingSpec) -> bool:
-        """Remove the cache of a spec if it is there to choose from alone; return whether it was removed.
+        """Remove the cache of a spec if it is a passing one; return whether it was removed.
 
         It disappears at once, whatever happens then.
         """

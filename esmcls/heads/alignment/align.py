@@ -1,4 +1,4 @@
-"""The align head: the training proteins with the nearest mean vectors, ranked by how well residue vectors align."""
+"""The align head: training proteins that may be relatives, ranked by how well their residue vectors align."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from esmcls.heads.alignment.residues.aligner import (
     Aligner,
     ResidueConfig,
     fewest,
+    load_finder,
     tried_candidates,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
@@ -133,6 +134,7 @@ class AlignHead(BaseLabelHead):
     def _take(self, finder: ResidueFinder, labels: Labels) -> None:
         """Answer from now on by a search among rows of these labels."""
         self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
+        self.chosen = self.chosen.fitted_with(finder)
         self.codes = labels.codes
         known = self.known_background
         self.background = np.array([known.get(sequence, 0.0) for sequence in self.finder.sequences], dtype=np.float32)
@@ -172,8 +174,9 @@ class AlignHead(BaseLabelHead):
         trials: dict[int, tuple[AlignConfig, Tally, dict[str, float]]] = {}
         for candidates in tried:
             config = replace(self.config, candidates=candidates, shrinkage=shrinkage)
+            columns = finder.columns(candidates)
             best = max(
-                self._trials(config, *_ranked(nearness[:, :candidates], rows[:, :candidates]), labels, held[1], log),
+                self._trials(config, *_ranked(nearness[:, columns], rows[:, columns]), labels, held[1], log),
                 key=lambda trial: trial[2]["macro_f1"],
             )
             trials[candidates] = best
@@ -239,8 +242,7 @@ class AlignHead(BaseLabelHead):
 
     def _restore(self, folder: Path) -> None:
         nearest_means, self.codes = Finder.load(folder, "cosine", "auto", len(self.classes), self.device)
-        candidates = self.config.candidates or ENOUGH_CANDIDATES
-        self.finder = ResidueFinder.load(folder, nearest_means, self.config.pooling, self.config.scheme, candidates)
+        self.finder = load_finder(folder, nearest_means, self.config)
         self.priors = priors_of(self.codes, len(self.classes))
         self.background = read_tensors(folder / BACKGROUND, {"background": ("float32", "rows")})["background"].numpy()
         check_rows(folder / BACKGROUND, len(self.background), len(self.codes))

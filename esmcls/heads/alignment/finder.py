@@ -102,7 +102,7 @@ class Finder:
         self.targets = targets
         self.ids = ids
         self._engine: Engine | None = None
-        self._searched: list[tuple[list[str], Hits]] = []
+        self._searched: list[tuple[dict[str, int], Hits]] = []
 
     @classmethod
     def of(cls, x: Features, config: AlignmentConfig) -> Finder:
@@ -134,11 +134,12 @@ class Finder:
         """
         queries = sequences_of(x)
         for known, hits in self._searched:
-            if known == queries and hits.rows.shape[1] >= best:
-                return hits
+            if hits.rows.shape[1] >= best and known.keys() >= set(queries):
+                return hits.take(np.array([known[query] for query in queries], dtype=np.int64))
         limits = Limits(self.config.sensitivity, self.config.evalue, self.config.max_hits)
         hits = search(self._open(), queries, self.targets, limits, best, torch.get_num_threads())
-        self._searched = [(queries, hits), *self._searched[: KEPT_SEARCHES - 1]]
+        rows = {query: row for row, query in enumerate(queries)}
+        self._searched = [(rows, hits), *self._searched[: KEPT_SEARCHES - 1]]
         return hits
 
     def nearest(self, x: Features, best: int) -> tuple[npt.NDArray[np.float64], list[str | None]]:
@@ -148,6 +149,16 @@ class Finder:
         """
         hits = self.hits(x, best)
         return hits.evalues[:, 0], [self.ids[row] if row >= 0 else None for row in hits.rows[:, 0].tolist()]
+
+    def check_engine(self) -> None:
+        """Look for the engine now, not only when something is searched.
+
+        Raises
+        ------
+        EngineMismatchError
+            As `hits`.
+        """
+        self._open()
 
     def _open(self) -> Engine:
         """Return the engine that the head was fitted with, found when it is first needed."""

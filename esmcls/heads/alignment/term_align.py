@@ -14,6 +14,7 @@ from esmcls.heads.alignment.residues.aligner import (
     ENOUGH_CANDIDATES,
     Aligner,
     ResidueConfig,
+    load_finder,
     tried_candidates,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
@@ -114,6 +115,7 @@ class TermAlignHead(BaseTermHead):
     def _take(self, finder: ResidueFinder, labels: LabelSets) -> None:
         """Answer from now on by a search among rows of these labels."""
         self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
+        self.chosen = self.chosen.fitted_with(finder)
         self.known = Known(labels)
 
     def _nearest_means(self, x: Features, shrinkage: float | None) -> Finder:
@@ -135,8 +137,8 @@ class TermAlignHead(BaseTermHead):
         nearness, rows = finder.with_candidates(max(tried)).aligned(held[0])
 
         def blocks(trial: TermAlignConfig) -> TermBlocks:
-            among = slice(trial.candidates)
-            order = np.argsort(-nearness[:, among], axis=1, kind="stable")
+            columns = finder.columns(trial.candidates or ENOUGH_CANDIDATES)
+            order = np.argsort(-nearness[:, columns], axis=1, kind="stable")
             return carried_by_nearness(
                 known, trial, np.take_along_axis(nearness, order, 1), np.take_along_axis(rows, order, 1)
             )
@@ -174,5 +176,4 @@ class TermAlignHead(BaseTermHead):
         self.known = Known.load(folder, self.classes, self.groups)
         nearest_means, codes = Finder.load(folder, "cosine", "auto", len(self.classes), self.device)
         check_rows(folder / "terms.safetensors", len(self.known.labels), len(codes))
-        candidates = self.config.candidates or ENOUGH_CANDIDATES
-        self.finder = ResidueFinder.load(folder, nearest_means, self.config.pooling, self.config.scheme, candidates)
+        self.finder = load_finder(folder, nearest_means, self.config)

@@ -1,4 +1,7 @@
-"""The training rows whose residue vectors align best with a protein's, among those with the nearest mean vectors."""
+"""The training rows whose residue vectors align best with a protein's, among the candidates for it.
+
+These are the rows with the nearest mean vectors and, where they are asked for, the best hits of a sequence search.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.heads.alignment.finder import Finder as SequenceFinder
 from esmcls.heads.alignment.residues.batched import batched_scores
+from esmcls.heads.alignment.residues.candidates import union
 from esmcls.heads.alignment.residues.reduction import Codes, Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme, Scratch, align, scores
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
@@ -70,6 +75,10 @@ class ResidueFinder:
     significance : Significance, optional
     pool : ResiduePool, optional
         Residues that were reduced before: of these proteins nothing is read again.
+    homologs : int
+        Best hits of a sequence search that are aligned besides.
+    sequence_search : SequenceFinder, optional
+        Among the training rows, where there are any.
     """
 
     nearest_means: Finder
@@ -81,6 +90,8 @@ class ResidueFinder:
     candidates: int
     significance: Significance | None = None
     pool: ResiduePool | None = None
+    homologs: int = 0
+    sequence_search: SequenceFinder | None = None
     _searched: list[tuple[bytes, Nearness, Indices]] = field(default_factory=list)
 
     @property
@@ -92,6 +103,10 @@ class ResidueFinder:
         """Return the same search among fewer rows or more."""
         return replace(self, candidates=candidates)
 
+    def columns(self, candidates: int) -> slice:
+        """Return which columns of `aligned` it would have with so many candidates."""
+        return slice(min(candidates + self.homologs, len(self.ids)))
+
     def __call__(self, x: Features) -> tuple[Nearness, Indices]:
         """Return nearness, falling, and training rows of the candidates of each protein, both (n, candidates).
 
@@ -101,24 +116,38 @@ class ResidueFinder:
             If the vectors are not as those that were fitted on.
         CacheError, EncoderMismatchError
             If vectors of residues cannot be had.
+        EngineMismatchError
+            If the engine of a sequence search is not that of the fit.
         """
         nearness, rows = self.aligned(x)
         order = np.argsort(-nearness, axis=1, kind="stable")
         return np.take_along_axis(nearness, order, 1), np.take_along_axis(rows, order, 1)
 
     def aligned(self, x: Features) -> tuple[Nearness, Indices]:
-        """Return the same in the order in which candidates were found: the nearest mean vector first."""
+        """Return the same in the order in which candidates were found: hits first, then the nearest mean vectors."""
         vectors = checked_vectors(x, self.pooling, self.nearest_means.width)
-        k = min(self.candidates, len(self.ids))
+        k = self.columns(self.candidates).stop
         asked = hashlib.sha256("\n".join(x.sequences).encode() + np.ascontiguousarray(vectors).tobytes()).digest()
         for known, nearness, rows in self._searched:
             if known == asked and rows.shape[1] >= k:
                 return nearness[:, :k], rows[:, :k]
         rows = self.nearest_means.whole(vectors, k)[1] if len(x) else np.zeros((0, k), dtype=np.int64)
+        if self.sequence_search is not None:
+            rows = union(self.hits(x.sequences), rows, k)
         nearness = self._nearness(self._codes_of(x), rows)
         self._searched.insert(0, (asked, nearness, rows))
         del self._searched[KEPT_SEARCHES:]
         return nearness, rows
+
+    def hits(self, sequences: list[str]) -> Indices:
+        """Return the training rows that the search for homologs finds, the best first, (n, homologs); -1 for no hit.
+
+        Those of the last few searches are not searched for again.
+        """
+        assert self.sequence_search is not None
+        most = min(self.homologs, len(self.ids))
+        bare = Features.from_arrays(np.zeros((len(sequences), 0), dtype=np.float32), sequences)
+        return self.sequence_search.hits(bare, most).rows[:, :most]
 
     def evalues(self, x: Features) -> npt.NDArray[np.float64]:
         """Return the E-value of the best alignment of each protein, (n,)."""
