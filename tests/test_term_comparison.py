@@ -11,7 +11,7 @@ from esmcls.metrics.cafa_curves import draw, peaks, resample
 from esmcls.metrics.paired import holm
 from esmcls.tasks.go_terms.comparison import compare_terms
 
-MEASURES = ["fmax", "wfmax", "smin"]
+MEASURES = ["fmax", "wfmax", "f_micro_w", "smin"]
 
 
 def models(n: int = 150, seed: int = 0) -> tuple[Counts, Counts, Counts]:

@@ -28,7 +28,7 @@ BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
 Predicted: TypeAlias = tuple[Indices, Floats]
 """Codes of terms, and their probabilities, both (m,)."""
-_NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+_NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "f_micro_w": "weighted micro F", "smin": "Smin"}
 
 
 @dataclass(frozen=True, eq=False)
