@@ -37,6 +37,8 @@ class Inputs:
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         The kind of task that the labels are for, where the user named it.
+    evidence : tuple of str
+        Evidence codes that count in GAFs; default those of experiments.
     """
 
     inputs: tuple[str | Path, ...]
@@ -48,6 +50,7 @@ class Inputs:
     obo: Path | None = None
     propagate: bool = True
     task: str | None = None
+    evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -65,7 +68,7 @@ class Inputs:
     @cached_property
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
-        return label_table(self.labels, self.ontology)
+        return label_table(self.labels, self.ontology, self.evidence)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""

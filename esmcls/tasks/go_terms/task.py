@@ -45,6 +45,9 @@ from esmcls.tasks.go_terms.evaluation import (
     with_unseen,
 )
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.known.answering import KnowingAnswering
+from esmcls.tasks.go_terms.known.knowledge import ByKnowledge, Kept, keeping, measure_by_knowledge
+from esmcls.tasks.go_terms.known.known_terms import KnownTerms
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
     AspectScores,
@@ -279,9 +282,22 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             found = "fitted models of terms are combined as they are"
             raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
 
-    def answering(self, model: FittedModel[TermHead, TermFindings], **options: Any) -> TermAnswering:
-        """Return how new proteins are answered; the options are those of `TermAnswering.of`."""
-        return TermAnswering.of(model, self.hierarchy(model.classes), **options)
+    def answering(
+        self,
+        model: FittedModel[TermHead, TermFindings],
+        known: KnownTerms | str | Path | Sequence[str | Path] | None = None,
+        evidence: Sequence[str] = (),
+        **options: Any,
+    ) -> TermAnswering | KnowingAnswering:
+        """Return how new proteins are answered; the options are those of `TermAnswering.of`, and what is known."""
+        plain = TermAnswering.of(model, self.hierarchy(model.classes), **options)
+        if known is None and evidence:
+            raise UsageError("--evidence says what counts in the files of --known; name these, too")
+        if known is None:
+            return plain
+        if not isinstance(known, KnownTerms):
+            known = KnownTerms.read(known, self.terms, evidence)
+        return KnowingAnswering(plain, known)
 
     def objective(self, workspace: Workspace) -> Objective:
         """Return what fine-tuning needs."""
@@ -297,12 +313,19 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         counts = np.array(model.class_counts, dtype=np.int64)
         predicted: dict[int, Predicted] = {}
-        blocks = _decided(hierarchy.blocks(model.head, exam.x), model, hierarchy, predicted)
+        known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
+        kept: list[Kept] = []
+        blocks = hierarchy.blocks(model.head, exam.x)
+        blocks = _decided(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
         details = TermDetails(truth, members, bits, measured.terms, predicted)
-        return Examined(replace(measured, details=details), (Weighting(source),))
+        beside: tuple[Weighting | ByKnowledge, ...] = (Weighting(source),)
+        if known is not None:
+            by_knowledge = measure_by_knowledge(truth, kept, known, exam.part.ids, bits, seed=exam.seed)
+            beside = (*beside, by_knowledge)
+        return Examined(replace(measured, details=details), beside)
 
     def write_examination(
         self,
