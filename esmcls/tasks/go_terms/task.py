@@ -19,7 +19,8 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import Log, TermHead
 from esmcls.heads.ensemble.members import TermMember
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_related, said
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_distance, find_related, said
+from esmcls.heads.ensemble.term_ranking import About
 from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
@@ -222,7 +223,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         kept: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
-            for rows, scores in hierarchy.blocks(head, x):
+            for rows, scores in hierarchy.held_blocks(head, x):
                 counts.add(rows, scores)
                 kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
                 yield rows, scores
@@ -270,8 +271,9 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         held = x.take(range(min(len(x), HELD_MOST)))
         truth = labels.take(slice(HELD_MOST))
         members = [TermMember(model.name, model.head_name, model.head, model.spec) for model in models]
+        about = About(np.array(models[0].class_counts, np.int64), find_distance(members, held))
         head = TermEnsembleHead.of(
-            members, truth, lambda: said(members, held), find_related(members, held), device, log
+            members, truth, lambda: said(members, held), find_related(members, held), device, log, about
         )
         scores, findings = self.validate(head, x, labels)
         return Combined(head, scores, findings, head.specs)
