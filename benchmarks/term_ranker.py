@@ -107,7 +107,8 @@ def asked(names: Sequence[str], train: Any, held: Any, options: argparse.Namespa
             probabilities = head.predict_proba(held[0])
             if isinstance(head, TellsRelatives) and isinstance(head, FindsNearest):
                 np.savez(beside, related=head.related(held[0]), distance=head.nearest(held[0])[0])
-            save_npz(path, csr_matrix(np.where(probabilities >= LEAST, probabilities, 0)))
+            save_npz(path.with_suffix(".part.npz"), csr_matrix(np.where(probabilities >= LEAST, probabilities, 0)))
+            path.with_suffix(".part.npz").rename(path)
             say(f"{name}: {head.scores} in {time.perf_counter() - began:.0f} s")
         answers.said.append(load_npz(path))
         if beside.exists() and answers.related is None:
@@ -197,7 +198,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    options.said = ["WORKSPACE", *sys.argv[2:]]
+    options.said = ["WORKSPACE", *(Path(word).name if "/" in word else word for word in sys.argv[2:])]
     return options
 
 

@@ -132,7 +132,7 @@ def test_where_the_mix_is_right_already_or_proteins_are_few_it_stands() -> None:
     truth, _ = drawn(300)
     said = np.where(truth.dense(), 0.9, 0.1).astype(np.float32)
     members = [TermMember("one", "knn", Fixed(said))]
-    assert TermEnsembleHead.of(members, truth, lambda: blocks(said)).ranker is None
+    assert TermEnsembleHead.of(members, truth, lambda: blocks(said), ranked=True).ranker is None
     assert ensemble(ENOUGH - 1)[0].ranker is None
 
 
@@ -176,7 +176,7 @@ def test_a_fitted_ensemble_with_a_ranker_says_the_same_bits_when_loaded(
     vectors = (centres[kinds] + spread * random.normal(size=(700, 8))).astype(np.float32)
     labels = LabelSets.from_names([[CLASSES[kind], CLASSES[kind // 4]] for kind in kinds], CLASSES, GROUPS)
     x = Features.from_arrays(vectors)
-    head = TermEnsembleHead(TermEnsembleConfig("naive,knn"))
+    head = TermEnsembleHead(TermEnsembleConfig("naive,knn", ranked=True))
     head.fit(x.take(slice(400)), labels.take(slice(400)), (x.take(slice(400, 700)), labels.take(slice(400, 700))))
     assert head.ranker is not None
     head.save(tmp_path)

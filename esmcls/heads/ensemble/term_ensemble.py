@@ -47,11 +47,11 @@ class TermEnsembleConfig:
         with --of.
     ranked : bool
         Whether boosted trees correct the mix, learnt on validation where that makes Fmax higher out of fold. When to
-        change: it is to be a weighed mean and no more: false.
+        change: there are hundreds of validation proteins or more, and micro F counts: true.
     """
 
     members: str | None = None
-    ranked: bool = True
+    ranked: bool = False
 
     def __post_init__(self) -> None:
         if self.members is not None:
@@ -102,7 +102,7 @@ class TermEnsembleHead(BaseEnsemble[LabelSets, TermMember], BaseTermHead):
         device: str = "cpu",
         log: Log | None = None,
         about: About | None = None,
-        ranked: bool = True,
+        ranked: bool = False,
     ) -> Self:
         """Combine heads that are fitted already, of whatever encoders.
 

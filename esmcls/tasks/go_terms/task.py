@@ -19,7 +19,7 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import Log, TermHead
 from esmcls.heads.ensemble.members import TermMember
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_distance, find_related, said
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_distance, find_related, said
 from esmcls.heads.ensemble.term_ranking import About
 from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
@@ -260,6 +260,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     ) -> Combined[TermHead, TermFindings]:
         """Weigh models by what each says of the validation rows; members that bring nothing are left out."""
         self.check_ensemble_settings(settings)
+        ranked = parse_settings(TermEnsembleConfig, settings).ranked
         if not len(validation):
             raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
         for model in models:
@@ -273,14 +274,14 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         members = [TermMember(model.name, model.head_name, model.head, model.spec) for model in models]
         about = About(np.array(models[0].class_counts, np.int64), find_distance(members, held))
         head = TermEnsembleHead.of(
-            members, truth, lambda: said(members, held), find_related(members, held), device, log, about
+            members, truth, lambda: said(members, held), find_related(members, held), device, log, about, ranked
         )
         scores, findings = self.validate(head, x, labels)
         return Combined(head, scores, findings, head.specs)
 
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse all: it takes the models as they are."""
-        if settings:
+        """Refuse all but `ranked`: it takes the models as they are."""
+        if settings.keys() - {"ranked"}:
             found = "fitted models of terms are combined as they are"
             raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
 
