@@ -349,6 +349,7 @@ def _of_inputs(made: Path) -> dict[str, Kind]:
     (made / "clusters.tsv").write_text("A1\tA1\nA1\tB2\nC3\tC3\n")
     (made / "ia.tsv").write_text("GO:0003674\t0.0\nGO:0005488\t1.5\nGO:0008150\t0.0\n")
     shutil.copyfile(SLICES / "terms.tsv", made / "terms.tsv")
+    _write_gaf(made / "annotations.gaf")
     return {
         "FASTA": Kind(SLICES / "queries.fasta", "", _records, "text", 2.0),
         "CSV": Kind(SLICES / "proteins.csv", "", _records, "text", 2.0),
@@ -359,9 +360,32 @@ def _of_inputs(made: Path) -> dict[str, Kind]:
         "labels": Kind(made / "labels.tsv", "", _labels, "text", 2.0),
         "clusters": Kind(made / "clusters.tsv", "", _clusters, "text", 2.0),
         "terms": Kind(made / "terms.tsv", "", _terms, "text", 0.5),
+        "GAF": Kind(made / "annotations.gaf", "", _gaf, "text", 2.0),
         "IA": Kind(made / "ia.tsv", "", _ia, "text", 2.0),
         "OBO": Kind(SLICES / "go.obo", "", _obo, "text", 0.5),
     }
+
+
+def _write_gaf(path: Path) -> None:
+    """Write terms of the slice as a database gives them out, one of them denied."""
+    rows = [line.split("\t") for line in (SLICES / "terms.tsv").read_text(encoding="utf-8").splitlines()[1:9]]
+    about = ("PMID:1", "IDA", "", "", "a name", "S1|S2", "protein", "taxon:9606", "20240101", "UniProt", "", "")
+    lines = ["!gaf-version: 2.2", "!", "! remarks"]
+    for number, (name, term, aspect) in enumerate(rows):
+        qualifier = "NOT|enables" if number == 3 else "enables"
+        cells = ["UniProtKB", name, "SYM", qualifier, term, *about]
+        cells[8] = {"MFO": "F", "BPO": "P", "CCO": "C"}.get(aspect, aspect)
+        lines.append("\t".join(cells))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _gaf(path: Path) -> object:
+    from esmcls.reading.term_tables import TermTable
+    from esmcls.tasks.go_terms.known.known_terms import KnownTerms
+
+    ontology = _archived_ontology()
+    known = KnownTerms.read(path, ontology, ["all"])
+    return [known.of(name) for name in known.has], known.lines(), TermTable.of([str(path)], ontology)
 
 
 def _records(path: Path) -> object:

@@ -10,7 +10,7 @@ import click
 
 from esmcls.errors import UsageError
 from esmcls.reporting.phrases import percent_of, table
-from esmcls_cli.options import PATH, Group, common, note, on_bad_option, output_file, warn
+from esmcls_cli.options import PATH, Group, common, evidence_option, note, on_bad_option, output_file, warn
 
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
@@ -42,6 +42,7 @@ _output = click.option("-o", "--output", type=PATH, required=True, help="The .cs
 @click.option(
     "--x-min", type=click.IntRange(1), help="Fit the power law from this size up.  [default: where it fits best]"
 )
+@evidence_option
 @click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Write stats.json, stats.html and rank-size.svg.")
 @on_bad_option
 @common()
@@ -52,6 +53,7 @@ def stats(
     limit: int,
     part: str | None,
     x_min: int | None,
+    evidence: tuple[str, ...],
     output: Path | None,
     on_bad_record: OnBad,
     workspace: Path,
@@ -66,7 +68,7 @@ def stats(
     from esmcls.tasks.go_terms.statistics import describe_terms
 
     tally = Tally()
-    records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
+    records, ontology = _described(inputs, labels, (obo, evidence), workspace, on_bad_record, tally)
     statistics: Statistics
     if ontology is not None:
         statistics = describe_terms(records, ontology, limit=limit, part=part)
@@ -84,20 +86,27 @@ def stats(
 
 
 def _described(
-    inputs: Sequence[str], labels: Sequence[Path], obo: Path | None, workspace: Path, on_bad: OnBad, tally: Tally
+    inputs: Sequence[str],
+    labels: Sequence[Path],
+    terms: tuple[Path | None, tuple[str, ...]],
+    workspace: Path,
+    on_bad: OnBad,
+    tally: Tally,
 ) -> tuple[Iterable[Record], Ontology | None]:
     """Return the records to describe, and the ontology where they have terms."""
     from esmcls.labels.ontology import read_obo
-    from esmcls.reading.readers import read_records
+    from esmcls.reading.readers import label_table, read_records
     from esmcls.workspace.workspace import Workspace
 
+    obo, evidence = terms
     if not inputs and (labels or obo):
         raise UsageError("--labels and --obo belong to an INPUT; name it, too")
     if not inputs:
         place = Workspace.open(workspace)
         return place.dataset.records(), place.ontology
     ontology = None if obo is None else read_obo(obo)
-    return read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad, tally=tally), ontology
+    table = label_table(labels, ontology, evidence)
+    return read_records(inputs, labels=table, on_bad=on_bad, tally=tally), ontology
 
 
 @command.command("stratify")

@@ -16,6 +16,7 @@ from esmcls_cli.options import (
     Grouped,
     common,
     complete_encoders,
+    evidence_option,
     fetch_encoder,
     integers,
     note,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
     "Parts and labels": (
-        *("validation", "test", "task", "obo", "no_propagate", "hierarchy", "clusters", "on_bad_record", "seed"),
+        *("validation", "test", "task", "obo", "evidence", "no_propagate", "hierarchy", "clusters"),
+        *("on_bad_record", "seed"),
     ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
@@ -56,6 +58,7 @@ _GROUPS = {
     help="What the labels are.  [default: what they look like; with --obo, its terms]",
 )
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
+@evidence_option
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option(
     "--hierarchy",
@@ -109,6 +112,7 @@ def command(
     labels: tuple[Path, ...],
     task: str | None,
     obo: Path | None,
+    evidence: tuple[str, ...],
     no_propagate: bool,
     hierarchy: str | None,
     clusters: Path | None,
@@ -144,7 +148,8 @@ def command(
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task, hierarchy)
+    given = (inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
+    files = Inputs(*given, task, hierarchy, evidence)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
@@ -227,6 +232,8 @@ def _intake(inputs: Inputs, place: Workspace | None, folder: Path, seed: int) ->
         raise UsageError("--validation, --test, --labels, --obo and --clusters belong to an INPUT; name it, too")
     if not inputs.propagate and inputs.obo is None:
         raise UsageError("--no-propagate belongs to --obo FILE; give that, too")
+    if inputs.evidence and inputs.obo is None:
+        raise UsageError("--evidence belongs to --obo FILE; give that, too")
     if inputs.inputs:
         return take_in(inputs, seed=seed)
     if place is not None and place.has_dataset:

@@ -7,12 +7,21 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, warn
+from esmcls.errors import UsageError
+from esmcls_cli.options import PATH, common, complete_models, evidence_option, note, on_bad_option, warn
 
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
+@evidence_option
+@click.option(
+    "--known",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Terms: GAF or table of what was known of the proteins: targets are measured apart by it, too.",
+)
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
 @click.option(
     "--model",
@@ -30,6 +39,8 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 def command(
     inputs: tuple[str, ...],
     labels: Path | None,
+    evidence: tuple[str, ...],
+    known: tuple[Path, ...],
     ia: Path | None,
     workspace: Path,
     model: str | None,
@@ -51,27 +62,31 @@ def command(
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
     from esmcls.models.predict import open_model
-    from esmcls.reading.readers import find_sources, read_records
+    from esmcls.reading.readers import find_sources, label_table, read_records
     from esmcls.reading.records import Tally
     from esmcls.tasks.one_label.report import read_names
     from esmcls.workspace.workspace import STATE, Workspace
 
-    for item in (*inputs, *(str(table) for table in (labels, ia, names) if table is not None)):
+    for item in (*inputs, *(str(table) for table in (labels, *known, ia, names) if table is not None)):
         find_sources(item)  # a file that is not there is told before a model is loaded
     if model is None and (workspace / STATE).exists():
         warn(str(Workspace.open(workspace).choose_model()))
     opened = open_model(workspace, model, device=device, encoder=encoder)
     place = Workspace.open(workspace) if (workspace / STATE).exists() else None
-    opened.task.refuse({"--ia": ia, "--names": names}, f"model {opened.name}")
+    opened.task.refuse({"--ia": ia, "--names": names, "--known": known, "--evidence": evidence}, f"model {opened.name}")
+    if evidence and not (known or labels):
+        raise UsageError("--evidence says what counts in GAFs of --labels or --known; name one, too")
     class_names = {} if names is None else read_names(names)
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
+        table = label_table(labels, ontology, evidence if labels else ())
+        records = read_records(inputs, labels=table, on_bad=on_bad_record, tally=tally)
         given = labelled(records, inputs[0])
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
-    assessment = assess(opened, place, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
+    of_report: dict[str, Any] = {"source": source, "seed": seed, "name": name, "replace": replace, "date": date}
+    assessment = assess(opened, place, given, ia=ia, known_terms=known, evidence=evidence, **of_report)
     if not assessment.same_split:
         warn("warning: this model was fitted on another split; it may have seen sequences of this test part")
     click.echo("\n".join([f"model {opened.name}", *assessment.lines()]))

@@ -171,6 +171,13 @@ on_bad_option = click.option(
     show_default=True,
     help="Stop at a record that cannot be used, or leave it out, list it and exit with 3.",
 )
+evidence_option = click.option(
+    "--evidence",
+    multiple=True,
+    metavar="CODES",
+    help="Terms: evidence codes that count in a GAF, with commas between, or all.  "
+    "[default: those of experiments, TAS and IC, as in CAFA]",
+)
 
 
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

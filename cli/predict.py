@@ -6,13 +6,26 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from esmcls.errors import UsageError
 from esmcls_cli.colours import NarrowRows
-from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file, share, warn
+from esmcls_cli.options import (
+    PATH,
+    common,
+    complete_models,
+    evidence_option,
+    note,
+    on_bad_option,
+    output_file,
+    share,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from esmcls.models.model import Model
 
 
 @click.command("predict")
@@ -64,6 +77,14 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     help="Terms: so many are predicted in an aspect where none reaches its threshold.  [default: 1]",
 )
 @click.option(
+    "--known",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Terms: GAF or table of what is known of the proteins, which is no news; can be repeated.",
+)
+@evidence_option
+@click.option(
     "--format",
     "format_",
     type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa"]),
@@ -96,6 +117,8 @@ def command(
     device: str,
     top_k: int | None,
     nearest: bool | None,
+    known: tuple[Path, ...],
+    evidence: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
@@ -106,7 +129,8 @@ def command(
     knows, or rejected as a stranger; one fitted with --calibration can fill `set` and, where classes have a hierarchy,
     answer the narrowest `level` that is sure enough. One on imported vectors answers where it has the sequence's
     vector, and says no_vector where not. A model of terms writes those of at least --min-score, and says which of them
-    are predicted by the thresholds that validation chose. `note` says what makes an answer doubtful: residues that the
+    are predicted by the thresholds that validation chose; those that --known lists and all that contain them are left
+    out, and so is what a NOT there denies. `note` says what makes an answer doubtful: residues that the
     encoder did not see, a fragment, letters of DNA, low complexity; `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
@@ -128,6 +152,7 @@ def command(
     opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors, nearest=nearest)
     if opened.lacks_neighbours:
         note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
+    options |= _known(opened, known, evidence)
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     with contextlib.ExitStack() as files:
@@ -148,6 +173,19 @@ def command(
         names = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
         warn(f"{len(lacking):,} without a vector, left without a label: {names}; give theirs with --vectors FILE")
     return 3 if tally.bad or written.left_out else 0
+
+
+def _known(model: Model, known: tuple[Path, ...], evidence: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that say what is known, told once it is read."""
+    model.task.refuse({"--known": known, "--evidence": evidence}, f"model {model.name}")
+    if not known:
+        return {"evidence": evidence}
+    from esmcls.tasks.go_terms.known.known_terms import KnownTerms
+
+    assert model.task.ontology is not None  # of a kind of task that takes --known
+    terms = KnownTerms.read(known, model.task.ontology, evidence)
+    note(*terms.lines())
+    return {"known": terms}
 
 
 _OTHER_FORMATS = ("bz2", "gz", "html", "json", "ods", "parquet", "xls", "xz", "zip", "zst")

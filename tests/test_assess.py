@@ -71,7 +71,7 @@ def test_other_proteins_are_measured_and_lie_beside(kind: Kind, workspace: Works
         assert alone.evaluation.to_json() == assessment.evaluation.to_json()
     else:  # weighed measures need the training terms
         aspects = [one.evaluation.to_json()["aspects"]["F"]["metrics"] for one in (alone, assessment)]
-        assert (set(aspects[0]), set(aspects[1])) == ({"fmax"}, {"fmax", "wfmax", "smin"})
+        assert (set(aspects[0]), set(aspects[1])) == ({"fmax"}, {"fmax", "wfmax", "f_micro_w", "smin"})
         assert aspects[0]["fmax"] == aspects[1]["fmax"]
 
 

@@ -111,7 +111,7 @@ def test_evaluate_measures_each_aspect_and_writes_the_same_bytes_twice(home: Pat
         assert f"{aspect}: " in first.out
     known = json.loads(before)
     assert (known["model"], known["on"], known["information_accretion"]) == ("knn", "test part", "the training terms")
-    assert set(known["aspects"]["F"]["metrics"]) == {"fmax", "wfmax", "smin"}
+    assert set(known["aspects"]["F"]["metrics"]) == {"fmax", "wfmax", "f_micro_w", "smin"}
 
 
 def test_evaluate_takes_sequences_with_their_terms_and_a_table_of_information_accretion(

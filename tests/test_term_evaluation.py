@@ -28,8 +28,8 @@ def test_two_proteins_have_the_measures_worked_out_by_hand() -> None:
     assert (found.n, found.n_terms, found.unseen_terms, found.unseen) == (2, 2, 0, 0)
     [scores] = found.aspects.values()
     values = {name: interval.value for name, interval in scores.metrics.items()}
-    assert values == pytest.approx({"fmax": 14 / 19, "wfmax": 10 / 17, "smin": 1.5})
-    assert scores.thresholds == {"fmax": 0.01, "wfmax": 0.01, "smin": 0.71}
+    assert values == pytest.approx({"fmax": 14 / 19, "wfmax": 10 / 17, "f_micro_w": 8 / 13, "smin": 1.5})
+    assert scores.thresholds == {"fmax": 0.01, "wfmax": 0.01, "f_micro_w": 0.01, "smin": 0.71}
     assert (scores.precision[0], scores.recall[0]) == (pytest.approx(7 / 12), 1.0)
     assert (scores.precision[-1], scores.recall[-1]) == (None, 0.0)
     # >500 holds a alone, .9* .5*; 1-5 b alone, .4* .7: at .4 precision 1/2 over the one protein with b, 1; AP 1/2
@@ -50,14 +50,15 @@ def test_the_tables_are_as_documented() -> None:
     ]
     assert lines[4].startswith("  Fmax                0.737  ")
     assert lines[4].endswith("  0.01")
-    assert [line.split("  ")[1] for line in lines[4:9]] == [
+    assert [line.split("  ")[1] for line in lines[4:10]] == [
         "Fmax",
         "weighted Fmax",
+        "weighted micro F",
         "Smin",
         "AUPR, micro",
         "AUPR, macro",
     ]
-    assert lines[9:16] == [
+    assert lines[10:17] == [
         "  training proteins    Fmax  AUPR, micro  AUPR, macro   terms",
         "  0                       –            –            –       0",
         "  1-5                 1.000        0.500        0.500       1",
@@ -66,7 +67,7 @@ def test_the_tables_are_as_documented() -> None:
         "  51-500                  –            –            –       0",
         "  >500                1.000        1.000        1.000       1",
     ]
-    assert lines[16:] == [
+    assert lines[17:] == [
         "  residues             Fmax  proteins",
         "  90                  0.800         1",  # a and b of three at .4
         "  2000                0.667         1",  # a of two at .5

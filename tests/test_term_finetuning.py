@@ -333,7 +333,7 @@ def test_several_seeds_leave_a_model_each_and_intervals_of_which_that_of_smin_ma
     two = ("--max-steps", "2", "--seeds", "2", "--name", "many")
     ran = finetune(fresh, *two)
     spread = read(fresh / "w" / "reports" / "finetune" / "many" / "seeds.json")["metrics"]
-    names = {f"{metric}_{aspect}" for metric in ("fmax", "wfmax", "smin") for aspect in "CFP"}
+    names = {f"{metric}_{aspect}" for metric in ("fmax", "wfmax", "f_micro_w", "smin") for aspect in "CFP"}
     assert set(spread) == names
     assert spread["smin_P"]["value"] > 1
     assert spread["smin_P"]["high"] >= spread["smin_P"]["value"]

@@ -54,11 +54,13 @@ def random_case(seed: int, n: int = 30, terms: int = 24) -> tuple[LabelSets, np.
 def test_a_case_of_two_proteins_has_the_measures_worked_out_by_hand() -> None:
     # up to .4: precision (2/3 + 1/2) / 2 = 7/12, recall (2/2 + 1/1) / 2 = 1, F 14/19: the best, first at .01
     #           weighted precision (3/6 + 1/3) / 2 = 5/12, recall 1, F 10/17: the best, too
+    #           weighted sums: right 3 + 1, wrong 3 + 2, missed 0: micro F 8/13, the best, too
     #           S: nothing missed, (3 + 2) / 2 of it wrong: 2.5
     # above .7: the first has a, the second nothing: recall (1/2 + 0) / 2, S: (2 + 1) / 2 missed, none wrong: 1.5
     found = peaks(count(LABELS, in_blocks(SCORES), IA), 0)
     assert found["fmax"] == (pytest.approx(14 / 19), 0.01)
     assert found["wfmax"] == (pytest.approx(10 / 17), 0.01)
+    assert found["f_micro_w"] == (pytest.approx(8 / 13), 0.01)
     assert found["smin"] == (pytest.approx(1.5), 0.71)
 
 
@@ -87,7 +89,8 @@ def test_the_semantic_distance_of_each_threshold_is_that_worked_out_by_hand() ->
 
 def test_who_predicts_nothing_at_all_misses_everything() -> None:
     found = peaks(count(LABELS, in_blocks(np.zeros((2, 3))), IA), 0)
-    assert {name: value for name, (value, _) in found.items()} == {"fmax": 0.0, "wfmax": 0.0, "smin": (3 + 1) / 2}
+    values = {name: value for name, (value, _) in found.items()}
+    assert values == {"fmax": 0.0, "wfmax": 0.0, "f_micro_w": 0.0, "smin": (3 + 1) / 2}
 
 
 def test_without_information_accretion_there_is_fmax_alone() -> None:
@@ -328,11 +331,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(tmp_path_factory.mktemp("go"), request.param)
 
 
-def test_fmax_and_weighted_fmax_and_their_thresholds_are_those_of_cafaeval(case: Case) -> None:
+def test_fmax_weighted_fmax_weighted_micro_f_and_their_thresholds_are_those_of_cafaeval(case: Case) -> None:
     counts, (_, best) = case.count(case.ia), case.oracle("ia.tsv")
     for group, aspect in enumerate(counts.groups):
         found = peaks(counts, group)
-        for name, column in (("fmax", "f"), ("wfmax", "f_w")):
+        for name, column in (("fmax", "f"), ("wfmax", "f_w"), ("f_micro_w", "f_micro_w")):
             row = best[column].xs(ASPECTS[aspect], level="ns").reset_index("tau").iloc[0]
             assert found[name] == (pytest.approx(row[column], abs=1e-12), pytest.approx(row["tau"])), (aspect, name)
             assert 0.1 < found[name][0] < 0.9
@@ -366,6 +369,7 @@ def test_every_point_of_the_curves_is_that_of_cafaeval(case: Case) -> None:
             "rc_w": curve.weighted_recall,
             "ru_w": curve.uncertainty,
             "mi_w": curve.misinformation,
+            "f_micro_w": curve.at_thresholds()["f_micro_w"],
             "s_w": curve.at_thresholds()["smin"],
         }.items():
             assert np.allclose(values[0, : len(expected)], expected[column], rtol=0, atol=1e-12), column

@@ -183,7 +183,7 @@ def test_a_line_of_the_table_is_a_model_in_an_aspect(made: Path, comparison: dic
     assert float(found[0]["aupr_macro"]) == told["aupr"]["macro"]
     assert len(rows_of(made / "buckets.tsv")) == 4 * 3 * 6
     assert {one["reference"] for one in rows_of(made / "differences.tsv")} == {"best", "homology"}
-    assert len(rows_of(made / "differences.tsv")) == 2 * 3 * 3 * 3
+    assert len(rows_of(made / "differences.tsv")) == 2 * 3 * 3 * 4
 
 
 def test_what_was_timed_changes_the_last_section_of_the_page_and_not_a_byte_more(

@@ -23,7 +23,7 @@ from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
 from esmcls.models.recipe import model_digest
 from esmcls.models.sharing.card import add_measured
-from esmcls.reading.readers import read_records
+from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Record
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
@@ -121,6 +121,8 @@ def assess(
     name: str = "",
     replace: bool = False,
     date: str = "",
+    known_terms: Sequence[str | Path] = (),
+    evidence: Sequence[str] = (),
 ) -> Assessment:
     """Measure a model and write the metrics into the workspace; `Assessment.write` adds the report.
 
@@ -144,6 +146,10 @@ def assess(
         Whether to replace a report of that name that is of something else.
     date : str
         Of the report, YYYY-MM-DD; default that of the data set's files.
+    known_terms : sequence of str or Path
+        Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
+    evidence : sequence of str
+        Codes that count in them; default those of experiments.
 
     Raises
     ------
@@ -152,7 +158,7 @@ def assess(
     UsageError
         If an option is not for the model's kind of task, no protein has a label, or the name is that of another report.
     """
-    model.task.refuse({"--ia": ia}, f"model {model.name}")
+    model.task.refuse({"--ia": ia, "--known": known_terms}, f"model {model.name}")
     check_date(date)
     known = _workspace_of_kind(model, workspace)
     task = model.task if known is None or given is not None else _task_of_part(model, known)
@@ -164,12 +170,19 @@ def assess(
         apart = set_aside(known.dataset, _kept_shares(model), model.manifest.seed)
         given, unseen = test_part(known, apart.kept), apart.unseen
         same_split = model.manifest.split_digest == known.split_digest
-    settings = [model_digest(model.folder), given.digest(), seed, None if ia is None else sha256_file(Path(ia)), source]
+    settings: list[Any] = [
+        model_digest(model.folder),
+        given.digest(),
+        seed,
+        None if ia is None else sha256_file(Path(ia)),
+        source,
+    ]
+    settings += [[*(sha256_file(Path(file)) for file in known_terms), *evidence]] if known_terms else []
     default = f"{model.folder.name}-{source}" if source else model.folder.name
     folder = None if workspace is None else open_evaluation(workspace, digest_of(settings), default, name, replace)
     features = partial(features_for, model, workspace=workspace)
     train = None if known is None else known.dataset.part("train")
-    exam = Exam(given, features(given), train, unseen, features, seed, ia)
+    exam = Exam(given, features(given), train, unseen, features, seed, ia, known_terms, evidence)
     examined = task.assess(model, exam)
     body = examined.evaluation.to_json()
     for beside in examined.beside:
@@ -246,6 +259,8 @@ def evaluate(
     name: str = "",
     replace: bool = False,
     date: str = "",
+    known: str | Path | Sequence[str | Path] = (),
+    evidence: Sequence[str] = (),
 ) -> Assessment:
     """Measure a model of whatever kind of task: on its workspace's test part, or on labelled sequences.
 
@@ -267,6 +282,10 @@ def evaluate(
         Of the bootstrap.
     name, replace, date
         Of the report; see `assess`.
+    known : str, Path or sequence of them, optional
+        Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
+    evidence : sequence of str
+        Terms: codes that count in GAFs, of labels or of what is known; default those of experiments.
 
     Returns
     -------
@@ -284,14 +303,14 @@ def evaluate(
         workspace = model
     model = as_model(model, device)
     workspace = home_of(model) if workspace is None else workspace
+    knowing = [known] if isinstance(known, str | Path) else list(known)
+    measure = partial(assess, model, workspace, ia=ia, seed=seed, name=name, replace=replace, date=date)
+    measure = partial(measure, known_terms=knowing, evidence=evidence)
     if inputs is None or isinstance(inputs, Dataset):
-        source = "" if inputs is None else "dataset"
-        return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
+        return measure(inputs, source="" if inputs is None else "dataset")
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
-    given = labelled(records, str(files[0]))
-    source = source_name(files)
-    return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
+    records = read_records(files, labels=label_table(labels, model.task.ontology if labels else None, evidence))
+    return measure(labelled(records, str(files[0])), source=source_name(files))
 
 
 def home_of(model: Model) -> Workspace | None:

@@ -249,6 +249,15 @@ class AnswersInBlocks(Protocol):
 
 
 @runtime_checkable
+class AnswersOutOfFold(Protocol):
+    """A head for many labels that learnt more of its validation rows than a few choices."""
+
+    def held_blocks(self, x: Features) -> Iterator[tuple[slice, Probabilities]]:
+        """Give the blocks of the validation rows of the last `fit`, so that none is by what was learnt of it."""
+        ...
+
+
+@runtime_checkable
 class ReadsSpecs(Protocol):
     """A head of several, each of which reads the vectors of an encoder of its own."""
 

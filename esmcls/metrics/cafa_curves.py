@@ -28,7 +28,9 @@ class Curves:
     weighted_precision, weighted_recall : float64 arrays
         By information accretion.
     uncertainty, misinformation : float64 arrays
-        Information accretion of the classes that were missed, and of those that are wrong. None of the four without it.
+        Information accretion of the classes that were missed, and of those that are wrong.
+    hits : float64 array
+        That of the classes that are right. None of the five without it.
     """
 
     precision: Floats
@@ -38,13 +40,19 @@ class Curves:
     weighted_recall: Floats | None = None
     uncertainty: Floats | None = None
     misinformation: Floats | None = None
+    hits: Floats | None = None
 
     def at_thresholds(self) -> dict[str, Floats]:
-        """Return F, F by information accretion and S, (draws, 99); S is infinite where no protein has a prediction."""
+        """Return F, and by information accretion F, micro F and S, (draws, 99).
+
+        Micro F is of the sums over all proteins, 2 tp / (2 tp + fp + fn), which CAFA 6 ranks by: a protein of many
+        informative terms counts more there. S is infinite where no protein has a prediction.
+        """
         measures = {"fmax": f_measure(self.precision, self.recall)}
         if self.weighted_precision is not None and self.weighted_recall is not None:
             measures["wfmax"] = f_measure(self.weighted_precision, self.weighted_recall)
-        if self.uncertainty is not None and self.misinformation is not None:
+        if self.uncertainty is not None and self.misinformation is not None and self.hits is not None:
+            measures["f_micro_w"] = ratio(2 * self.hits, 2 * self.hits + self.misinformation + self.uncertainty)
             distance = np.hypot(self.uncertainty, self.misinformation)
             nothing = self.coverage.max(axis=1, keepdims=True) == 0  # then, no threshold is better than another
             measures["smin"] = np.where((self.coverage > 0) | nothing, distance, np.inf)
@@ -115,8 +123,9 @@ class _Averages:
         if counts.weighted is not None:
             true = counts.weighted.true[group, rows]
             missed = counts.weighted.members[group, rows, None] - true
-            parts += [*shares(counts.weighted, group, rows), missed, counts.weighted.predicted[group, rows] - true]
-        self.parts = np.concatenate(parts, axis=1)  # (proteins, 3 or 8 parts x 99)
+            wrong = counts.weighted.predicted[group, rows] - true
+            parts += [*shares(counts.weighted, group, rows), missed, wrong, true]
+        self.parts = np.concatenate(parts, axis=1)  # (proteins, 3 or 9 parts x 99)
 
     def __call__(self, draws: npt.NDArray[Any]) -> Curves:
         sums = (draws.astype(np.float64) @ self.parts).reshape(len(draws), -1, len(THRESHOLDS)).swapaxes(0, 1)

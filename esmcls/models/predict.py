@@ -34,7 +34,14 @@ from esmcls.workspace.workspace import STATE, Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""
-OPTIONS: Final = {"coverage": "--coverage", "min_score": "--min-score", "aspects": "--aspect", "at_least": "--at-least"}
+OPTIONS: Final = {
+    "coverage": "--coverage",
+    "min_score": "--min-score",
+    "aspects": "--aspect",
+    "at_least": "--at-least",
+    "known": "--known",
+    "evidence": "--evidence",
+}
 """Options that not every kind of task has, and how they are called on a command line."""
 OPTIONAL: Final = (DESCRIPTION, *OF_LEVELS)
 """Columns that are there only where any row has something in them."""
@@ -168,7 +175,8 @@ def predict(
     vectors : str, Path or mapping, optional
         Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
-        Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least` for terms.
+        Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least`, `known` (a GAF or table, or
+        several, of terms that are no news) and `evidence` (codes that count in them) for terms.
 
     Returns
     -------

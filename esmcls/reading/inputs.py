@@ -39,6 +39,8 @@ class Inputs:
         The kind of task that the labels are for, where the user named it.
     hierarchy : str or Path, optional
         Of the labels: see `esmcls.workspace.read_hierarchy`.
+    evidence : tuple of str
+        Evidence codes that count in GAFs; default those of experiments.
     """
 
     inputs: tuple[str | Path, ...]
@@ -51,6 +53,7 @@ class Inputs:
     propagate: bool = True
     task: str | None = None
     hierarchy: str | Path | None = None
+    evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -70,7 +73,7 @@ class Inputs:
     @cached_property
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
-        return label_table(self.labels, self.ontology)
+        return label_table(self.labels, self.ontology, self.evidence)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
+from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
@@ -162,17 +163,25 @@ def read_records(
 
 
 def label_table(
-    labels: str | Path | Sequence[str | Path] | LabelTable | None, ontology: Ontology | None = None
+    labels: str | Path | Sequence[str | Path] | LabelTable | None,
+    ontology: Ontology | None = None,
+    evidence: Sequence[str] = (),
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
+
+    Of GAFs the rows of these evidence codes count; see `evidence_codes`.
 
     Raises
     ------
     DataError
         If a table cannot be used.
     UsageError
-        If there is an ontology and no table.
+        If there is an ontology and no table, or evidence and no ontology.
+    UnknownNameError
+        If one is no evidence code.
     """
+    if evidence and ontology is None:
+        raise UsageError("evidence codes (--evidence) are for terms of an ontology; give that, too (--obo FILE)")
     if isinstance(labels, LabelTable):
         return labels.anew()
     paths = _as_list(labels, "labels") if labels is not None else []
@@ -180,7 +189,9 @@ def label_table(
         raise UsageError("an ontology (--obo) is for a table of terms; name it, too (--labels FILE)")
     if not paths:
         return None
-    return LabelTable.read(paths) if ontology is None else TermTable.of(paths, ontology)
+    if ontology is None:
+        return LabelTable.read(paths)
+    return TermTable.of(paths, ontology, evidence_codes(evidence))
 
 
 def _check_word(kind: str, word: str, known: Sequence[str]) -> None:

@@ -236,11 +236,16 @@ def _table_lines(path: str, facts: TableFacts) -> list[str]:
         "with a cell over several lines": facts.line_ends,
         "left out, since a NOT in them says that they are not so": facts.denied,
     }
-    return [
+    told = [
         f"{path}: {_count(len(lines), 'row')} {what} (the first in line {lines[0]:,})"
         for what, lines in rows.items()
         if lines
     ]
+    if facts.other_evidence:
+        codes = ", ".join(f"{number:,} {code}" for code, number in sorted(facts.other_evidence.items()))
+        left = _count(facts.other_evidence.total(), "row")
+        told.append(f"{path}: {left} left out, whose evidence does not count ({codes}); --evidence says which does")
+    return told
 
 
 def refuse_text(items: _Items, what: str) -> _Items:

@@ -11,6 +11,7 @@ import csv
 import itertools
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +46,8 @@ class TableFacts:
         Lines of rows equal to the header, which were passed over, and of rows with a cell over several lines.
     denied : list of int
         Lines of rows that say what a protein does not have, which were left out.
+    other_evidence : Counter
+        Evidence codes that do not count, and the rows of each, which were left out.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class TableFacts:
     repeated_headers: list[int] = field(default_factory=list)
     line_ends: list[int] = field(default_factory=list)
     denied: list[int] = field(default_factory=list)
+    other_evidence: Counter[str] = field(default_factory=Counter)
 
     def name_columns(self, header: Sequence[str], places: dict[str, int | None]) -> None:
         """Note the columns that were taken, by what they are taken for, and the others."""

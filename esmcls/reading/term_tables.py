@@ -1,10 +1,12 @@
 """Terms of proteins in CAFA's tables: `EntryID<TAB>term<TAB>aspect`, a term a row; joined to records by id.
 
-A record's label is its direct terms, each as the ontology calls it, sorted, with a space between.
+A GAF, as databases give it out, is read in their place. A record's label is its direct terms, each as the ontology
+calls it, sorted, with a space between.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 import numpy as np
 
 from esmcls.errors import DataError
+from esmcls.reading.annotations.evidence import EXPERIMENTAL
+from esmcls.reading.annotations.gaf import TermRow, gaf_rows, looks_like_gaf
 from esmcls.reading.ids import accession
 from esmcls.reading.records import Tally, refuse_text
 from esmcls.reading.rows import TableFacts
@@ -60,8 +64,10 @@ class TermTable(LabelTable):
     ontology_notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, paths: Iterable[str], ontology: Ontology) -> TermTable:
-        """Read tables of terms, with or without a header; equal rows, in one table or several, count once.
+    def of(cls, paths: Iterable[str], ontology: Ontology, evidence: frozenset[str] = EXPERIMENTAL) -> TermTable:
+        """Read tables of terms, with or without a header, or GAFs; equal rows, in one table or several, count once.
+
+        Of a GAF the rows of these evidence codes count.
 
         Raises
         ------
@@ -71,26 +77,26 @@ class TermTable(LabelTable):
         table = cls(paths=tuple(refuse_text(paths, "paths of term tables")), ontology_notes=ontology.notes)
         places_of: dict[str, list[int]] = {}
         for path in table.paths:
-            table._add(path, ontology, places_of)
+            table._add(path, ontology, places_of, evidence)
         for id_, places in places_of.items():
             label = " ".join(ontology.terms[place] for place in sorted(set(places)))
             table.labels[id_] = (label, *table.labels[id_][1:])
         return table
 
-    def _add(self, path: str, ontology: Ontology, places_of: dict[str, list[int]]) -> None:
+    def _add(self, path: str, ontology: Ontology, places_of: dict[str, list[int]], evidence: frozenset[str]) -> None:
         """Read one table: note in `places_of` where the terms of each id stand in the ontology."""
         known = 0
-        with open_lines(path) as lines:
-            for row in _term_rows(lines, shown(path), self.facts.setdefault(path, TableFacts())):
-                place = ontology.place.get(row.term)
-                if place is None:
-                    self.unknown[row.term] += 1
-                    continue
-                _check_aspect(row, ontology.aspects[place], path)
-                id_ = accession(row.id)
-                places_of.setdefault(id_, []).append(place)
-                self.labels.setdefault(id_, ("", path, row.line))
-                known += 1
+        facts = self.facts.setdefault(path, TableFacts())
+        for row, place in placed_rows(path, ontology, facts, self.unknown, evidence):
+            if row.denied:
+                facts.denied.append(row.line)
+                continue
+            id_ = accession(row.id)
+            places_of.setdefault(id_, []).append(place)
+            self.labels.setdefault(id_, ("", path, row.line))
+            known += 1
+        if not known and facts.other_evidence:
+            raise DataError(path, "no row whose evidence counts", "name the codes that do, such as --evidence all")
         if not known:
             fix = "give id<TAB>term<TAB>aspect with the ontology that the terms are of"
             raise DataError(path, "no term that the ontology knows", fix)
@@ -102,14 +108,43 @@ class TermTable(LabelTable):
         tally.ontology_notes = self.ontology_notes
 
 
-class _TermRow(NamedTuple):
-    line: int
-    id: str
-    term: str
-    aspect: str | None
+def placed_rows(
+    path: str,
+    ontology: Ontology,
+    facts: TableFacts,
+    unknown: Counter[str],
+    evidence: frozenset[str] = EXPERIMENTAL,
+) -> Iterator[tuple[TermRow, int]]:
+    """Give the rows of a table or GAF with the places of their terms; terms that are not known are counted.
+
+    Raises
+    ------
+    DataError
+        If a row cannot be used, or names an aspect that is none or not the term's.
+    """
+    with open_lines(path) as lines:
+        for row in _rows_of(lines, shown(path), facts, evidence):
+            place = ontology.place.get(row.term)
+            if place is None:
+                unknown[row.term] += 1
+                continue
+            _check_aspect(row, ontology.aspects[place], path)
+            yield row, place
 
 
-def _check_aspect(row: _TermRow, letter: str, path: str) -> None:
+def _rows_of(lines: Iterator[str], path: str, facts: TableFacts, evidence: frozenset[str]) -> Iterator[TermRow]:
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    whole = itertools.chain(head, lines)
+    if head and looks_like_gaf(head[-1]):
+        return gaf_rows(whole, path, facts, evidence)
+    return _term_rows(whole, path, facts)
+
+
+def _check_aspect(row: TermRow, letter: str, path: str) -> None:
     if row.aspect is None:
         return
     aspect = _LETTERS.get(row.aspect.lower())
@@ -136,10 +171,10 @@ class _Layout(NamedTuple):
         return {"id": self.id, "term": self.term, "aspect": self.aspect, "qualifier": self.qualifier}
 
 
-def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_TermRow]:
+def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[TermRow]:
     """Give the rows below the header; without one the columns are id, term and, where there are three, aspect.
 
-    A row equal to the header is passed over, and one whose qualifier says NOT left out.
+    A row equal to the header is passed over, and one whose qualifier says NOT marked.
     """
     layout: _Layout | None = None
     for line, row in cells(lines, path, (2, 3), facts):
@@ -152,10 +187,9 @@ def _term_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_
             raise DataError(path, f"{len(row)} cells, where the first row has {layout.width}", _FIX_ROW, line=line)
         if tuple(row) == layout.header or (not layout.header and of_header(term_layout, row, path, line)):
             facts.repeated_headers.append(line)
-        elif layout.qualifier is not None and denies(row[layout.qualifier]):
-            facts.denied.append(line)
         else:
-            yield _term_row(line, row, (layout.id, layout.term, layout.aspect), path)
+            term = _term_row(line, row, (layout.id, layout.term, layout.aspect), path)
+            yield term._replace(denied=layout.qualifier is not None and denies(row[layout.qualifier]))
 
 
 def _layout(row: Sequence[str], path: str, line: int) -> _Layout:
@@ -170,11 +204,11 @@ def _layout(row: Sequence[str], path: str, line: int) -> _Layout:
     return _Layout((), width, 0, 1, 2 if width > 2 else None)
 
 
-def _term_row(line: int, row: Sequence[str], places: tuple[int, int, int | None], path: str) -> _TermRow:
+def _term_row(line: int, row: Sequence[str], places: tuple[int, int, int | None], path: str) -> TermRow:
     id_, term = (row[place].strip() for place in places[:2])
     if not (id_ and term):
         raise DataError(path, f"no {'term' if id_ else 'id'}", _FIX_ROW, line=line, record=id_ or None)
-    return _TermRow(line, id_, term, None if places[2] is None else row[places[2]].strip())
+    return TermRow(line, id_, term, None if places[2] is None else row[places[2]].strip())
 
 
 def read_ia(path: str | Path, classes: Sequence[str], ontology: Ontology | None = None) -> Floats:

@@ -283,6 +283,10 @@ class Exam:
         Of the bootstrap.
     ia : str or Path, optional
         Table of information accretion.
+    known : sequence of str or Path
+        GAFs or tables of terms that the proteins were known to have.
+    evidence : sequence of str
+        Codes that count in them.
     """
 
     part: Dataset
@@ -292,6 +296,8 @@ class Exam:
     features: GetFeatures
     seed: int = 0
     ia: str | Path | None = None
+    known: Sequence[str | Path] = ()
+    evidence: Sequence[str] = ()
 
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
 Predicted: TypeAlias = tuple[Indices, Floats]
 """Codes of terms, and their probabilities, both (m,)."""
-_NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+_NAMES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "f_micro_w": "weighted micro F", "smin": "Smin"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ def aspect_scores(
     lengths: Indices | None,
 ) -> AspectScores:
     """Return the scores of an aspect: all but `aupr` and `buckets` follow from counts."""
-    metrics, thresholds = _intervals(counts, group, draws)
+    metrics, thresholds = with_intervals(counts, group, draws)
     precision, recall = _curve(counts, group)
     by_length = [] if lengths is None else _by_length(counts, group, lengths)
     proteins = int(counts.measured[group])
@@ -268,7 +268,7 @@ def _buckets(aspect: str, fmax: dict[str, float], parts: dict[str, AveragePrecis
     return buckets
 
 
-def _intervals(
+def with_intervals(
     counts: Counts, group: int, draws: npt.NDArray[np.int16]
 ) -> tuple[dict[str, Interval], dict[str, float]]:
     """Return each measure of a group with its interval, and the threshold at which it is reached."""

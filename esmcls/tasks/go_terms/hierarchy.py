@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import AnswersInBlocks, TermHead
+from esmcls.heads.base import AnswersInBlocks, AnswersOutOfFold, TermHead
 from esmcls.labels.ontology import Ontology, raise_parents
 from esmcls.types import Indices, Probabilities
 
@@ -102,6 +102,14 @@ class TermHierarchy:
         for start in range(0, len(x), BLOCK):
             rows = slice(start, min(start + BLOCK, len(x)))
             yield rows, self.scores(head, x.take(rows))
+
+    def held_blocks(self, head: TermHead, x: Features) -> Iterator[tuple[slice, Probabilities]]:
+        """Give the scores of the validation rows that a head was fitted with, out of fold if it can."""
+        if not isinstance(head, AnswersOutOfFold):
+            yield from self.blocks(head, x)
+            return
+        for rows, probabilities in head.held_blocks(x):
+            yield rows, self.raised(probabilities)
 
     def predict_proba(self, head: TermHead, x: Features) -> Probabilities:
         """Return the scores of all proteins at once, float32 (n, classes): memory for every one of them."""

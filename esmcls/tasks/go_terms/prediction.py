@@ -194,7 +194,16 @@ class TermAnswering:
 
     def ask(self, x: Features) -> list[TermAnswer]:
         """Return the terms of each protein."""
-        scores = self.hierarchy.scores(self.model.head, x)
+        return self.of_scores(self.hierarchy.scores(self.model.head, x), self.nearest(x))
+
+    def nearest(self, x: Features) -> list[str | None]:
+        """Return the nearest training protein of each, where it is written."""
+        if self.format == CAFA:
+            return [None] * len(x)
+        return [one.get("nearest_id") for one in nearest_to(self.model, x)]
+
+    def of_scores(self, scores: Probabilities, nearest: Sequence[str | None]) -> list[TermAnswer]:
+        """Return the terms of proteins by the probabilities of all, (n, classes)."""
         shown = scores >= np.float32(self.wanted.min_score)
         predicted = np.zeros(scores.shape, bool)
         if self.wanted.decided:
@@ -202,10 +211,9 @@ class TermAnswering:
             shown |= predicted
         shown &= self.hierarchy.members(self.wanted.aspects)
         worth = self._worth(scores, predicted)
-        nearest: Sequence[dict[str, Any]] = [{}] * len(x) if self.format == CAFA else nearest_to(self.model, x)
         ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
         return [
-            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row].get("nearest_id"), worth[row])
+            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row], worth[row])
             for row, codes in enumerate(ranked)
         ]
 

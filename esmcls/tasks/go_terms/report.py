@@ -37,7 +37,8 @@ from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
-MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "smin": "Smin"}
+MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "f_micro_w": "weighted micro F", "smin": "Smin"}
+_SHORT: Final = ("Fmax", "w-Fmax", "micro", "Smin")
 ACCRETION: Final = "ia.tsv"
 _DIGITS: Final = {"smin": 2}
 
@@ -138,7 +139,8 @@ def lines(report: TermReport, timing: Timing) -> list[str]:
     )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
-    lines += ["", "Smin in bits, less is better; in brackets 95 % intervals, all in table.tsv"]
+    lines += ["", "w-Fmax, micro: Fmax and micro F weighted by information accretion; Smin in bits, less is better"]
+    lines += ["in brackets 95 % intervals, all in table.tsv"]
     return [*lines, "p: is Fmax that of the best, of homology? (paired bootstrap, Holm's correction)"]
 
 
@@ -155,7 +157,7 @@ def _overall(row: TermRow, cost: Cost, letters: Sequence[str]) -> list[str]:
 
 def _aspect(rows: Sequence[TermRow], letter: str) -> list[str]:
     """Return the lines of a table that fits eighty columns: the intervals of other measures are in table.tsv."""
-    cells = [["model", *MEASURES.values(), "p, best", "p, homology"]]
+    cells = [["model", *_SHORT, "p, best", "p, homology"]]
     for row in rows:
         metrics = row.aspects[letter].metrics
         values = [decimal(metrics[name].value, digits(name)) if name in metrics else NONE for name in MEASURES]

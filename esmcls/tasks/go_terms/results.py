@@ -58,7 +58,8 @@ class AspectScores:
     proteins : int
         With a term of the aspect.
     metrics : dict of str to Interval
-        fmax, and with information accretion wfmax and smin (in bits, less is better), each with its 95 % interval.
+        fmax, and with information accretion wfmax, f_micro_w and smin (in bits, less is better), each with its 95 %
+        interval.
     thresholds : dict of str to float
         Where each is reached, 0.01 to 0.99.
     aupr : AveragePrecision

@@ -19,7 +19,8 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import Log, TermHead
 from esmcls.heads.ensemble.members import TermMember
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead, find_related, said
+from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_distance, find_related, said
+from esmcls.heads.ensemble.term_ranking import About
 from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
@@ -45,6 +46,9 @@ from esmcls.tasks.go_terms.evaluation import (
     with_unseen,
 )
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.known.answering import KnowingAnswering
+from esmcls.tasks.go_terms.known.knowledge import ByKnowledge, Kept, keeping, measure_by_knowledge
+from esmcls.tasks.go_terms.known.known_terms import KnownTerms
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
     AspectScores,
@@ -219,7 +223,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         kept: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
-            for rows, scores in hierarchy.blocks(head, x):
+            for rows, scores in hierarchy.held_blocks(head, x):
                 counts.add(rows, scores)
                 kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
                 yield rows, scores
@@ -256,6 +260,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
     ) -> Combined[TermHead, TermFindings]:
         """Weigh models by what each says of the validation rows; members that bring nothing are left out."""
         self.check_ensemble_settings(settings)
+        ranked = parse_settings(TermEnsembleConfig, settings).ranked
         if not len(validation):
             raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
         for model in models:
@@ -267,21 +272,35 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         held = x.take(range(min(len(x), HELD_MOST)))
         truth = labels.take(slice(HELD_MOST))
         members = [TermMember(model.name, model.head_name, model.head, model.spec) for model in models]
+        about = About(np.array(models[0].class_counts, np.int64), find_distance(members, held))
         head = TermEnsembleHead.of(
-            members, truth, lambda: said(members, held), find_related(members, held), device, log
+            members, truth, lambda: said(members, held), find_related(members, held), device, log, about, ranked
         )
         scores, findings = self.validate(head, x, labels)
         return Combined(head, scores, findings, head.specs)
 
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse all: it takes the models as they are."""
-        if settings:
+        """Refuse all but `ranked`: it takes the models as they are."""
+        if settings.keys() - {"ranked"}:
             found = "fitted models of terms are combined as they are"
             raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
 
-    def answering(self, model: FittedModel[TermHead, TermFindings], **options: Any) -> TermAnswering:
-        """Return how new proteins are answered; the options are those of `TermAnswering.of`."""
-        return TermAnswering.of(model, self.hierarchy(model.classes), **options)
+    def answering(
+        self,
+        model: FittedModel[TermHead, TermFindings],
+        known: KnownTerms | str | Path | Sequence[str | Path] | None = None,
+        evidence: Sequence[str] = (),
+        **options: Any,
+    ) -> TermAnswering | KnowingAnswering:
+        """Return how new proteins are answered; the options are those of `TermAnswering.of`, and what is known."""
+        plain = TermAnswering.of(model, self.hierarchy(model.classes), **options)
+        if known is None and evidence:
+            raise UsageError("--evidence says what counts in the files of --known; name these, too")
+        if known is None:
+            return plain
+        if not isinstance(known, KnownTerms):
+            known = KnownTerms.read(known, self.terms, evidence)
+        return KnowingAnswering(plain, known)
 
     def objective(self, workspace: Workspace) -> Objective:
         """Return what fine-tuning needs."""
@@ -297,12 +316,19 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         counts = np.array(model.class_counts, dtype=np.int64)
         predicted: dict[int, Predicted] = {}
-        blocks = _decided(hierarchy.blocks(model.head, exam.x), model, hierarchy, predicted)
+        known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
+        kept: list[Kept] = []
+        blocks = hierarchy.blocks(model.head, exam.x)
+        blocks = _decided(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
         details = TermDetails(truth, members, bits, measured.terms, predicted)
-        return Examined(replace(measured, details=details), (Weighting(source),))
+        beside: tuple[Weighting | ByKnowledge, ...] = (Weighting(source),)
+        if known is not None:
+            by_knowledge = measure_by_knowledge(truth, kept, known, exam.part.ids, bits, seed=exam.seed)
+            beside = (*beside, by_knowledge)
+        return Examined(replace(measured, details=details), beside)
 
     def write_examination(
         self,

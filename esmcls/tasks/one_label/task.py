@@ -118,6 +118,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         "--min-score": _ONE_LABEL,
         "--aspect": _ONE_LABEL,
         "--at-least": _ONE_LABEL,
+        "--known": _ONE_LABEL,
+        "--evidence": _ONE_LABEL,
         "--format cafa": _ONE_LABEL,
         "--ia": _ONE_LABEL,
     }

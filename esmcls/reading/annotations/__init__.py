@@ -1,0 +1,1 @@
+"""Annotations of the Gene Ontology as databases give them out: GAF, and which evidence counts."""

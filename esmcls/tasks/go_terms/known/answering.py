@@ -1,0 +1,105 @@
+"""Answers to proteins of which terms are known: these are no news, and what is denied is never said.
+
+Sequences are asked about once, but proteins of one sequence may be known differently: so each protein's answer is
+made of its sequence's, where the model's answer lies whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TextIO
+
+import numpy as np
+
+from esmcls.cache.features import Features
+from esmcls.reading.records import Protein
+from esmcls.reporting.rows import Unanswered, Written
+from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
+from esmcls.tasks.go_terms.prediction import (
+    CAFA,
+    TermAnswer,
+    TermAnswering,
+    TermPrediction,
+    write_cafa,
+    write_terms,
+)
+from esmcls.tasks.task import Answered
+from esmcls.types import Indices, Probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerBeside:
+    """What a model says of a sequence, and its head's probabilities, where a protein may have a denied term."""
+
+    said: TermAnswer
+    raw: Probabilities | None
+
+
+@dataclass(frozen=True, eq=False)
+class KnowingAnswering:
+    """How a model that is told what is known answers.
+
+    Parameters
+    ----------
+    plain : TermAnswering
+        How it answers without.
+    known : KnownTerms
+    """
+
+    plain: TermAnswering
+    known: KnownTerms
+    _codes: Indices = field(init=False, repr=False)
+    _whole: TermAnswering = field(init=False, repr=False)
+    """Without a limit on the number of terms, which is kept to when what is known has gone."""
+
+    def __post_init__(self) -> None:
+        codes = places_to_codes(self.plain.hierarchy.ontology, self.plain.hierarchy.classes)
+        object.__setattr__(self, "_codes", codes)
+        object.__setattr__(self, "_whole", replace(self.plain, wanted=replace(self.plain.wanted, most=None)))
+
+    def ask(self, x: Features) -> list[AnswerBeside]:
+        """Return what the model says of each sequence."""
+        raw = self.plain.model.head.predict_proba(x)
+        said = self._whole.of_scores(self.plain.hierarchy.raised(raw), self.plain.nearest(x))
+        return [AnswerBeside(one, row if self.known.lacks else None) for one, row in zip(said, raw, strict=True)]
+
+    def of_protein(self, id_: str, answer: AnswerBeside) -> tuple[TermAnswer, str | None]:
+        """Return the answer to a protein, and what to note of it."""
+        has, lacks = (known_codes(self._codes, places) for places in self.known.of(id_))
+        said = answer.said
+        denied = int(np.isin(said.codes, lacks).sum())
+        if len(lacks) and answer.raw is not None:
+            raw = answer.raw.copy()
+            raw[lacks] = 0  # before parents are raised: none is likely for the sake of a child that is not there
+            [said] = self._whole.of_scores(self.plain.hierarchy.raised(raw[None]), [said.nearest_id])
+        news = ~np.isin(said.codes, has)
+        kept = np.flatnonzero(news)[: self.plain.wanted.most]
+        codes, probabilities, predicted = said.codes[kept], said.probabilities[kept], said.predicted[kept]
+        left_out = {"known": int((~news).sum()), "denied": denied}
+        parts = [
+            f"{count} {what} term{'' if count == 1 else 's'} left out" for what, count in left_out.items() if count
+        ]
+        return said._replace(codes=codes, probabilities=probabilities, predicted=predicted), "; ".join(parts) or None
+
+    def rows(
+        self, protein: Protein, answer: AnswerBeside | Unanswered, note: str | None = None
+    ) -> Iterator[TermPrediction]:
+        """Give a row a term that is news; see `TermAnswering.rows`."""
+        if isinstance(answer, Unanswered):
+            return self._whole.rows(protein, answer, note)
+        said, left_out = self.of_protein(protein.id, answer)
+        return self._whole.rows(protein, said, "; ".join(filter(None, (note, left_out))) or None)
+
+    def write(self, answers: Iterable[Answered[AnswerBeside]], handle: TextIO, described: bool = False) -> Written:
+        """Write a table, or a CAFA submission, as the answers come."""
+        if self.plain.format == CAFA:
+            return write_cafa(map(self._news, answers), self.plain.hierarchy.classes, handle)
+        rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
+        return write_terms(rows, handle, self.plain.format, described)
+
+    def _news(self, answered: Answered[AnswerBeside]) -> Answered[TermAnswer]:
+        protein, answer, note = answered
+        if isinstance(answer, Unanswered):
+            return Answered(protein, answer, note)
+        return Answered(protein, self.of_protein(protein.id, answer)[0], note)
