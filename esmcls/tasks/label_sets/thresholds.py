@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from esmcls.errors import ModelError
 from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
-from esmcls.labels.ontology import Ontology, raise_parents
-from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.trust.expected import Trust
+from esmcls.labels.ontology import raise_parents
+from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
+from esmcls.tasks.label_sets.trust.expected import Trust
 from esmcls.types import Probabilities
 
 THRESHOLDS: Final = "thresholds.json"
@@ -67,7 +67,7 @@ class Thresholds:
         values = [known.get(name, self.pooled.get(group, UNKNOWN)) for name, group in pairs]
         return Thresholds(np.array(values, np.float32), self.pooled, self.prior, self.n)
 
-    def decide(self, scores: Probabilities, terms: TermHierarchy, at_least: int = 1) -> npt.NDArray[np.bool_]:
+    def decide(self, scores: Probabilities, terms: ClassHierarchy, at_least: int = 1) -> npt.NDArray[np.bool_]:
         """Say which terms proteins are predicted to have, bool (n, classes).
 
         With a term all are predicted that contain it, whatever their own thresholds.
@@ -76,7 +76,7 @@ class Thresholds:
         ----------
         scores : float array, (n, classes)
             No parent's below its child's.
-        terms : TermHierarchy
+        terms : ClassHierarchy
         at_least : int
             Where no term of an aspect reaches its threshold, so many of its most probable ones are predicted.
         """
@@ -127,30 +127,39 @@ class _Saved:
     n: int
 
 
+class Grouped(Protocol):
+    """What knows the group of each class; an ontology its terms' aspects."""
+
+    def groups_of(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the group of each class."""
+        ...
+
+
 @dataclass(frozen=True)
 class TermFindings:
     """What validation rows tell of a head.
 
     Parameters
     ----------
-    ontology : Ontology
+    ontology : Grouped
+        Of the classes.
     thresholds : Thresholds
     trust : Trust, optional
         What an answer is worth, and below what no term is taken for known.
     """
 
-    ontology: Ontology
+    ontology: Grouped
     thresholds: Thresholds
     trust: Trust | None = None
 
     @classmethod
-    def unknown(cls, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+    def unknown(cls, ontology: Grouped, classes: Sequence[str]) -> TermFindings:
         """Return what stands where there are no validation rows."""
-        return cls(ontology, Thresholds.unknown(TermHierarchy(ontology, tuple(classes)).groups))
+        return cls(ontology, Thresholds.unknown(ontology.groups_of(classes)))
 
     def recoded(self, before: Sequence[str], after: Sequence[str]) -> TermFindings:
         """Return the same for other classes: one that is new has the threshold of its aspect."""
-        groups = TermHierarchy(self.ontology, tuple(after)).groups
+        groups = self.ontology.groups_of(after)
         return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
 
     def save(self, folder: Path) -> None:
@@ -160,7 +169,7 @@ class TermFindings:
             self.trust.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+    def load(cls, folder: Path, ontology: Grouped, classes: Sequence[str]) -> TermFindings:
         """Read what `save` wrote.
 
         Raises
