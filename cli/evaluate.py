@@ -67,7 +67,10 @@ def command(
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
+        several = opened.task.many
+        records = read_records(
+            inputs, labels=labels, ontology=ontology, several=several, on_bad=on_bad_record, tally=tally
+        )
         given = labelled(records, inputs[0])
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""

@@ -288,7 +288,8 @@ def evaluate(
         source = "" if inputs is None else "dataset"
         return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
+    ontology = None if labels is None else model.task.ontology
+    records = read_records(files, labels=labels, ontology=ontology, several=model.task.many)
     given = labelled(records, str(files[0]))
     source = source_name(files)
     return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
+from esmcls.labels.label_lists import labels_in
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
@@ -107,6 +108,7 @@ def read_records(
     *,
     labels: str | Path | Sequence[str | Path] | LabelTable | None = None,
     ontology: Ontology | None = None,
+    several: bool | None = False,
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
@@ -126,6 +128,8 @@ def read_records(
         Tables `id<TAB>label` to take the labels from, by id; of UniProt's ids (`sp|P69905|HBA_HUMAN`) by accession.
     ontology : Ontology, optional
         The tables are CAFA's, `id<TAB>term<TAB>aspect`; a label is the direct terms of a protein, one space between.
+    several : bool, optional
+        Whether an id may stand in the tables more than once, with a label each time; None: if the labels differ.
     part : {"train", "validation", "test"}, optional
         The part of every record, whatever the files say.
     on_bad : {"error", "skip"}
@@ -156,15 +160,19 @@ def read_records(
     _check_word("part", part or PARTS[0], PARTS)
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
-    table = label_table(labels, ontology)
+    table = label_table(labels, ontology, several)
     chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
     return _stream(chosen, table, part, on_bad, tally)
 
 
 def label_table(
-    labels: str | Path | Sequence[str | Path] | LabelTable | None, ontology: Ontology | None = None
+    labels: str | Path | Sequence[str | Path] | LabelTable | None,
+    ontology: Ontology | None = None,
+    several: bool | None = False,
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
+
+    `several` is as in `read_records`.
 
     Raises
     ------
@@ -180,7 +188,7 @@ def label_table(
         raise UsageError("an ontology (--obo) is for a table of terms; name it, too (--labels FILE)")
     if not paths:
         return None
-    return LabelTable.read(paths) if ontology is None else TermTable.of(paths, ontology)
+    return LabelTable.read(paths, several) if ontology is None else TermTable.of(paths, ontology)
 
 
 def _check_word(kind: str, word: str, known: Sequence[str]) -> None:
@@ -297,8 +305,9 @@ def _checked_record(
         entry = table.join(entry, path)
     if isinstance(entry, DataError):
         return entry
-    if entry.label == "":
-        return DataError(path, "no label", "give it one or leave the record out", line=entry.line, record=entry.id)
+    if entry.label is not None and not labels_in(entry.label):
+        found = f"no label in {entry.label!r}" if entry.label else "no label"
+        return DataError(path, found, "give it one or leave the record out", line=entry.line, record=entry.id)
     text = "".join(entry.texts)
     try:
         sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)

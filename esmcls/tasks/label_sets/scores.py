@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -85,8 +85,12 @@ class AspectScores:
 class ScoredRow(ModelRow):
     """A model of a comparison that was measured in groups of classes; a subclass is a frozen dataclass."""
 
-    aspects: Mapping[str, AspectScores]
-    """By the group; without groups that no protein has a class of."""
+    if TYPE_CHECKING:  # else it would be the default of a subclass's field
+
+        @property
+        def aspects(self) -> Mapping[str, AspectScores]:
+            """By the group; without groups that no protein has a class of."""
+            ...
 
 
 class ScoredReport(Report):

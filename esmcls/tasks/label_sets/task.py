@@ -52,6 +52,7 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     layer_score: ClassVar[str] = "fmax"
     called: ClassVar[str]
     """What its classes are called, many of them."""
+    findings_class: ClassVar[type[TermFindings]] = TermFindings
 
     @property
     @abstractmethod
@@ -134,15 +135,17 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         thresholds = counts.choose()
         dense = ((rows, some.toarray(order="F")) for rows, some in kept)
         answers = ((rows, some, thresholds.decide(some, hierarchy)) for rows, some in dense)
-        return scores | {"n": len(labels)}, TermFindings(self.grouped, thresholds, Trust.measure(answers, labels))
+        return scores | {"n": len(labels)}, self.findings_class(
+            self.grouped, thresholds, Trust.measure(answers, labels)
+        )
 
     def unvalidated(self, classes: Sequence[str]) -> TermFindings:
         """Return thresholds of a half."""
-        return TermFindings(self.grouped, Thresholds.unknown(self.hierarchy(classes).groups))
+        return self.findings_class(self.grouped, Thresholds.unknown(self.hierarchy(classes).groups))
 
     def read_findings(self, folder: Path, classes: Sequence[str]) -> TermFindings:
         """Read the thresholds from a model folder."""
-        return TermFindings.load(folder, self.grouped, classes)
+        return self.findings_class.load(folder, self.grouped, classes)
 
     def combine(
         self,

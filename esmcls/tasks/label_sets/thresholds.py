@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from esmcls.errors import ModelError
 from esmcls.files import from_plain, read_as, write_json
@@ -90,12 +91,13 @@ class Thresholds:
             found[empty[:, None], best] = scores[empty[:, None], best] > 0
         return cast("npt.NDArray[np.bool_]", found)
 
-    def line(self) -> str:
-        """Say what was chosen, for people."""
+    def line(self, noun: str = "term") -> str:
+        """Say what was chosen, for people; the noun is what a class is called."""
         if not self.n:
-            return f"thresholds: {UNKNOWN:g} for every term, for want of validation proteins"
+            return f"thresholds: {UNKNOWN:g} for every {noun}, for want of validation proteins"
         pooled = ", ".join(f"{aspect} {value:g}" for aspect, value in self.pooled.items())
-        return f"thresholds from {self.n:,} validation proteins, those of rare terms near their aspect's: {pooled}"
+        shared = f"their aspect's: {pooled}" if noun == "term" else f"that of all: {pooled.rpartition(' ')[2]}"
+        return f"thresholds from {self.n:,} validation proteins, those of rare {noun}s near {shared}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -151,16 +153,18 @@ class TermFindings:
     ontology: Grouped
     thresholds: Thresholds
     trust: Trust | None = None
+    noun: ClassVar[str] = "term"
+    """What a class is called."""
 
     @classmethod
-    def unknown(cls, ontology: Grouped, classes: Sequence[str]) -> TermFindings:
+    def unknown(cls, ontology: Grouped, classes: Sequence[str]) -> Self:
         """Return what stands where there are no validation rows."""
         return cls(ontology, Thresholds.unknown(ontology.groups_of(classes)))
 
-    def recoded(self, before: Sequence[str], after: Sequence[str]) -> TermFindings:
+    def recoded(self, before: Sequence[str], after: Sequence[str]) -> Self:
         """Return the same for other classes: one that is new has the threshold of its aspect."""
         groups = self.ontology.groups_of(after)
-        return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
+        return type(self)(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
 
     def save(self, folder: Path) -> None:
         """Write the thresholds, and what answers are worth; the ontology is the task's."""
@@ -169,7 +173,7 @@ class TermFindings:
             self.trust.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, ontology: Grouped, classes: Sequence[str]) -> TermFindings:
+    def load(cls, folder: Path, ontology: Grouped, classes: Sequence[str]) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -192,7 +196,7 @@ class TermFindings:
 
     def lines(self) -> list[str]:
         """Say what was chosen."""
-        return [self.thresholds.line(), *([] if self.trust is None else [self.trust.line()])]
+        return [self.thresholds.line(self.noun), *([] if self.trust is None else [self.trust.line(self.noun)])]
 
 
 class Counts:

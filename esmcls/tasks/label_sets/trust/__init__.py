@@ -1,1 +1,1 @@
-"""How far an answer of terms is to be trusted."""
+"""How far an answer of many labels is to be trusted."""
