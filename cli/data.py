@@ -105,7 +105,8 @@ def _described(files: Inputs, workspace: Path, tally: Tally) -> tuple[Iterable[R
     if files.inputs:
         return files.records(tally), files.ontology, files.task == MANY_LABELS
     if files.files or files.task:
-        raise UsageError("--labels, --obo and --task belong to an INPUT; name it, too")
+        given = "--task belongs" if files.task else "--labels and --obo belong"
+        raise UsageError(f"{given} to an INPUT; name it, too")
     place = Workspace.open(workspace)
     return place.dataset.records(), place.ontology, place.task == MANY_LABELS
 
@@ -199,7 +200,7 @@ def _read(
     from esmcls.reading.records import Tally
 
     tally = Tally()
-    records = read_records(inputs, labels=labels, on_bad=on_bad, tally=tally)
+    records = read_records(inputs, labels=labels, several=None, on_bad=on_bad, tally=tally)
     return Columns.of(records, labelled=labelled), tally
 
 

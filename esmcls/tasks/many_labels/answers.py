@@ -106,8 +106,9 @@ class LabelAnswers:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             counts = counts_of(tuple(facts["groups"]), arrays)
             decided = _decided(tuple(facts["classes"]), arrays)
-            evaluation, seconds = facts["evaluation"], read_seconds(path)
-            return cls(counts, decided, arrays["members"], evaluation, seconds, facts["about"], arrays["lengths"])
+            fit, predict = read_seconds(path)
+            told = facts["evaluation"], (fit, predict), facts["about"]
+            return cls(counts, decided, arrays["members"], *told, arrays["lengths"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
