@@ -283,8 +283,9 @@ def test_a_comparison_is_paired_and_its_page_is_the_same_twice(home: Path) -> No
     workspace = Workspace.open(home / "w")
     pages, folders = [], []
     for _ in range(2):
-        folders.append(compare(workspace, heads=("naive", "knn"), baselines=False).place.folder)
-        pages.append((folders[-1] / "report.html").read_text().split('<section id="cost">')[0])
+        page = compare(workspace, heads=("naive", "knn"), baselines=False).write()
+        folders.append(page.parent)
+        pages.append(page.read_text().split('<section id="cost">')[0])
     assert pages[0] == pages[1]
     assert "Comparison of 1 model and 1 baseline on many labels a protein" in pages[0]
     report = json.loads((folders[0] / "report.json").read_text())
