@@ -45,7 +45,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Terms: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
+    help="Terms and labels: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
 )
 @click.option(
     "--aspect",
@@ -57,7 +57,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 @click.option(
     "--at-least",
     type=click.IntRange(0),
-    help="Terms: so many are predicted in an aspect where none reaches its threshold.  [default: 1]",
+    help="Terms and labels: so many are predicted (of an aspect) where none reaches its threshold.  [default: 1]",
 )
 @click.option(
     "--format",
@@ -94,13 +94,13 @@ def command(
     nearest: bool | None,
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
+    """Give each sequence of INPUT its likeliest classes, its labels, or its Gene Ontology terms.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
-    where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
+    where it has the sequence's vector, and says no_vector where not. A model of terms or many labels writes those of at least
     --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
     answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
     answer it is.
