@@ -100,10 +100,10 @@ def command(
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
-    where it has the sequence's vector, and says no_vector where not. A model of terms or many labels writes those of at least
-    --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
-    answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
-    answer it is.
+    where it has the sequence's vector, and says no_vector where not. A model of terms or many labels writes
+    those of at least --min-score, and says which of them are predicted by the thresholds that validation chose. `note`
+    says what makes an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low
+    complexity; `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import find_sources, read_records
