@@ -34,7 +34,7 @@ from esmcls.files import write_json
 from esmcls.labels.label_lists import labels_in
 from esmcls.metrics.classification import Interval, percentile_intervals, resamples
 from esmcls.models.folder import load_model
-from esmcls.models.model import Model
+from esmcls.models.model import Model, features_for
 from esmcls.workspace.workspace import Workspace
 
 RESULT = Path(__file__).parent / "results" / "many_labels_ec.json"
@@ -107,7 +107,7 @@ def levels(workspace: Path, names: list[str], seed: int) -> dict[str, Any]:
     for name in names:
         model = load_model(workspace / "models" / name)
         measured = evaluate(model, workspace=place).evaluation
-        right[name] = right_at(model, model.features(test.sequences), test)
+        right[name] = right_at(model, features_for(model, test, place), test)
         rows[name] = {metric: plain(interval) for metric, interval in measured.metrics.items()}
         print(name, {level: round(100 * float(row.mean()), 1) for level, row in zip(LEVELS, right[name], strict=True)})
         print("\n".join(measured.lines()))
@@ -139,6 +139,7 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--encoder", default="bundled")
     ask.add_argument("--commit", default="")
+    ask.add_argument("--about", default="ec: split10 -> new", help="what the workspace's data set is")
     ask.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     if given.command == "cut":
@@ -146,7 +147,7 @@ def main() -> None:
         return
     rows = levels(given.workspace, given.models.split(","), given.seed)
     place = Workspace.open(given.workspace)
-    about = {"set": "ec: split10 -> new", "encoder": given.encoder, "commit": given.commit, "seed": given.seed}
+    about = {"set": given.about, "encoder": given.encoder, "commit": given.commit, "seed": given.seed}
     n = {part: len(place.dataset.part(part)) for part in ("train", "validation", "test")}
     command = f"benchmarks/many_labels.py levels --models {given.models}"
     write_json(given.output, {"format": 1, **about, "n": n, "command": command, "percent": rows})
