@@ -57,13 +57,14 @@ from esmcls.models.folder import load_model
 from esmcls.models.manifest import versions
 from esmcls.models.model import features_for
 from esmcls.programs import run_program
-from esmcls.tasks.go_terms.answers import TermAnswers, join_counts
+from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import with_unseen
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.task import HOMOLOGY, NAIVE
-from esmcls.tasks.go_terms.thresholds import Thresholds
 from esmcls.tasks.kinds import task_of
+from esmcls.tasks.label_sets.counts import join_counts
+from esmcls.tasks.label_sets.evaluation import with_unseen
+from esmcls.tasks.label_sets.task import HOMOLOGY, NAIVE
+from esmcls.tasks.label_sets.thresholds import Thresholds
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from esmcls.errors import UsageError
+from esmcls.labels.kinds import NAMED
 from esmcls.reporting.phrases import percent_of, table
 from esmcls_cli.options import PATH, Group, common, evidence_option, note, on_bad_option, output_file, warn
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
     from esmcls.datasets.statistics import Statistics
     from esmcls.labels.ontology import Ontology
+    from esmcls.reading.inputs import Inputs
     from esmcls.reading.readers import OnBad
     from esmcls.reading.record_columns import Columns
     from esmcls.reading.records import Record, Tally
@@ -35,6 +37,7 @@ _output = click.option("-o", "--output", type=PATH, required=True, help="The .cs
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @_labels
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: the tables of --labels list terms of it.")
+@click.option("--task", type=click.Choice(NAMED), help="What the labels are.  [default: what they look like]")
 @click.option("--limit", type=click.IntRange(1), default=1022, show_default=True, help="Count what is longer.")
 @click.option(
     "--part", type=click.Choice(["train", "validation", "test"]), help="Records of this part alone.  [default: all]"
@@ -50,6 +53,7 @@ def stats(
     inputs: tuple[str, ...],
     labels: tuple[Path, ...],
     obo: Path | None,
+    task: str | None,
     limit: int,
     part: str | None,
     x_min: int | None,
@@ -60,20 +64,30 @@ def stats(
 ) -> int:
     """Count sequences, residues and families, and say how unequal the families are.
 
-    Of many labels a protein: how many terms, how rare they are, and which aspects are covered. Without INPUT: the
-    workspace's dataset.
+    Of many labels a protein: how many, how rare they are, and of Gene Ontology terms which aspects are covered.
+    Without INPUT: the workspace's dataset.
     """
     from esmcls.datasets.statistics import describe_records
+    from esmcls.reading.inputs import Inputs
     from esmcls.reading.records import Tally
     from esmcls.tasks.go_terms.statistics import describe_terms
+    from esmcls.tasks.many_labels.statistics import describe_labels
 
     tally = Tally()
-    records, ontology = _described(inputs, labels, (obo, evidence), workspace, on_bad_record, tally)
+    files = Inputs(inputs, labels=labels, on_bad=on_bad_record, obo=obo, task=task, evidence=evidence)
+    records, ontology, many = _described(files, workspace, tally)
     statistics: Statistics
     if ontology is not None:
         statistics = describe_terms(records, ontology, limit=limit, part=part)
+    elif many:
+        statistics = describe_labels(records, limit=limit, part=part)
     else:
-        statistics = describe_records(records, limit=limit, part=part, x_min=x_min, checked=bool(inputs))
+        lists: list[str] = []
+        noted = _noting_lists(records, lists)
+        statistics = describe_records(noted, limit=limit, part=part, x_min=x_min, checked=bool(inputs))
+        if lists and inputs and task is None:  # known once all has been read
+            tally = Tally()
+            statistics = describe_labels(_anew(files, tally), limit=limit, part=part)
     note(*([*tally.lines(), *tally.source_lines()] if inputs else []))
     click.echo("\n\n".join(table(section) for section in statistics.sections()))
     if output is not None:
@@ -85,28 +99,35 @@ def stats(
     return 3 if tally.bad else 0
 
 
-def _described(
-    inputs: Sequence[str],
-    labels: Sequence[Path],
-    terms: tuple[Path | None, tuple[str, ...]],
-    workspace: Path,
-    on_bad: OnBad,
-    tally: Tally,
-) -> tuple[Iterable[Record], Ontology | None]:
-    """Return the records to describe, and the ontology where they have terms."""
-    from esmcls.labels.ontology import read_obo
-    from esmcls.reading.readers import label_table, read_records
+def _described(files: Inputs, workspace: Path, tally: Tally) -> tuple[Iterable[Record], Ontology | None, bool]:
+    """Return the records to describe, the ontology where they have terms, and whether they have many labels."""
+    from esmcls.labels.kinds import MANY_LABELS
     from esmcls.workspace.workspace import Workspace
 
-    obo, evidence = terms
-    if not inputs and (labels or obo):
-        raise UsageError("--labels and --obo belong to an INPUT; name it, too")
-    if not inputs:
-        place = Workspace.open(workspace)
-        return place.dataset.records(), place.ontology
-    ontology = None if obo is None else read_obo(obo)
-    table = label_table(labels, ontology, evidence)
-    return read_records(inputs, labels=table, on_bad=on_bad, tally=tally), ontology
+    if files.inputs:
+        return files.records(tally), files.ontology, files.task == MANY_LABELS
+    if files.files or files.task:
+        given = "--task belongs" if files.task else "--labels and --obo belong"
+        raise UsageError(f"{given} to an INPUT; name it, too")
+    place = Workspace.open(workspace)
+    return place.dataset.records(), place.ontology, place.task == MANY_LABELS
+
+
+def _noting_lists(records: Iterable[Record], lists: list[str]) -> Iterator[Record]:
+    """Pass records on, and note the first label that lists several."""
+    from esmcls.labels.label_lists import lists_several
+
+    for record in records:
+        if not lists and record.label and lists_several(record.label):
+            lists.append(record.label)
+        yield record
+
+
+def _anew(files: Inputs, tally: Tally) -> Iterable[Record]:
+    """Read files a second time."""
+    if not files.rereadable:
+        raise UsageError("labels with ; or | between them, from standard input, which is read once: --task many-labels")
+    return files.records(tally)
 
 
 @command.command("stratify")
@@ -181,7 +202,7 @@ def _read(
     from esmcls.reading.records import Tally
 
     tally = Tally()
-    records = read_records(inputs, labels=labels, on_bad=on_bad, tally=tally)
+    records = read_records(inputs, labels=labels, several=None, on_bad=on_bad, tally=tally)
     return Columns.of(records, labelled=labelled), tally
 
 

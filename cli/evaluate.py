@@ -57,8 +57,9 @@ def command(
 
     Prints accuracy, top-3/5/10 accuracy, precision, recall and F1 with bootstrap intervals, and the accuracy by
     family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
-    and length. Leaves a report in reports/evaluate-NAME/ of the workspace: a page, tables of every class or term and of
-    every wrong protein with what it was taken for and its nearest training protein, figures, and metrics.json.
+    and length; of many labels Fmax and F1. Leaves a report in reports/evaluate-NAME/ of the workspace: a page, tables
+    of every class or term and of every wrong protein with what it was taken for and its nearest training protein,
+    figures, and metrics.json.
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
     from esmcls.models.predict import open_model
@@ -80,8 +81,9 @@ def command(
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        table = label_table(labels, ontology, evidence if labels else ())
-        records = read_records(inputs, labels=table, on_bad=on_bad_record, tally=tally)
+        several = opened.task.many
+        table = label_table(labels, ontology, several, evidence if labels else ())
+        records = read_records(inputs, labels=table, several=several, on_bad=on_bad_record, tally=tally)
         given = labelled(records, inputs[0])
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""

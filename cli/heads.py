@@ -27,7 +27,7 @@ _HEADER = ["| knob | default | values | what | when to change it |", "|---|---|-
 @click.argument("name", required=False, shell_complete=complete_heads)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", is_flag=True, help="Print tables, of both kinds of heads, as docs/heads.md has them.")
-@click.option("--terms", is_flag=True, help="Those for Gene Ontology terms, any number a protein.")
+@click.option("--terms", is_flag=True, help="Those for many labels a protein, Gene Ontology terms or others.")
 @common(workspace=False)
 def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> None:
     """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""

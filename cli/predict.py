@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Terms: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
+    help="Terms and labels: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
 )
 @click.option(
     "--aspect",
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @click.option(
     "--at-least",
     type=click.IntRange(0),
-    help="Terms: so many are predicted in an aspect where none reaches its threshold.  [default: 1]",
+    help="Terms and labels: so many are predicted (of an aspect) where none reaches its threshold.  [default: 1]",
 )
 @click.option(
     "--known",
@@ -121,16 +121,16 @@ def command(
     evidence: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
+    """Give each sequence of INPUT its likeliest classes, its labels, or its Gene Ontology terms.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set` and, where classes have a hierarchy,
     answer the narrowest `level` that is sure enough. One on imported vectors answers where it has the sequence's
-    vector, and says no_vector where not. A model of terms writes those of at least --min-score, and says which of them
-    are predicted by the thresholds that validation chose; those that --known lists and all that contain them are left
-    out, and so is what a NOT there denies. `note` says what makes an answer doubtful: residues that the
+    vector, and says no_vector where not. A model of terms or many labels writes those of at least --min-score, and says
+    which of them are predicted by the thresholds that validation chose; terms that --known lists and all that contain
+    them are left out, and so is what a NOT there denies. `note` says what makes an answer doubtful: residues that the
     encoder did not see, a fragment, letters of DNA, low complexity; `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers

@@ -72,6 +72,7 @@ _HOMES = {
     "evaluate": "evaluation.assess",
     "compare": "evaluation.compare",
     "ComparisonPlan": "evaluation.plan",
+    "LabelPrediction": "tasks.many_labels.prediction",
     "TermPrediction": "tasks.go_terms.prediction",
     "FinetuneConfig": "finetuning.config",
     "FinetuneInputs": "finetuning.config",
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from esmcls.reading.record_columns import Columns
     from esmcls.reading.records import Protein, Record, Tally
     from esmcls.tasks.go_terms.prediction import TermPrediction
+    from esmcls.tasks.many_labels.prediction import LabelPrediction
     from esmcls.tasks.one_label.prediction import Prediction
     from esmcls.workspace.embed_in_workspace import embed_dataset
     from esmcls.workspace.workspace import Workspace

@@ -11,6 +11,8 @@ import ontologies
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.split import SplitReport
+from esmcls.labels.kinds import MANY_LABELS
+from esmcls.labels.kinds import ONE_LABEL as ONE_LABEL_TASK
 from esmcls.labels.ontology import Ontology
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace
 from esmcls.workspace.intake import Intake
@@ -29,6 +31,8 @@ class Kind:
     ontology : callable
     read : callable
         Return id, sequence, label and part of each protein.
+    task : str
+        As a workspace remembers it, where there is no ontology.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Kind:
     another: str
     ontology: Callable[[], Ontology | None]
     read: Callable[[], list[tuple[str, str, str, str]]]
+    task: str = ONE_LABEL_TASK
 
     def __str__(self) -> str:
         return self.name
@@ -50,7 +55,7 @@ class Kind:
         """Make a workspace of the proteins, or of others, without vectors."""
         workspace = Workspace.open(folder, create=True)
         data = self.dataset() if dataset is None else dataset
-        workspace.set_dataset(data, report or SplitReport("given"), (), self.ontology(), propagate)
+        workspace.set_dataset(data, report or SplitReport("given"), (), self.ontology(), propagate, self.task)
         return workspace
 
     def workspace(
@@ -62,8 +67,15 @@ class Kind:
         return workspace
 
 
+def many_rows() -> list[tuple[str, str, str, str]]:
+    """Return the families' proteins, those rich in alanine with a second label."""
+    second = {"alanine-rich": "alanine-rich;long"}
+    return [(name, sequence, second.get(label, label), part) for name, sequence, label, part in families.rows()]
+
+
 ONE_LABEL = Kind("one label", "alanine-rich", "glycine-rich", lambda: None, families.rows)
 TERMS = Kind("terms", ontologies.LABELS["A"], ontologies.LABELS["G"], ontologies.tiny_ontology, ontologies.rows)
+MANY = Kind("many labels", "alanine-rich;long", "glycine-rich", lambda: None, many_rows, MANY_LABELS)
 KINDS = (ONE_LABEL, TERMS)
 
 

@@ -19,7 +19,7 @@ from esmcls.evaluation.assess import Assessment, assess
 from esmcls.models.fit import fit_head
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model, features_for
-from esmcls.tasks.go_terms.evaluation import TermEvaluation
+from esmcls.tasks.label_sets.evaluation import TermEvaluation
 from esmcls.tasks.one_label.evaluation import Evaluation
 from esmcls.tasks.one_label.task import Strangers
 from esmcls.workspace.workspace import Workspace

@@ -231,7 +231,6 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
     [
         (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
         (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
-        (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
     ],
 )
 def test_labels_that_embed_would_refuse_are_refused_before(

@@ -23,12 +23,12 @@ from esmcls.models.combine import combine, features_of_members
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.model import features_for
 from esmcls.models.predict import open_model
-from esmcls.tasks.go_terms import task as go_terms
 from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import TermEvaluation
 from esmcls.tasks.go_terms.results import TermNumbers
 from esmcls.tasks.kinds import task_of
+from esmcls.tasks.label_sets import task as label_sets
+from esmcls.tasks.label_sets.evaluation import TermEvaluation
 from esmcls.workspace.workspace import Workspace
 
 HEADS = ("knn", "linear", "ensemble")
@@ -56,7 +56,7 @@ def rows(found: Compared) -> dict[str, Any]:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No engine is installed."""
-    monkeypatch.setattr(go_terms, "installed", lambda: None)
+    monkeypatch.setattr(label_sets, "installed", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ontologies import BINDING, ION, MEMBRANE, ZINC, tiny_ontology
 
 from esmcls.errors import ModelError
 from esmcls.metrics.open_set import Rate
-from esmcls.tasks.go_terms.thresholds import TermFindings, Thresholds
+from esmcls.tasks.label_sets.thresholds import TermFindings, Thresholds
 from esmcls.tasks.one_label.confidence import Confidence, Rejection
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held

@@ -13,7 +13,7 @@ import pytest
 from esmcls.datasets.dataset import Dataset
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import count
-from esmcls.tasks.go_terms.answers import join_counts
+from esmcls.tasks.label_sets.counts import join_counts
 
 
 @pytest.fixture(scope="module")

@@ -213,9 +213,6 @@ def labelled(labels: list[str], sequences: list[str]) -> list[Record]:
         (["37.5", "40.1", "61", "nan"], "labels are numbers (37.5, 40.1, 61, …: 3 different ones), not classes"),
         ([str(n) for n in range(40)], "labels are numbers (0, 1, 10, …: 40 different ones), not classes"),
         (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
-        (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
-        (["PF00001 | PF00002", "PF00001", "x"], "label 'PF00001 | PF00002' lists 2 codes"),
-        (["GO:0003674,GO:0005488", "x", "y"], "lists 2 codes"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(labels: list[str], problem: str) -> None:
@@ -227,13 +224,21 @@ def test_labels_that_are_no_classes_are_refused(labels: list[str], problem: str)
     assert "to come" in message
 
 
+def test_codes_with_commas_between_are_refused_with_what_to_write_between() -> None:
+    records = labelled(["GO:0003674,GO:0005488", "x", "y"], ["MKTAYIAKQR" + "A" * n for n in range(3)])
+    assert error_of(lambda: build(records)) == (
+        "s.csv: label 'GO:0003674,GO:0005488' lists 2 codes with commas between (1 such label); put ; or | between the "
+        "labels of a protein (Gene Ontology terms: a row for each, and --obo)"
+    )
+
+
 @pytest.mark.parametrize(
     "labels",
     [
         ["1.10.8.10", "3.40.50.300", "2.40.50.140"],
         ["1.1.1.1", "2.3.1.-", "3.6.4.n1"],
         ["0", "1", "2"],
-        ["1,3-beta-glucanase", "2,3-dehydratase", "a; b"],
+        ["1,3-beta-glucanase", "2,3-dehydratase", "a, b"],
         ["PF00001.21", "PF00002", "7tm_1"],
         ["all alpha", "all beta", "HTH"],
     ],

@@ -14,7 +14,7 @@ from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import THRESHOLDS, count, mean_fmax
 from esmcls.metrics.cafa_curves import peaks
 from esmcls.metrics.classification import equal_bins
-from esmcls.tasks.go_terms.evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
+from esmcls.tasks.label_sets.evaluation import BUCKETS, TermEvaluation, by_frequency, evaluate_terms, with_unseen
 
 
 def small(**options: object) -> TermEvaluation:

@@ -33,7 +33,8 @@ from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import mean_fmax
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.tuning import LOSSES, TermObjective, TermStart, TermSupervision
+from esmcls.tasks.go_terms.tuning import TermObjective
+from esmcls.tasks.label_sets.tuning import LOSSES, TermStart, TermSupervision
 from esmcls.training.loop import LogFile
 from esmcls.training.loop import run as train
 from esmcls.training.processes import ALONE, Replicas

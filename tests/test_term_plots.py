@@ -15,14 +15,15 @@ from test_term_metrics import in_blocks, random_case
 
 from esmcls.reporting.model_figures import looks, save_figures
 from esmcls.reporting.results import ComparisonSettings
-from esmcls.tasks.go_terms.evaluation import BUCKETS, evaluate_terms
-from esmcls.tasks.go_terms.figures import (
+from esmcls.tasks.go_terms.results import TermData, TermNumbers, TermReport, TermRow
+from esmcls.tasks.label_sets.evaluation import BUCKETS, evaluate_terms
+from esmcls.tasks.label_sets.figures import (
     FIGURES,
     draw_buckets,
     draw_precision_recall,
     draw_term_lengths,
 )
-from esmcls.tasks.go_terms.results import AspectScores, TermData, TermNumbers, TermReport, TermRow
+from esmcls.tasks.label_sets.scores import AspectScores
 
 NAMES = ["ensemble", "_mlp $x$", "naive"]
 TITLES = ["cellular component", "molecular function", "biological process"]

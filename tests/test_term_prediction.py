@@ -27,7 +27,7 @@ from esmcls.tasks.go_terms.prediction import (
     write_terms,
 )
 from esmcls.tasks.go_terms.task import GoTerms
-from esmcls.tasks.go_terms.thresholds import TermFindings, Thresholds
+from esmcls.tasks.label_sets.thresholds import TermFindings, Thresholds
 from esmcls.types import Probabilities
 
 CLASSES = tuple(sorted([BINDING, ION, ZINC, MEMBRANE, NUCLEUS, GROWTH, CELL_GROWTH]))

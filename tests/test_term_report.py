@@ -18,8 +18,8 @@ from esmcls.reporting.results import Timing
 from esmcls.tasks.go_terms import report
 from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import evaluate_terms
 from esmcls.tasks.go_terms.results import TermReport
+from esmcls.tasks.label_sets.evaluation import evaluate_terms
 
 NAMES = ("ensemble", "homology", EVIL, "naive")
 

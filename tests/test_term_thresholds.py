@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.thresholds import GRID, Counts, Thresholds
+from esmcls.tasks.label_sets.thresholds import GRID, Counts, Thresholds
 from esmcls.types import Probabilities
 
 TREE = Ontology(

@@ -19,8 +19,8 @@ from esmcls.models.predict import write_answers
 from esmcls.reading.records import Protein
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.task import GoTerms
-from esmcls.tasks.go_terms.thresholds import TermFindings, Thresholds
-from esmcls.tasks.go_terms.trust.expected import TRUST, Trust, expected_f, reached_f
+from esmcls.tasks.label_sets.thresholds import TermFindings, Thresholds
+from esmcls.tasks.label_sets.trust.expected import TRUST, Trust, expected_f, reached_f
 
 CLASSES = tuple(sorted([BINDING, ION, MEMBRANE, GROWTH]))
 TERMS = TermHierarchy(tiny_ontology(), CLASSES)

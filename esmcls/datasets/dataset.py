@@ -15,8 +15,9 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
 from esmcls.labels.label_checks import kind_of_labels
+from esmcls.labels.label_lists import LabelLists, labels_in
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
 
@@ -24,6 +25,8 @@ __all__ = ["Built", "Dataset", "Features", "build"]
 _Clusters: TypeAlias = "Callable[[Iterable[str]], dict[str, str]]"
 """From ids to the cluster of each."""
 _EMBED: Final = "run: esmcls embed INPUT"
+_MANY: Final = {GO_TERMS: "term", MANY_LABELS: "label"}
+"""Of the kinds with any number of classes a protein, what one of them is called."""
 COLUMNS: Final = ("id", "sequence", "label", "part")
 
 
@@ -35,7 +38,7 @@ class Dataset:
     ----------
     ids, sequences, labels, parts : lists of str, (n,)
         Ids are verbatim and may occur more than once. Where a protein has many labels, its label is its direct terms,
-        sorted, with a space between.
+        sorted, with a space between; without an ontology its labels, sorted, with `;` between.
     """
 
     ids: list[str]
@@ -207,22 +210,27 @@ def build(
     task = GO_TERMS if ontology else kind_of_labels(columns.labels, columns.sequences, columns.path, task)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
-    kind = kind or _usual_kind(columns.parts, clusters is not None, ontology is not None)
-    report = SplitReport(kind, seed, split.check_fractions(fractions), terms=ontology is not None)
+    many = _MANY.get(task, "")
+    kind = kind or _usual_kind(columns.parts, clusters is not None, bool(many))
+    report = SplitReport(kind, seed, split.check_fractions(fractions), many=many)
+    if task == MANY_LABELS:
+        lists = LabelLists.of(columns.labels)
+        columns.labels = lists.texts
+        report.about_labels = lists.lines()
     clusters_of = None if clusters is None else partial(read_clusters, clusters, tally=tally)
     dataset = _with_parts(columns, report, fractions, clusters_of)
     report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
-    classes = set if ontology is None else partial(_terms, ontology)
+    classes = _listed if task == MANY_LABELS else set if ontology is None else partial(_terms, ontology)
     report.untrained = len(classes(dataset.labels) - classes(trained))
     return Built(dataset, report, task)
 
 
-def _usual_kind(parts: Sequence[str | None], has_clusters: bool, has_terms: bool) -> SplitKind:
+def _usual_kind(parts: Sequence[str | None], has_clusters: bool, many: bool) -> SplitKind:
     """Return the kind of split where none is asked for; see `build`."""
     if set(parts) - ({None, "train"} if has_clusters else {None}):
         return "given"
-    return "cluster" if has_clusters else "random" if has_terms else "stratified"
+    return "cluster" if has_clusters else "random" if many else "stratified"
 
 
 def _with_parts(
@@ -235,6 +243,11 @@ def _with_parts(
         raise DataError("input", "no table of clusters", "give one for a split by cluster")
     parts = _draw(columns, fractions, report, clusters if report.kind == "cluster" else None)
     return Dataset(columns.ids, columns.sequences, columns.labels, parts)
+
+
+def _listed(labels: Iterable[str]) -> set[str]:
+    """Return the labels that texts list."""
+    return {name for label in set(labels) for name in labels_in(label)}
 
 
 def _terms(ontology: Ontology, labels: Iterable[str]) -> set[str]:
@@ -250,7 +263,7 @@ def _draw(
     if clusters is not None:
         cluster_of = clusters(rows.ids)
         return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
-    if report.kind == "random" or report.terms:
+    if report.kind == "random" or report.many:
         return split.at_random(rows.sequences, shares, report.seed)
     return split.stratified(rows.sequences, rows.labels, shares, report.seed)
 

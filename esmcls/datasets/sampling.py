@@ -16,8 +16,10 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.sampling_plan import Allotment, Quotas
 from esmcls.datasets.split import (
     FRACTIONS,
+    SplitKind,
     SplitReport,
     apply_given,
+    at_random,
     by_cluster,
     check_fractions,
     drop_leaks,
@@ -25,6 +27,7 @@ from esmcls.datasets.split import (
     stratified,
 )
 from esmcls.errors import DataError
+from esmcls.labels.label_lists import labels_in, lists_several
 from esmcls.reading.record_columns import Columns
 from esmcls.reading.records import PARTS, Tally
 
@@ -162,6 +165,10 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
         If records have no labels, or each sequence of train stands in another part too.
     """
     labels = _labels(source)
+    several = next(filter(lists_several, labels), None)
+    if several is not None:
+        fix = "give one label a protein; parts are drawn anew of many labels, too: esmcls data split"
+        raise DataError("input", f"label {several[:60]!r} lists several, but so many of each family are drawn", fix)
     complete = apply_given(source.parts)
     parts: Sequence[str | None] = complete if any(source.parts) else source.parts
     leaked = {leak.row for leak in drop_leaks(source.sequences, complete) if leak.part == PARTS[0]}
@@ -192,6 +199,11 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
         others={part: counts[part] for part in PARTS[1:] if counts[part]},
         untrained=0 if trained_only else len(untrained),
     )
+
+
+def _alone(label: str) -> list[str]:
+    """Return the one class that a label is."""
+    return [label]
 
 
 def _labels(source: Columns) -> list[str]:
@@ -245,7 +257,8 @@ def split_anew(
 ) -> tuple[list[str], SplitReport]:
     """Draw the part of each record, whole clusters at a time or, without clusters, family by family.
 
-    A given split is passed over.
+    Where any label lists several, sequences are drawn at random: sets of labels hardly recur. A given split is passed
+    over.
 
     Parameters
     ----------
@@ -266,13 +279,19 @@ def split_anew(
     UsageError
         If the fractions are no shares of 1.
     """
-    report = SplitReport("cluster" if clusters is not None else "stratified", seed, check_fractions(fractions))
+    many = source.labels is not None and any(map(lists_several, source.labels))
+    kind: SplitKind = "cluster" if clusters is not None else "random" if many else "stratified"
+    report = SplitReport(kind, seed, check_fractions(fractions), many="label" if many else "")
     if clusters is not None:
         parts = by_cluster(source.sequences, clusters, fractions, seed)
+    elif many:
+        parts = at_random(source.sequences, fractions, seed)
     else:
         parts = stratified(source.sequences, _labels(source), fractions, seed)
     if source.labels is not None:
-        trained = {label for label, part in zip(source.labels, parts, strict=True) if part == PARTS[0]}
-        report.untrained = len(set(source.labels) - trained)
+        classes_of = labels_in if many else _alone
+        pairs = list(zip(source.labels, parts, strict=True))
+        trained = {name for label, part in pairs if part == PARTS[0] for name in classes_of(label)}
+        report.untrained = len({name for label, _ in pairs for name in classes_of(label)} - trained)
         report.ambiguous = len(labels_of(source.sequences, source.labels)[1])
     return parts, report

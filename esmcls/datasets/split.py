@@ -53,8 +53,10 @@ class SplitReport:
         Distinct sequences with more than one label.
     untrained : int
         Classes without a training member.
-    terms : bool
-        Whether classes are terms, many a protein.
+    many : str
+        What a class is called where a protein has any number of them, such as "term"; empty where it has one.
+    about_labels : list of str
+        What to tell of labels, many a protein.
     """
 
     kind: SplitKind
@@ -65,7 +67,8 @@ class SplitReport:
     drawn_validation: int = 0
     ambiguous: int = 0
     untrained: int = 0
-    terms: bool = False
+    many: str = ""
+    about_labels: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, object]:
         """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""
@@ -78,7 +81,7 @@ class SplitReport:
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
-        lines = []
+        lines = list(self.about_labels)
         if self.kind != "given":
             train, validation, test = (f"{100 * share:g} %" for share in self.fractions)
             lines.append(f"{self.kind} split: {train} train, {validation} validation, {test} test (seed {self.seed})")
@@ -93,10 +96,10 @@ class SplitReport:
             lines.extend(f"  {name}: left {part}, stays in {winner}" for name, part, winner in self.leaks[:_SHOWN])
             lines.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
         if self.ambiguous:
-            label = "set of terms" if self.terms else "label"
+            label = f"set of {self.many}s" if self.many else "label"
             lines.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
-        if self.untrained and self.terms:
-            lines.append(f"warning: {_count(self.untrained, 'term')} without a training protein; never predicted")
+        if self.untrained and self.many:
+            lines.append(f"warning: {_count(self.untrained, self.many)} without a training protein; never predicted")
         elif self.untrained:
             lines.append(f"warning: {_count(self.untrained, 'class', 'es')} without a training member; always wrong")
         return lines

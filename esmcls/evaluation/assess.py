@@ -309,7 +309,9 @@ def evaluate(
     if inputs is None or isinstance(inputs, Dataset):
         return measure(inputs, source="" if inputs is None else "dataset")
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    records = read_records(files, labels=label_table(labels, model.task.ontology if labels else None, evidence))
+    several = model.task.many
+    table = label_table(labels, model.task.ontology if labels else None, several, evidence)
+    records = read_records(files, labels=table, several=several)
     return measure(labelled(records, str(files[0])), source=source_name(files))
 
 

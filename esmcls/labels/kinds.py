@@ -11,8 +11,20 @@ ONE_LABEL: Final = "one-label"
 """A class for each protein."""
 GO_TERMS: Final = "go-terms"
 """Any number of the terms of an ontology."""
-KINDS: Final = (ONE_LABEL, GO_TERMS)
-CLASSES_OF: Final = {GO_TERMS: "Gene Ontology terms"}
+MANY_LABELS: Final = "many-labels"
+"""Any number of labels, which no ontology orders."""
+KINDS: Final = (
+    ONE_LABEL,
+    GO_TERMS,
+    MANY_LABELS,
+)
+CLASSES_OF: Final = {
+    GO_TERMS: "Gene Ontology terms",
+    MANY_LABELS: "labels",
+}
 """What the classes of a kind are called, where they are not called classes."""
-NAMED: Final = (ONE_LABEL,)
+NAMED: Final = (
+    ONE_LABEL,
+    MANY_LABELS,
+)
 """Those that a user may name (`--task`); terms are known by their ontology."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from esmcls.errors import DataError
-from esmcls.labels.kinds import ONE_LABEL
+from esmcls.labels.kinds import MANY_LABELS, ONE_LABEL
+from esmcls.labels.label_lists import labels_in, lists_several
 
 HANDFUL: Final = 30
 """Distinct whole numbers that may be names of classes, such as EC's first digit or the class in CATH."""
@@ -45,15 +46,17 @@ def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, a
     ------
     DataError
         If they are numbers other than a handful of whole ones, stand for residues one by one, are sequences, or one of
-        them lists several codes, such as `1.1.1.1;2.3.1.4`.
+        them lists several codes with commas between, such as `1.1.1.1, 2.3.1.4`.
 
     Examples
     --------
     >>> kind_of_labels(["1.10.8.10", "2.40.50.140", "3"], ["MKT", "MKV", "MKL"], "cath.csv")
     'one-label'
     >>> kind_of_labels(["1.1.1.1;2.3.1.4"], ["MKT"], "ec.csv")
+    'many-labels'
+    >>> kind_of_labels(["1.1.1.1,2.3.1.4"], ["MKT"], "ec.csv")
     Traceback (most recent call last):
-    esmcls.errors.DataError: ec.csv: label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label); ...
+    esmcls.errors.DataError: ec.csv: label '1.1.1.1,2.3.1.4' lists 2 codes with commas between (1 such label); ...
     """
     checks = LabelChecks()
     for label, sequence in zip(labels, sequences, strict=True):
@@ -84,18 +87,32 @@ class LabelChecks:
 
     def kind(self, path: str, asked: str | None = None) -> str:
         """Return the kind of task that the labels are for; see `kind_of_labels`."""
+        if asked == MANY_LABELS or (asked is None and any(map(lists_several, self.distinct))):
+            self._refuse_lists(path)
+            return MANY_LABELS
         self.refuse(path)
         return asked or ONE_LABEL
 
-    def refuse(self, path: str) -> None:
-        """Refuse labels that are no names of classes."""
-        several = sorted(label for label in self.distinct if _codes(label) > 1)
+    def _refuse_lists(self, path: str) -> None:
+        """Refuse lists of what are no names of classes."""
+        self._refuse_commas(path)
+        pieces = {piece for label in self.distinct for piece in labels_in(label)}
+        if pieces and all(map(_is_number, pieces)) and not _names_classes(pieces):
+            examples = ", ".join(sorted(pieces)[:3])
+            problem = f"labels are lists of numbers ({examples}, …: {len(pieces):,} different ones), not of classes"
+            raise DataError(path, problem, "put a letter before each if they do name classes")
+
+    def _refuse_commas(self, path: str) -> None:
+        several = sorted(label for label in self.distinct if _codes(label) > 1 and not lists_several(label))
         if several:
             labels_like_it = f"{len(several):,} such label{'' if len(several) == 1 else 's'}"
-            problem = f"label {several[0]!r} lists {_codes(several[0])} codes ({labels_like_it})"
+            problem = f"label {several[0]!r} lists {_codes(several[0])} codes with commas between ({labels_like_it})"
             terms = "Gene Ontology terms: a row for each, and --obo"
-            fix = f"give one a protein ({terms}); several of other kinds are to come"
-            raise DataError(path, problem, fix)
+            raise DataError(path, problem, f"put ; or | between the labels of a protein ({terms})")
+
+    def refuse(self, path: str) -> None:
+        """Refuse labels that are no names of classes."""
+        self._refuse_commas(path)
         numbers = {label for label in self.distinct if label.lower() not in _MISSING}
         if numbers and all(map(_is_number, numbers)) and not _names_classes(numbers):
             examples = ", ".join(sorted(numbers)[:3])

@@ -176,6 +176,10 @@ class Ontology:
         offsets = np.cumsum([0, *map(len, self.ancestors)])
         return LabelSets(self.terms, offsets, np.concatenate([np.zeros(0, np.int64), *self.ancestors]))
 
+    def groups_of(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the aspect of each class."""
+        return tuple(self.aspects[self.place[term]] for term in classes)
+
     def edges(self, classes: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return pairs of codes (child, parent) among some terms, (edges, 2), in an order in which scores can go up.
 

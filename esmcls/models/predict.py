@@ -105,7 +105,7 @@ def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Mode
 
 
 class Predictions(list[Row]):
-    """Rows of answers, in input order: `Prediction` or `TermPrediction`, by the kind of task of the model."""
+    """Rows of answers, in input order: `Prediction`, `TermPrediction` or `LabelPrediction`, by the kind of task."""
 
     def to_frame(self) -> Any:
         """Return a table with a column a field: a DataFrame of polars where it is installed, else of pandas.

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from esmcls.errors import DataError, UnknownNameError, UsageError
-from esmcls.labels.kinds import NAMED
+from esmcls.labels.kinds import MANY_LABELS, NAMED
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
@@ -73,7 +73,8 @@ class Inputs:
     @cached_property
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
-        return label_table(self.labels, self.ontology, self.evidence)
+        several = None if self.task is None else self.task == MANY_LABELS
+        return label_table(self.labels, self.ontology, several, self.evidence)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
+from esmcls.labels.label_lists import labels_in
 from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
@@ -108,6 +109,7 @@ def read_records(
     *,
     labels: str | Path | Sequence[str | Path] | LabelTable | None = None,
     ontology: Ontology | None = None,
+    several: bool | None = False,
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
@@ -127,6 +129,8 @@ def read_records(
         Tables `id<TAB>label` to take the labels from, by id; of UniProt's ids (`sp|P69905|HBA_HUMAN`) by accession.
     ontology : Ontology, optional
         The tables are CAFA's, `id<TAB>term<TAB>aspect`; a label is the direct terms of a protein, one space between.
+    several : bool, optional
+        Whether an id may stand in the tables more than once, with a label each time; None: if the labels differ.
     part : {"train", "validation", "test"}, optional
         The part of every record, whatever the files say.
     on_bad : {"error", "skip"}
@@ -157,7 +161,7 @@ def read_records(
     _check_word("part", part or PARTS[0], PARTS)
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
-    table = label_table(labels, ontology)
+    table = label_table(labels, ontology, several)
     chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
     return _stream(chosen, table, part, on_bad, tally)
 
@@ -165,11 +169,12 @@ def read_records(
 def label_table(
     labels: str | Path | Sequence[str | Path] | LabelTable | None,
     ontology: Ontology | None = None,
+    several: bool | None = False,
     evidence: Sequence[str] = (),
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
 
-    Of GAFs the rows of these evidence codes count; see `evidence_codes`.
+    `several` is as in `read_records`. Of GAFs the rows of these evidence codes count; see `evidence_codes`.
 
     Raises
     ------
@@ -190,7 +195,7 @@ def label_table(
     if not paths:
         return None
     if ontology is None:
-        return LabelTable.read(paths)
+        return LabelTable.read(paths, several)
     return TermTable.of(paths, ontology, evidence_codes(evidence))
 
 
@@ -308,8 +313,9 @@ def _checked_record(
         entry = table.join(entry, path)
     if isinstance(entry, DataError):
         return entry
-    if entry.label == "":
-        return DataError(path, "no label", "give it one or leave the record out", line=entry.line, record=entry.id)
+    if entry.label is not None and not labels_in(entry.label):
+        found = f"no label in {entry.label!r}" if entry.label else "no label"
+        return DataError(path, found, "give it one or leave the record out", line=entry.line, record=entry.id)
     text = "".join(entry.texts)
     try:
         sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)

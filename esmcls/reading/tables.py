@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeVar
 
 from esmcls.errors import DataError
+from esmcls.labels.label_lists import JOINED, labels_in
 from esmcls.reading.ids import IdJoin, accession
 from esmcls.reading.records import RawRecord, Tally, part_of, refuse_text
 from esmcls.reading.rows import DELIMITERS, TableFacts, column_name, delimiter_of, header_cells, read_rows
@@ -226,7 +227,10 @@ def denies(qualifier: str) -> bool:
 
 @dataclass
 class LabelTable:
-    """Labels by id, from tables of two columns; every id stands once, in the tables and among the records joined."""
+    """Labels by id, from tables of two columns; every id stands once among the records joined.
+
+    In the tables it stands once, too, unless a protein may have several labels.
+    """
 
     noun: ClassVar[str] = "label"
     paths: tuple[str, ...] = ()
@@ -235,10 +239,12 @@ class LabelTable:
     parts: dict[str, str] = field(default_factory=dict)
     """The key of an id -> its part, where a table has a column of parts."""
     facts: dict[str, TableFacts] = field(default_factory=dict)
+    several: bool | None = False
+    """Whether an id may stand more than once; None: if its labels differ."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[str]) -> LabelTable:
+    def read(cls, paths: Iterable[str], several: bool | None = False) -> LabelTable:
         """Read `id<TAB>label` tables, with or without a header.
 
         Where there is one, a column of parts is read, too, and rows whose qualifier says NOT are left out.
@@ -248,10 +254,17 @@ class LabelTable:
         DataError
             If a row has no label, an id stands twice (both lines are named), or there is no row.
         """
-        table = cls(tuple(refuse_text(paths, "paths of label tables")))
+        table = cls(tuple(refuse_text(paths, "paths of label tables")), several=several)
+        repeated: list[DataError] = []
         for path in table.paths:
-            table._read(path)
+            table._read(path, repeated)
+        if repeated and several is None and not table._differ():
+            raise repeated[0]
         return table
+
+    def _differ(self) -> bool:
+        """Say whether any id has several labels, not one twice."""
+        return any(len(labels_in(label)) > 1 for label, _, _ in self.labels.values())
 
     def anew(self) -> Self:
         """Return the same labels with no record joined yet."""
@@ -261,7 +274,8 @@ class LabelTable:
     def _join(self) -> IdJoin:
         return IdJoin(self.labels)
 
-    def _read(self, path: str) -> None:
+    def _read(self, path: str, repeated: list[DataError]) -> None:
+        """Read one table; what is wrong if no id may stand more than once goes into `repeated`."""
         before = len(self.labels)
         facts = self.facts.setdefault(path, TableFacts())
         with open_lines(path) as lines:
@@ -271,16 +285,26 @@ class LabelTable:
                 if not row.id:
                     raise DataError(path, "no id", "give each label an id", line=row.line)
                 key = accession(row.id)
-                if key in self.labels and _TERM.match(row.label):
-                    raise _term_table_error(path, row.line)
                 if key in self.labels:
-                    _, first_path, first_line = self.labels[key]
-                    raise _twice(path, row.line, row.id, f"{first_path}:{first_line}")
-                self.labels[key] = (row.label, path, row.line)
-                if row.part:
-                    self.parts[key] = row.part
+                    self._add_label(key, row, path, repeated)
+                else:
+                    self.labels[key] = (row.label, path, row.line)
+                if row.part and self.parts.setdefault(key, row.part) != row.part:
+                    problem = f"part {row.part}, but {self.parts[key]} before"
+                    raise DataError(path, problem, "give each id one part", line=row.line, record=row.id)
         if len(self.labels) == before:
             raise DataError(path, "no labels", "give id<TAB>label, one a line")
+
+    def _add_label(self, key: str, row: _LabelRow, path: str, repeated: list[DataError]) -> None:
+        """Add a further label of an id."""
+        if not self.several and _TERM.match(row.label):
+            raise _term_table_error(path, row.line)
+        labels, first_path, first_line = self.labels[key]
+        error = _twice(path, row.line, row.id, f"{first_path}:{first_line}")
+        if self.several is False:
+            raise error
+        repeated.append(error)
+        self.labels[key] = (f"{labels}{JOINED}{row.label}", first_path, first_line)
 
     def join(self, entry: RawRecord, path: str) -> RawRecord | DataError:
         """Return the entry with its label, or the error that there is none.

@@ -12,7 +12,7 @@ from typing import Final
 from esmcls.errors import ModelError
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -63,5 +63,15 @@ def go_terms(ontology: Ontology, propagate: bool = True) -> AnyTask:
     return GoTerms(ontology, propagate)
 
 
-_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {ONE_LABEL: one_label}
+def many_labels() -> AnyTask:
+    """Return the task of any number of labels a protein."""
+    from esmcls.tasks.many_labels.task import ManyLabels
+
+    return ManyLabels()
+
+
+_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {
+    ONE_LABEL: one_label,
+    MANY_LABELS: many_labels,
+}
 """Those that need nothing but the labels."""

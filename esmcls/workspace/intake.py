@@ -84,7 +84,7 @@ class Intake:
             return []
         parts = ", ".join(f"{count:,} {part}" for part, count in part_counts(self.dataset.parts).items())
         classes = len(set(self.dataset.labels))
-        noun = ("set", "s of terms") if self.ontology is not None else ("class", "es")
+        noun = ("set", f"s of {self.report.many}s") if self.report.many else ("class", "es")
         return [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
 
     @property

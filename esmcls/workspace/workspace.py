@@ -38,7 +38,8 @@ from esmcls.files import (
 )
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, KINDS, MANY_LABELS, ONE_LABEL
+from esmcls.labels.label_lists import labels_in
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.readers import find_sources
@@ -413,6 +414,8 @@ class Workspace:
             If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
         facts = dataset.facts() | _about_terms(dataset, ontology, propagate)
+        if task == MANY_LABELS:
+            facts["classes"] = len({label for labels in set(dataset.labels) for label in labels_in(labels)})
         if ontology is None and task != ONE_LABEL:  # else an older esmcls knows what it is
             facts["task"] = task
         split = report.facts() | {"digest": dataset.split_digest()}

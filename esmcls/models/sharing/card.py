@@ -16,7 +16,7 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
 from esmcls.metrics.open_set import wilson
 from esmcls.models.manifest import Manifest
 from esmcls.reporting.phrases import percent
@@ -52,9 +52,18 @@ _LIMITS: Final = {
     ONE_LABEL: "To every sequence it gives one of its classes, strangers too, unless it was fitted to reject these "
     "(see calibration).",
     GO_TERMS: "Terms that it lacks are never predicted, and a term's absence means nothing.",
+    MANY_LABELS: "Labels that it lacks are never predicted, and every sequence is given one at least.",
 }
-_SUGGESTS: Final = {ONE_LABEL: "a class", GO_TERMS: "Gene Ontology terms"}
-_PREDICTS: Final = {ONE_LABEL: "one label a protein", GO_TERMS: "Gene Ontology terms of proteins"}
+_SUGGESTS: Final = {
+    ONE_LABEL: "a class",
+    GO_TERMS: "Gene Ontology terms",
+    MANY_LABELS: "labels",
+}
+_PREDICTS: Final = {
+    ONE_LABEL: "one label a protein",
+    GO_TERMS: "Gene Ontology terms of proteins",
+    MANY_LABELS: "any number of labels a protein",
+}
 """By kind of task: what limits an answer, and what is answered."""
 _HOW: Final = """\
 ```console

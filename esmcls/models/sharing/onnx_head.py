@@ -105,9 +105,9 @@ def _terms(graph: Graph, x: str, head: TermNetworkHead, model: Model) -> str:
 
 def _containing(model: Model) -> list[tuple[int, int]]:
     """Return all pairs of columns (term, one that contains it, at whatever distance)."""
-    assert model.task.ontology is not None
+    ontology = model.task.ontology
     parents: dict[int, list[int]] = {}
-    for child, parent in model.task.ontology.edges(model.classes).tolist():
+    for child, parent in [] if ontology is None else ontology.edges(model.classes).tolist():
         parents.setdefault(child, []).append(parent)
     pairs = []
     for child in parents:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -20,19 +18,17 @@ from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.average_precision import AveragePrecision
-from esmcls.metrics.cafa import Block, Counts, Sums
+from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
-from esmcls.tasks.go_terms.evaluation import aspect_scores, evaluate_terms, with_unseen
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.results import AspectScores, Bucket
-from esmcls.tasks.go_terms.thresholds import TermFindings
 from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
+from esmcls.tasks.label_sets.counts import arrays_of, counts_of, join_counts, timed_blocks
+from esmcls.tasks.label_sets.evaluation import aspect_scores, evaluate_terms, with_unseen
+from esmcls.tasks.label_sets.scores import AspectScores, Bucket
+from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.types import Indices
-
-_SUMS: Final = ("plain", "weighted")
-_PARTS: Final = ("true", "predicted", "members")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +75,7 @@ class TermAnswers:
         facts = {"evaluation": self.evaluation, "about": self.about}
         told = as_metadata(key, **facts, groups=self.counts.groups)  # in their own order: it is that of columns
         with atomic_path(path) as temporary:
-            save_file(_arrays(self.counts) | {"lengths": self.lengths}, temporary, told)
+            save_file(arrays_of(self.counts) | {"lengths": self.lengths}, temporary, told)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
@@ -92,7 +88,7 @@ class TermAnswers:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             fit, predict = facts["seconds"] if "seconds" in facts else read_seconds(path)  # 0.1.0 has them inside
-            counts = _counts(tuple(facts["groups"]), arrays)
+            counts = counts_of(tuple(facts["groups"]), arrays)
             return cls(counts, facts["evaluation"], (fit, predict), facts["about"], arrays["lengths"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
@@ -114,21 +110,6 @@ class TermAnswers:
         fit = None if None in fits else float(sum(seconds for seconds in fits if seconds is not None))
         about = mean_facts([fold.about for fold in folds])
         return cls(counts, evaluation, (fit, sum(fold.seconds[1] for fold in folds)), about, lengths)
-
-
-def _arrays(counts: Counts) -> dict[str, npt.NDArray[Any]]:
-    sums = {name: getattr(counts, name) for name in _SUMS if getattr(counts, name) is not None}
-    pairs = ((name, one, part) for name, one in sums.items() for part in _PARTS)
-    return {f"{name}_{part}": np.ascontiguousarray(getattr(one, part)) for name, one, part in pairs}
-
-
-def _counts(groups: tuple[str, ...], arrays: Mapping[str, npt.NDArray[Any]]) -> Counts:
-    plain, weighted = (
-        Sums(*(arrays[f"{name}_{part}"] for part in _PARTS)) if f"{name}_true" in arrays else None for name in _SUMS
-    )
-    if plain is None:
-        raise KeyError("plain_true")
-    return Counts(groups, plain, weighted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +164,7 @@ class TermQuestions:
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         seconds: list[float] = []
-        blocks = _timed(hierarchy.blocks(model.head, x), seconds.append)
+        blocks = timed_blocks(hierarchy.blocks(model.head, x), seconds.append)
         counts = np.array(model.class_counts, dtype=np.int64)
         evaluation = evaluate_terms(truth, blocks, counts, bits, self.seed, lengths=lengths)
         return TermAnswers(evaluation.counts, evaluation.to_json(), (fit_seconds, sum(seconds)), about, lengths)
@@ -191,40 +172,6 @@ class TermQuestions:
     def without_model(self, train: Dataset) -> dict[str, TermAnswers]:
         """Return nothing: the baseline of terms, `naive`, is fitted like a head."""
         return {}
-
-
-def _timed(blocks: Iterator[Block], told: Callable[[float], None]) -> Iterator[Block]:
-    """Pass blocks on and tell how long each took to make."""
-    while True:
-        began = perf_counter()
-        block = next(blocks, None)
-        told(perf_counter() - began)
-        if block is None:
-            return
-        yield block
-
-
-def join_counts(folds: Sequence[Counts]) -> Counts:
-    """Put the counts of the proteins of several folds one after another; an aspect that a fold lacks is empty there."""
-    groups = tuple(sorted({group for fold in folds for group in fold.groups}))
-    plain = _join_sums([(fold.groups, fold.plain) for fold in folds], groups)
-    weighted = [(fold.groups, fold.weighted) for fold in folds if fold.weighted is not None]
-    return Counts(groups, plain, _join_sums(weighted, groups) if len(weighted) == len(folds) else None)
-
-
-def _join_sums(folds: Sequence[tuple[tuple[str, ...], Sums]], groups: tuple[str, ...]) -> Sums:
-    arrays = [
-        np.concatenate([_spread(getattr(sums, part), present, groups) for present, sums in folds], axis=1)
-        for part in _PARTS
-    ]
-    return Sums(*arrays)
-
-
-def _spread(array: npt.NDArray[Any], present: tuple[str, ...], groups: tuple[str, ...]) -> npt.NDArray[Any]:
-    """Return an array (present groups, …) as one of all groups."""
-    out = np.zeros((len(groups), *array.shape[1:]), dtype=array.dtype)
-    out[[groups.index(group) for group in present]] = array
-    return out
 
 
 def join_evaluations(folds: Sequence[dict[str, Any]], counts: Counts, lengths: Indices, seed: int) -> dict[str, Any]:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, TextIO
 
-import numpy as np
-import numpy.typing as npt
-
-from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.base import TermHead
 from esmcls.labels.ontology import ASPECTS
 from esmcls.reading.ids import accession, first_word
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
-from esmcls.tasks.fitted import FittedModel, nearest_to
+from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.thresholds import TermFindings
-from esmcls.tasks.go_terms.trust.expected import expected_f
+from esmcls.tasks.label_sets.prediction import LabelSetAnswering, TermAnswer, Wanted
+from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.task import Answered
-from esmcls.types import Indices, Probabilities
 
 CAFA: Final = "cafa"
 """The format of a CAFA submission: `id<TAB>term<TAB>score`, without a header."""
@@ -30,73 +25,16 @@ MOST: Final = 1500
 """Terms a protein that a CAFA submission may hold, over all aspects."""
 CAFA_LEAST: Final = 0.01
 """The lowest probability that is written by default: CAFA's measures begin there."""
-TABLE_LEAST: Final = 0.1
-"""That of a table: no threshold is lower."""
+ALL: Final = "".join(ASPECTS)
+"""The letters of all aspects."""
+_ALL_WANTED: Final = Wanted(ALL)
 NO_TERM: Final = "no_term"
 """Status of a protein without a term to write."""
-ACCEPTED: Final = "accepted"
-REJECTED: Final = "rejected"
-"""Status by what the answer is expected to be worth: no term of a protein that is rejected is known."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which terms of a protein are wanted.
-
-    Parameters
-    ----------
-    min_score : float
-        Least probability, more than 0.
-    aspects : str
-        Letters of the aspects.
-    most : int, optional
-        So many of the most probable terms.
-    at_least : int
-        Terms predicted in an aspect in which none reaches its threshold.
-    decided : bool
-        Whether terms that are predicted are wanted whatever their probability, and it is said which they are.
-    """
-
-    min_score: float = TABLE_LEAST
-    aspects: str = "".join(ASPECTS)
-    most: int | None = None
-    at_least: int = 1
-    decided: bool = True
-
-    @classmethod
-    def cafa(cls, min_score: float = CAFA_LEAST, aspects: str = "".join(ASPECTS), most: int | None = None) -> Wanted:
-        """Return what a CAFA submission holds: 1,500 terms at most, whatever their thresholds."""
-        return cls(min_score, aspects, min(MOST, most or MOST), decided=False)
-
-
-class TermAnswer(NamedTuple):
-    """The terms of a protein, the most probable first, a parent before its children.
-
-    Parameters
-    ----------
-    codes : int64 array, (m,)
-        Places among the model's classes.
-    probabilities : float32 array, (m,)
-    predicted : bool array, (m,)
-        Whether each reaches its threshold, or contains one that does.
-    nearest_id : str or None
-        The nearest training protein, where it is known.
-    worth : float or None
-        The F that what is predicted is expected to reach, where the model can tell.
-    """
-
-    codes: Indices
-    probabilities: Probabilities
-    predicted: npt.NDArray[np.bool_]
-    nearest_id: str | None = None
-    worth: float | None = None
-
-
-def _ranked(scores: Probabilities, shown: npt.NDArray[np.bool_], depth: Indices, most: int | None) -> Iterator[Indices]:
-    """Give the codes of each row in the order of their probabilities; of equals, the parent comes first."""
-    for values, wanted in zip(np.ascontiguousarray(scores), np.ascontiguousarray(shown), strict=True):
-        codes = np.flatnonzero(wanted)
-        yield codes[np.lexsort((depth[codes], -values[codes]))][:most]
+def cafa_wanted(aspects: str = ALL, min_score: float = CAFA_LEAST, most: int | None = None) -> Wanted:
+    """Return what a CAFA submission holds: 1,500 terms at most, whatever their thresholds."""
+    return Wanted(aspects, min_score, min(MOST, most or MOST), decided=False, named=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +86,7 @@ COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction
 
 
 @dataclass(frozen=True, eq=False)
-class TermAnswering:
+class TermAnswering(LabelSetAnswering):
     """How a model's answers are asked for and written.
 
     Parameters
@@ -160,10 +98,8 @@ class TermAnswering:
     format : {"tsv", "jsonl", "cafa"}
     """
 
-    model: FittedModel[TermHead, TermFindings]
     hierarchy: TermHierarchy
-    wanted: Wanted = Wanted()
-    format: str = "tsv"
+    wanted: Wanted = _ALL_WANTED
 
     @classmethod
     def of(
@@ -184,52 +120,14 @@ class TermAnswering:
         UsageError
             If an option is not for the format.
         """
-        given = {"min_score": min_score, "aspects": "".join(aspects) or None, "most": k}
+        given = {"min_score": min_score, "most": k}
+        chosen = "".join(aspects) or ALL
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if format == CAFA and at_least is not None:
             raise UsageError("--at-least is for tables: --format cafa holds all terms of at least --min-score")
         if format == CAFA:
-            return cls(model, hierarchy, Wanted.cafa(**known), format)
-        return cls(model, hierarchy, Wanted(**known, at_least=1 if at_least is None else at_least), format)
-
-    def ask(self, x: Features) -> list[TermAnswer]:
-        """Return the terms of each protein."""
-        return self.of_scores(self.hierarchy.scores(self.model.head, x), self.nearest(x))
-
-    def nearest(self, x: Features) -> list[str | None]:
-        """Return the nearest training protein of each, where it is written."""
-        if self.format == CAFA:
-            return [None] * len(x)
-        return [one.get("nearest_id") for one in nearest_to(self.model, x)]
-
-    def of_scores(self, scores: Probabilities, nearest: Sequence[str | None]) -> list[TermAnswer]:
-        """Return the terms of proteins by the probabilities of all, (n, classes)."""
-        shown = scores >= np.float32(self.wanted.min_score)
-        predicted = np.zeros(scores.shape, bool)
-        if self.wanted.decided:
-            predicted = self.model.findings.thresholds.decide(scores, self.hierarchy, self.wanted.at_least)
-            shown |= predicted
-        shown &= self.hierarchy.members(self.wanted.aspects)
-        worth = self._worth(scores, predicted)
-        ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
-        return [
-            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row], worth[row])
-            for row, codes in enumerate(ranked)
-        ]
-
-    def _worth(self, scores: Probabilities, predicted: npt.NDArray[np.bool_]) -> Sequence[float | None]:
-        """Return the F that each answer is expected to reach, where terms are decided and the model can tell."""
-        trust = self.model.findings.trust
-        if trust is None or not self.wanted.decided:
-            return [None] * len(scores)
-        worth: list[float | None] = trust.worth(expected_f(scores, predicted, self.hierarchy.place)).tolist()
-        return worth
-
-    def _status(self, worth: float | None) -> dict[str, Any]:
-        trust = self.model.findings.trust
-        if trust is None or worth is None:
-            return {}
-        return {"status": ACCEPTED if worth >= trust.threshold else REJECTED}
+            return cls(model, hierarchy, cafa_wanted(chosen, **known), format)
+        return cls(model, hierarchy, Wanted(chosen, **known, at_least=1 if at_least is None else at_least), format)
 
     def rows(
         self, protein: Protein, answer: TermAnswer | Unanswered, note: str | None = None
@@ -246,7 +144,7 @@ class TermAnswering:
             yield TermPrediction(name, status=NO_TERM, model=whose, **first)
             return
         terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
-        status = self._status(answer.worth)
+        status = self.status(answer.worth)
         for rank, (code, probability, predicted) in enumerate(terms, 1):
             about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
             beside = {"nearest_id": answer.nearest_id, "model": whose, **status} | (first if rank == 1 else {})

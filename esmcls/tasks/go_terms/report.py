@@ -33,8 +33,9 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Cost, Timing, timed
-from esmcls.tasks.go_terms.figures import FIGURES
-from esmcls.tasks.go_terms.results import Bucket, Differences, LengthClass, TermReport, TermRow
+from esmcls.tasks.go_terms.results import Differences, TermReport, TermRow
+from esmcls.tasks.label_sets.figures import FIGURES
+from esmcls.tasks.label_sets.scores import Bucket, LengthClass
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "f_micro_w": "weighted micro F", "smin": "Smin"}

@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from typing_extensions import Self
-
-from esmcls.files import from_plain
-from esmcls.metrics.average_precision import AveragePrecision
-from esmcls.metrics.classification import Interval
 from esmcls.metrics.paired import Difference
-from esmcls.reporting.results import ComparedData, ModelRow, Report
+from esmcls.reporting.results import ComparedData
+from esmcls.tasks.label_sets.scores import AspectScores, ScoredReport, ScoredRow
 
 Differences = dict[str, dict[str, Difference]]
 """By the aspect's letter, then by measure."""
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """The terms with so many training proteins; measures are None where no protein has one.
-
-    Parameters
-    ----------
-    name : str
-    terms : int
-        That a protein has.
-    fmax : float or None
-        Over the proteins with such a term.
-    micro, macro : float or None
-        Average precision over the proteins that are measured in the aspect.
-    """
-
-    name: str
-    terms: int
-    fmax: float | None
-    micro: float | None
-    macro: float | None
-
-
-@dataclass(frozen=True)
-class LengthClass:
-    """The proteins of such a length that have a term of the aspect; `fmax` is None without any."""
-
-    name: str
-    n: int
-    fmax: float | None
-
-
-@dataclass(frozen=True)
-class AspectScores:
-    """The scores of a model in an aspect.
-
-    Parameters
-    ----------
-    proteins : int
-        With a term of the aspect.
-    metrics : dict of str to Interval
-        fmax, and with information accretion wfmax, f_micro_w and smin (in bits, less is better), each with its 95 %
-        interval.
-    thresholds : dict of str to float
-        Where each is reached, 0.01 to 0.99.
-    aupr : AveragePrecision
-        Without interval: each resample would sort all scores anew.
-    precision, recall : list of float, (99,)
-        At thresholds 0.01 to 0.99; precision is None where nothing is predicted.
-    buckets : list of Bucket
-        Always six.
-    lengths : list of LengthClass
-        Empty where lengths are not known.
-    """
-
-    proteins: int
-    metrics: dict[str, Interval]
-    thresholds: dict[str, float]
-    aupr: AveragePrecision
-    precision: list[float | None]
-    recall: list[float]
-    buckets: list[Bucket]
-    lengths: list[LengthClass]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the scores that `dataclasses.asdict` gave the values of."""
-        return from_plain(cls, values)
-
-
 @dataclass(frozen=True, kw_only=True)
-class TermRow(ModelRow):
+class TermRow(ScoredRow):
     """A model, the best mean of Fmax first.
 
     Parameters
@@ -127,7 +53,7 @@ class TermData(ComparedData):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TermReport(Report):
+class TermReport(ScoredReport):
     """A comparison on terms.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS, Ontology
 from esmcls.reading.records import PARTS, Record
 from esmcls.reporting.phrases import percent_of
+from esmcls.tasks.label_sets.evaluation import OCCURRING as BUCKETS
 from esmcls.types import Indices
-
-BUCKETS: Final = (("1-5", 1, 6), ("6-10", 6, 11), ("11-50", 11, 51), ("51-500", 51, 501), (">500", 501, None))
-"""Name, first and end of how many proteins have a term."""
 
 
 @dataclass(frozen=True)

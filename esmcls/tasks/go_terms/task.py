@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
-from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares
-from esmcls.errors import ModelError, UsageError
-from esmcls.heads.alignment.search import installed
-from esmcls.heads.base import Log, TermHead
-from esmcls.heads.ensemble.members import TermMember
-from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_distance, find_related, said
-from esmcls.heads.ensemble.term_ranking import About
-from esmcls.heads.neighbours.term_votes import HELD_MOST
-from esmcls.heads.registry import TERM_GROUP, load_head
-from esmcls.heads.settings import parse_settings
+from esmcls.datasets.held_out import SetAside
+from esmcls.errors import UsageError
+from esmcls.heads.base import TermHead
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.kinds import GO_TERMS
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
-from esmcls.metrics.cafa import Counts as TermCounts
-from esmcls.metrics.cafa import fmax_by_group
-from esmcls.metrics.cafa_curves import peaks
 from esmcls.reading.term_tables import read_ia
-from esmcls.reporting.results import ComparisonSettings, Leakage, Timing
-from esmcls.tasks.closeness import Flags, Nearness
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.reporting.results import ComparisonSettings, Timing
+from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import compare_terms
-from esmcls.tasks.go_terms.evaluation import (
+from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.known.answering import KnowingAnswering
+from esmcls.tasks.go_terms.known.knowledge import ByKnowledge, Kept, keeping, measure_by_knowledge
+from esmcls.tasks.go_terms.known.known_terms import KnownTerms
+from esmcls.tasks.go_terms.prediction import TermAnswering
+from esmcls.tasks.go_terms.results import (
+    Differences,
+    TermData,
+    TermNumbers,
+    TermReport,
+    TermRow,
+)
+from esmcls.tasks.label_sets.evaluation import (
     Predicted,
     TermDetails,
     TermEvaluation,
@@ -45,43 +44,25 @@ from esmcls.tasks.go_terms.evaluation import (
     members_of,
     with_unseen,
 )
-from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.known.answering import KnowingAnswering
-from esmcls.tasks.go_terms.known.knowledge import ByKnowledge, Kept, keeping, measure_by_knowledge
-from esmcls.tasks.go_terms.known.known_terms import KnownTerms
-from esmcls.tasks.go_terms.prediction import TermAnswering
-from esmcls.tasks.go_terms.results import (
-    AspectScores,
-    Differences,
-    TermData,
-    TermNumbers,
-    TermReport,
-    TermRow,
-)
-from esmcls.tasks.go_terms.thresholds import Counts, TermFindings, Thresholds
-from esmcls.tasks.go_terms.trust.expected import LEAST, Trust
+from esmcls.tasks.label_sets.scores import AspectScores
+from esmcls.tasks.label_sets.task import HOMOLOGY, LabelSetsTask, decided_blocks, leakage
+from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.task import (
-    Combined,
     Entrant,
     Exam,
     Examination,
     Examined,
-    GetFeatures,
     Measured,
     Proceedings,
     Setting,
-    Task,
     chosen,
 )
-from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
     from esmcls.workspace.workspace import Workspace
 
 ONTOLOGY: Final = "terms.json"
-NAIVE: Final = "naive"
-HOMOLOGY: Final = "homology"
 FROM_TRAIN: Final = "the training terms"
 _TERMS: Final = "gives Gene Ontology terms, any number a protein"
 
@@ -110,7 +91,7 @@ class Weighting:
 
 
 @dataclass(frozen=True)
-class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
+class GoTerms(LabelSetsTask[TermAnswers]):
     """The terms of each protein; see `Task`.
 
     Parameters
@@ -125,13 +106,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
 
     kind: ClassVar[str] = GO_TERMS
     name: ClassVar[str] = "Gene Ontology terms"
-    group: ClassVar[str] = TERM_GROUP
-    score: ClassVar[str] = "fmax"
-    many: ClassVar[bool] = True
-    baseline_heads: ClassVar[tuple[str, ...]] = (NAIVE,)
-    refits_in_comparisons: ClassVar[bool] = False
-    layer_knobs: ClassVar[Mapping[str, float]] = {"shrinkage": 0.1, "k": 20, "temperature": 0.1, "background": 0.1}
-    layer_score: ClassVar[str] = "fmax"
+    called: ClassVar[str] = "terms"
     next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA --format cafa"
     unavailable: ClassVar[Mapping[str, str]] = {
         "--coverage": f"{_TERMS}: instead of sets they have thresholds",
@@ -141,6 +116,11 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         "--accept-known": f"{_TERMS}: no families are held out",
         "--names": f"{_TERMS}: their names are the ontology's",
     }
+
+    @property
+    def grouped(self) -> Ontology:
+        """The ontology, which knows the aspect of each term."""
+        return self.terms
 
     @property
     def ontology(self) -> Ontology:
@@ -158,10 +138,6 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             return sets
         return LabelSets.from_names(sets.names(), classes, self.hierarchy(classes).groups)
 
-    def strata(self, dataset: Dataset) -> list[str]:
-        """Return one name for all: the sets of terms are nearly all different."""
-        return [""] * len(dataset)
-
     def identity(self) -> list[Any]:
         """Return the digest of the ontology, and whether terms are propagated."""
         return [self.terms.digest(), self.propagate]
@@ -170,120 +146,9 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         """Return whether all classes are terms of this ontology."""
         return all(name in self.terms.place for name in classes)
 
-    def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return nothing: there are no shares."""
-        return {}
-
-    def head_class(self, name: str) -> type[TermHead]:
-        """Import a head by its registered name."""
-        return load_head(name, TERM_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> TermHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        groups = self.hierarchy(classes).groups
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, groups, device)
-
-    def fit_head(
-        self,
-        head: TermHead,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation rows."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: TermHead, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
-        """Fit a head on all rows with what it chose."""
-        head.refit(x, labels, seed, log)
-
-    def probabilities(self, head: TermHead, x: Features) -> Probabilities:
-        """Return what the head says with each parent as probable as its children."""
-        return self.hierarchy(head.classes).predict_proba(head, x)
-
-    def ranked(self, head: TermHead, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k most probable terms by `probabilities`; of equals, the parent comes first."""
-        return self.hierarchy(head.classes).top_k(head, x, k)
-
-    def validate(self, head: TermHead, x: Features, labels: LabelSets) -> tuple[dict[str, float], TermFindings]:
-        """Measure a head, choose the thresholds, and learn what an answer is worth; the rows are asked once.
-
-        Returns
-        -------
-        (dict, TermFindings)
-            `fmax`, the mean over aspects, that of each aspect, and n, the number of rows.
-        """
-        counts = Counts(labels)
-        hierarchy = self.hierarchy(labels.classes)
-        kept: list[tuple[slice, csr_matrix]] = []
-
-        def counted() -> Iterator[tuple[slice, Probabilities]]:
-            for rows, scores in hierarchy.held_blocks(head, x):
-                counts.add(rows, scores)
-                kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
-                yield rows, scores
-
-        by_aspect = fmax_by_group(labels, counted())
-        mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
-        scores = {"fmax": mean} | {f"fmax_{aspect}": value for aspect, value in by_aspect.items()}
-        thresholds = counts.choose()
-        dense = ((rows, some.toarray(order="F")) for rows, some in kept)
-        answers = ((rows, some, thresholds.decide(some, hierarchy)) for rows, some in dense)
-        return scores | {"n": len(labels)}, TermFindings(self.terms, thresholds, Trust.measure(answers, labels))
-
-    def unvalidated(self, classes: Sequence[str]) -> TermFindings:
-        """Return thresholds of a half."""
-        return TermFindings(self.terms, Thresholds.unknown(self.hierarchy(classes).groups))
-
-    def read_findings(self, folder: Path, classes: Sequence[str]) -> TermFindings:
-        """Read the thresholds from a model folder."""
-        return TermFindings.load(folder, self.terms, classes)
-
     def save(self, folder: Path) -> None:
         """Write the ontology; the classes stand in the model's manifest."""
         self.terms.save(folder / ONTOLOGY)
-
-    def combine(
-        self,
-        models: Sequence[Fitted[TermHead, TermFindings]],
-        validation: Dataset,
-        features: GetFeatures,
-        settings: Mapping[str, Any],
-        *,
-        device: str = "cpu",
-        log: Log | None = None,
-    ) -> Combined[TermHead, TermFindings]:
-        """Weigh models by what each says of the validation rows; members that bring nothing are left out."""
-        self.check_ensemble_settings(settings)
-        ranked = parse_settings(TermEnsembleConfig, settings).ranked
-        if not len(validation):
-            raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
-        for model in models:
-            if model.refitted:
-                found = "was fitted on the validation rows, too: nothing tells how much to trust it"
-                raise ModelError(model.folder, found, "fit it again with --no-refit")
-        labels = self.labels(validation, models[0].classes)
-        x = features(validation)
-        held = x.take(range(min(len(x), HELD_MOST)))
-        truth = labels.take(slice(HELD_MOST))
-        members = [TermMember(model.name, model.head_name, model.head, model.spec) for model in models]
-        about = About(np.array(models[0].class_counts, np.int64), find_distance(members, held))
-        head = TermEnsembleHead.of(
-            members, truth, lambda: said(members, held), find_related(members, held), device, log, about, ranked
-        )
-        scores, findings = self.validate(head, x, labels)
-        return Combined(head, scores, findings, head.specs)
-
-    def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse all but `ranked`: it takes the models as they are."""
-        if settings.keys() - {"ranked"}:
-            found = "fitted models of terms are combined as they are"
-            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
 
     def answering(
         self,
@@ -319,7 +184,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
         kept: list[Kept] = []
         blocks = hierarchy.blocks(model.head, exam.x)
-        blocks = _decided(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
+        blocks = decided_blocks(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
@@ -394,10 +259,6 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
         """Put the answers of folds one after another."""
         return TermAnswers.joined(answers, setting.seed)
 
-    def beside(self) -> tuple[str, ...]:
-        """Return the naive model, and homology where an engine for it is installed."""
-        return (NAIVE, HOMOLOGY) if installed() is not None else (NAIVE,)
-
     def report(
         self,
         proceedings: Proceedings,
@@ -431,7 +292,7 @@ class GoTerms(Task[TermHead, LabelSets, TermFindings, TermAnswers]):
             rows=rows,
             not_run=proceedings.not_run,
             origin=proceedings.origin,
-            leakage=_leakage(proceedings.nearness, ordered),
+            leakage=leakage({entrant.name: entrant.answers.counts for entrant in ordered}, proceedings.nearness),
             weighed_by=FROM_TRAIN if proceedings.setting.ia is None else Path(proceedings.setting.ia).name,
             accretion={} if counted_apart else self._bits_of_all(dataset.part("train")),
         )
@@ -465,35 +326,6 @@ def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Diff
         explanation=answers.about.get("explanation", ""),
         folds=[fold.mean_fmax for fold in entrant.folds],
     )
-
-
-def _leakage(nearness: Nearness | None, entrants: Sequence[Entrant[TermAnswers]]) -> Leakage | None:
-    """Return what each model reaches by how near proteins are to those that were trained on."""
-    if nearness is None:
-        return None
-    return nearness.leakage({entrant.name: partial(mean_fmax_of, entrant.answers.counts) for entrant in entrants})
-
-
-def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
-    """Return the mean over aspects of the Fmax of some proteins; None where none has a term."""
-    some = counts.take(rows)
-    groups = np.flatnonzero(some.measured).tolist()
-    return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
-
-
-def _decided(
-    blocks: Iterator[tuple[slice, Probabilities]],
-    model: FittedModel[TermHead, TermFindings],
-    hierarchy: TermHierarchy,
-    predicted: dict[int, Predicted],
-) -> Iterator[tuple[slice, Probabilities]]:
-    """Pass blocks on, and keep which terms the model predicts of each protein."""
-    for rows, scores in blocks:
-        decided = model.findings.thresholds.decide(scores, hierarchy)
-        for row, has, values in zip(range(rows.start, rows.stop), decided, scores, strict=True):
-            codes = np.flatnonzero(has)
-            predicted[row] = codes, values[codes].astype(np.float64)
-        yield rows, scores
 
 
 @lru_cache(maxsize=8)

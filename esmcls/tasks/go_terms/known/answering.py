@@ -18,12 +18,12 @@ from esmcls.reporting.rows import Unanswered, Written
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
 from esmcls.tasks.go_terms.prediction import (
     CAFA,
-    TermAnswer,
     TermAnswering,
     TermPrediction,
     write_cafa,
     write_terms,
 )
+from esmcls.tasks.label_sets.prediction import TermAnswer
 from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 

@@ -23,8 +23,8 @@ from esmcls.metrics.cafa import THRESHOLDS, Block, Counts, count
 from esmcls.metrics.cafa_curves import draw
 from esmcls.metrics.classification import FOLDS, Interval
 from esmcls.reporting.phrases import aligned, between, decimal
-from esmcls.tasks.go_terms.evaluation import with_intervals
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
+from esmcls.tasks.label_sets.evaluation import with_intervals
 from esmcls.types import Floats
 
 KINDS: Final = {

@@ -13,8 +13,6 @@ from esmcls.reporting.phrases import counted
 from esmcls.reporting.report import Layout, Table, render, write_report
 from esmcls.reporting.results import Timing
 from esmcls.tasks.closeness import Neighbour, Neighbours
-from esmcls.tasks.go_terms.evaluation import TermDetails
-from esmcls.tasks.go_terms.figures import FIGURES
 from esmcls.tasks.go_terms.report import (
     ACCRETION,
     TEMPLATE,
@@ -25,6 +23,8 @@ from esmcls.tasks.go_terms.report import (
     write_accretion,
 )
 from esmcls.tasks.go_terms.results import TermReport
+from esmcls.tasks.label_sets.evaluation import TermDetails
+from esmcls.tasks.label_sets.figures import FIGURES
 from esmcls.tasks.task import Exam, Examination
 
 TERMS: Final = "terms.tsv"

@@ -20,7 +20,7 @@ from esmcls.reporting.model_figures import (
     new_figure,
     shifts,
 )
-from esmcls.tasks.go_terms.results import AspectScores, TermReport, TermRow
+from esmcls.tasks.label_sets.scores import AspectScores, ScoredReport, ScoredRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ class _Step(NamedTuple):
     fmax: float | None
 
 
-def draw_precision_recall(report: TermReport) -> Figure | None:
+def draw_precision_recall(report: ScoredReport) -> Figure | None:
     """Draw precision over recall at thresholds 0.01 to 0.99, a mark at Fmax; None without aspects."""
     rows = report.rows
     aspects = _aspects(rows)
@@ -72,7 +72,7 @@ def _isolines(axes: Axes) -> None:
         axes.plot(100 * recall, 100 * level * recall / (2 * recall - level), color="0.85", linewidth=0.6, zorder=1)
 
 
-def draw_buckets(report: TermReport) -> Figure | None:
+def draw_buckets(report: ScoredReport) -> Figure | None:
     """Draw Fmax by the training proteins of the terms; None where no bucket has any."""
 
     def steps(scores: AspectScores) -> list[_Step]:
@@ -81,7 +81,7 @@ def draw_buckets(report: TermReport) -> Figure | None:
     return _by_range(report.rows, steps, "training proteins of the term; below, how many terms")
 
 
-def draw_term_lengths(report: TermReport) -> Figure | None:
+def draw_term_lengths(report: ScoredReport) -> Figure | None:
     """Draw Fmax by the length of the protein, in residues; None where lengths are not known."""
 
     def steps(scores: AspectScores) -> list[_Step]:
@@ -90,7 +90,7 @@ def draw_term_lengths(report: TermReport) -> Figure | None:
     return _by_range(report.rows, steps, "length of the protein (residues); below, how many proteins")
 
 
-def _by_range(rows: Sequence[TermRow], steps: Callable[[AspectScores], list[_Step]], label: str) -> Figure | None:
+def _by_range(rows: Sequence[ScoredRow], steps: Callable[[AspectScores], list[_Step]], label: str) -> Figure | None:
     ticks = {aspect: _ticks(rows, aspect, steps) for aspect in _aspects(rows)}
     aspects = [aspect for aspect, places in ticks.items() if any(place.number for place in places)]
     if not aspects:
@@ -110,7 +110,7 @@ def _by_range(rows: Sequence[TermRow], steps: Callable[[AspectScores], list[_Ste
     return figure
 
 
-def _ticks(rows: Sequence[TermRow], aspect: str, steps: Callable[[AspectScores], list[_Step]]) -> list[_Step]:
+def _ticks(rows: Sequence[ScoredRow], aspect: str, steps: Callable[[AspectScores], list[_Step]]) -> list[_Step]:
     """Return the places of the axis, which are those of any model that has the aspect."""
     return next(steps(row.aspects[aspect]) for row in rows if aspect in row.aspects)
 
@@ -119,7 +119,7 @@ def _curve(places: Sequence[_Step], shift: float) -> Curve:
     return np.arange(len(places), dtype=np.float64) + shift, in_percent([place.fmax for place in places])
 
 
-def _aspects(rows: Sequence[TermRow]) -> list[str]:
+def _aspects(rows: Sequence[ScoredRow]) -> list[str]:
     return list(dict.fromkeys(aspect for row in rows for aspect in row.aspects))
 
 
@@ -131,13 +131,13 @@ def _panels(aspects: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _name(figure: Figure, panels: Sequence[Axes], rows: Sequence[TermRow]) -> None:
+def _name(figure: Figure, panels: Sequence[Axes], rows: Sequence[ScoredRow]) -> None:
     """Give the figure a legend; a model's line may be in any of the panels."""
     lines = {str(line.get_label()): line for axes in panels for line in axes.lines}
     name_models(figure, [(shortened(row.name), lines[row.name]) for row in rows if row.name in lines])
 
 
-FIGURES: Final[Figures[TermReport]] = {
+FIGURES: Final[Figures[ScoredReport]] = {
     "precision_recall": draw_precision_recall,
     "buckets": draw_buckets,
     "term_lengths": draw_term_lengths,

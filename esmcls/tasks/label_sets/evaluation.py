@@ -20,10 +20,11 @@ from esmcls.metrics.cafa import Block, Counts, count, fmax_by_group
 from esmcls.metrics.cafa_curves import curves, draw, peaks, resample
 from esmcls.metrics.classification import FOLDS, Floats, Interval, equal_bins, percentile_intervals
 from esmcls.reporting.phrases import NONE, counted, decimal
-from esmcls.tasks.go_terms.results import AspectScores, Bucket, LengthClass
-from esmcls.tasks.go_terms.statistics import BUCKETS as OCCURRING
+from esmcls.tasks.label_sets.scores import AspectScores, Bucket, LengthClass
 from esmcls.types import Indices
 
+OCCURRING: Final = (("1-5", 1, 6), ("6-10", 6, 11), ("11-50", 11, 51), ("51-500", 51, 501), (">500", 501, None))
+"""Name, first and end of how many proteins have a class."""
 BUCKETS: Final = (("0", 0, 1), *OCCURRING)
 """Name, first and last + 1 number of training proteins of a term; those without any are told apart."""
 Predicted: TypeAlias = tuple[Indices, Floats]

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from esmcls.errors import ModelError
 from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
-from esmcls.labels.ontology import Ontology, raise_parents
-from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.go_terms.trust.expected import Trust
+from esmcls.labels.ontology import raise_parents
+from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
+from esmcls.tasks.label_sets.trust.expected import Trust
 from esmcls.types import Probabilities
 
 THRESHOLDS: Final = "thresholds.json"
@@ -67,7 +68,7 @@ class Thresholds:
         values = [known.get(name, self.pooled.get(group, UNKNOWN)) for name, group in pairs]
         return Thresholds(np.array(values, np.float32), self.pooled, self.prior, self.n)
 
-    def decide(self, scores: Probabilities, terms: TermHierarchy, at_least: int = 1) -> npt.NDArray[np.bool_]:
+    def decide(self, scores: Probabilities, terms: ClassHierarchy, at_least: int = 1) -> npt.NDArray[np.bool_]:
         """Say which terms proteins are predicted to have, bool (n, classes).
 
         With a term all are predicted that contain it, whatever their own thresholds.
@@ -76,7 +77,7 @@ class Thresholds:
         ----------
         scores : float array, (n, classes)
             No parent's below its child's.
-        terms : TermHierarchy
+        terms : ClassHierarchy
         at_least : int
             Where no term of an aspect reaches its threshold, so many of its most probable ones are predicted.
         """
@@ -90,12 +91,13 @@ class Thresholds:
             found[empty[:, None], best] = scores[empty[:, None], best] > 0
         return cast("npt.NDArray[np.bool_]", found)
 
-    def line(self) -> str:
-        """Say what was chosen, for people."""
+    def line(self, noun: str = "term") -> str:
+        """Say what was chosen, for people; the noun is what a class is called."""
         if not self.n:
-            return f"thresholds: {UNKNOWN:g} for every term, for want of validation proteins"
+            return f"thresholds: {UNKNOWN:g} for every {noun}, for want of validation proteins"
         pooled = ", ".join(f"{aspect} {value:g}" for aspect, value in self.pooled.items())
-        return f"thresholds from {self.n:,} validation proteins, those of rare terms near their aspect's: {pooled}"
+        shared = f"their aspect's: {pooled}" if noun == "term" else f"that of all: {pooled.rpartition(' ')[2]}"
+        return f"thresholds from {self.n:,} validation proteins, those of rare {noun}s near {shared}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -127,31 +129,42 @@ class _Saved:
     n: int
 
 
+class Grouped(Protocol):
+    """What knows the group of each class; an ontology its terms' aspects."""
+
+    def groups_of(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Return the group of each class."""
+        ...
+
+
 @dataclass(frozen=True)
 class TermFindings:
     """What validation rows tell of a head.
 
     Parameters
     ----------
-    ontology : Ontology
+    ontology : Grouped
+        Of the classes.
     thresholds : Thresholds
     trust : Trust, optional
         What an answer is worth, and below what no term is taken for known.
     """
 
-    ontology: Ontology
+    ontology: Grouped
     thresholds: Thresholds
     trust: Trust | None = None
+    noun: ClassVar[str] = "term"
+    """What a class is called."""
 
     @classmethod
-    def unknown(cls, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+    def unknown(cls, ontology: Grouped, classes: Sequence[str]) -> Self:
         """Return what stands where there are no validation rows."""
-        return cls(ontology, Thresholds.unknown(TermHierarchy(ontology, tuple(classes)).groups))
+        return cls(ontology, Thresholds.unknown(ontology.groups_of(classes)))
 
-    def recoded(self, before: Sequence[str], after: Sequence[str]) -> TermFindings:
+    def recoded(self, before: Sequence[str], after: Sequence[str]) -> Self:
         """Return the same for other classes: one that is new has the threshold of its aspect."""
-        groups = TermHierarchy(self.ontology, tuple(after)).groups
-        return TermFindings(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
+        groups = self.ontology.groups_of(after)
+        return type(self)(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
 
     def save(self, folder: Path) -> None:
         """Write the thresholds, and what answers are worth; the ontology is the task's."""
@@ -160,7 +173,7 @@ class TermFindings:
             self.trust.save(folder)
 
     @classmethod
-    def load(cls, folder: Path, ontology: Ontology, classes: Sequence[str]) -> TermFindings:
+    def load(cls, folder: Path, ontology: Grouped, classes: Sequence[str]) -> Self:
         """Read what `save` wrote.
 
         Raises
@@ -183,7 +196,7 @@ class TermFindings:
 
     def lines(self) -> list[str]:
         """Say what was chosen."""
-        return [self.thresholds.line(), *([] if self.trust is None else [self.trust.line()])]
+        return [self.thresholds.line(self.noun), *([] if self.trust is None else [self.trust.line(self.noun)])]
 
 
 class Counts:

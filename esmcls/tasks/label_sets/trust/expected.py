@@ -153,12 +153,12 @@ class Trust:
         """Return the F that answers are expected to reach, from 0 to 1."""
         return np.asarray(np.clip(self.slope * expected + self.shift, 0, 1))
 
-    def line(self) -> str:
-        """Say what it reaches, for people."""
+    def line(self, noun: str = "term") -> str:
+        """Say what it reaches, for people; the noun is what a class is called."""
         told = f"{100 * self.told:.0f} % of the {self.others:,} others rejected"
         return (
-            f"no term known: rejected below an expected F of {self.threshold:.2f}; on validation {100 * KEPT:.0f} % of "
-            f"{self.good:,} answers with F ≥ {GOOD:g} accepted, {told} (AUROC {self.auroc:.3f})"
+            f"no {noun} known: rejected below an expected F of {self.threshold:.2f}; on validation {100 * KEPT:.0f} % "
+            f"of {self.good:,} answers with F ≥ {GOOD:g} accepted, {told} (AUROC {self.auroc:.3f})"
         )
 
     def save(self, folder: Path) -> None:

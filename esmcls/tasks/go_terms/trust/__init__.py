@@ -1,1 +1,0 @@
-"""How far an answer of terms is to be trusted."""

@@ -1,0 +1,1 @@
+"""What kinds of task share whose proteins have any number of classes each."""

@@ -1,0 +1,1 @@
+"""How far an answer of many labels is to be trusted."""
