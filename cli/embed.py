@@ -18,6 +18,8 @@ from esmcls_cli.options import (
     complete_encoders,
     fetch_encoder,
     integers,
+    label_column_option,
+    mask_column_option,
     note,
     on_bad_option,
     progress,
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
-    "Parts and labels": ("validation", "test", "task", "obo", "no_propagate", "clusters", "on_bad_record", "seed"),
+    "Parts and labels": (
+        *("validation", "test", "task", "label_column", "mask_column"),
+        *("obo", "no_propagate", "clusters", "on_bad_record", "seed"),
+    ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
 }
@@ -47,12 +52,20 @@ _GROUPS = {
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
 @click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
-@click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`, or CAFA's with --obo.")
+@click.option(
+    "--labels",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Table `id<TAB>label`, FASTA of residues' labels, or CAFA's with --obo.",
+)
 @click.option(
     "--task",
     type=click.Choice(NAMED),
     help="What the labels are.  [default: what they look like; with --obo, its terms]",
 )
+@label_column_option
+@mask_column_option
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
@@ -101,6 +114,8 @@ def command(
     test: tuple[Path, ...],
     labels: tuple[Path, ...],
     task: str | None,
+    label_column: str | None,
+    mask_column: str | None,
     obo: Path | None,
     no_propagate: bool,
     clusters: Path | None,
@@ -136,7 +151,8 @@ def command(
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task)
+    columns = label_column, mask_column
+    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task, *columns)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)

@@ -164,6 +164,12 @@ _QUIET = click.option(
     help="Say nothing on stderr but errors and what was left out.",
 )
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+label_column_option = click.option(
+    "--label-column", metavar="NAME", help="Column of a table that holds the labels.  [default: label, class, … ]"
+)
+mask_column_option = click.option(
+    "--mask-column", metavar="NAME", help="Column that says with 1 and 0 of which residues the label is known."
+)
 on_bad_option = click.option(
     "--on-bad-record",
     type=click.Choice(["error", "skip"]),

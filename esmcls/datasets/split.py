@@ -55,6 +55,8 @@ class SplitReport:
         Classes without a training member.
     terms : bool
         Whether classes are terms, many a protein.
+    by_class : bool
+        Whether what is drawn is drawn class by class: not where hardly two proteins have the same label.
     """
 
     kind: SplitKind
@@ -66,6 +68,7 @@ class SplitReport:
     ambiguous: int = 0
     untrained: int = 0
     terms: bool = False
+    by_class: bool = True
 
     def facts(self) -> dict[str, object]:
         """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""

@@ -12,7 +12,7 @@ from esmcls.labels.kinds import NAMED
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
-from esmcls.reading.tables import LABEL_COLUMNS, LabelTable
+from esmcls.reading.tables import LABEL_COLUMNS, LabelTable, NamedColumns
 from esmcls.text_files import STDIN
 
 
@@ -37,6 +37,8 @@ class Inputs:
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         The kind of task that the labels are for, where the user named it.
+    label_column, mask_column : str, optional
+        The columns of tables that hold labels, and of which residues these are known, where the user named them.
     """
 
     inputs: tuple[str | Path, ...]
@@ -48,6 +50,8 @@ class Inputs:
     obo: Path | None = None
     propagate: bool = True
     task: str | None = None
+    label_column: str | None = None
+    mask_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -65,13 +69,21 @@ class Inputs:
     @cached_property
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
-        return label_table(self.labels, self.ontology)
+        return label_table(self.labels, self.ontology, NamedColumns(self.label_column, self.mask_column))
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
-                yield from read_records(paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally)
+                yield from read_records(
+                    paths,
+                    labels=self.table,
+                    part=part,
+                    on_bad=self.on_bad,
+                    tally=tally,
+                    label_column=self.label_column,
+                    mask_column=self.mask_column,
+                )
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train
 
