@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, warn
+from esmcls_cli.options import PATH, common, complete_models, label_column_option, mask_column_option, note, on_bad_option, warn
 
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
+@label_column_option
+@mask_column_option
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
 @click.option(
     "--model",
@@ -30,6 +32,8 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 def command(
     inputs: tuple[str, ...],
     labels: Path | None,
+    label_column: str | None,
+    mask_column: str | None,
     ia: Path | None,
     workspace: Path,
     model: str | None,
@@ -67,8 +71,9 @@ def command(
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
-        given = labelled(records, inputs[0])
+        columns = {"label_column": label_column, "mask_column": mask_column}
+        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally, **columns)
+        given = labelled(records, inputs[0], opened.task.kind)
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
     assessment = assess(opened, place, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)

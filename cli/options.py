@@ -181,9 +181,9 @@ on_bad_option = click.option(
 
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a head, the last of several with commas between, in a shell."""
-    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads
+    from esmcls.heads.registry import GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
 
-    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP)})
+    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP), *list_heads(RESIDUE_GROUP)})
 
 
 def complete_encoders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

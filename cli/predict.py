@@ -62,14 +62,15 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa"]),
-    help="cafa: a CAFA submission, for terms.  [default: as FILE ends, else tsv]",
+    type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa", "fasta", "gff3"]),
+    help="cafa: a CAFA submission, for terms; fasta, gff3: labels of residues, or their segments.  [default: as FILE "
+    "ends, else tsv]",
 )
 @click.option(
     "-o",
     "--output",
     type=PATH,
-    help="File to write, whole or not at all: .tsv, .csv, .xlsx or .jsonl.  [default: stdout]",
+    help="File to write, whole or not at all: .tsv, .csv, .xlsx, .jsonl, .fasta or .gff3.  [default: stdout]",
 )
 @click.option(
     "--alignments",
@@ -94,14 +95,15 @@ def command(
     nearest: bool | None,
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
+    """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms, or each of its residues a label.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
     where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
-    --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
+    --min-score, and says which of them are predicted by the thresholds that validation chose; one of residues writes a row for each.
+    `note` says what makes an
     answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
     answer it is.
     """
@@ -157,7 +159,8 @@ def _format_of(output: Path | None) -> str:
         raise UsageError(
             f"-o {output}: answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these"
         )
-    return suffix if suffix in ("csv", "xlsx", "jsonl") else "tsv"
+    known = ("csv", "xlsx", "jsonl", "fasta", "gff3")
+    return suffix if suffix in known else {"fa": "fasta", "gff": "gff3"}.get(suffix, "tsv")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
 from esmcls.files import sha256_file, write_json
+from esmcls.labels.kinds import OF_RESIDUES, ONE_LABEL
+from esmcls.labels.label_checks import Misfit, Place, misfit
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
@@ -88,19 +90,21 @@ class Assessment:
         return f"<pre>{html.escape(chr(10).join(self.lines()))}</pre>"
 
 
-def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
-    """Collect records that all have a label.
+def labelled(records: Iterable[Record], source: str | Path, kind: str = ONE_LABEL) -> Dataset:
+    """Collect records that all have a label; of the kinds that are for residues, one that is as long as the sequence.
 
     Raises
     ------
     DataError
-        If there is none, or one lacks a label.
+        If there is none, or one lacks a label, or it is not as long.
     """
     found = Dataset([], [], [], [])
     for record in records:
         if record.label is None:
             fix = "give a table of labels (--labels TABLE)"
             raise DataError(record.path, "no label", fix, line=record.line, record=record.protein.id)
+        if kind in OF_RESIDUES and (problem := misfit(record.label, record.protein.sequence, kind)):
+            raise Misfit(Place(record.path, record.line, record.protein.id), problem).error()
         found.ids.append(record.protein.id)
         found.sequences.append(record.protein.sequence)
         found.labels.append(record.label)
@@ -240,6 +244,8 @@ def evaluate(
     *,
     workspace: Workspace | None = None,
     labels: str | Path | None = None,
+    label_column: str | None = None,
+    mask_column: str | None = None,
     ia: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -259,6 +265,8 @@ def evaluate(
         Whose test part and caches; default that in whose models/ the model lies, if it does.
     labels : str or Path, optional
         Table of the labels of `inputs`.
+    label_column, mask_column : str, optional
+        See `read_records`.
     ia : str or Path, optional
         Terms: table of information accretion.
     device : str
@@ -288,8 +296,9 @@ def evaluate(
         source = "" if inputs is None else "dataset"
         return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
-    given = labelled(records, str(files[0]))
+    columns = {"label_column": label_column, "mask_column": mask_column}
+    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology, **columns)
+    given = labelled(records, str(files[0]), model.task.kind)
     source = source_name(files)
     return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.errors import ModelError
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -57,5 +57,23 @@ def go_terms(ontology: Ontology, propagate: bool = True) -> AnyTask:
     return GoTerms(ontology, propagate)
 
 
-_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {ONE_LABEL: one_label}
+def residue_label() -> AnyTask:
+    """Return the task of a label a residue."""
+    from esmcls.tasks.residues.task import ResidueLabelTask
+
+    return ResidueLabelTask()
+
+
+def residue_number() -> AnyTask:
+    """Return the task of a number a residue."""
+    from esmcls.tasks.residues.task import ResidueNumberTask
+
+    return ResidueNumberTask()
+
+
+_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {
+    ONE_LABEL: one_label,
+    RESIDUE_LABEL: residue_label,
+    RESIDUE_NUMBER: residue_number,
+}
 """Those that need nothing but the labels."""
