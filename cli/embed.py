@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls.labels.kinds import NAMED
+from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.options import (
     PATH,
@@ -147,7 +147,7 @@ def command(
     from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
     from esmcls.reading.inputs import Inputs
-    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, plan_in_workspace
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of, plan_in_workspace
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
@@ -158,6 +158,10 @@ def command(
     fetch_encoder(encoder)
     ragged = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
     auto = layers == "auto"
+    if auto and kind_of(place, intake) in OF_RESIDUES:
+        raise UsageError(
+            "--layers auto is not for labels of residues: it compares vectors of proteins; name the layers"
+        )
     if keep_all_layers and not auto:
         raise UsageError("--keep-all-layers belongs to --layers auto; give that, too")
     recipe = EmbeddingRecipe(
@@ -183,7 +187,13 @@ def command(
     first = not place.caches
     report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
     code = _tell(report, intake)
-    if first and layers is None and isinstance(intake.dataset, Dataset) and place.caches[-1].spec.layers:
+    if (
+        first
+        and layers is None
+        and isinstance(intake.dataset, Dataset)
+        and place.caches[-1].spec.layers
+        and place.task not in OF_RESIDUES
+    ):
         note(_of_auto(place.caches[-1].spec, report))
     return code
 

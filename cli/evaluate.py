@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import PATH, common, complete_models, label_column_option, mask_column_option, note, on_bad_option, warn
+from esmcls_cli.options import (
+    PATH,
+    common,
+    complete_models,
+    label_column_option,
+    mask_column_option,
+    note,
+    on_bad_option,
+    warn,
+)
 
 
 @click.command("evaluate")

@@ -114,7 +114,7 @@ def embed_in_workspace(
         Whether the cache, if it is new, is there to choose layers from alone; see `Workspace.cache_for`.
     """
     devices = device.split(",")
-    encoder, spec = recipe.for_labels(_kind_of(workspace, intake)).open(workspace, devices[0])
+    encoder, spec = recipe.for_labels(kind_of(workspace, intake)).open(workspace, devices[0])
     keep_dataset(workspace, intake)
     with workspace.cache_for(spec, passing=passing) as cache:
         workspace.take_layers(cache)
@@ -125,7 +125,7 @@ def embed_in_workspace(
             return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=tell, shard=shard)
 
 
-def _kind_of(workspace: Workspace | None, intake: Intake) -> str:
+def kind_of(workspace: Workspace | None, intake: Intake) -> str:
     """Return the kind of task of what is embedded: of new labels, or of those that are there already."""
     if intake.report is not None or not isinstance(intake.dataset, Dataset):
         return intake.task
@@ -213,7 +213,7 @@ def plan_in_workspace(
     shard: Shard = (1, 1),
 ) -> RunPlan:
     """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
-    encoder, spec = recipe.for_labels(_kind_of(workspace, intake)).open(workspace, device.split(",")[0])
+    encoder, spec = recipe.for_labels(kind_of(workspace, intake)).open(workspace, device.split(",")[0])
     entries = workspace.caches if workspace else []
     known = [entry.folder for entry in entries if entry.spec == spec]
     with temporary_folder("plan") as empty, ExitStack() as stack:

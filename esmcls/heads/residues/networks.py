@@ -103,7 +103,6 @@ class LinearConfig(TrainedConfig):
         repeated with what another chose.
     """
 
-    lr: float = 3e-3
     penalty: float | None = None
 
     def __post_init__(self) -> None:

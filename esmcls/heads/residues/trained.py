@@ -246,18 +246,21 @@ class TrainedResidueHead(BaseResidueHead):
 
     def _measured(self, held: Validation[Targets]) -> float:
         """Return the score on held proteins that decides between epochs."""
+        reached = self._reached(held)
+        return max(scores[CHOSEN_BY[type(held[1])]] for scores in reached.values())
+
+    def _reached(self, held: Validation[Targets]) -> dict[float, dict[str, float]]:
+        """Return the scores on held proteins for each choice of how far rare classes are favoured."""
         outputs = np.concatenate(list(self._outputs(held[0])))
-        return scores_of(self._said(outputs, 0.0), held[1])[CHOSEN_BY[type(held[1])]]
+        choices = (0.0,) if not self.classes else ADJUSTMENTS
+        if self.config.adjust is not None:
+            choices = (self.config.adjust,)
+        return {adjust: scores_of(self._said(outputs, adjust), held[1]) for adjust in choices}
 
     def _judge(self, held: Validation[Targets]) -> None:
         """Choose how far rare classes are favoured, where that is open, and keep what is reached."""
-        outputs = np.concatenate(list(self._outputs(held[0])))
-        score = CHOSEN_BY[type(held[1])]
-        choices = (0.0,) if not self.classes else ADJUSTMENTS
-        if self.chosen.adjust is not None:
-            choices = (self.chosen.adjust,)
-        reached = {adjust: scores_of(self._said(outputs, adjust), held[1]) for adjust in choices}
-        best = max(choices, key=lambda adjust: (reached[adjust][score], -adjust))
+        score, reached = CHOSEN_BY[type(held[1])], self._reached(held)
+        best = max(reached, key=lambda adjust: (reached[adjust][score], -adjust))
         self.chosen = replace(self.chosen, adjust=best)
         self.scores = reached[best]
 
