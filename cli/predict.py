@@ -103,8 +103,8 @@ def command(
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
     where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
     --min-score, and says which of them are predicted by the thresholds that validation chose; one of residues writes a
-    row for each. `note` says what makes an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
-    answer it is.
+    row for each. `note` says what makes an answer doubtful: residues that the encoder did not see, a fragment, letters
+    of DNA, low complexity; `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import find_sources, read_records
