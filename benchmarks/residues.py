@@ -3,8 +3,8 @@
     python benchmarks/residues.py ../shared/data disorder --workspace WORK --heads linear,mlp,conv --test
 
 Sets: secondary_structure (Q3 on NEW364), disorder (Spearman on CheZOD 117), binding (F1 of binding residues on the 300
-proteins of bindEmbed21). The head is chosen by the score on the validation part alone, its knobs are those given with
---set-knob HEAD KNOB VALUE; without --test the test part is not read. Results go to
+proteins of bindEmbed21). Of the heads, with the knobs written behind them (conv:class_weights=sqrt), one is chosen by the
+score on the validation part alone; without --test the test part is not read. Results go to
 benchmarks/results/residues-SET-ENCODER.json.
 """
 
@@ -17,7 +17,6 @@ import json
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,6 @@ def main() -> None:
     options.add_argument("--encoder", default="bundled")
     options.add_argument("--layers", help="numbers with commas between; default the encoder's")
     options.add_argument("--heads", default="linear,mlp,conv")
-    options.add_argument("--set-knob", nargs=3, action="append", default=[], metavar=("HEAD", "KNOB", "VALUE"))
     options.add_argument("--train", type=int, default=0, help="so many training proteins, drawn; default all")
     options.add_argument("--test", action="store_true", help="ask the test part of the head that validation chose")
     given = options.parse_args()
@@ -94,14 +92,13 @@ def main() -> None:
     layers = None if given.layers is None else tuple(map(int, given.layers.split(",")))
     print("\n".join(embed_in_workspace(workspace, intake, EmbeddingRecipe(given.encoder, layers)).lines()), flush=True)
     cache, kind = workspace.latest_cache(), task_of(workspace)
-    knobs: dict[str, dict[str, str]] = defaultdict(dict)
-    for head, knob, value in given.set_knob:
-        knobs[head][knob] = value
     fits: dict[str, Any] = {}
     told: dict[str, Any] = {}
     for head in given.heads.split(","):
         began = time.perf_counter()
-        fit = fit_dataset(kind, workspace.dataset, cache, head, knobs[head], log=_log)
+        name, *settings = head.split(":")
+        knobs = dict(setting.split("=") for setting in settings)
+        fit = fit_dataset(kind, workspace.dataset, cache, name, knobs, log=_log)
         seconds = round(time.perf_counter() - began, 1)
         scores = {name: round(value, 4) for name, value in fit.manifest.validation.items()}
         told[head] = {"validation": scores, "seconds": seconds, "config": fit.manifest.config}

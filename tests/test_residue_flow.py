@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 
 import pytest
@@ -95,8 +96,8 @@ def test_predict_writes_segments_as_gff3(labels, tmp_path):
     assert lines[0] == "##gff-version 3"
     first = [line.split("\t") for line in lines if line.startswith("p0\t")]
     assert (first[0][3], first[-1][4]) == ("1", str(len(residues.sequences()[0])))
-    assert all(int(one[4]) + 1 == int(two[3]) for one, two in zip(first, first[1:], strict=False))
-    assert all(one[8] != two[8] for one, two in zip(first, first[1:], strict=False))
+    assert all(int(one[4]) + 1 == int(two[3]) for one, two in itertools.pairwise(first))
+    assert all(one[8] != two[8] for one, two in itertools.pairwise(first))
 
 
 def test_the_answers_of_a_stream_are_those_of_each_protein_alone(labels):

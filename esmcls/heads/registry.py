@@ -15,8 +15,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import Head, LabelledHead, TermHead
-    from esmcls.heads.residues.base import ResidueHead
+    from esmcls.heads.base import Head, LabelledHead, ResidueHead, TermHead
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 
@@ -224,6 +224,10 @@ class ResidueNumbers:
     def __len__(self) -> int:
         """Return the number of proteins."""
         return len(self.offsets) - 1
+
+
+Targets: TypeAlias = ResidueLabels | ResidueNumbers
+"""What is known of residues."""
 
 
 def signs_of(texts: Iterable[str]) -> set[str]:

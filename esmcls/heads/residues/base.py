@@ -1,4 +1,4 @@
-"""What a head for residues promises, and the skeleton that the built-in ones share.
+"""The skeleton that the built-in heads for residues share; what they promise is `esmcls.heads.base.ResidueHead`.
 
 A head answers protein by protein, each by itself: what it says of a residue never depends on which other proteins are
 asked about. With classes it gives the probability of each; without, a single number.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -17,38 +17,16 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.windows import parse_long, positions_of, residues_seen
 from esmcls.errors import UsageError, WidthMismatchError
-from esmcls.heads.base import BaseHead, LabelledHead
+from esmcls.heads.base import BaseHead
 from esmcls.heads.blocks import HELD_OUT, HELD_OUT_MOST, AnswerBlocks, Dense, probabilities_of, top_k_of
-from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers
+from esmcls.labels.residue_labels import ResidueNumbers, Targets
 from esmcls.metrics.residues import confusion_of, number_measures, protein_of, scores_of_confusion
 from esmcls.types import Indices, Positions, Probabilities, Vectors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Targets: TypeAlias = ResidueLabels | ResidueNumbers
-"""What is known of residues."""
 _EMBED: Final = "run: esmcls embed INPUT --residues"
-
-
-class ResidueHead(LabelledHead[Targets], Protocol):
-    """A classifier or regressor of residues.
-
-    `predict_proba` and `top_k` have a row for each residue of all proteins, one after another. `scores` holds accuracy,
-    macro_f1 and mcc, or of numbers spearman, pearson, rmse and r2.
-    """
-
-    def per_protein(self, x: Features) -> Iterator[Probabilities]:
-        """Give what is said of each protein, float32 (residues, outputs): NaN of residues that no encoder input held.
-
-        There is an output a class, or one, the number.
-        """
-        ...
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
 
 
 class BaseResidueHead(BaseHead[Targets]):

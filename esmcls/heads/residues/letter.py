@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import Log, Validation
-from esmcls.heads.residues.base import BaseResidueHead, Targets
+from esmcls.heads.residues.base import BaseResidueHead
 from esmcls.heads.saved_tensors import read_tensors
-from esmcls.labels.residue_labels import ResidueNumbers
+from esmcls.labels.residue_labels import ResidueNumbers, Targets
 from esmcls.reading.records import RESIDUES
 from esmcls.types import Indices, Probabilities
 

@@ -10,11 +10,11 @@ import torch
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import Log, Validation
-from esmcls.heads.residues.base import Targets, scores_of
+from esmcls.heads.residues.base import scores_of
 from esmcls.heads.residues.network import Shape
 from esmcls.heads.residues.trained import TrainedResidueHead, batch_of, check_kernel
 from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, Ranges, check_ranges
-from esmcls.labels.residue_labels import ResidueNumbers
+from esmcls.labels.residue_labels import ResidueNumbers, Targets
 from esmcls.training.losses import LossName, Weighting
 from esmcls.types import Floats
 

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import Log, Validation
-from esmcls.heads.residues.base import BaseResidueHead, Targets, protein_vectors, scores_of, spread_out
+from esmcls.heads.residues.base import BaseResidueHead, protein_vectors, scores_of, spread_out
 from esmcls.heads.residues.network import ResidueNetwork, Shape
 from esmcls.heads.saved_tensors import AGAIN, read_state
-from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers
+from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.training.loop import Entry, run
 from esmcls.training.losses import LossName, ShuffledSampler, Weighting, class_weights, log_prior, make_loss
 from esmcls.training.schedule import TrainingPlan

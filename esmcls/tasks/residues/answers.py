@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.heads.residues.base import ResidueHead, Targets
+from esmcls.heads.base import ResidueHead
 from esmcls.labels.kinds import RESIDUE_LABEL
-from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers
+from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.metrics.residues import Statistic, label_measures, number_measures, protein_of
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts

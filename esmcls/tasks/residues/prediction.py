@@ -13,7 +13,7 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.residues.base import ResidueHead
+from esmcls.heads.base import ResidueHead
 from esmcls.labels.residue_labels import UNKNOWN, UNMEASURED
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Unanswered, Written, write_rows

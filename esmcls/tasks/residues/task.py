@@ -12,12 +12,11 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import SetAside, Shares
 from esmcls.errors import UsageError
-from esmcls.heads.base import Log
+from esmcls.heads.base import Log, ResidueHead
 from esmcls.heads.registry import RESIDUE_GROUP, load_head
-from esmcls.heads.residues.base import ResidueHead, Targets
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
-from esmcls.labels.residue_labels import signs_of
+from esmcls.labels.residue_labels import Targets, signs_of
 from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.residues.answers import Questions, ResidueAnswers, targets
