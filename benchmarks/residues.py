@@ -3,8 +3,8 @@
     python benchmarks/residues.py ../shared/data disorder --workspace WORK --heads linear,mlp,conv --test
 
 Sets: secondary_structure (Q3 on NEW364), disorder (Spearman on CheZOD 117), binding (F1 of binding residues on the 300
-proteins of bindEmbed21). Of the heads, with the knobs written behind them (conv:class_weights=sqrt), one is chosen by the
-score on the validation part alone; without --test the test part is not read. Results go to
+proteins of bindEmbed21). Of the heads, with the knobs written behind them (conv:class_weights=sqrt), one is chosen by
+the score on the validation part alone; without --test the test part is not read. Results go to
 benchmarks/results/residues-SET-ENCODER.json.
 """
 
@@ -55,7 +55,7 @@ def rows_of(data: Path, name: str) -> list[dict[str, str]]:
 def records_of(data: Path, name: str, most: int = 0) -> list[Record]:
     """Return the proteins of a set with the labels of their residues: of binding, 1 where any of the three bits is set.
 
-    `most` training proteins are drawn, all if it is 0.
+    `most` training proteins are drawn, and a fifth as many for validation; all if it is 0.
     """
     records = []
     for line, row in enumerate(rows_of(data, name), 2):
@@ -68,9 +68,13 @@ def records_of(data: Path, name: str, most: int = 0) -> list[Record]:
         else:
             label = "".join("0" if sign == "0" else "1" for sign in row["label_0to7_SNM"])
         records.append(Record(Protein(row["id"], row["sequence"]), label, row["set"], name, line))
-    train = [place for place, record in enumerate(records) if record.part == "train"]
-    drawn = set(np.random.default_rng(0).permutation(train)[:most].tolist()) if most else set(train)
-    return [record for place, record in enumerate(records) if record.part != "train" or place in drawn]
+    if not most:
+        return records
+    drawn = set[int]()
+    for part, n in (("train", most), ("validation", most // 5)):
+        places = [place for place, record in enumerate(records) if record.part == part]
+        drawn |= set(np.random.default_rng(0).permutation(places)[:n].tolist())
+    return [record for place, record in enumerate(records) if record.part == "test" or place in drawn]
 
 
 def main() -> None:

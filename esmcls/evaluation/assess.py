@@ -296,8 +296,13 @@ def evaluate(
         source = "" if inputs is None else "dataset"
         return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    columns = {"label_column": label_column, "mask_column": mask_column}
-    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology, **columns)
+    records = read_records(
+        files,
+        labels=labels,
+        ontology=None if labels is None else model.task.ontology,
+        label_column=label_column,
+        mask_column=mask_column,
+    )
     given = labelled(records, str(files[0]), model.task.kind)
     source = source_name(files)
     return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)

@@ -73,7 +73,7 @@ def f1_of_confusion(confusion: Floats | Indices) -> Floats:
     """
     table = np.asarray(confusion, dtype=np.float64)
     below = table.sum(0) + table.sum(1)
-    return np.divide(2 * np.diag(table), below, out=np.zeros(len(table)), where=below > 0)
+    return np.asarray(np.divide(2 * np.diag(table), below, out=np.zeros(len(table)), where=below > 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +176,12 @@ def number_measures(truth: Floats, predicted: Floats, protein: Indices, n: int) 
 
     def measure(counts: Indices) -> dict[str, float]:
         weights = counts[protein].astype(np.float64)
-        ranks = [_ranks(order, weights) for order in (order_of_truth, order_of_answers)]
+        ranks = _ranks(order_of_truth, weights), _ranks(order_of_answers, weights)
         total = weights.sum()
         errors = float(weights @ np.square(predicted - truth))
         spread = float(weights @ np.square(truth - weights @ truth / total)) if total else 0.0
         return {
-            "spearman": correlation(*ranks, weights),
+            "spearman": correlation(ranks[0], ranks[1], weights),
             "pearson": correlation(truth, predicted, weights),
             "rmse": float(np.sqrt(errors / total)) if total else 0.0,
             "r2": 1 - errors / spread if spread else 0.0,

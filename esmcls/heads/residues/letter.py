@@ -54,7 +54,7 @@ class LetterHead(BaseResidueHead):
         known = labels.known
         sums = np.zeros((len(RESIDUES), max(1, labels.n_classes)))
         if isinstance(labels, ResidueNumbers):
-            np.add.at(sums, (letters[known], 0), labels.values[known])
+            sums[:, 0] = np.bincount(letters[known], labels.values[known], minlength=len(RESIDUES))
         else:
             np.add.at(sums, (letters[known], labels.codes[known]), 1)
         counts = np.bincount(letters[known], minlength=len(RESIDUES))[:, None]

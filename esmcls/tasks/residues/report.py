@@ -98,8 +98,8 @@ def protein_table(answers: ResidueAnswers) -> Table:
             scores = scores_of_confusion(table)
             row |= scores if len(truth) else dict.fromkeys(scores)
         else:
-            ranks = (_ranks(values) for values in (truth, said[:, 0].astype(np.float64)))
-            row["spearman"] = correlation(*ranks, np.ones(len(truth))) if len(truth) > 1 else None
+            ranks = _ranks(truth), _ranks(said[:, 0].astype(np.float64))
+            row["spearman"] = correlation(ranks[0], ranks[1], np.ones(len(truth))) if len(truth) > 1 else None
         rows.append(row)
     return rows
 
