@@ -230,7 +230,10 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
     ("labels", "problem"),
     [
         (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
-        (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "labels with a sign or a number for each residue, not classes of proteins"),
+        (
+            ["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"],
+            "labels with a sign or a number for each residue, not classes of proteins",
+        ),
         (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
     ],
 )

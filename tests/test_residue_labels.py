@@ -117,7 +117,7 @@ def test_a_list_one_number_short_names_both_lengths():
 def test_a_kind_that_is_named_is_held_to_its_labels(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,sequence,label\na,MKTAYIAKQRQ,kinase\n")
-    with pytest.raises(DataError, match="a.csv:2: record 'a': label of 6 signs for a sequence of 11 residues"):
+    with pytest.raises(DataError, match=r"a.csv:2: record 'a': label of 6 signs for a sequence of 11 residues"):
         build(read_records(path), task=RESIDUE_LABEL)
     with pytest.raises(DataError, match="label 'kinase' that lists no numbers"):
         build(read_records(path), task=RESIDUE_NUMBER)

@@ -199,7 +199,18 @@ class TrainedResidueHead(BaseResidueHead):
             self.network.spread.fill_(float(values.std()) or 1.0)
         else:
             self.prior = log_prior(labels.counts())
+            self._begin(labels.counts())
         self.network.to(self.device).train()
+
+    def _begin(self, counts: Indices) -> None:
+        """Begin at the shares of the classes: to find that one is rare would take a linear network many epochs."""
+        weights = class_weights(counts, self.config.class_weights).values
+        with torch.no_grad():
+            if self.network.enter is None:
+                self.network.out.weight.zero_()
+            if self.config.loss != "logit-adjusted":
+                shares = np.maximum(counts, 1) * weights.astype(np.float64)
+                self.network.out.bias.copy_(torch.from_numpy(np.log(shares / shares.sum())))
 
     def _cost(self, labels: Targets) -> Callable[[Tensor, Batch], Tensor]:
         """Return the loss of outputs (residues, outputs) on a batch: of the known residues alone."""
