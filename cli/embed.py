@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls.labels.kinds import NAMED
+from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.options import (
     PATH,
@@ -19,6 +19,8 @@ from esmcls_cli.options import (
     evidence_option,
     fetch_encoder,
     integers,
+    label_column_option,
+    mask_column_option,
     note,
     on_bad_option,
     progress,
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
     "Parts and labels": (
-        *("validation", "test", "task", "obo", "evidence", "no_propagate", "hierarchy", "clusters"),
-        *("on_bad_record", "seed"),
+        *("validation", "test", "task", "label_column", "mask_column", "obo", "evidence", "no_propagate"),
+        *("hierarchy", "clusters", "on_bad_record", "seed"),
     ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
@@ -51,12 +53,20 @@ _GROUPS = {
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
 @click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
-@click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`, or CAFA's with --obo.")
+@click.option(
+    "--labels",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Table `id<TAB>label`, FASTA of residues' labels, or CAFA's with --obo.",
+)
 @click.option(
     "--task",
     type=click.Choice(NAMED),
     help="What the labels are.  [default: what they look like; with --obo, its terms]",
 )
+@label_column_option
+@mask_column_option
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @evidence_option
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
@@ -111,6 +121,8 @@ def command(
     test: tuple[Path, ...],
     labels: tuple[Path, ...],
     task: str | None,
+    label_column: str | None,
+    mask_column: str | None,
     obo: Path | None,
     evidence: tuple[str, ...],
     no_propagate: bool,
@@ -144,17 +156,21 @@ def command(
     from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
     from esmcls.reading.inputs import Inputs
-    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, plan_in_workspace
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of, plan_in_workspace
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
     given = (inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
-    files = Inputs(*given, task, hierarchy, evidence)
+    files = Inputs(*given, task, hierarchy, evidence, label_column, mask_column)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     ragged = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
     auto = layers == "auto"
+    if auto and kind_of(place, intake) in OF_RESIDUES:
+        raise UsageError(
+            "--layers auto is not for labels of residues: it compares vectors of proteins; name the layers"
+        )
     if keep_all_layers and not auto:
         raise UsageError("--keep-all-layers belongs to --layers auto; give that, too")
     recipe = EmbeddingRecipe(
@@ -180,7 +196,13 @@ def command(
     first = not place.caches
     report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
     code = _tell(report, intake)
-    if first and layers is None and isinstance(intake.dataset, Dataset) and place.caches[-1].spec.layers:
+    if (
+        first
+        and layers is None
+        and isinstance(intake.dataset, Dataset)
+        and place.caches[-1].spec.layers
+        and place.task not in OF_RESIDUES
+    ):
         note(_of_auto(place.caches[-1].spec, report))
     return code
 

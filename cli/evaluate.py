@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, complete_models, evidence_option, note, on_bad_option, warn
+from esmcls_cli.options import (
+    PATH,
+    common,
+    complete_models,
+    evidence_option,
+    label_column_option,
+    mask_column_option,
+    note,
+    on_bad_option,
+    warn,
+)
 
 
 @click.command("evaluate")
@@ -22,6 +32,8 @@ from esmcls_cli.options import PATH, common, complete_models, evidence_option, n
     metavar="FILE",
     help="Terms: GAF or table of what was known of the proteins: targets are measured apart by it, too.",
 )
+@label_column_option
+@mask_column_option
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
 @click.option(
     "--model",
@@ -41,6 +53,8 @@ def command(
     labels: Path | None,
     evidence: tuple[str, ...],
     known: tuple[Path, ...],
+    label_column: str | None,
+    mask_column: str | None,
     ia: Path | None,
     workspace: Path,
     model: str | None,
@@ -65,6 +79,7 @@ def command(
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import find_sources, label_table, read_records
     from esmcls.reading.records import Tally
+    from esmcls.reading.tables import NamedColumns
     from esmcls.tasks.one_label.report import read_names
     from esmcls.workspace.workspace import STATE, Workspace
 
@@ -81,10 +96,12 @@ def command(
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        several = opened.task.many
-        table = label_table(labels, ontology, several, evidence if labels else ())
-        records = read_records(inputs, labels=table, several=several, on_bad=on_bad_record, tally=tally)
-        given = labelled(records, inputs[0])
+        several, columns = opened.task.many, NamedColumns(label_column, mask_column)
+        table = label_table(labels, ontology, several, evidence if labels else (), columns)
+        records = read_records(
+            inputs, labels=table, several=several, on_bad=on_bad_record, tally=tally, columns=columns
+        )
+        given = labelled(records, inputs[0], opened.task.kind)
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
     of_report: dict[str, Any] = {"source": source, "seed": seed, "name": name, "replace": replace, "date": date}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.registry import GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 from esmcls_cli.options import common, complete_heads
 
@@ -26,12 +26,13 @@ _HEADER = ["| knob | default | values | what | when to change it |", "|---|---|-
 @click.command("heads")
 @click.argument("name", required=False, shell_complete=complete_heads)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--markdown", is_flag=True, help="Print tables, of both kinds of heads, as docs/heads.md has them.")
+@click.option("--markdown", is_flag=True, help="Print tables, of all kinds of heads, as docs/heads.md has them.")
 @click.option("--terms", is_flag=True, help="Those for many labels a protein, Gene Ontology terms or others.")
+@click.option("--residues", is_flag=True, help="Those for labels and numbers of residues.")
 @common(workspace=False)
-def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> None:
+def command(name: str | None, as_json: bool, markdown: bool, terms: bool, residues: bool) -> None:
     """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""
-    group = TERM_GROUP if terms else GROUP
+    group: AnyGroup = RESIDUE_GROUP if residues else TERM_GROUP if terms else GROUP
     if markdown:
         click.echo("\n".join(page()), nl=False)
         return
@@ -85,7 +86,11 @@ def page() -> list[str]:
     lines = ["# Heads and their knobs", ""]
     lines += ["`esmcls fit --head NAME --set KNOB VALUE`; `auto` is chosen on the validation part. This page is what"]
     lines += ["`esmcls heads --markdown` prints; `esmcls heads NAME` explains one head in a terminal.", ""]
-    groups: dict[str, AnyGroup] = {"One label a protein": GROUP, "Gene Ontology terms": TERM_GROUP}
+    groups: dict[str, AnyGroup] = {
+        "One label a protein": GROUP,
+        "Gene Ontology terms": TERM_GROUP,
+        "Labels and numbers of residues": RESIDUE_GROUP,
+    }
     for title, group in groups.items():
         lines += [f"## {title}", ""]
         for name in list_heads(group):

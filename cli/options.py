@@ -164,6 +164,12 @@ _QUIET = click.option(
     help="Say nothing on stderr but errors and what was left out.",
 )
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+label_column_option = click.option(
+    "--label-column", metavar="NAME", help="Column of a table that holds the labels.  [default: label, class, … ]"
+)
+mask_column_option = click.option(
+    "--mask-column", metavar="NAME", help="Column that says with 1 and 0 of which residues the label is known."
+)
 on_bad_option = click.option(
     "--on-bad-record",
     type=click.Choice(["error", "skip"]),
@@ -182,9 +188,9 @@ evidence_option = click.option(
 
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a head, the last of several with commas between, in a shell."""
-    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads
+    from esmcls.heads.registry import GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
 
-    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP)})
+    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP), *list_heads(RESIDUE_GROUP)})
 
 
 def complete_encoders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

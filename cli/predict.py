@@ -87,14 +87,15 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa"]),
-    help="cafa: a CAFA submission, for terms.  [default: as FILE ends, else tsv]",
+    type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa", "fasta", "gff3"]),
+    help="cafa: a CAFA submission, for terms; fasta, gff3: labels of residues, or their segments.  [default: as FILE "
+    "ends, else tsv]",
 )
 @click.option(
     "-o",
     "--output",
     type=PATH,
-    help="File to write, whole or not at all: .tsv, .csv, .xlsx or .jsonl.  [default: stdout]",
+    help="File to write, whole or not at all: .tsv, .csv, .xlsx, .jsonl, .fasta or .gff3.  [default: stdout]",
 )
 @click.option(
     "--alignments",
@@ -121,7 +122,7 @@ def command(
     evidence: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, its labels, or its Gene Ontology terms.
+    """Give each sequence of INPUT its likeliest classes, labels or Gene Ontology terms, or what each residue is.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
@@ -130,8 +131,9 @@ def command(
     answer the narrowest `level` that is sure enough. One on imported vectors answers where it has the sequence's
     vector, and says no_vector where not. A model of terms or many labels writes those of at least --min-score, and says
     which of them are predicted by the thresholds that validation chose; terms that --known lists and all that contain
-    them are left out, and so is what a NOT there denies. `note` says what makes an answer doubtful: residues that the
-    encoder did not see, a fragment, letters of DNA, low complexity; `model` whose answer it is.
+    them are left out, and so is what a NOT there denies; one of residues writes a row for each. `note` says what makes
+    an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
+    answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import find_sources, read_records
@@ -199,7 +201,8 @@ def _format_of(output: Path | None) -> str:
         raise UsageError(
             f"-o {output}: answers are written as .tsv, .csv, .xlsx or .jsonl; end the name in one of these"
         )
-    return suffix if suffix in ("csv", "xlsx", "jsonl") else "tsv"
+    known = ("csv", "xlsx", "jsonl", "fasta", "gff3")
+    return suffix if suffix in known else {"fa": "fasta", "gff": "gff3"}.get(suffix, "tsv")
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
-from esmcls.labels.label_checks import kind_of_labels
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.label_checks import LabelChecks, Place
 from esmcls.labels.label_lists import LabelLists, labels_in
 from esmcls.labels.ontology import Ontology
+from esmcls.labels.residue_labels import signs_of
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
 
 __all__ = ["Built", "Dataset", "Features", "build"]
@@ -38,7 +39,8 @@ class Dataset:
     ----------
     ids, sequences, labels, parts : lists of str, (n,)
         Ids are verbatim and may occur more than once. Where a protein has many labels, its label is its direct terms,
-        sorted, with a space between; without an ontology its labels, sorted, with `;` between.
+        sorted, with a space between; without an ontology its labels, sorted, with `;` between. Where residues
+        have labels, it is a sign or a number for each (`residue_labels`).
     """
 
     ids: list[str]
@@ -174,7 +176,7 @@ def build(
     test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
     for it; a test part is never drawn then. Where no record has a part, all three are drawn. With a table of clusters
     draws are of whole clusters, and all three parts are drawn unless some record is test or validation. Without, they
-    are stratified; sets of many labels hardly recur, so theirs are of sequences at random.
+    are stratified; sets of many labels and labels of residues hardly recur, so theirs are of sequences at random.
 
     Parameters
     ----------
@@ -206,13 +208,15 @@ def build(
     UsageError
         If the fractions are no shares of 1, or no record is train.
     """
-    columns = _LabelledColumns.of(refuse_text(records, "records"), joined=clusters is not None)
-    task = GO_TERMS if ontology else kind_of_labels(columns.labels, columns.sequences, columns.path, task)
+    checks = None if ontology else LabelChecks()
+    columns = _LabelledColumns.of(refuse_text(records, "records"), clusters is not None, checks)
+    task = GO_TERMS if checks is None else checks.kind(columns.path, task)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
     many = _MANY.get(task, "")
-    kind = kind or _usual_kind(columns.parts, clusters is not None, bool(many))
-    report = SplitReport(kind, seed, split.check_fractions(fractions), many=many)
+    hardly_recur = bool(many) or task in OF_RESIDUES
+    kind = kind or _usual_kind(columns.parts, clusters is not None, hardly_recur)
+    report = SplitReport(kind, seed, split.check_fractions(fractions), many=many, by_class=not hardly_recur)
     if task == MANY_LABELS:
         lists = LabelLists.of(columns.labels)
         columns.labels = lists.texts
@@ -221,16 +225,28 @@ def build(
     dataset = _with_parts(columns, report, fractions, clusters_of)
     report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
-    classes = _listed if task == MANY_LABELS else set if ontology is None else partial(_terms, ontology)
+    classes = classes_in(task) if ontology is None else partial(_terms, ontology)
     report.untrained = len(classes(dataset.labels) - classes(trained))
     return Built(dataset, report, task)
 
 
-def _usual_kind(parts: Sequence[str | None], has_clusters: bool, many: bool) -> SplitKind:
+def classes_in(task: str) -> Callable[[Iterable[str]], set[str]]:
+    """Return what gives the classes of labels of a kind of task: of residues, their signs; of numbers, none.
+
+    Examples
+    --------
+    >>> sorted(classes_in("residue-label")(["CCH", "C?"])), sorted(classes_in("one-label")(["CCH"]))
+    (['C', 'H'], ['CCH'])
+    """
+    classes = {RESIDUE_LABEL: signs_of, RESIDUE_NUMBER: lambda labels: set(), MANY_LABELS: _listed}
+    return classes.get(task, set)
+
+
+def _usual_kind(parts: Sequence[str | None], has_clusters: bool, hardly_recur: bool) -> SplitKind:
     """Return the kind of split where none is asked for; see `build`."""
     if set(parts) - ({None, "train"} if has_clusters else {None}):
         return "given"
-    return "cluster" if has_clusters else "random" if many else "stratified"
+    return "cluster" if has_clusters else "random" if hardly_recur else "stratified"
 
 
 def _with_parts(
@@ -263,7 +279,7 @@ def _draw(
     if clusters is not None:
         cluster_of = clusters(rows.ids)
         return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
-    if report.kind == "random" or report.many:
+    if report.kind == "random" or not report.by_class:
         return split.at_random(rows.sequences, shares, report.seed)
     return split.stratified(rows.sequences, rows.labels, shares, report.seed)
 
@@ -282,11 +298,14 @@ class _LabelledColumns:
     seen: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[Record], joined: bool) -> _LabelledColumns:
-        """Read records; where they are `joined` by id, each id must be of one sequence."""
+    def of(cls, records: Iterable[Record], joined: bool, checks: LabelChecks | None = None) -> _LabelledColumns:
+        """Read records; where they are `joined` by id, each id must be of one sequence; `checks` notes their labels."""
         columns = cls()
         for record in records:
             columns.add(record, joined)
+            if checks is not None and record.label is not None:
+                place = Place(record.path, record.line, record.protein.id)
+                checks.add(columns.known[record.label], record.protein.sequence, place)
         if not columns.ids:
             raise DataError("input", "no records", "give at least one labelled sequence")
         return columns

@@ -57,6 +57,8 @@ class SplitReport:
         What a class is called where a protein has any number of them, such as "term"; empty where it has one.
     about_labels : list of str
         What to tell of labels, many a protein.
+    by_class : bool
+        Whether what is drawn is drawn class by class: not where hardly two proteins have the same label.
     """
 
     kind: SplitKind
@@ -69,6 +71,7 @@ class SplitReport:
     untrained: int = 0
     many: str = ""
     about_labels: list[str] = field(default_factory=list)
+    by_class: bool = True
 
     def facts(self) -> dict[str, object]:
         """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""

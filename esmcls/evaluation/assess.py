@@ -18,6 +18,8 @@ from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
 from esmcls.files import sha256_file, write_json
+from esmcls.labels.kinds import OF_RESIDUES, ONE_LABEL
+from esmcls.labels.label_checks import Misfit, Place, misfit
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
@@ -25,6 +27,7 @@ from esmcls.models.recipe import model_digest
 from esmcls.models.sharing.card import add_measured
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Record
+from esmcls.reading.tables import NamedColumns
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
 from esmcls.workspace.workspace import Workspace
@@ -88,19 +91,21 @@ class Assessment:
         return f"<pre>{html.escape(chr(10).join(self.lines()))}</pre>"
 
 
-def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
-    """Collect records that all have a label.
+def labelled(records: Iterable[Record], source: str | Path, kind: str = ONE_LABEL) -> Dataset:
+    """Collect records that all have a label; of the kinds that are for residues, one that is as long as the sequence.
 
     Raises
     ------
     DataError
-        If there is none, or one lacks a label.
+        If there is none, or one lacks a label, or it is not as long.
     """
     found = Dataset([], [], [], [])
     for record in records:
         if record.label is None:
             fix = "give a table of labels (--labels TABLE)"
             raise DataError(record.path, "no label", fix, line=record.line, record=record.protein.id)
+        if kind in OF_RESIDUES and (problem := misfit(record.label, record.protein.sequence, kind)):
+            raise Misfit(Place(record.path, record.line, record.protein.id), problem).error()
         found.ids.append(record.protein.id)
         found.sequences.append(record.protein.sequence)
         found.labels.append(record.label)
@@ -253,6 +258,8 @@ def evaluate(
     *,
     workspace: Workspace | None = None,
     labels: str | Path | None = None,
+    label_column: str | None = None,
+    mask_column: str | None = None,
     ia: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -274,6 +281,8 @@ def evaluate(
         Whose test part and caches; default that in whose models/ the model lies, if it does.
     labels : str or Path, optional
         Table of the labels of `inputs`.
+    label_column, mask_column : str, optional
+        See `read_records`.
     ia : str or Path, optional
         Terms: table of information accretion.
     device : str
@@ -310,9 +319,10 @@ def evaluate(
         return measure(inputs, source="" if inputs is None else "dataset")
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     several = model.task.many
-    table = label_table(labels, model.task.ontology if labels else None, several, evidence)
-    records = read_records(files, labels=table, several=several)
-    return measure(labelled(records, str(files[0])), source=source_name(files))
+    columns = NamedColumns(label_column, mask_column)
+    table = label_table(labels, model.task.ontology if labels else None, several, evidence, columns)
+    records = read_records(files, labels=table, several=several, columns=columns)
+    return measure(labelled(records, str(files[0]), model.task.kind), source=source_name(files))
 
 
 def home_of(model: Model) -> Workspace | None:

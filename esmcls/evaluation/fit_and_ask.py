@@ -79,9 +79,9 @@ class Arena:
         for name in self.plan.models:
             bout.enter(name)
         fitted = [plan for plan in bout.plans if plan.name in bout.answers]
-        for name, members in ensembles_of(fitted, self.plan):
+        for name, members in ensembles_of(fitted, self.plan) if self.task.combines else ():
             bout.add_ensemble(name, members)
-        if reason := no_ensemble(fitted, self.plan):
+        if self.task.combines and (reason := no_ensemble(fitted, self.plan)):
             not_run.append({"name": ENSEMBLE, "reason": reason})
         if self.plan.baselines:
             bout.answers.update(questions.without_model(train))

@@ -1,7 +1,8 @@
 """The contract of a head, of one label a protein or of many, and the skeleton that the built-in ones share.
 
 A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class.
-`LabelledHead` is what all promise, whatever their labels; `Head` and `TermHead` add what one kind of label has alone.
+`LabelledHead` is what all promise, whatever their labels; `Head`, `TermHead` and `ResidueHead` add what one kind of
+label has alone.
 A head may do more than it must: what it can do besides is one of the protocols from `FindsNearest` on, and whoever
 wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py`) checks every registered head.
 """
@@ -32,6 +33,7 @@ from esmcls.heads.blocks import (
 )
 from esmcls.heads.settings import Settings
 from esmcls.labels.labels import Labels, LabelSets
+from esmcls.labels.residue_labels import Targets
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -148,6 +150,26 @@ class TermHead(LabelledHead[LabelSets], Protocol):
     def load(
         cls, folder: Path, config: Any, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
     ) -> Self:
+        """Read what `save` wrote; the result predicts the same bits."""
+        ...
+
+
+class ResidueHead(LabelledHead[Targets], Protocol):
+    """A classifier or regressor of residues.
+
+    `predict_proba` and `top_k` have a row for each residue of all proteins, one after another. `scores` holds accuracy,
+    macro_f1 and mcc, or of numbers spearman, pearson, rmse and r2.
+    """
+
+    def per_protein(self, x: Features) -> Iterator[Probabilities]:
+        """Give what is said of each protein, float32 (residues, outputs): NaN of residues that no encoder input held.
+
+        There is an output a class, or one, the number.
+        """
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
         """Read what `save` wrote; the result predicts the same bits."""
         ...
 

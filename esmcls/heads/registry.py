@@ -15,7 +15,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import Head, LabelledHead, TermHead
+    from esmcls.heads.base import Head, LabelledHead, ResidueHead, TermHead
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
@@ -36,6 +36,10 @@ GROUP: Final[Group[Head]] = Group("esmcls.heads")
 """Of heads for one label a protein."""
 TERM_GROUP: Final[Group[TermHead]] = Group("esmcls.term_heads")
 """Of heads for many labels a protein, Gene Ontology terms."""
+
+
+RESIDUE_GROUP: Final[Group[ResidueHead]] = Group("esmcls.residue_heads")
+"""Of heads for labels and numbers of residues."""
 
 
 def reads_vectors(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from esmcls.errors import DataError
-from esmcls.labels.kinds import MANY_LABELS, ONE_LABEL
+from esmcls.labels.kinds import MANY_LABELS, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.label_lists import labels_in, lists_several
+from esmcls.labels.residue_labels import NOUNS, length_of, lists_numbers, numbers
 
 HANDFUL: Final = 30
 """Distinct whole numbers that may be names of classes, such as EC's first digit or the class in CATH."""
@@ -24,6 +25,28 @@ _SHORTEST: Final = 10
 """Residues; shorter labels and sequences may be equally long by chance."""
 _ENOUGH: Final = 3
 """Records that say something about all."""
+_MOST: Final = 0.9
+"""Share of the records whose label is as long as the sequence, from which on it is meant for its residues."""
+
+
+class Place(NamedTuple):
+    """Where a record stands: its file, line and id."""
+
+    path: str
+    line: int | None = None
+    record: str | None = None
+
+
+class Misfit(NamedTuple):
+    """A label that does not fit the residues of its sequence."""
+
+    place: Place
+    problem: str
+
+    def error(self) -> DataError:
+        """Return the error that says so."""
+        fix = "give a sign or number for each residue, ? or nan where it is not known"
+        return DataError(self.place.path, self.problem, fix, line=self.place.line, record=self.place.record)
 
 
 def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, asked: str | None = None) -> str:
@@ -45,8 +68,8 @@ def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, a
     Raises
     ------
     DataError
-        If they are numbers other than a handful of whole ones, stand for residues one by one, are sequences, or one of
-        them lists several codes with commas between, such as `1.1.1.1, 2.3.1.4`.
+        If they are numbers other than a handful of whole ones, or one of them lists several codes with commas between,
+        such as `1.1.1.1, 2.3.1.4`; or if they are for residues, and one is not as long as its sequence.
 
     Examples
     --------
@@ -71,27 +94,44 @@ class LabelChecks:
         self.distinct: set[str] = set()
         self.pairs = 0
         """Records with a sequence that is long enough to say something."""
-        self.first = ""
-        self.as_long = True
+        self.fitting = dict.fromkeys(OF_RESIDUES, 0)
+        """Of these, labels that are of the residues of their sequence, by the kind that they would be."""
+        self.misfits: dict[str, Misfit] = {}
+        """The first label that does not fit its sequence, by kind."""
         self.residues = True
 
-    def add(self, label: str, sequence: str) -> None:
+    def add(self, label: str, sequence: str, place: Place | None = None) -> None:
         """Note the label of a protein."""
         if label not in self.distinct:
             self.distinct.add(label)
             self.residues = self.residues and _RESIDUES.fullmatch(label) is not None
-        if len(sequence) >= _SHORTEST:
-            self.first = self.first if self.pairs else label
-            self.pairs += 1
-            self.as_long = self.as_long and len(label) == len(sequence)
+        enough = len(sequence) >= _SHORTEST
+        self.pairs += enough
+        for kind in OF_RESIDUES:
+            problem = misfit(label, sequence, kind)
+            self.fitting[kind] += enough and not problem
+            if problem and kind not in self.misfits:
+                self.misfits[kind] = Misfit(place or Place("labels"), problem)
 
     def kind(self, path: str, asked: str | None = None) -> str:
         """Return the kind of task that the labels are for; see `kind_of_labels`."""
+        of_residues = self._of_residues() if asked is None else asked
+        if of_residues in OF_RESIDUES:
+            if of_residues in self.misfits:
+                raise self.misfits[of_residues].error()
+            return of_residues
         if asked == MANY_LABELS or (asked is None and any(map(lists_several, self.distinct))):
             self._refuse_lists(path)
             return MANY_LABELS
         self.refuse(path)
         return asked or ONE_LABEL
+
+    def _of_residues(self) -> str | None:
+        """Return which kind of labels of residues they are, if they are any."""
+        if self.pairs and self.fitting[RESIDUE_NUMBER] >= _MOST * self.pairs:
+            return RESIDUE_NUMBER
+        as_long = self.fitting[RESIDUE_LABEL] >= _MOST * self.pairs
+        return RESIDUE_LABEL if self.pairs >= _ENOUGH and (as_long or self.residues) else None
 
     def _refuse_lists(self, path: str) -> None:
         """Refuse lists of what are no names of classes."""
@@ -112,6 +152,9 @@ class LabelChecks:
 
     def refuse(self, path: str) -> None:
         """Refuse labels that are no names of classes."""
+        if self._of_residues():
+            problem = "labels with a sign or a number for each residue, not classes of proteins"
+            raise DataError(path, problem, "esmcls embed takes them with --task residue-label or residue-number")
         self._refuse_commas(path)
         numbers = {label for label in self.distinct if label.lower() not in _MISSING}
         if numbers and all(map(_is_number, numbers)) and not _names_classes(numbers):
@@ -119,9 +162,28 @@ class LabelChecks:
             problem = f"labels are numbers ({examples}, …: {len(numbers):,} different ones), not classes"
             fix = "put a letter before each if they do name classes; predicting numbers is to come"
             raise DataError(path, problem, fix)
-        if self.pairs >= _ENOUGH and (self.as_long or self.residues):
-            problem = f"labels are strings such as {self.first[:20]!r}, …: a sign for each residue, not a class"
-            raise DataError(path, problem, "give a class for each protein; to predict residues is to come")
+
+
+def misfit(label: str, sequence: str, kind: str) -> str:
+    """Return why a label is not one of a sequence's residues; nothing where it is.
+
+    Examples
+    --------
+    >>> misfit("CCH", "MKTA", "residue-label"), misfit("0.5 1 nan", "MKT", "residue-number")
+    ('label of 3 signs for a sequence of 4 residues', '')
+    """
+    if kind == RESIDUE_NUMBER:
+        if not lists_numbers(label) and len(sequence) > 1:
+            return f"label {label[:20]!r} that lists no numbers, for a sequence of {len(sequence):,} residues"
+        try:
+            numbers(label)
+        except ValueError:
+            return f"label {label[:20]!r} is no number"
+    length = length_of(label, kind)
+    if length == len(sequence):
+        return ""
+    noun = NOUNS[kind] + ("" if length == 1 else "s")
+    return f"label of {length:,} {noun} for a sequence of {len(sequence):,} residue{'' if len(sequence) == 1 else 's'}"
 
 
 def _codes(label: str) -> int:

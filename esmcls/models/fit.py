@@ -225,7 +225,8 @@ class Fitted:
 
     def __str__(self) -> str:
         reached = scores_in_words(self.manifest.validation)
-        size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
+        classes = f"{len(self.manifest.classes):,} classes, " if self.manifest.classes else ""
+        size = f"{classes}{self.manifest.n_train:,} sequences"
         return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached}"
 
     def load(self, device: str = "cpu") -> Model:

@@ -98,7 +98,7 @@ class Model:
         """Return what people ask first."""
         reached = self.manifest.validation.get(self.task.score)
         facts: dict[str, object] = {"task": self.task.name, "head": self.head_name, "encoder": self.spec.short_name}
-        facts["classes"] = f"{len(self.classes):,}"
+        facts |= {"classes": f"{len(self.classes):,}"} if self.classes else {}
         return facts | ({} if reached is None else {f"validation {self.task.score}": f"{reached:.4g}"})
 
     @property

@@ -226,8 +226,8 @@ def write_answers(
     model, proteins, k, **options
         As in `predict`.
     handle : text file
-    format : {"tsv", "csv", "xlsx", "jsonl", "cafa"}
-        The last for terms alone.
+    format : {"tsv", "csv", "xlsx", "jsonl", "cafa", "fasta", "gff3"}
+        cafa is for terms alone, fasta and gff3 for residues.
     alignments : text file, optional
         Written to, of a head that aligns: a row a segment, as `AlignedSegment` has it.
 
@@ -304,7 +304,8 @@ def _answering(model: Model, k: int | None, options: dict[str, Any], **more: Any
     for name in options.keys() - OPTIONS.keys():
         raise UnknownNameError("option", name, OPTIONS)
     given = {name: value for name, value in {"k": k, **options}.items() if value not in (None, ())}
-    model.task.refuse({option: name in given for name, option in OPTIONS.items()}, f"model {model.name}")
+    asked = {option: name in given for name, option in {"k": "--top-k", **OPTIONS}.items()}
+    model.task.refuse(asked, f"model {model.name}")
     answering: Answering[Any] = model.task.answering(model, **given, **more)
     return answering
 

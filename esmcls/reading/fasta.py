@@ -1,4 +1,4 @@
-"""FASTA: sequences over any number of lines, and `TARGET=… SET=… VALIDATION=…` in headers.
+"""FASTA: sequences over any number of lines, and `TARGET=… SET=… VALIDATION=… MASK=…` in headers.
 
 A reader of our own, since an error must name the physical line and column of a wrapped sequence, and standard input
 cannot be read a second time to find them.
@@ -17,7 +17,7 @@ from esmcls.text_files import LONGEST_LINE, RecordLimit
 
 LONGEST_RECORD: Final = LONGEST_LINE
 """Characters, of an entry over several lines."""
-_ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION)=(\S*)")
+_ATTRIBUTE: Final = re.compile(r"\s(TARGET|SET|VALIDATION|MASK)=(\S*)")
 """As biotrainer writes them behind the id (biotrainer, docs/data_standardization.md)."""
 _PIR: Final = re.compile(r"(?:P1|F1|D[LC]|R[LC]|N[13]|XX);\S")
 """The line below such a header is a description: its letters would be read as residues."""
@@ -70,16 +70,16 @@ def _entry(header: str, line: int, texts: list[str], path: str) -> RawRecord | D
         return DataError(path, "a header without an id", "write >id", line=line)
     if _PIR.match(words[0]):
         return DataError(path, "a header of PIR (NBRF) format, not FASTA", _FIX_PIR, line=line, record=words[0])
-    label, part = None, None
+    label, part, mask = None, None, ""
     if "=" in header:
         attributes = dict(_ATTRIBUTE.findall(header))
-        label = attributes.get("TARGET")
+        label, mask = attributes.get("TARGET"), attributes.get("MASK", "")
         word = "validation" if attributes.get("VALIDATION", "").lower() == "true" else attributes.get("SET", "pred")
         part = part_of(word)
         if part is None and word.lower() != "pred":
             return DataError(path, f"SET={word}", "write SET=train, SET=val or SET=test", line=line, record=words[0])
     numbers = range(line + 1, line + 1 + len(texts))
-    return RawRecord(words[0], label, part, line, texts, numbers, description=" ".join(words[1:]))
+    return RawRecord(words[0], label, part, line, texts, numbers, description=" ".join(words[1:]), mask=mask)
 
 
 def _mixed(entry: RawRecord, path: str, labelled: bool) -> DataError:

@@ -12,7 +12,7 @@ from esmcls.labels.kinds import MANY_LABELS, NAMED
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
-from esmcls.reading.tables import LABEL_COLUMNS, LabelTable
+from esmcls.reading.tables import LABEL_COLUMNS, LabelTable, NamedColumns
 from esmcls.text_files import STDIN
 
 
@@ -41,6 +41,8 @@ class Inputs:
         Of the labels: see `esmcls.workspace.read_hierarchy`.
     evidence : tuple of str
         Evidence codes that count in GAFs; default those of experiments.
+    label_column, mask_column : str, optional
+        The columns of tables that hold labels, and of which residues these are known, where the user named them.
     """
 
     inputs: tuple[str | Path, ...]
@@ -54,6 +56,8 @@ class Inputs:
     task: str | None = None
     hierarchy: str | Path | None = None
     evidence: tuple[str, ...] = ()
+    label_column: str | None = None
+    mask_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -74,13 +78,25 @@ class Inputs:
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
         several = None if self.task is None else self.task == MANY_LABELS
-        return label_table(self.labels, self.ontology, several, self.evidence)
+        return label_table(self.labels, self.ontology, several, self.evidence, self.columns)
+
+    @property
+    def columns(self) -> NamedColumns:
+        """The columns of tables that the user named."""
+        return NamedColumns(self.label_column, self.mask_column)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
-                yield from read_records(paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally)
+                yield from read_records(
+                    paths,
+                    labels=self.table,
+                    part=part,
+                    on_bad=self.on_bad,
+                    tally=tally,
+                    columns=self.columns,
+                )
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train
 

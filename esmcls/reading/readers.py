@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from esmcls.errors import DataError, NotTextError, SequenceError, UnknownNameError, UsageError
 from esmcls.labels.label_lists import labels_in
+from esmcls.labels.residue_labels import masked
 from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
-from esmcls.reading.tables import LabelTable, read_table, table_layout
+from esmcls.reading.tables import USUAL, LabelTable, NamedColumns, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
 from esmcls.text_files import STDIN, open_lines, shown
 
@@ -113,6 +114,7 @@ def read_records(
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
+    columns: NamedColumns = USUAL,
 ) -> Iterator[Record]:
     """Stream the records of files and folders in their order.
 
@@ -137,6 +139,8 @@ def read_records(
         Of a record that cannot be used: raise, or list it in the tally.
     tally : Tally, optional
         Is filled while the records are read.
+    columns : NamedColumns
+        Of tables, where their names are none of the usual.
 
     Returns
     -------
@@ -161,9 +165,9 @@ def read_records(
     _check_word("part", part or PARTS[0], PARTS)
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
-    table = label_table(labels, ontology, several)
+    table = label_table(labels, ontology, several, columns=columns)
     chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
-    return _stream(chosen, table, part, on_bad, tally)
+    return _stream(chosen, table, part, on_bad, tally, columns if table is None else USUAL)
 
 
 def label_table(
@@ -171,6 +175,7 @@ def label_table(
     ontology: Ontology | None = None,
     several: bool | None = False,
     evidence: Sequence[str] = (),
+    columns: NamedColumns = USUAL,
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
 
@@ -195,7 +200,7 @@ def label_table(
     if not paths:
         return None
     if ontology is None:
-        return LabelTable.read(paths, several)
+        return LabelTable.read(paths, several, columns)
     return TermTable.of(paths, ontology, evidence_codes(evidence))
 
 
@@ -249,14 +254,14 @@ def _head(lines: Iterator[str]) -> list[str]:
     return head or [""]
 
 
-def _reader_of(first: str, path: str, tally: Tally | None = None) -> _Reader | None:
+def _reader_of(first: str, path: str, tally: Tally | None = None, named: NamedColumns = USUAL) -> _Reader | None:
     """Return the reader of the format whose first line that is not blank this is; the tally is told of a table."""
     if first.startswith(">"):
         return read_fasta
     if first.startswith("# STOCKHOLM"):
         return read_stockholm
     try:
-        layout = table_layout(first)
+        layout = table_layout(first, named)
     except ValueError as error:
         raise DataError(path, str(error), "rename one of them") from error
     if layout is None:
@@ -267,14 +272,14 @@ def _reader_of(first: str, path: str, tally: Tally | None = None) -> _Reader | N
     return partial(read_table, layout=layout, facts=facts)
 
 
-def _entries(source: str, tally: Tally) -> Iterator[RawRecord | DataError]:
+def _entries(source: str, tally: Tally, named: NamedColumns = USUAL) -> Iterator[RawRecord | DataError]:
     """Give the entries of one file."""
     path = shown(source)
     with open_lines(source) as lines:
         head = _head(lines)
         if not head[-1].strip():
             raise DataError(path, "an empty file", f"give {_FORMATS}")
-        reader = _reader_of(head[-1], path, tally)
+        reader = _reader_of(head[-1], path, tally, named)
         if reader is None:
             start = head[-1].strip()[:40]
             raise DataError(
@@ -284,10 +289,15 @@ def _entries(source: str, tally: Tally) -> Iterator[RawRecord | DataError]:
 
 
 def _stream(
-    sources: list[Source], table: LabelTable | None, part: str | None, on_bad: OnBad, tally: Tally
+    sources: list[Source],
+    table: LabelTable | None,
+    part: str | None,
+    on_bad: OnBad,
+    tally: Tally,
+    named: NamedColumns = USUAL,
 ) -> Iterator[Record]:
     for source in sources:
-        for entry in _entries(source.path, tally):
+        for entry in _entries(source.path, tally, named):
             record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
             if isinstance(record, Record):
                 tally.count(record, shown(source.path))
@@ -321,6 +331,12 @@ def _checked_record(
         sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)
     except SequenceError as error:
         return _located(entry, path, error)
+    if entry.mask and entry.label is not None:
+        try:
+            entry = entry._replace(label=masked(entry.label, entry.mask))
+        except ValueError as error:
+            fix = "give a sign of the mask for each residue"
+            return DataError(path, str(error), fix, line=entry.line, record=entry.id)
     tally.j_replaced += replaced
     protein = Protein(entry.id, sequence, entry.description)
     return Record(protein, entry.label, part or entry.part or path_part, path, entry.line)

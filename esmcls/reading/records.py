@@ -77,7 +77,8 @@ class Record:
 class RawRecord(NamedTuple):
     """A record as it stands in its file, not checked yet, from the reader of one format.
 
-    `texts` are the pieces of the sequence, one a physical line; `lines` their 1-based numbers.
+    `texts` are the pieces of the sequence, one a physical line; `lines` their 1-based numbers. `mask` says with 1 and 0
+    of which residues the label is known, where a label is for residues.
     """
 
     id: str
@@ -88,6 +89,7 @@ class RawRecord(NamedTuple):
     lines: Sequence[int]
     gapped: bool = False
     description: str = ""
+    mask: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeVar
 
-from esmcls.errors import DataError
+from esmcls.errors import DataError, UnknownNameError
 from esmcls.labels.label_lists import JOINED, labels_in
+from esmcls.labels.residue_labels import pieces
+from esmcls.reading.fasta import read_fasta
 from esmcls.reading.ids import IdJoin, accession
 from esmcls.reading.records import RawRecord, Tally, part_of, refuse_text
 from esmcls.reading.rows import DELIMITERS, TableFacts, column_name, delimiter_of, header_cells, read_rows
@@ -56,6 +58,8 @@ class TableLayout:
         The column that may say that a protein has not what the row names (`NOT|enables`).
     validation : int, optional
         A column that says whether the record is of the validation part, beside one of parts (as FLIP's sets have it).
+    mask : int, optional
+        A column that says with 1 and 0 of which residues the label is known.
     header : tuple of str
         The header's cells.
     """
@@ -68,6 +72,7 @@ class TableLayout:
     part: int | None
     qualifier: int | None = field(default=None, repr=False, compare=False)
     validation: int | None = field(default=None, repr=False, compare=False)
+    mask: int | None = field(default=None, repr=False, compare=False)
     header: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def places(self) -> dict[str, int | None]:
@@ -79,16 +84,46 @@ class TableLayout:
             "part": self.part,
             "validation": self.validation,
             "qualifier": self.qualifier,
+            "mask": self.mask,
         }
 
 
-def table_layout(header: str) -> TableLayout | None:
+class NamedColumns(NamedTuple):
+    """The columns of labels and of masks that a user names; None for those that are found by their usual names."""
+
+    label: str | None = None
+    mask: str | None = None
+
+    def find(self, header: Sequence[str]) -> tuple[int | None, int | None]:
+        """Return the places of label and mask in a header; of a label that nobody named, by its usual names.
+
+        Raises
+        ------
+        UnknownNameError
+            If a column that was named is not there.
+        ValueError
+            If one stands there twice.
+        """
+        names = [column_name(cell) for cell in header]
+        for named in (self.label, self.mask):
+            if named is not None and column_name(named) not in names:
+                raise UnknownNameError("column", named, [cell for cell in header if cell])
+        label = _find(names, LABEL_COLUMNS if self.label is None else (column_name(self.label),))
+        return label, None if self.mask is None else _find(names, (column_name(self.mask),))
+
+
+USUAL: Final = NamedColumns()
+
+
+def table_layout(header: str, named: NamedColumns = USUAL) -> TableLayout | None:
     """Read a table's header; None if it names no sequences.
 
     Raises
     ------
     ValueError
         If a column that is needed stands there twice.
+    UnknownNameError
+        If one that was named is not there.
 
     Examples
     --------
@@ -100,10 +135,13 @@ def table_layout(header: str) -> TableLayout | None:
         names = [column_name(cell) for cell in cells]
         sequence = _find(names, SEQUENCE_COLUMNS)
         if sequence is not None:
-            wanted = (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS, QUALIFIER_COLUMNS)
-            label, id_, part, qualifier = (_find(names, columns) for columns in wanted)
+            label, mask = named.find(cells)
+            id_, part, qualifier = (_find(names, columns) for columns in (ID_COLUMNS, PART_COLUMNS, QUALIFIER_COLUMNS))
             validation = None if part is None else _find(names, ("validation",))
-            return TableLayout(delimiter, len(names), sequence, label, id_, part, qualifier, validation, tuple(cells))
+            width = len(names)
+            return TableLayout(
+                delimiter, width, sequence, label, id_, part, qualifier, validation, mask, header=tuple(cells)
+            )
     return None
 
 
@@ -203,7 +241,8 @@ def _entry_maker(layout: TableLayout, path: str) -> Callable[[list[str], int, in
         if word and part_of(word) is None:
             return DataError(path, f"part {word!r}", "write train, validation or test", line=line, record=name)
         family = None if label is None else row[label]
-        return RawRecord(name, family, part_of(word), line, (row[sequence],), (line,))
+        mask = "" if layout.mask is None else row[layout.mask]
+        return RawRecord(name, family, part_of(word), line, (row[sequence],), (line,), mask=mask)
 
     return make
 
@@ -238,23 +277,26 @@ class LabelTable:
     """The key of an id (`accession`) -> label, path, line."""
     parts: dict[str, str] = field(default_factory=dict)
     """The key of an id -> its part, where a table has a column of parts."""
+    masks: dict[str, str] = field(default_factory=dict)
+    """The key of an id -> of which residues its label is known, where a table says it."""
+    named: NamedColumns = USUAL
     facts: dict[str, TableFacts] = field(default_factory=dict)
     several: bool | None = False
     """Whether an id may stand more than once; None: if its labels differ."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[str], several: bool | None = False) -> LabelTable:
-        """Read `id<TAB>label` tables, with or without a header.
+    def read(cls, paths: Iterable[str], several: bool | None = False, named: NamedColumns = USUAL) -> LabelTable:
+        """Read `id<TAB>label` tables, with or without a header, or FASTA of labels, a sign a residue.
 
-        Where there is one, a column of parts is read, too, and rows whose qualifier says NOT are left out.
+        Where there is a header, a column of parts is read, too, and rows whose qualifier says NOT are left out.
 
         Raises
         ------
         DataError
             If a row has no label, an id stands twice (both lines are named), or there is no row.
         """
-        table = cls(tuple(refuse_text(paths, "paths of label tables")), several=several)
+        table = cls(tuple(refuse_text(paths, "paths of label tables")), named=named, several=several)
         repeated: list[DataError] = []
         for path in table.paths:
             table._read(path, repeated)
@@ -279,7 +321,7 @@ class LabelTable:
         before = len(self.labels)
         facts = self.facts.setdefault(path, TableFacts())
         with open_lines(path) as lines:
-            for row in _label_rows(lines, shown(path), facts):
+            for row in _label_rows(lines, shown(path), facts, self.named):
                 if not row.label:
                     raise DataError(path, "no label", "give each id a label", line=row.line, record=row.id)
                 if not row.id:
@@ -292,6 +334,8 @@ class LabelTable:
                 if row.part and self.parts.setdefault(key, row.part) != row.part:
                     problem = f"part {row.part}, but {self.parts[key]} before"
                     raise DataError(path, problem, "give each id one part", line=row.line, record=row.id)
+                if row.mask:
+                    self.masks[key] = row.mask
         if len(self.labels) == before:
             raise DataError(path, "no labels", "give id<TAB>label, one a line")
 
@@ -325,7 +369,8 @@ class LabelTable:
         if known is None:
             fix = "add its id to the table or leave the record out"
             return DataError(path, f"no {self.noun} in the labels table", fix, line=entry.line, record=entry.id)
-        return entry._replace(label=self.labels[key][0], part=entry.part or self.parts.get(key))
+        part, mask = entry.part or self.parts.get(key), entry.mask or self.masks.get(key, "")
+        return entry._replace(label=self.labels[key][0], part=part, mask=mask)
 
     def unused(self) -> int:
         """Return how many labels belong to no record joined."""
@@ -352,13 +397,19 @@ def cells(
     lines: Iterator[str], path: str, widths: Sequence[int] = (2, 3), facts: TableFacts | None = None
 ) -> Iterator[tuple[int, list[str]]]:
     """Give the rows that are not blank, each with its 1-based line; the first of them tells the delimiter."""
+    head = _first_lines(lines)
+    delimiter = delimiter_of(head[-1] if head else "", widths)
+    return read_rows(itertools.chain(head, lines), path, delimiter, facts)
+
+
+def _first_lines(lines: Iterator[str]) -> list[str]:
+    """Take the lines up to the first that is not blank."""
     head = []
     for line in lines:
         head.append(line)
         if line.strip():
             break
-    delimiter = delimiter_of(head[-1] if head else "", widths)
-    return read_rows(itertools.chain(head, lines), path, delimiter, facts)
+    return head
 
 
 def term_layout(row: Sequence[str]) -> tuple[int, int, int | None] | None:
@@ -380,6 +431,7 @@ class _LabelRow(NamedTuple):
     id: str
     label: str
     part: str | None
+    mask: str = ""
 
 
 class _LabelLayout(NamedTuple):
@@ -390,17 +442,24 @@ class _LabelLayout(NamedTuple):
     label: int
     part: int | None = None
     qualifier: int | None = None
+    mask: int | None = None
 
     def places(self) -> dict[str, int | None]:
         """Return the columns that are read, by what they are read as."""
-        return {"id": self.id, "label": self.label, "part": self.part, "qualifier": self.qualifier}
+        places = {"id": self.id, "label": self.label, "part": self.part, "qualifier": self.qualifier}
+        return {**places, "mask": self.mask}
 
 
-def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_LabelRow]:
+def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: NamedColumns = USUAL) -> Iterator[_LabelRow]:
     """Give the rows of a label table; the first row is a header if it names both columns."""
+    head = _first_lines(lines)
+    lines = itertools.chain(head, lines)
+    if head and head[-1].startswith(">"):
+        yield from _fasta_of_labels(lines, path)
+        return
     layout = _LabelLayout(("", ""), 0, 1)
     for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
-        header = of_header(_label_layout, row, path, line) if number == 0 else None
+        header = of_header(partial(_label_layout, named=named), row, path, line) if number == 0 else None
         if header is not None:
             layout = header
             facts.name_columns(row, header.places())
@@ -417,6 +476,19 @@ def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[
             yield _label_row(line, row, layout, path)
 
 
+def _fasta_of_labels(lines: Iterator[str], path: str) -> Iterator[_LabelRow]:
+    """Give the labels of a FASTA file that has them where others have sequences; numbers have blanks between."""
+    for entry in read_fasta(lines, path):
+        if isinstance(entry, DataError):
+            raise entry
+        if entry.label is not None:
+            fix = "give that file as INPUT, without --labels"
+            raise DataError(path, "TARGET= in a file of labels", fix, line=entry.line, record=entry.id)
+        texts = [text.strip() for text in entry.texts if text.strip()]
+        label = (" " if any(len(pieces(text)) > 1 for text in texts) else "").join(texts)
+        yield _LabelRow(entry.line, entry.id, label, entry.part, entry.mask)
+
+
 def _is_term_row(row: Sequence[str]) -> bool:
     return len(row) == 3 and _TERM.fullmatch(row[1]) is not None
 
@@ -426,13 +498,15 @@ def _label_row(line: int, row: Sequence[str], layout: _LabelLayout, path: str) -
     if word and part_of(word) is None:
         problem = f"part {word!r}"
         raise DataError(path, problem, "write train, validation or test", line=line, record=row[layout.id])
-    return _LabelRow(line, row[layout.id], row[layout.label], part_of(word))
+    mask = "" if layout.mask is None else row[layout.mask]
+    return _LabelRow(line, row[layout.id], row[layout.label], part_of(word), mask)
 
 
-def _label_layout(row: Sequence[str]) -> _LabelLayout | None:
+def _label_layout(row: Sequence[str], named: NamedColumns = USUAL) -> _LabelLayout | None:
     names = [column_name(cell) for cell in row]
     id_ = _find(names, ID_COLUMNS)
-    label = _find(names, LABEL_COLUMNS)
+    label, mask = named.find(row)
     if id_ is None or label is None:
         return None
-    return _LabelLayout(tuple(names), id_, label, _find(names, PART_COLUMNS), _find(names, QUALIFIER_COLUMNS))
+    part, qualifier = _find(names, PART_COLUMNS), _find(names, QUALIFIER_COLUMNS)
+    return _LabelLayout(tuple(names), id_, label, part, qualifier, mask)

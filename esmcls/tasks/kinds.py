@@ -12,7 +12,7 @@ from typing import Final
 from esmcls.errors import ModelError
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -70,8 +70,24 @@ def many_labels() -> AnyTask:
     return ManyLabels()
 
 
+def residue_label() -> AnyTask:
+    """Return the task of a label a residue."""
+    from esmcls.tasks.residues.task import ResidueLabelTask
+
+    return ResidueLabelTask()
+
+
+def residue_number() -> AnyTask:
+    """Return the task of a number a residue."""
+    from esmcls.tasks.residues.task import ResidueNumberTask
+
+    return ResidueNumberTask()
+
+
 _PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {
     ONE_LABEL: one_label,
     MANY_LABELS: many_labels,
+    RESIDUE_LABEL: residue_label,
+    RESIDUE_NUMBER: residue_number,
 }
 """Those that need nothing but the labels."""

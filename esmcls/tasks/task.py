@@ -347,6 +347,8 @@ class Task(ABC, Generic[H, L, F, A]):
     """Heads that are there only to be beaten."""
     unavailable: ClassVar[Mapping[str, str]] = {}
     """What this kind cannot have, by the name of the option, and why."""
+    combines: ClassVar[bool] = True
+    """Whether several models can be one, an ensemble."""
     refits_in_comparisons: ClassVar[bool] = True
     """Whether the models of a comparison may be fitted on validation rows in the end: not where ensembles ask there."""
     layer_knobs: ClassVar[Mapping[str, float]]

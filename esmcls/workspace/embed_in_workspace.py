@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
 from esmcls.cache.exchange.import_vectors import (
@@ -23,13 +23,17 @@ from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.encoder import Encoder, load_encoder
+from esmcls.encoders.windows import Balanced, Window
 from esmcls.errors import CacheError, UsageError
 from esmcls.files import temporary_folder
+from esmcls.labels.kinds import OF_RESIDUES
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
 from esmcls.workspace.intake import Intake, take_in
 from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
 
+RESIDUE: Final = "residue"
+"""The pooling that keeps the vector of each residue."""
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
 """From the residues of the input (None: not known) to a context that gives what to call with those done."""
 
@@ -62,6 +66,13 @@ class EmbeddingRecipe:
                 f"layers {self.layers!r}: give numbers; to have them chosen, embed with several and ask "
                 "esmcls.choose_layers, or use the command's --layers auto"
             )
+
+    def for_labels(self, kind: str) -> EmbeddingRecipe:
+        """Return the recipe that labels of a kind need: those of residues, the vectors of all residues."""
+        if kind not in OF_RESIDUES:
+            return self
+        poolings = self.poolings if RESIDUE in self.poolings else (*self.poolings, RESIDUE)
+        return replace(self, poolings=poolings, long=str(Window()) if self.long == str(Balanced()) else self.long)
 
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
         """Open the encoder; return it with the spec of its cache."""
@@ -104,7 +115,7 @@ def embed_in_workspace(
         Whether the cache, if it is new, is there for what is done next alone; see `Workspace.cache_for`.
     """
     devices = device.split(",")
-    encoder, spec = recipe.open(workspace, devices[0])
+    encoder, spec = recipe.for_labels(kind_of(workspace, intake)).open(workspace, devices[0])
     keep_dataset(workspace, intake)
     with workspace.cache_for(spec, passing=passing) as cache:
         workspace.take_layers(cache)
@@ -113,6 +124,13 @@ def embed_in_workspace(
             if len(devices) == 1:
                 return embed_into(cache, encoder, intake.sequences, progress=tell, shard=shard)
             return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=tell, shard=shard)
+
+
+def kind_of(workspace: Workspace | None, intake: Intake) -> str:
+    """Return the kind of task of what is embedded: of new labels, or of those that are there already."""
+    if intake.report is not None or not isinstance(intake.dataset, Dataset):
+        return intake.task
+    return workspace.task if workspace is not None and workspace.has_dataset else intake.task
 
 
 def embed_dataset(
@@ -127,6 +145,8 @@ def embed_dataset(
     propagate: bool = True,
     task: str | None = None,
     hierarchy: str | Path | None = None,
+    label_column: str | None = None,
+    mask_column: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     **options: Any,
@@ -153,6 +173,8 @@ def embed_dataset(
         What the labels are, one of `esmcls.labels.kinds.NAMED`; default what they look like.
     hierarchy : str or Path, optional
         Of the labels: `dots`, `cath` or `ec`, where they are codes with dots, else a table of child and parent.
+    label_column, mask_column : str, optional
+        The columns of tables that hold labels, and of which residues these are known; see `read_records`.
     device : str
     seed : int
         Of the split, where one is drawn.
@@ -179,6 +201,8 @@ def embed_dataset(
         propagate=propagate,
         task=task,
         hierarchy=hierarchy,
+        label_column=label_column,
+        mask_column=mask_column,
     )
     intake = take_in(sources, seed=seed)
     name = workspace.encoder_name(options.pop("encoder", BUNDLED))
@@ -194,7 +218,7 @@ def plan_in_workspace(
     shard: Shard = (1, 1),
 ) -> RunPlan:
     """Say what `embed_in_workspace` would take; nothing is written. Without a workspace everything is to do."""
-    encoder, spec = recipe.open(workspace, device.split(",")[0])
+    encoder, spec = recipe.for_labels(kind_of(workspace, intake)).open(workspace, device.split(",")[0])
     entries = workspace.caches if workspace else []
     known = [entry.folder for entry in entries if entry.spec == spec]
     with temporary_folder("plan") as empty, ExitStack() as stack:

@@ -6,16 +6,23 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
+
+import numpy as np
 
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError, UsageError
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import ONE_LABEL
+from esmcls.labels.kinds import OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL
 from esmcls.labels.ontology import Ontology
+from esmcls.labels.residue_labels import UNKNOWN, numbers, signs_of
 from esmcls.reading.inputs import Inputs, SequenceStream
 from esmcls.reading.records import Tally
 from esmcls.workspace.read_hierarchy import LabelPlaces, read_hierarchy
+
+SHOWN: Final = 40
+"""Classes of residues that are shown."""
 
 
 @dataclass
@@ -83,9 +90,22 @@ class Intake:
         if self.report is None:
             return []
         parts = ", ".join(f"{count:,} {part}" for part, count in part_counts(self.dataset.parts).items())
+        if self.task in OF_RESIDUES:
+            return [f"dataset: {self._about_residues()}; records: {parts}"]
         classes = len(set(self.dataset.labels))
         noun = ("set", f"s of {self.report.many}s") if self.report.many else ("class", "es")
         return [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+
+    def _about_residues(self) -> str:
+        """Return the kind of task of labels of residues, their classes, and how many residues have one."""
+        assert isinstance(self.dataset, Dataset)
+        texts, residues = self.dataset.labels, sum(map(len, self.dataset.sequences))
+        if self.task == RESIDUE_LABEL:
+            signs = sorted(signs_of(texts))
+            known = residues - sum(text.count(UNKNOWN) for text in texts)
+            return f"{self.task} ({''.join(signs[:SHOWN])}), known of {known:,} of {residues:,} residues"
+        known = sum(int((~np.isnan(numbers(text))).sum()) for text in texts)
+        return f"{self.task}, known of {known:,} of {residues:,} residues"
 
     @property
     def unlabelled(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.datasets.dataset import Dataset
+from esmcls.datasets.dataset import Dataset, classes_in
 from esmcls.datasets.split import SplitReport
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
@@ -417,7 +417,7 @@ class Workspace:
         if task == MANY_LABELS:
             facts["classes"] = len({label for labels in set(dataset.labels) for label in labels_in(labels)})
         if ontology is None and task != ONE_LABEL:  # else an older esmcls knows what it is
-            facts["task"] = task
+            facts |= {"task": task, "classes": len(classes_in(task)(dataset.labels))}
         split = report.facts() | {"digest": dataset.split_digest()}
         self._guard_models(_identity(facts), split["digest"])
         dataset.save(self.folder / TABLE)

@@ -16,7 +16,7 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.metrics.open_set import wilson
 from esmcls.models.manifest import Manifest
 from esmcls.reporting.phrases import percent
@@ -53,16 +53,22 @@ _LIMITS: Final = {
     "(see calibration).",
     GO_TERMS: "Terms that it lacks are never predicted, and a term's absence means nothing.",
     MANY_LABELS: "Labels that it lacks are never predicted, and every sequence is given one at least.",
+    RESIDUE_LABEL: "To every residue it gives one of its classes, whatever the protein.",
+    RESIDUE_NUMBER: "To every residue it gives a number, whatever the protein.",
 }
 _SUGGESTS: Final = {
     ONE_LABEL: "a class",
     GO_TERMS: "Gene Ontology terms",
     MANY_LABELS: "labels",
+    RESIDUE_LABEL: "a label a residue",
+    RESIDUE_NUMBER: "a number a residue",
 }
 _PREDICTS: Final = {
     ONE_LABEL: "one label a protein",
     GO_TERMS: "Gene Ontology terms of proteins",
     MANY_LABELS: "any number of labels a protein",
+    RESIDUE_LABEL: "one label a residue of proteins",
+    RESIDUE_NUMBER: "a number a residue of proteins",
 }
 """By kind of task: what limits an answer, and what is answered."""
 _HOW: Final = """\
@@ -195,6 +201,8 @@ def _sections(sections: Mapping[str, str]) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> str:
+    if not manifest.classes:
+        return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence."
     named = ", ".join(_code(name) for name in manifest.classes[:_SHOWN])
     more = f" and {len(manifest.classes) - _SHOWN:,} more" if len(manifest.classes) > _SHOWN else ""
     return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence: {named}{more}."

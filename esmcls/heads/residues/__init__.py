@@ -1,0 +1,1 @@
+"""Heads for labels and numbers of residues: they read the vector of each residue, protein by protein."""

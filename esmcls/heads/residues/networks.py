@@ -1,0 +1,251 @@
+"""The trained heads for residues: linear, a multi-layer perceptron, and a small convolution along the sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+import numpy as np
+import torch
+
+from esmcls.cache.features import Features
+from esmcls.heads.base import Log, Validation
+from esmcls.heads.residues.base import scores_of
+from esmcls.heads.residues.network import Shape
+from esmcls.heads.residues.trained import TrainedResidueHead, batch_of, check_kernel
+from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, Ranges, check_ranges
+from esmcls.labels.residue_labels import ResidueNumbers, Targets
+from esmcls.training.losses import LossName, Weighting
+from esmcls.types import Floats
+
+_RANGES: Final[Ranges] = {
+    "gamma": (0, 1e3),
+    "tau": (0, 1e3),
+    "adjust": (0, 10),
+    "lr": (0, 1e3),
+    "weight_decay": (0, 1e3),
+    "batch": (1, 1e6),
+    "epochs": (1, 1e6),
+    "patience": (0, 1e6),
+    "stop": AT_LEAST_1,
+}
+_HIDDEN_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (1, 100), "dropout": (0, 0.999)}
+PENALTIES: Final = tuple(10.0**power for power in range(-6, 2))
+"""Choices for the penalty of the linear head on numbers, times the residues."""
+
+
+@dataclass(frozen=True)
+class TrainedConfig:
+    """Knobs of every trained head for residues; None is chosen on validation.
+
+    Parameters
+    ----------
+    loss : {"ce", "focal", "logit-adjusted"}
+        What training on classes lowers: the cross-entropy of a residue; the same with residues that are answered
+        well counting less (focal); or of logits to which the logarithms of the class sizes are added
+        (logit-adjusted). Numbers have the squared error. When to change: rare classes matter (logit-adjusted).
+    gamma : float
+        Of the focal loss: a residue of probability p counts (1 - p) to the power of it. When to change: loss is
+        focal, and hard residues are to count more (raise it) or less.
+    tau : float
+        Of logit adjustment: what the logarithms of the class sizes are multiplied by. When to change: loss is
+        logit-adjusted, and rare classes are named too often (lower it) or too seldom (raise it).
+    class_weights : {"none", "balanced", "sqrt", "effective-number"}
+        A residue counts 1, 1 / n, 1 / sqrt(n) or by the effective number of the n residues of its class. When to
+        change: a class has few residues, such as those that bind: sqrt first, balanced at most.
+    adjust : float, optional
+        How far rare classes are favoured in the answer: the logarithms of the class sizes, times this, are taken
+        off the logits; the best macro F1 on validation. When to change: probabilities are to be those of the
+        classes as frequent as in training: 0.
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls steadily
+        at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
+    batch : int
+        Proteins a step. When to change: there are a few hundred proteins (less), or a GPU is idle (more).
+    epochs : int
+        Length of the cosine schedule in passes over the training proteins. When to change: the best epoch on
+        validation is the last: raise it.
+    patience : int
+        Epochs without a better macro F1, or Spearman correlation, on validation before training stops; 0 for
+        never. When to change: validation is small and its score jumps about: raise it.
+    stop : int, optional
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
+    """
+
+    loss: LossName = "ce"
+    gamma: float = 2.0
+    tau: float = 1.0
+    class_weights: Weighting = "none"
+    adjust: float | None = None
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 16
+    epochs: int = 10
+    patience: int = 3
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _RANGES)
+
+
+@dataclass(frozen=True)
+class LinearConfig(TrainedConfig):
+    """Knobs of the linear head besides those of `TrainedConfig`, which numbers do not need.
+
+    Parameters
+    ----------
+    penalty : float, optional
+        On numbers: the ridge penalty, times the residues; the best on validation. When to change: a fit is to be
+        repeated with what another chose.
+    """
+
+    penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, {"penalty": AT_LEAST_0})
+
+
+@dataclass(frozen=True)
+class MLPConfig(TrainedConfig):
+    """Knobs of the MLP head besides those of `TrainedConfig`.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the hidden layers. When to change: there are millions of residues (wider), or few (narrower).
+    depth : int
+        Number of the hidden layers. When to change: one layer is not enough on validation.
+    dropout : float
+        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
+        validation: raise it.
+    """
+
+    hidden: int = 128
+    depth: int = 2
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, _HIDDEN_RANGES)
+
+
+@dataclass(frozen=True)
+class ConvConfig(MLPConfig):
+    """Knobs of the convolution besides those of `MLPConfig` and `TrainedConfig`.
+
+    Parameters
+    ----------
+    hidden : int
+        Channels of the hidden layers. When to change: there are millions of residues (more), or few (less).
+    depth : int
+        Number of the hidden layers: the first looks at a residue alone, each later one at its neighbours, too. When
+        to change: what decides is farther along the sequence: raise it, or `kernel`.
+    kernel : int
+        Residues along the sequence that a later layer looks at, odd. When to change: see `depth`.
+    """
+
+    hidden: int = 64
+    depth: int = 3
+    kernel: int = 7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, {"kernel": (1, 1001)})
+        check_kernel(self.kernel)
+
+
+class ResidueLinearHead(TrainedResidueHead):
+    """Logistic regression on classes of residues; on numbers ridge regression in closed form.
+
+    Either reads the vectors as a stream: of numbers, the products of columns are summed up, (width, width).
+    """
+
+    Config: ClassVar[type[LinearConfig]] = LinearConfig
+    file: ClassVar[str] = "residue_linear.safetensors"
+    config: LinearConfig
+    chosen: LinearConfig
+
+    @property
+    def shape(self) -> Shape:
+        """No hidden layer."""
+        return Shape()
+
+    def _train(
+        self, x: Features, labels: Targets, held: Validation[Targets] | None, seed: int, log: Log | None
+    ) -> None:
+        if not isinstance(labels, ResidueNumbers):
+            super()._train(x, labels, held, seed, log)
+            return
+        self._draw(x, labels, seed)
+        products, target, mean, n = self._sums(x, labels)
+        penalties = PENALTIES if self.chosen.penalty is None else (self.chosen.penalty,)
+        if held is None and self.chosen.penalty is None:
+            penalties = (1e-3,)
+        best = (-np.inf, penalties[0])
+        for penalty in penalties if held is not None else ():
+            self._solve(products, target, mean, n, penalty)
+            reached = scores_of(np.concatenate(list(self.per_protein(held[0]))), held[1]) if held else {}
+            best = max(best, (reached["spearman"], penalty))
+            if best[1] == penalty:
+                self.scores = reached
+        self._solve(products, target, mean, n, best[1])
+        self.chosen = replace(self.chosen, penalty=best[1], adjust=0.0, stop=self.chosen.stop)
+
+    def _sums(self, x: Features, labels: ResidueNumbers) -> tuple[Floats, Floats, Floats, int]:
+        """Return centred XᵀX and XᵀY of standardised known residues, the mean row, and how many residues they are."""
+        width, knobs = x.width, self.chosen
+        products, target, total, n, sum_of_targets = np.zeros((width, width)), np.zeros(width), np.zeros(width), 0, 0.0
+        network = self.network
+        for start in range(0, len(x), knobs.batch):
+            batch = batch_of(x, labels, np.arange(start, min(start + knobs.batch, len(x))))
+            assert batch.values is not None
+            rows = ((batch.block[torch.from_numpy(batch.known)] - network.mean.cpu()) / network.scale.cpu()).numpy()
+            values = (batch.values[batch.known] - float(network.centre)) / float(network.spread)
+            products += (rows.T @ rows).astype(np.float64)
+            target += rows.T.astype(np.float64) @ values
+            total += rows.sum(0, dtype=np.float64)
+            sum_of_targets += float(values.sum())
+            n += len(values)
+        mean = total / n
+        return products - n * np.outer(mean, mean), target - mean * sum_of_targets, mean, n
+
+    def _solve(self, products: Floats, target: Floats, mean: Floats, n: int, penalty: float) -> None:
+        """Set the network to the solution of a penalty; the centre of the numbers is theirs, so 0 is their mean."""
+        weights = np.linalg.solve(products + penalty * n * np.eye(len(mean)), target)
+        with torch.no_grad():
+            self.network.out.weight.copy_(torch.from_numpy(weights)[None])
+            self.network.out.bias.fill_(-float(weights @ mean))
+        self.network.eval().requires_grad_(False)
+
+
+class ResidueMLPHead(TrainedResidueHead):
+    """A multi-layer perceptron on each residue by itself."""
+
+    Config: ClassVar[type[MLPConfig]] = MLPConfig
+    file: ClassVar[str] = "residue_mlp.safetensors"
+    config: MLPConfig
+    chosen: MLPConfig
+
+    @property
+    def shape(self) -> Shape:
+        """Hidden layers that look at the residue alone."""
+        return Shape(self.config.depth, self.config.hidden, 1, self.config.dropout)
+
+
+class ResidueConvHead(TrainedResidueHead):
+    """A small convolution along the sequence: a residue is answered by its vector and those of its neighbours."""
+
+    Config: ClassVar[type[ConvConfig]] = ConvConfig
+    file: ClassVar[str] = "residue_conv.safetensors"
+    config: ConvConfig
+    chosen: ConvConfig
+
+    @property
+    def shape(self) -> Shape:
+        """Hidden layers, of which the first looks at the residue alone."""
+        return Shape(self.config.depth, self.config.hidden, self.config.kernel, self.config.dropout)

@@ -1,0 +1,1 @@
+"""Labels or numbers of residues."""
