@@ -230,7 +230,10 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
     ("labels", "problem"),
     [
         (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
-        (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
+        (
+            ["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"],
+            "labels with a sign or a number for each residue, not classes of proteins",
+        ),
     ],
 )
 def test_labels_that_embed_would_refuse_are_refused_before(

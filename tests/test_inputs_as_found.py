@@ -212,7 +212,6 @@ def labelled(labels: list[str], sequences: list[str]) -> list[Record]:
     [
         (["37.5", "40.1", "61", "nan"], "labels are numbers (37.5, 40.1, 61, …: 3 different ones), not classes"),
         ([str(n) for n in range(40)], "labels are numbers (0, 1, 10, …: 40 different ones), not classes"),
-        (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
     ],
 )
 def test_labels_that_are_no_classes_are_refused(labels: list[str], problem: str) -> None:
