@@ -62,8 +62,10 @@ def stats(
     workspace's dataset.
     """
     from esmcls.datasets.statistics import describe_records
+    from esmcls.labels.kinds import NUMBER
     from esmcls.reading.records import Tally
     from esmcls.tasks.go_terms.statistics import describe_terms
+    from esmcls.workspace.workspace import Workspace
 
     tally = Tally()
     records, ontology = _described(inputs, labels, obo, workspace, on_bad_record, tally)
@@ -71,7 +73,9 @@ def stats(
     if ontology is not None:
         statistics = describe_terms(records, ontology, limit=limit, part=part)
     else:
-        statistics = describe_records(records, limit=limit, part=part, x_min=x_min, checked=bool(inputs))
+        task = None if inputs else Workspace.open(workspace).task
+        checked = bool(inputs) or task == NUMBER
+        statistics = describe_records(records, limit=limit, part=part, x_min=x_min, checked=checked, task=task)
     note(*([*tally.lines(), *tally.source_lines()] if inputs else []))
     click.echo("\n\n".join(table(section) for section in statistics.sections()))
     if output is not None:

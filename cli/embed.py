@@ -14,6 +14,7 @@ from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.options import (
     PATH,
     Grouped,
+    column_options,
     common,
     complete_encoders,
     fetch_encoder,
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
-    "Parts and labels": ("validation", "test", "task", "obo", "no_propagate", "clusters", "on_bad_record", "seed"),
+    "Parts and labels": (
+        *("validation", "test", "task", "label_column", "split_column", "obo", "no_propagate", "clusters"),
+        *("on_bad_record", "seed"),
+    ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
 }
@@ -53,6 +57,7 @@ _GROUPS = {
     type=click.Choice(NAMED),
     help="What the labels are.  [default: what they look like; with --obo, its terms]",
 )
+@column_options
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
@@ -101,6 +106,8 @@ def command(
     test: tuple[Path, ...],
     labels: tuple[Path, ...],
     task: str | None,
+    label_column: str | None,
+    split_column: str | None,
     obo: Path | None,
     no_propagate: bool,
     clusters: Path | None,
@@ -136,7 +143,8 @@ def command(
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
-    files = Inputs(inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate, task)
+    options = (clusters, on_bad_record, obo, not no_propagate, task, label_column, split_column)
+    files = Inputs(inputs, validation, test, labels, *options)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)

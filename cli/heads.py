@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 from esmcls_cli.options import common, complete_heads
 
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import LabelledHead
+    from esmcls.heads.base import FittableHead
     from esmcls.heads.registry import AnyGroup
 
 WIDTH = 80
@@ -26,12 +26,13 @@ _HEADER = ["| knob | default | values | what | when to change it |", "|---|---|-
 @click.command("heads")
 @click.argument("name", required=False, shell_complete=complete_heads)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--markdown", is_flag=True, help="Print tables, of both kinds of heads, as docs/heads.md has them.")
+@click.option("--markdown", is_flag=True, help="Print tables, of all kinds of heads, as docs/heads.md has them.")
 @click.option("--terms", is_flag=True, help="Those for Gene Ontology terms, any number a protein.")
+@click.option("--numbers", is_flag=True, help="Those for a number a protein.")
 @common(workspace=False)
-def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> None:
+def command(name: str | None, as_json: bool, markdown: bool, terms: bool, numbers: bool) -> None:
     """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""
-    group = TERM_GROUP if terms else GROUP
+    group: AnyGroup = TERM_GROUP if terms else NUMBER_GROUP if numbers else GROUP
     if markdown:
         click.echo("\n".join(page()), nl=False)
         return
@@ -45,7 +46,7 @@ def command(name: str | None, as_json: bool, markdown: bool, terms: bool) -> Non
         click.echo("\n\n".join(map(_text, cards)) + "\n\nesmcls heads NAME explains each knob of one")
 
 
-def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
+def _card(name: str, head: type[FittableHead[Never]]) -> dict[str, Any]:
     return {
         "name": name,
         "what": _summary(head),
@@ -56,7 +57,7 @@ def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
     }
 
 
-def _summary(head: type[LabelledHead[Never]]) -> str:
+def _summary(head: type[FittableHead[Never]]) -> str:
     return (inspect.getdoc(head) or "").partition("\n")[0]
 
 
@@ -69,7 +70,7 @@ def _text(card: dict[str, Any]) -> str:
     return "\n".join([f"{card['name']}: {card['what']}", *knobs])
 
 
-def explained(name: str, head: type[LabelledHead[Never]]) -> list[str]:
+def explained(name: str, head: type[FittableHead[Never]]) -> list[str]:
     """Return what a head is, what each of its knobs does and when to change it, in lines of eighty columns."""
     lines = [*textwrap.wrap(f"{name}: {_summary(head)}", WIDTH), "", "auto: the validation part decides."]
     for knob in knobs_of(head.Config):
@@ -86,6 +87,7 @@ def page() -> list[str]:
     lines += ["`esmcls fit --head NAME --set KNOB VALUE`; `auto` is chosen on the validation part. This page is what"]
     lines += ["`esmcls heads --markdown` prints; `esmcls heads NAME` explains one head in a terminal.", ""]
     groups: dict[str, AnyGroup] = {"One label a protein": GROUP, "Gene Ontology terms": TERM_GROUP}
+    groups["A number a protein"] = NUMBER_GROUP
     for title, group in groups.items():
         lines += [f"## {title}", ""]
         for name in list_heads(group):

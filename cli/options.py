@@ -173,11 +173,24 @@ on_bad_option = click.option(
 )
 
 
+_COLUMN_OPTIONS: Final = (
+    click.option("--label-column", metavar="NAME", help="Column of a table that holds the labels."),
+    click.option("--split-column", metavar="NAME", help="Column of a table that says train, validation or test."),
+)
+
+
+def column_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the names of columns of tables that are called otherwise than is known."""
+    for option in reversed(_COLUMN_OPTIONS):
+        function = option(function)
+    return function
+
+
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a head, the last of several with commas between, in a shell."""
-    from esmcls.heads.registry import GROUP, TERM_GROUP, list_heads
+    from esmcls.heads.registry import GROUP, NUMBER_GROUP, TERM_GROUP, list_heads
 
-    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP)})
+    return _completed(incomplete, {name for group in (GROUP, TERM_GROUP, NUMBER_GROUP) for name in list_heads(group)})
 
 
 def complete_encoders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -15,8 +15,10 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, NUMBER, ONE_LABEL
 from esmcls.labels.label_checks import kind_of_labels
+from esmcls.labels.number_labels import Place
+from esmcls.labels.numbers import same_sequence_other_number, tenths
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
 
@@ -36,12 +38,15 @@ class Dataset:
     ids, sequences, labels, parts : lists of str, (n,)
         Ids are verbatim and may occur more than once. Where a protein has many labels, its label is its direct terms,
         sorted, with a space between.
+    task : str
+        What the labels are, one of `esmcls.labels.kinds.KINDS`.
     """
 
     ids: list[str]
     sequences: list[str]
     labels: list[str]
     parts: list[str]
+    task: str = field(default=ONE_LABEL, compare=False)
 
     def __post_init__(self) -> None:
         lengths = {len(column) for column in (self.ids, self.sequences, self.labels, self.parts)}
@@ -55,7 +60,7 @@ class Dataset:
     def take(self, rows: Sequence[int]) -> Dataset:
         """Return the records at `rows`, in that order."""
         columns = (self.ids, self.sequences, self.labels, self.parts)
-        return Dataset(*([column[row] for row in rows] for column in columns))
+        return Dataset(*([column[row] for row in rows] for column in columns), task=self.task)
 
     def part(self, name: str) -> Dataset:
         """Return the records of one part; none where the split has no such part.
@@ -171,7 +176,8 @@ def build(
     test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
     for it; a test part is never drawn then. Where no record has a part, all three are drawn. With a table of clusters
     draws are of whole clusters, and all three parts are drawn unless some record is test or validation. Without, they
-    are stratified; sets of many labels hardly recur, so theirs are of sequences at random.
+    are stratified, by tenths where labels are numbers; sets of many labels hardly recur, so theirs are of sequences at
+    random.
 
     Parameters
     ----------
@@ -204,13 +210,17 @@ def build(
         If the fractions are no shares of 1, or no record is train.
     """
     columns = _LabelledColumns.of(refuse_text(records, "records"), joined=clusters is not None)
-    task = GO_TERMS if ontology else kind_of_labels(columns.labels, columns.sequences, columns.path, task)
+    task = GO_TERMS if ontology else columns.kind(task)
     if tally is not None:
         tally.duplicate_ids = len(columns.ids) - len(set(columns.ids))
     kind = kind or _usual_kind(columns.parts, clusters is not None, ontology is not None)
     report = SplitReport(kind, seed, split.check_fractions(fractions), terms=ontology is not None)
+    report.numbers = task == NUMBER
     clusters_of = None if clusters is None else partial(read_clusters, clusters, tally=tally)
-    dataset = _with_parts(columns, report, fractions, clusters_of)
+    dataset = replace(_with_parts(columns, report, fractions, clusters_of), task=task)
+    if report.numbers:
+        report.ambiguous = same_sequence_other_number(dataset.sequences, dataset.labels)
+        return Built(dataset, report, task)
     report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
     classes = set if ontology is None else partial(_terms, ontology)
@@ -252,7 +262,8 @@ def _draw(
         return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
     if report.kind == "random" or report.terms:
         return split.at_random(rows.sequences, shares, report.seed)
-    return split.stratified(rows.sequences, rows.labels, shares, report.seed)
+    strata = tenths(rows.labels) if report.numbers else rows.labels
+    return split.stratified(rows.sequences, strata, shares, report.seed)
 
 
 @dataclass
@@ -266,6 +277,8 @@ class _LabelledColumns:
     path: str = "input"
     """The first record's file."""
     known: dict[str, str] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    """The first record of each label."""
     seen: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     @classmethod
@@ -292,8 +305,14 @@ class _LabelledColumns:
         self.path = self.path if self.ids else record.path
         self.ids.append(protein.id)
         self.sequences.append(protein.sequence)
+        if label not in self.known:
+            self.places[label] = Place(record.path, record.line, protein.id)
         self.labels.append(self.known.setdefault(label, label))
         self.parts.append(record.part)
+
+    def kind(self, asked: str | None) -> str:
+        """Return the kind of task that the labels are for; see `kind_of_labels`."""
+        return kind_of_labels(self.labels, self.sequences, self.path, asked, self.places)
 
 
 def _given(columns: _LabelledColumns, report: SplitReport, clusters: _Clusters | None = None) -> Dataset:

@@ -25,6 +25,8 @@ from esmcls.datasets.split import (
     stratified,
 )
 from esmcls.errors import DataError
+from esmcls.labels.kinds import NUMBER
+from esmcls.labels.numbers import same_sequence_other_number, tenths
 from esmcls.reading.record_columns import Columns
 from esmcls.reading.records import PARTS, Tally
 
@@ -159,9 +161,11 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
     UsageError
         If no record is train where a split is given, or the allotment cannot be.
     DataError
-        If records have no labels, or each sequence of train stands in another part too.
+        If records have no labels, or numbers, or each sequence of train stands in another part too.
     """
     labels = _labels(source)
+    if source.task == NUMBER:
+        raise DataError("input", "labels are numbers: there are no families to draw of", "draw parts: esmcls data split")
     complete = apply_given(source.parts)
     parts: Sequence[str | None] = complete if any(source.parts) else source.parts
     leaked = {leak.row for leak in drop_leaks(source.sequences, complete) if leak.part == PARTS[0]}
@@ -270,8 +274,13 @@ def split_anew(
     if clusters is not None:
         parts = by_cluster(source.sequences, clusters, fractions, seed)
     else:
-        parts = stratified(source.sequences, _labels(source), fractions, seed)
-    if source.labels is not None:
+        labels = _labels(source)
+        strata = tenths(labels) if source.task == NUMBER else labels
+        parts = stratified(source.sequences, strata, fractions, seed)
+    if source.task == NUMBER:
+        report.numbers = True
+        report.ambiguous = same_sequence_other_number(source.sequences, _labels(source))
+    elif source.labels is not None:
         trained = {label for label, part in zip(source.labels, parts, strict=True) if part == PARTS[0]}
         report.untrained = len(set(source.labels) - trained)
         report.ambiguous = len(labels_of(source.sequences, source.labels)[1])

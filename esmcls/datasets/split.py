@@ -55,6 +55,8 @@ class SplitReport:
         Classes without a training member.
     terms : bool
         Whether classes are terms, many a protein.
+    numbers : bool
+        Whether labels are numbers, of which `stratified` means that each tenth of them is.
     """
 
     kind: SplitKind
@@ -66,6 +68,7 @@ class SplitReport:
     ambiguous: int = 0
     untrained: int = 0
     terms: bool = False
+    numbers: bool = False
 
     def facts(self) -> dict[str, object]:
         """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""
@@ -93,7 +96,7 @@ class SplitReport:
             lines.extend(f"  {name}: left {part}, stays in {winner}" for name, part, winner in self.leaks[:_SHOWN])
             lines.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
         if self.ambiguous:
-            label = "set of terms" if self.terms else "label"
+            label = "set of terms" if self.terms else "value" if self.numbers else "label"
             lines.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
         if self.untrained and self.terms:
             lines.append(f"warning: {_count(self.untrained, 'term')} without a training protein; never predicted")

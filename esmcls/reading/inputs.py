@@ -12,7 +12,7 @@ from esmcls.labels.kinds import NAMED
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
-from esmcls.reading.tables import LABEL_COLUMNS, LabelTable
+from esmcls.reading.tables import LABEL_COLUMNS, ColumnNames, LabelTable
 from esmcls.text_files import STDIN
 
 
@@ -37,6 +37,8 @@ class Inputs:
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         The kind of task that the labels are for, where the user named it.
+    label_column, split_column : str, optional
+        Columns of tables that hold the labels and the parts, where they have other names than are known.
     """
 
     inputs: tuple[str | Path, ...]
@@ -48,6 +50,8 @@ class Inputs:
     obo: Path | None = None
     propagate: bool = True
     task: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -65,13 +69,20 @@ class Inputs:
     @cached_property
     def table(self) -> LabelTable | None:
         """The labels by id, read once for all parts."""
-        return label_table(self.labels, self.ontology)
+        return label_table(self.labels, self.ontology, self.columns)
+
+    @property
+    def columns(self) -> ColumnNames:
+        """The columns of tables that the user named."""
+        return ColumnNames(self.label_column, self.split_column)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
-                yield from read_records(paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally)
+                yield from read_records(
+                    paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally, columns=self.columns
+                )
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train
 
@@ -89,7 +100,8 @@ class Inputs:
         where, fix = "", "give them with --labels TABLE"
         if columns:
             where = f" among the columns {', '.join(dict.fromkeys(columns))}"
-            fix = f"name their column {', '.join(LABEL_COLUMNS[:4])} or so, or give --labels TABLE"
+            named = f"{', '.join(LABEL_COLUMNS[:4])} or so"
+            fix = f"name their column {named}, say which it is (--label-column NAME), or give --labels TABLE"
         return [f"no labels in {names}{where}: the vectors are kept, but there is no dataset to fit on; {fix}"]
 
     @property

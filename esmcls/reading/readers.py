@@ -15,7 +15,7 @@ from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
-from esmcls.reading.tables import LabelTable, read_table, table_layout
+from esmcls.reading.tables import ColumnNames, LabelTable, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
 from esmcls.text_files import STDIN, open_lines, shown
 
@@ -110,6 +110,7 @@ def read_records(
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
+    columns: ColumnNames = ColumnNames(),
 ) -> Iterator[Record]:
     """Stream the records of files and folders in their order.
 
@@ -132,6 +133,8 @@ def read_records(
         Of a record that cannot be used: raise, or list it in the tally.
     tally : Tally, optional
         Is filled while the records are read.
+    columns : ColumnNames
+        Of tables, where labels or parts are in columns of other names than are known.
 
     Returns
     -------
@@ -156,15 +159,20 @@ def read_records(
     _check_word("part", part or PARTS[0], PARTS)
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
-    table = label_table(labels, ontology)
+    table = label_table(labels, ontology, columns)
+    of_records = ColumnNames(columns.label if table is None else None, columns.part)
     chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
-    return _stream(chosen, table, part, on_bad, tally)
+    return _stream(chosen, table, part, on_bad, tally, of_records)
 
 
 def label_table(
-    labels: str | Path | Sequence[str | Path] | LabelTable | None, ontology: Ontology | None = None
+    labels: str | Path | Sequence[str | Path] | LabelTable | None,
+    ontology: Ontology | None = None,
+    columns: ColumnNames = ColumnNames(),
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
+
+    With a table of labels, the column of labels that the user named is one of it, and so may be that of parts.
 
     Raises
     ------
@@ -180,7 +188,9 @@ def label_table(
         raise UsageError("an ontology (--obo) is for a table of terms; name it, too (--labels FILE)")
     if not paths:
         return None
-    return LabelTable.read(paths) if ontology is None else TermTable.of(paths, ontology)
+    if ontology is not None:
+        return TermTable.of(paths, ontology)
+    return LabelTable.read(paths, ColumnNames(columns.label))
 
 
 def _check_word(kind: str, word: str, known: Sequence[str]) -> None:
@@ -233,7 +243,9 @@ def _head(lines: Iterator[str]) -> list[str]:
     return head or [""]
 
 
-def _reader_of(first: str, path: str, tally: Tally | None = None) -> _Reader | None:
+def _reader_of(
+    first: str, path: str, tally: Tally | None = None, columns: ColumnNames = ColumnNames()
+) -> _Reader | None:
     """Return the reader of the format whose first line that is not blank this is; the tally is told of a table."""
     if first.startswith(">"):
         return read_fasta
@@ -248,17 +260,17 @@ def _reader_of(first: str, path: str, tally: Tally | None = None) -> _Reader | N
     facts = TableFacts()
     if tally is not None:
         tally.tables[path] = facts
-    return partial(read_table, layout=layout, facts=facts)
+    return partial(read_table, layout=layout.with_columns(columns, path), facts=facts)
 
 
-def _entries(source: str, tally: Tally) -> Iterator[RawRecord | DataError]:
+def _entries(source: str, tally: Tally, columns: ColumnNames) -> Iterator[RawRecord | DataError]:
     """Give the entries of one file."""
     path = shown(source)
     with open_lines(source) as lines:
         head = _head(lines)
         if not head[-1].strip():
             raise DataError(path, "an empty file", f"give {_FORMATS}")
-        reader = _reader_of(head[-1], path, tally)
+        reader = _reader_of(head[-1], path, tally, columns)
         if reader is None:
             start = head[-1].strip()[:40]
             raise DataError(
@@ -268,10 +280,15 @@ def _entries(source: str, tally: Tally) -> Iterator[RawRecord | DataError]:
 
 
 def _stream(
-    sources: list[Source], table: LabelTable | None, part: str | None, on_bad: OnBad, tally: Tally
+    sources: list[Source],
+    table: LabelTable | None,
+    part: str | None,
+    on_bad: OnBad,
+    tally: Tally,
+    columns: ColumnNames,
 ) -> Iterator[Record]:
     for source in sources:
-        for entry in _entries(source.path, tally):
+        for entry in _entries(source.path, tally, columns):
             record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
             if isinstance(record, Record):
                 tally.count(record, shown(source.path))

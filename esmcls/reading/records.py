@@ -236,11 +236,16 @@ def _table_lines(path: str, facts: TableFacts) -> list[str]:
         "with a cell over several lines": facts.line_ends,
         "left out, since a NOT in them says that they are not so": facts.denied,
     }
-    return [
+    told = [
         f"{path}: {_count(len(lines), 'row')} {what} (the first in line {lines[0]:,})"
         for what, lines in rows.items()
         if lines
     ]
+    if facts.splits:
+        names = ", ".join(facts.splits)
+        verb = "says" if len(facts.splits) == 1 else "say"
+        told.append(f"{path}: {names} {verb} parts, and none was taken: choose one with --split-column NAME")
+    return told
 
 
 def refuse_text(items: _Items, what: str) -> _Items:

@@ -45,6 +45,8 @@ class TableFacts:
         Lines of rows equal to the header, which were passed over, and of rows with a cell over several lines.
     denied : list of int
         Lines of rows that say what a protein does not have, which were left out.
+    splits : list of str
+        Columns that say parts, none of which was taken.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class TableFacts:
     repeated_headers: list[int] = field(default_factory=list)
     line_ends: list[int] = field(default_factory=list)
     denied: list[int] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
 
     def name_columns(self, header: Sequence[str], places: dict[str, int | None]) -> None:
         """Note the columns that were taken, by what they are taken for, and the others."""

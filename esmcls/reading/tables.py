@@ -45,6 +45,13 @@ _LONGEST_NAME: Final = 40
 _TERM: Final = re.compile(r"GO:\d+")
 
 
+class ColumnNames(NamedTuple):
+    """Columns that the user named: of labels, and of parts; None for those whose names are known."""
+
+    label: str | None = None
+    part: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TableLayout:
     """Where a table keeps what: the delimiter, the number of columns, and their 0-based places.
@@ -79,6 +86,37 @@ class TableLayout:
             "validation": self.validation,
             "qualifier": self.qualifier,
         }
+
+    def with_columns(self, named: ColumnNames, path: str) -> TableLayout:
+        """Return the layout with the columns that the user named.
+
+        Raises
+        ------
+        DataError
+            If the header has no such column.
+        """
+        label, part = (named_place(name, self.header, path) for name in named)
+        chosen = replace(self, label=self.label if label is None else label, part=self.part if part is None else part)
+        if chosen.part is None or chosen.validation is not None:
+            return chosen
+        return replace(chosen, validation=column_place(self.header, ("validation",)))
+
+
+def named_place(name: str | None, header: Sequence[str], path: str, line: int = 1) -> int | None:
+    """Return the place of a column that the user named; None where none is named.
+
+    Raises
+    ------
+    DataError
+        If the header has no such column, or has it twice.
+    """
+    if name is None:
+        return None
+    place = of_header(partial(column_place, wanted=(column_name(name),)), header, path, line)
+    if place is None:
+        problem = f"no column {name!r}; its columns are {', '.join(header)}"
+        raise DataError(path, problem, "name one of them", line=line)
+    return place
 
 
 def table_layout(header: str) -> TableLayout | None:
@@ -169,12 +207,22 @@ def read_table(
         count += 1
         if not count:
             continue
+        if count == 1:
+            facts.splits = _split_columns(row, layout)
         if len(row) == layout.width:
             yield make(row, line, count)
         else:
             yield DataError(path, f"{len(row)} cells, where the header has {layout.width}", _FIX_ROW, line=line)
     if count < 1:
         raise DataError(path, "a header and no rows", "give records below it", line=1)
+
+
+def _split_columns(row: list[str], layout: TableLayout) -> list[str]:
+    """Return the columns that say parts in the first row, where none was taken for that."""
+    if layout.part is not None or len(row) != layout.width:
+        return []
+    taken = layout.places().values()
+    return [name for place, name in enumerate(layout.header) if place not in taken and part_of(row[place])]
 
 
 def _is_header(row: list[str], layout: TableLayout, path: str, line: int) -> bool:
@@ -235,11 +283,13 @@ class LabelTable:
     parts: dict[str, str] = field(default_factory=dict)
     """The key of an id -> its part, where a table has a column of parts."""
     facts: dict[str, TableFacts] = field(default_factory=dict)
+    columns: ColumnNames = ColumnNames()
+    """Those that the user named."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[str]) -> LabelTable:
-        """Read `id<TAB>label` tables, with or without a header.
+    def read(cls, paths: Iterable[str], columns: ColumnNames = ColumnNames()) -> LabelTable:
+        """Read `id<TAB>label` tables, with or without a header; `columns` are those that the user named.
 
         Where there is one, a column of parts is read, too, and rows whose qualifier says NOT are left out.
 
@@ -248,7 +298,7 @@ class LabelTable:
         DataError
             If a row has no label, an id stands twice (both lines are named), or there is no row.
         """
-        table = cls(tuple(refuse_text(paths, "paths of label tables")))
+        table = cls(tuple(refuse_text(paths, "paths of label tables")), columns=columns)
         for path in table.paths:
             table._read(path)
         return table
@@ -265,7 +315,7 @@ class LabelTable:
         before = len(self.labels)
         facts = self.facts.setdefault(path, TableFacts())
         with open_lines(path) as lines:
-            for row in _label_rows(lines, shown(path), facts):
+            for row in _label_rows(lines, shown(path), facts, self.columns):
                 if not row.label:
                     raise DataError(path, "no label", "give each id a label", line=row.line, record=row.id)
                 if not row.id:
@@ -372,11 +422,11 @@ class _LabelLayout(NamedTuple):
         return {"id": self.id, "label": self.label, "part": self.part, "qualifier": self.qualifier}
 
 
-def _label_rows(lines: Iterator[str], path: str, facts: TableFacts) -> Iterator[_LabelRow]:
+def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: ColumnNames) -> Iterator[_LabelRow]:
     """Give the rows of a label table; the first row is a header if it names both columns."""
     layout = _LabelLayout(("", ""), 0, 1)
     for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
-        header = of_header(_label_layout, row, path, line) if number == 0 else None
+        header = of_header(partial(_label_layout, named=named, path=path, line=line), row, path, line) if not number else None
         if header is not None:
             layout = header
             facts.name_columns(row, header.places())
@@ -405,10 +455,12 @@ def _label_row(line: int, row: Sequence[str], layout: _LabelLayout, path: str) -
     return _LabelRow(line, row[layout.id], row[layout.label], part_of(word))
 
 
-def _label_layout(row: Sequence[str]) -> _LabelLayout | None:
+def _label_layout(row: Sequence[str], named: ColumnNames, path: str, line: int) -> _LabelLayout | None:
     names = [column_name(cell) for cell in row]
     id_ = _find(names, ID_COLUMNS)
-    label = _find(names, LABEL_COLUMNS)
+    label, part = (named_place(name, row, path, line) for name in named)
+    label = _find(names, LABEL_COLUMNS) if label is None else label
+    part = _find(names, PART_COLUMNS) if part is None else part
     if id_ is None or label is None:
         return None
-    return _LabelLayout(tuple(names), id_, label, _find(names, PART_COLUMNS), _find(names, QUALIFIER_COLUMNS))
+    return _LabelLayout(tuple(names), id_, label, part, _find(names, QUALIFIER_COLUMNS))

@@ -125,6 +125,8 @@ def embed_dataset(
     clusters: str | Path | None = None,
     propagate: bool = True,
     task: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     **options: Any,
@@ -149,6 +151,8 @@ def embed_dataset(
         Whether a protein with a term has those that contain it, too.
     task : str, optional
         What the labels are, one of `esmcls.labels.kinds.NAMED`; default what they look like.
+    label_column, split_column : str, optional
+        Columns of tables that hold the labels and the parts, where they have other names than are known.
     device : str
     seed : int
         Of the split, where one is drawn.
@@ -174,6 +178,8 @@ def embed_dataset(
         obo=None if obo is None else Path(obo),
         propagate=propagate,
         task=task,
+        label_column=label_column,
+        split_column=split_column,
     )
     intake = take_in(sources, seed=seed)
     name = workspace.encoder_name(options.pop("encoder", BUNDLED))

@@ -10,7 +10,9 @@ from pathlib import Path
 from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError
-from esmcls.labels.kinds import ONE_LABEL
+from esmcls.labels.kinds import NUMBER, ONE_LABEL
+from esmcls.labels.number_labels import in_examples
+from esmcls.labels.numbers import as_number, spread_in_words
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.inputs import Inputs, SequenceStream
 from esmcls.reading.records import Tally
@@ -74,9 +76,16 @@ class Intake:
         if self.report is None:
             return []
         parts = ", ".join(f"{count:,} {part}" for part, count in part_counts(self.dataset.parts).items())
-        classes = len(set(self.dataset.labels))
+        if self.task == NUMBER:
+            return [f"task: {NUMBER}, {spread_in_words(self.dataset.labels)}; records: {parts}"]
+        names = set(self.dataset.labels)
+        classes = len(names)
         noun = ("set", "s of terms") if self.ontology is not None else ("class", "es")
-        return [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+        about = [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+        if self.ontology is None and all(as_number(name) is not None for name in names):
+            examples = in_examples(names)
+            about.append(f"labels are numbers ({examples}), taken for names of classes; amounts are --task {NUMBER}")
+        return about
 
     @property
     def unlabelled(self) -> tuple[str, ...]:
