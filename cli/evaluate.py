@@ -13,6 +13,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
+@click.option("--label-column", metavar="NAME", help="Column of a table that holds the labels.")
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
 @click.option(
     "--model",
@@ -30,6 +31,7 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
 def command(
     inputs: tuple[str, ...],
     labels: Path | None,
+    label_column: str | None,
     ia: Path | None,
     workspace: Path,
     model: str | None,
@@ -46,13 +48,15 @@ def command(
 
     Prints accuracy, top-3/5/10 accuracy, precision, recall and F1 with bootstrap intervals, and the accuracy by
     family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
-    and length. Leaves a report in reports/evaluate-NAME/ of the workspace: a page, tables of every class or term and of
-    every wrong protein with what it was taken for and its nearest training protein, figures, and metrics.json.
+    and length; of numbers Spearman, Pearson, R², RMSE and the mean absolute error. Leaves a report in
+    reports/evaluate-NAME/ of the workspace: a page, tables of every class or term and of every wrong protein with what
+    it was taken for and its nearest training protein, figures, and metrics.json.
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
+    from esmcls.reading.tables import ColumnNames
     from esmcls.tasks.one_label.report import read_names
     from esmcls.workspace.workspace import STATE, Workspace
 
@@ -67,8 +71,11 @@ def command(
     tally, given = Tally(), None
     if inputs:
         ontology = None if labels is None else opened.task.ontology
-        records = read_records(inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally)
-        given = labelled(records, inputs[0])
+        columns = ColumnNames(label_column)
+        records = read_records(
+            inputs, labels=labels, ontology=ontology, on_bad=on_bad_record, tally=tally, columns=columns
+        )
+        given = labelled(records, inputs[0], opened.task)
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
     assessment = assess(opened, place, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)

@@ -41,7 +41,11 @@ from esmcls_cli.options import PATH, common, complete_models, note, on_bad_optio
     help="Look for the nearest training protein among the workspace's vectors, where the model knows none.  "
     "[default: if there are 50,000 at most]",
 )
-@click.option("--coverage", type=share, help="Fill `set`: classes that hold the true one this often, such as .95.")
+@click.option(
+    "--coverage",
+    type=share,
+    help="Fill `set`: classes that hold the true one this often, such as .95; of numbers `low` and `high`.",
+)
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1, min_open=True),
@@ -94,16 +98,17 @@ def command(
     nearest: bool | None,
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, or its Gene Ontology terms.
+    """Give each sequence of INPUT its likeliest classes, its Gene Ontology terms, or its number.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
     A model that was fitted with --hold-out-families says in `status` whether a sequence is accepted as of a family it
     knows, or rejected as a stranger; one fitted with --calibration can fill `set`. One on imported vectors answers
     where it has the sequence's vector, and says no_vector where not. A model of terms writes those of at least
-    --min-score, and says which of them are predicted by the thresholds that validation chose. `note` says what makes an
-    answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
-    answer it is.
+    --min-score, and says which of them are predicted by the thresholds that validation chose. One of numbers that was
+    fitted with --calibration says with --coverage between which two the true one lies so often (low, high). `note` says
+    what makes an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity;
+    `model` whose answer it is.
     """
     from esmcls.models.predict import open_model, write_answers
     from esmcls.reading.readers import find_sources, read_records

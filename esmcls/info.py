@@ -10,7 +10,7 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
-from esmcls.labels.kinds import CLASSES_OF
+from esmcls.labels.kinds import CLASSES_OF, WITHOUT_CLASSES, classes_in_words
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.models.recipe import EXPLANATION
@@ -47,7 +47,8 @@ def _workspace(path: Path) -> Iterator[str]:
     if (known := state["dataset"]) is None:
         yield "dataset: none"
     else:
-        yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {known['classes']:,} classes"
+        classes = classes_in_words(place.task, known["classes"])
+        yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {classes}"
         yield f"task: {place.task}"
         parts = ", ".join(f"{known['parts'].get(part, 0):,} {part}" for part in PARTS)
         yield f"split: {state['split']['kind']} (seed {state['split']['seed']}): {parts}"
@@ -66,19 +67,19 @@ def _model(path: Path) -> Iterator[str]:
     if explanation := one.setup.get(EXPLANATION):
         yield f"fit: {explanation}"
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
-    yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
+    of = "with" if one.kind in WITHOUT_CLASSES else "of"
+    yield f"fitted on: {one.n_train:,} sequences {of} {_classes(one)}, seed {one.seed}"
     yield f"validation: {scores_in_words(one.validation)}"
     yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
 
 
 def _model_line(path: Path) -> str:
     one = read_manifest(path)
-    size = f"{len(one.classes):,} {_classes(one)}"
-    return f"{one.head} on {one.spec.encoder}, {size}, validation {scores_in_words(one.validation)}"
+    return f"{one.head} on {one.spec.encoder}, {_classes(one)}, validation {scores_in_words(one.validation)}"
 
 
 def _classes(one: Manifest) -> str:
-    return CLASSES_OF.get(one.kind, "classes")
+    return classes_in_words(one.kind, len(one.classes), CLASSES_OF.get(one.kind, "classes"))
 
 
 def _cache(path: Path) -> Iterator[str]:

@@ -229,7 +229,7 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
+        (["37.5", "40.1", "n/a"], ":4: record 'p2': value 'n/a', where a number is expected; give a number"),
         (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
         (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
     ],
@@ -243,7 +243,7 @@ def test_labels_that_embed_would_refuse_are_refused_before(
     output = () if words[0] == "stats" else ("-o", tmp_path / "out.csv")
     ran = run("data", words[0], table, *words[1:], *output)
     assert (ran.code, ran.out) == (1, "")
-    assert f"{table}: " in ran.err
+    assert f"{table}:" in ran.err
     assert problem in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 

@@ -210,8 +210,6 @@ def labelled(labels: list[str], sequences: list[str]) -> list[Record]:
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        (["37.5", "40.1", "61", "nan"], "labels are numbers (37.5, 40.1, 61, …: 3 different ones), not classes"),
-        ([str(n) for n in range(40)], "labels are numbers (0, 1, 10, …: 40 different ones), not classes"),
         (["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"], "a sign for each residue, not a class"),
         (["1.1.1.1;2.3.1.4", "1.1.1.1", "2.3.1.4"], "label '1.1.1.1;2.3.1.4' lists 2 codes (1 such label)"),
         (["PF00001 | PF00002", "PF00001", "x"], "label 'PF00001 | PF00002' lists 2 codes"),

@@ -165,7 +165,9 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
     """
     labels = _labels(source)
     if source.task == NUMBER:
-        raise DataError("input", "labels are numbers: there are no families to draw of", "draw parts: esmcls data split")
+        raise DataError(
+            "input", "labels are numbers: there are no families to draw of", "draw parts: esmcls data split"
+        )
     complete = apply_given(source.parts)
     parts: Sequence[str | None] = complete if any(source.parts) else source.parts
     leaked = {leak.row for leak in drop_leaks(source.sequences, complete) if leak.part == PARTS[0]}

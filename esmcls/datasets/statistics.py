@@ -310,7 +310,9 @@ class Census:
         """Return the numbers that labels are, of all labelled records or of those of a part."""
         parts = np.frombuffer(self.parts, np.uint8)
         codes = np.frombuffer(self.families, np.uint32)
-        here = (codes != _NO_FAMILY) & (part is None or np.where(parts == _NO_PART, 0, parts) == PARTS.index(part or ""))
+        here = (codes != _NO_FAMILY) & (
+            part is None or np.where(parts == _NO_PART, 0, parts) == PARTS.index(part or "")
+        )
         return Numbers.from_texts(self.codes).values[codes[here].astype(np.int64)]
 
     def statistics(self, limit: int, part: str | None, x_min: int | None) -> Statistics:

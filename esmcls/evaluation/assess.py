@@ -25,6 +25,7 @@ from esmcls.models.recipe import model_digest
 from esmcls.models.sharing.card import add_measured
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Record
+from esmcls.reading.tables import ColumnNames
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
 from esmcls.workspace.workspace import Workspace
@@ -88,19 +89,22 @@ class Assessment:
         return f"<pre>{html.escape(chr(10).join(self.lines()))}</pre>"
 
 
-def labelled(records: Iterable[Record], source: str | Path) -> Dataset:
-    """Collect records that all have a label.
+def labelled(records: Iterable[Record], source: str | Path, task: AnyTask | None = None) -> Dataset:
+    """Collect records that all have a label, of a kind of task where it is given.
 
     Raises
     ------
     DataError
-        If there is none, or one lacks a label.
+        If there is none, or one lacks a label, or has one that the kind of task cannot have.
     """
     found = Dataset([], [], [], [])
     for record in records:
         if record.label is None:
             fix = "give a table of labels (--labels TABLE)"
             raise DataError(record.path, "no label", fix, line=record.line, record=record.protein.id)
+        if task is not None and (problem := task.fault_of_label(record.label)):
+            fix = "correct it, or leave the record out"
+            raise DataError(record.path, problem, fix, line=record.line, record=record.protein.id)
         found.ids.append(record.protein.id)
         found.sequences.append(record.protein.sequence)
         found.labels.append(record.label)
@@ -240,6 +244,7 @@ def evaluate(
     *,
     workspace: Workspace | None = None,
     labels: str | Path | None = None,
+    label_column: str | None = None,
     ia: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -259,6 +264,8 @@ def evaluate(
         Whose test part and caches; default that in whose models/ the model lies, if it does.
     labels : str or Path, optional
         Table of the labels of `inputs`.
+    label_column : str, optional
+        Column of a table that holds the labels, where it has another name than is known.
     ia : str or Path, optional
         Terms: table of information accretion.
     device : str
@@ -288,8 +295,9 @@ def evaluate(
         source = "" if inputs is None else "dataset"
         return assess(model, workspace, inputs, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    records = read_records(files, labels=labels, ontology=None if labels is None else model.task.ontology)
-    given = labelled(records, str(files[0]))
+    ontology = None if labels is None else model.task.ontology
+    records = read_records(files, labels=labels, ontology=ontology, columns=ColumnNames(label_column))
+    given = labelled(records, str(files[0]), model.task)
     source = source_name(files)
     return assess(model, workspace, given, ia=ia, source=source, seed=seed, name=name, replace=replace, date=date)
 

@@ -1,4 +1,4 @@
-"""The contract of a head, of one label a protein, of many or of a number, and the skeleton that the built-in ones share.
+"""The contract of a head, of one label a protein, of many or of a number, and the skeleton that built-in ones share.
 
 A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class,
 or a number. `FittableHead` is what all promise, whatever their labels, `LabelledHead` what those of classes do; `Head`,

@@ -70,5 +70,5 @@ def held_scores(held: Numbers, predicted: Floats) -> dict[str, float]:
 
 
 def squared_error(held: Numbers, predicted: Floats) -> float:
-    """Return the mean squared error on held rows, by which heads for numbers choose their knobs: the less, the better."""
+    """Return the mean squared error on held rows: heads for numbers choose the knobs that make it least."""
     return float(((predicted - held.values) ** 2).mean()) if len(held) else 0.0

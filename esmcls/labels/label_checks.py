@@ -50,8 +50,8 @@ def kind_of_labels(
     Raises
     ------
     DataError
-        If they may be numbers or names of classes, or are numbers but for one of them, stand for residues one by one, are
-        sequences, or one of them lists several codes, such as `1.1.1.1;2.3.1.4`.
+        If they may be numbers or names of classes, or are numbers but for one of them, stand for residues one by one,
+        are sequences, or one of them lists several codes, such as `1.1.1.1;2.3.1.4`.
 
     Examples
     --------

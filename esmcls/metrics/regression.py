@@ -1,9 +1,9 @@
 """How near predicted numbers are to the true ones: plain functions on arrays, with bootstrap intervals over proteins.
 
-Conventions. Equal numbers share the mean of the ranks that they take (Spearman). Where the truth or the prediction has no
-spread, nothing is ordered by it: both correlations are 0, not NaN. R² is 1 - (sum of squared errors) / (sum of squared
-distances of the truth from its mean): it is below 0 where the mean of the truth would be nearer, and of a truth without
-spread it is 1 where all is right, else 0, as scikit-learn has it. Without rows all measures are 0.
+Conventions. Equal numbers share the mean of the ranks that they take (Spearman). Where the truth or the prediction has
+no spread, nothing is ordered by it: both correlations are 0, not NaN. R² is 1 - (sum of squared errors) / (sum of
+squared distances of the truth from its mean): it is below 0 where the mean of the truth would be nearer, and of a truth
+without spread it is 1 where all is right, else 0, as scikit-learn has it. Without rows all measures are 0.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def correlation(first: Floats, second: Floats, weights: Indices) -> float:
         return 0.0
     centred = [values - (values @ weights) / total for values in (first, second)]
     spreads = [math.sqrt(float(values * weights @ values) / total) for values in centred]
-    if any(spread <= _FLAT * float(np.abs(values).max()) for spread, values in zip(spreads, (first, second), strict=True)):
+    if any(
+        spread <= _FLAT * float(np.abs(values).max()) for spread, values in zip(spreads, (first, second), strict=True)
+    ):
         return 0.0
     return float((centred[0] * weights @ centred[1]) / total / (spreads[0] * spreads[1]))
 
@@ -208,6 +210,8 @@ def half_width(errors: Floats, coverage: float) -> float:
     rank = math.ceil((len(errors) + 1) * coverage - 1e-9)  # of the ascending errors, from 1
     if rank > len(errors):
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
-        problem = f"{len(errors):,} calibration rows are too few for intervals of {100 * coverage:g} %: it takes {least:,}"
+        problem = (
+            f"{len(errors):,} calibration rows are too few for intervals of {100 * coverage:g} %: it takes {least:,}"
+        )
         raise UsageError(f"{problem}; fit with --calibration 10%, or more")
     return float(np.sort(errors)[rank - 1])

@@ -15,7 +15,7 @@ from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
-from esmcls.reading.tables import ColumnNames, LabelTable, read_table, table_layout
+from esmcls.reading.tables import NO_NAMES, ColumnNames, LabelTable, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
 from esmcls.text_files import STDIN, open_lines, shown
 
@@ -110,7 +110,7 @@ def read_records(
     part: str | None = None,
     on_bad: OnBad = "error",
     tally: Tally | None = None,
-    columns: ColumnNames = ColumnNames(),
+    columns: ColumnNames = NO_NAMES,
 ) -> Iterator[Record]:
     """Stream the records of files and folders in their order.
 
@@ -168,7 +168,7 @@ def read_records(
 def label_table(
     labels: str | Path | Sequence[str | Path] | LabelTable | None,
     ontology: Ontology | None = None,
-    columns: ColumnNames = ColumnNames(),
+    columns: ColumnNames = NO_NAMES,
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
 
@@ -243,9 +243,7 @@ def _head(lines: Iterator[str]) -> list[str]:
     return head or [""]
 
 
-def _reader_of(
-    first: str, path: str, tally: Tally | None = None, columns: ColumnNames = ColumnNames()
-) -> _Reader | None:
+def _reader_of(first: str, path: str, tally: Tally | None = None, columns: ColumnNames = NO_NAMES) -> _Reader | None:
     """Return the reader of the format whose first line that is not blank this is; the tally is told of a table."""
     if first.startswith(">"):
         return read_fasta

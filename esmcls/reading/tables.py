@@ -52,6 +52,9 @@ class ColumnNames(NamedTuple):
     part: str | None = None
 
 
+NO_NAMES: Final = ColumnNames()
+
+
 @dataclass(frozen=True, slots=True)
 class TableLayout:
     """Where a table keeps what: the delimiter, the number of columns, and their 0-based places.
@@ -283,12 +286,12 @@ class LabelTable:
     parts: dict[str, str] = field(default_factory=dict)
     """The key of an id -> its part, where a table has a column of parts."""
     facts: dict[str, TableFacts] = field(default_factory=dict)
-    columns: ColumnNames = ColumnNames()
+    columns: ColumnNames = NO_NAMES
     """Those that the user named."""
     _joined: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[str], columns: ColumnNames = ColumnNames()) -> LabelTable:
+    def read(cls, paths: Iterable[str], columns: ColumnNames = NO_NAMES) -> LabelTable:
         """Read `id<TAB>label` tables, with or without a header; `columns` are those that the user named.
 
         Where there is one, a column of parts is read, too, and rows whose qualifier says NOT are left out.
@@ -426,7 +429,11 @@ def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: Colum
     """Give the rows of a label table; the first row is a header if it names both columns."""
     layout = _LabelLayout(("", ""), 0, 1)
     for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
-        header = of_header(partial(_label_layout, named=named, path=path, line=line), row, path, line) if not number else None
+        header = (
+            of_header(partial(_label_layout, named=named, path=path, line=line), row, path, line)
+            if not number
+            else None
+        )
         if header is not None:
             layout = header
             facts.name_columns(row, header.places())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.errors import ModelError
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, NUMBER, ONE_LABEL
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -57,5 +57,15 @@ def go_terms(ontology: Ontology, propagate: bool = True) -> AnyTask:
     return GoTerms(ontology, propagate)
 
 
-_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {ONE_LABEL: one_label}
+def number() -> AnyTask:
+    """Return the task of a number a protein."""
+    from esmcls.tasks.number.task import Number
+
+    return Number()
+
+
+_PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {
+    ONE_LABEL: one_label,
+    NUMBER: number,
+}
 """Those that need nothing but the labels."""

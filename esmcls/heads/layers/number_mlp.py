@@ -129,7 +129,13 @@ class NumberDescent(BaseDescent):
     """
 
     def __init__(
-        self, model: nn.Module, outputs: RowLogits, targets: Tensor, knobs: DescentKnobs, loss_name: NumberLossName, seed: int
+        self,
+        model: nn.Module,
+        outputs: RowLogits,
+        targets: Tensor,
+        knobs: DescentKnobs,
+        loss_name: NumberLossName,
+        seed: int,
     ) -> None:
         sampler = ShuffledSampler(len(targets), max(1, min(knobs.batch, len(targets) // STEPS)), seed)
         super().__init__(model, outputs, sampler, knobs)

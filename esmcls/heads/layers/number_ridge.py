@@ -105,7 +105,9 @@ class Spectrum:
     level: float
 
     @classmethod
-    def of(cls, vectors: Vectors, numbers: Floats, prepare: Callable[[Tensor], Tensor], dual: bool | None = None) -> Spectrum:
+    def of(
+        cls, vectors: Vectors, numbers: Floats, prepare: Callable[[Tensor], Tensor], dual: bool | None = None
+    ) -> Spectrum:
         """Decompose rows that `prepare` scales, in blocks; by default in the dual where rows are fewer than columns.
 
         Parameters
@@ -182,7 +184,9 @@ class RidgeHead(BaseNumberHead):
         self.scaling = _scaling(vectors, within, self.chosen.shrinkage)
         self.scale = NumberScale.of(labels)
         targets = self.scale.standardised(labels.values)
-        self.weight, self.bias = Spectrum.of(vectors, targets, partial(scaled, self.scaling)).solve(self.chosen.penalty or 1.0)
+        self.weight, self.bias = Spectrum.of(vectors, targets, partial(scaled, self.scaling)).solve(
+            self.chosen.penalty or 1.0
+        )
 
     def _choose(self, vectors: Vectors, labels: Numbers, held: Vectors, truth: Numbers, log: Log | None) -> None:
         """Take the scaling and penalty of the least squared error on the held rows, the first of equals."""

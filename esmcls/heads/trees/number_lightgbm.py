@@ -10,8 +10,8 @@ import numpy as np
 from lightgbm import Dataset
 
 from esmcls.cache.features import Features
-from esmcls.files import read_as, write_json
 from esmcls.errors import ModelError
+from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseNumberHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, training_vectors
 from esmcls.heads.number_scale import NumberScale, held_scores

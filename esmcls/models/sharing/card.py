@@ -16,8 +16,9 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, NUMBER, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.metrics.open_set import wilson
+from esmcls.metrics.regression import MEASURES
 from esmcls.models.manifest import Manifest
 from esmcls.reporting.phrases import percent
 
@@ -52,9 +53,19 @@ _LIMITS: Final = {
     ONE_LABEL: "To every sequence it gives one of its classes, strangers too, unless it was fitted to reject these "
     "(see calibration).",
     GO_TERMS: "Terms that it lacks are never predicted, and a term's absence means nothing.",
+    NUMBER: "To every sequence it gives a number, however far it is from all that it was fitted on; the nearest "
+    "training protein, which is told beside it, says how far.",
 }
-_SUGGESTS: Final = {ONE_LABEL: "a class", GO_TERMS: "Gene Ontology terms"}
-_PREDICTS: Final = {ONE_LABEL: "one label a protein", GO_TERMS: "Gene Ontology terms of proteins"}
+_SUGGESTS: Final = {
+    ONE_LABEL: "a class",
+    GO_TERMS: "Gene Ontology terms",
+    NUMBER: "a number, such as a temperature or an activity,",
+}
+_PREDICTS: Final = {
+    ONE_LABEL: "one label a protein",
+    GO_TERMS: "Gene Ontology terms of proteins",
+    NUMBER: "a number a protein",
+}
 """By kind of task: what limits an answer, and what is answered."""
 _HOW: Final = """\
 ```console
@@ -158,7 +169,7 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
     front: dict[str, Any] = {
         "license": _licence_of(encoder).lower() if _licence_of(encoder) in _OF_THE_HUB else "unknown",
         "library_name": "esmcls",
-        "tags": ["biology", "protein", "classification"],
+        "tags": ["biology", "protein", "regression" if manifest.kind == NUMBER else "classification"],
     }
     if (checkpoint := checkpoint_of(encoder)) is not None:
         front |= {"base_model": checkpoint.repository.id}
@@ -186,6 +197,8 @@ def _sections(sections: Mapping[str, str]) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> str:
+    if manifest.kind in WITHOUT_CLASSES:
+        return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence."
     named = ", ".join(_code(name) for name in manifest.classes[:_SHOWN])
     more = f" and {len(manifest.classes) - _SHOWN:,} more" if len(manifest.classes) > _SHOWN else ""
     return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence: {named}{more}."
@@ -197,9 +210,10 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     encoder = f"{_code(encoder_name(manifest))}, {'fine-tuned, ' if tuned else ''}digest `{spec.digest[:16]}`"
     sizes = sorted(manifest.class_counts)
     layers = ", ".join(map(str, spec.layers)) or "–"
+    classes = f"{len(manifest.classes):,}" + (f", of {sizes[0]:,} to {sizes[-1]:,} sequences" if sizes else "")
     facts = {
         "head": _code(manifest.head),
-        "classes": f"{len(manifest.classes):,}" + (f", of {sizes[0]:,} to {sizes[-1]:,} sequences" if sizes else ""),
+        "classes": WITHOUT_CLASSES.get(manifest.kind, classes),
         "fitted on": f"{manifest.n_train:,} sequences, seed {manifest.seed}",
         "data": f"digest `{manifest.dataset_digest}`",
         "split": f"digest `{manifest.split_digest}`",
@@ -221,18 +235,23 @@ def _scores(manifest: Manifest) -> str:
             low, high = wilson(value, n) if name == "accuracy" else (None, None)
             interval = "–" if low is None else f"{percent(low)} to {percent(high)}"
             rows.append(f"| {_NAMES[name]} | {percent(value)} | {interval} |")
+        elif name in MEASURES:
+            rows.append(f"| {MEASURES[name]} | {value:.4g} | – |")
     refit = ", before these were fitted, too" if manifest.setup.get("refit") else ""
-    about = f"On the {n:,} sequences of the validation part, on which choices were made{refit}; in percent."
+    unit = "" if manifest.kind == NUMBER else "; in percent"
+    about = f"On the {n:,} sequences of the validation part, on which choices were made{refit}{unit}."
     return "\n".join([about, "", "| score | value | 95 % interval |", "|---|---|---|", *rows])
 
 
 def _calibration(manifest: Manifest, told: Sequence[str]) -> list[str]:
-    """Return how probabilities came to be what they are."""
+    """Return how probabilities, or intervals, came to be what they are."""
     config, lines = manifest.config, list(map(_plain, told))
     if config.get("temperature"):
         lines.append(f"logits are divided by {config['temperature']:.4g}, which validation chose")
     if config.get("slope") is not None and config.get("shift") is not None:
         lines.append(f"logits are times {config['slope']:.4g}, plus {config['shift']:.4g}, which validation chose")
+    if manifest.kind == NUMBER:
+        return lines or ["nothing was set aside to measure intervals on (fit with --calibration 10%)"]
     return lines or ["probabilities are as the head makes them; nothing was set aside to measure them"]
 
 
