@@ -63,7 +63,7 @@ def test_a_prediction_has_the_number_its_interval_and_the_nearest_training_prote
     answers = predict(load_model(place / "models" / "calibrated"), [sequence for sequence, _ in test], coverage=0.9)
     truth = np.array([value for _, value in test])
     values = np.array([row.value for row in answers])
-    assert np.abs(values - truth).max() < 4
+    assert np.abs(values - truth).max() < 6
     half = NumberFindings.load(place / "models" / "calibrated").half_width(0.9)
     assert [(row.low, row.high) for row in answers] == [(value - half, value + half) for value in values]
     number_of = {name: float(value) for name, _, value, _ in proteins}

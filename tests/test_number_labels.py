@@ -200,7 +200,7 @@ def test_statistics_of_numbers_tell_how_they_are_spread(tmp_path: Path) -> None:
 def test_numbers_have_no_families_to_draw_of_but_parts_can_be_drawn(tmp_path: Path) -> None:
     rows = "".join(f"p{number},MKTAYIAK{'ACDEFGHIKL'[number]},{number}.5\n" for number in range(10))
     path = table(tmp_path / "s.csv", "id,sequence,target\n" + rows)
-    ran = run("data", "stratify", path, "--total", "5", "-o", tmp_path / "out.csv")
+    ran = run("data", "stratify", path, "--total", "5", "-o", tmp_path / "out.csv", "--quiet")
     assert (ran.code, ran.err) == (
         1,
         "esmcls: error: input: labels are numbers: there are no families to draw of; draw parts: esmcls data split\n",

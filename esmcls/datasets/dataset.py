@@ -60,7 +60,8 @@ class Dataset:
     def take(self, rows: Sequence[int]) -> Dataset:
         """Return the records at `rows`, in that order."""
         columns = (self.ids, self.sequences, self.labels, self.parts)
-        return Dataset(*([column[row] for row in rows] for column in columns), task=self.task)
+        ids, sequences, labels, parts = ([column[row] for row in rows] for column in columns)
+        return Dataset(ids, sequences, labels, parts, self.task)
 
     def part(self, name: str) -> Dataset:
         """Return the records of one part; none where the split has no such part.
@@ -135,7 +136,8 @@ class Dataset:
             raise FolderError(path, f"no texts in each of the columns {', '.join(COLUMNS)}", _EMBED)
         if strange := set(table["part"].unique()) - set(PARTS):
             raise FolderError(path, f"a part {min(strange)[:40]!r} that is none of {', '.join(PARTS)}", _EMBED)
-        return cls(*(column.to_list() for column in columns))
+        ids, sequences, labels, parts = (column.to_list() for column in columns)
+        return cls(ids, sequences, labels, parts)
 
 
 def content_digest(rows: Iterable[Sequence[str]]) -> str:

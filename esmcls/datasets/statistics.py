@@ -313,7 +313,7 @@ class Census:
         here = (codes != _NO_FAMILY) & (
             part is None or np.where(parts == _NO_PART, 0, parts) == PARTS.index(part or "")
         )
-        return Numbers.from_texts(self.codes).values[codes[here].astype(np.int64)]
+        return Numbers.from_texts(self.codes).take(codes[here].astype(np.int64)).values
 
     def statistics(self, limit: int, part: str | None, x_min: int | None) -> Statistics:
         """Return the statistics of all records, or of those of a part; see `describe_records`."""

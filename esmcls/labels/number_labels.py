@@ -55,7 +55,7 @@ def _are_codes(numbers: Collection[str]) -> bool:
     """Return whether zeros at the end count, though the digits behind the point are not as many in all."""
     digits = [match[1] if (match := _DOTTED.fullmatch(number)) else "" for number in numbers]
     counts = set(map(len, digits))
-    return "" not in digits and len(counts) > 1 and any(len(part) > 1 and part.endswith("0") for part in digits)
+    return "" not in digits and len(counts) > 1 and any(part.endswith("0") and part.strip("0") for part in digits)
 
 
 def check_numbers(labels: Mapping[str, Place | None], path: str, hint: str = "") -> None:

@@ -123,9 +123,9 @@ class Spectrum:
         centre = sum((block.sum(0) for _, block in blocks()), torch.zeros(width, dtype=torch.float64)) / n
         targets = torch.from_numpy(numbers)
         if n < width if dual is None else dual:
-            rows = torch.cat([block - centre for _, block in blocks()])
-            values, left = _decomposed(rows @ rows.T)
-            return cls(values, rows.T @ left, left.T @ targets, centre, float(values.sum()) / width or 1.0)
+            centred = torch.cat([block - centre for _, block in blocks()])
+            values, left = _decomposed(centred @ centred.T)
+            return cls(values, centred.T @ left, left.T @ targets, centre, float(values.sum()) / width or 1.0)
         gram = torch.zeros(width, width, dtype=torch.float64)
         product = torch.zeros(width, dtype=torch.float64)
         for rows, block in blocks():
