@@ -133,7 +133,7 @@ NUMBER = Kind(
     numbers_of,
     lambda labels, seed: hold_out_numbers(len(labels), seed),
     r_squared,
-    0.9,
+    0.6,  # a plane through the centres reaches .65
     Numbers(np.array([4.5])),
     "numbers",
     "r2",

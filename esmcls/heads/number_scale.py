@@ -20,7 +20,7 @@ _SHAPES: Final = {"centre": ("float64", "one"), "spread": ("float64", "one")}
 
 @dataclass(frozen=True)
 class NumberScale:
-    """Mean and standard deviation of training numbers; numbers without a spread have 1.
+    """Mean and standard deviation of training numbers. Where all are one number, that is the answer to everything.
 
     Examples
     --------
@@ -28,6 +28,8 @@ class NumberScale:
     >>> scale = NumberScale.of(Numbers(np.array([1.0, 3.0])))
     >>> scale.standardised(np.array([5.0])).tolist(), scale.restored(np.array([-1.0])).tolist()
     ([3.0], [1.0])
+    >>> NumberScale.of(Numbers(np.array([4.5]))).restored(np.array([0.7])).tolist()
+    [4.5]
     """
 
     centre: float
@@ -36,11 +38,11 @@ class NumberScale:
     @classmethod
     def of(cls, numbers: Numbers) -> NumberScale:
         """Measure numbers (n,), of which there is at least one."""
-        return cls(float(numbers.values.mean()), float(numbers.values.std()) or 1.0)
+        return cls(float(numbers.values.mean()), float(numbers.values.std()))
 
     def standardised(self, values: Floats) -> Floats:
-        """Return numbers less the mean, in deviations."""
-        return (values - self.centre) / self.spread
+        """Return numbers less the mean, in deviations, if there is one."""
+        return (values - self.centre) / (self.spread or 1.0)
 
     def restored(self, values: Floats) -> Floats:
         """Return what `standardised` was given."""

@@ -117,17 +117,20 @@ class Numbers:
 
 
 def tenths(texts: Sequence[str]) -> list[str]:
-    """Return the bin of each number, by its name, in bins of about as many records; equal numbers share one.
+    """Return the tenth of each number, by its name: bins of about as many records; equal numbers share one.
+
+    Of fewer than 100 numbers there are fewer bins, of ten or more.
 
     Examples
     --------
-    >>> tenths(["5", "1", "3", "1"])
-    ['7', '0', '5', '0']
+    >>> tenths([str(number % 20) for number in range(20)])[8:12]
+    ['0', '0', '1', '1']
     """
     values = Numbers.from_texts(texts).values
     ordered = np.sort(values)
     below = np.searchsorted(ordered, values, side="left")  # records with a smaller number
-    return [str(place) for place in (below * TENTHS // max(1, len(values))).tolist()]
+    bins = max(1, min(TENTHS, len(values) // TENTHS))
+    return [str(place) for place in (below * bins // max(1, len(values))).tolist()]
 
 
 def spread_in_words(texts: Sequence[str]) -> str:
