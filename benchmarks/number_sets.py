@@ -1,8 +1,8 @@
 """Measures numbers a protein: layers chosen on validation, every head fitted, the best of validation asked about test.
 
-    python benchmarks/numbers.py gb1 ../shared/data/numbers/gb1/gb1.tsv.gz --split-column three_vs_rest
-    python benchmarks/numbers.py melting ../shared/data/numbers/melting/clustered.tsv.gz --label-column tm_celsius
-    python benchmarks/numbers.py solubility ../shared/data/numbers/solubility/train.tsv.gz \\
+    python benchmarks/number_sets.py gb1 ../shared/data/numbers/gb1/gb1.tsv.gz --split-column three_vs_rest
+    python benchmarks/number_sets.py melting ../shared/data/numbers/melting/clustered.tsv.gz --label-column tm_celsius
+    python benchmarks/number_sets.py solubility ../shared/data/numbers/solubility/train.tsv.gz \\
         --test ../shared/data/numbers/solubility/test.tsv.gz --label-column solubility
 
 A workspace under `--work` is resumed. All layers are embedded, those that serve a ridge regression best on the validation
@@ -46,6 +46,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--heads", nargs="*", default=list(HEADS))
     parser.add_argument("--work", type=Path, default=Path("esmcls-work/numbers"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--choose-only", action="store_true", help="leave the test part unasked, and write nothing")
     return parser.parse_args()
 
 
@@ -80,13 +81,17 @@ def main() -> None:
     print("\n".join(chosen.lines()), flush=True)
     validation = fitted(place, options.heads, options.seed)
     best = max(validation, key=lambda head: validation[head]["spearman"])
+    if options.choose_only:
+        return
     assessment = evaluate(place.folder / "models" / best, workspace=place)
     print("\n".join(assessment.lines()))
     body = assessment.evaluation.to_json()
     write_json(
         RESULTS / f"numbers_{options.name}_{short}.json",
         {
-            "command": " ".join(["python", "benchmarks/numbers.py", options.name, options.table.name, *sys.argv[3:]]),
+            "command": " ".join(
+                ["python", "benchmarks/number_sets.py", options.name, options.table.name, *sys.argv[3:]]
+            ),
             "commit": commit(),
             "encoder": short,
             "layers": asdict(chosen.choice),
