@@ -1,9 +1,9 @@
 """Measures numbers a protein: layers chosen on validation, every head fitted, the best of validation asked about test.
 
-    python benchmarks/number_sets.py gb1 ../shared/data/numbers/gb1/gb1.tsv.gz --split-column three_vs_rest
-    python benchmarks/number_sets.py melting ../shared/data/numbers/melting/clustered.tsv.gz --label-column tm_celsius
-    python benchmarks/number_sets.py solubility ../shared/data/numbers/solubility/train.tsv.gz \\
-        --test ../shared/data/numbers/solubility/test.tsv.gz --label-column solubility
+    python benchmarks/number_sets.py gb1 gb1/gb1.tsv.gz --split-column three_vs_rest
+    python benchmarks/number_sets.py melting melting/clustered.tsv.gz --label-column tm_celsius
+    python benchmarks/number_sets.py solubility solubility/train.tsv.gz --test solubility/test.tsv.gz \\
+        --label-column solubility
 
 A workspace under `--work` is resumed. All layers are embedded, those that serve a ridge regression best on the validation
 part are taken (`esmcls embed --layers auto`), and each of `--heads` is fitted with its defaults. The one with the highest
