@@ -321,7 +321,7 @@ def test_tables_are_read_once_for_all_parts(
 
 
 def test_terms_of_an_ontology_are_no_labels_of_another_kind(tmp_path):
-    with pytest.raises(UsageError, match="an ontology .--obo. is for its terms, not for --task one-label"):
+    with pytest.raises(UsageError, match=r"an ontology .--obo. is for its terms, not for --task one-label"):
         Inputs((tmp_path / "a.fasta",), obo=tmp_path / "go.obo", task="one-label")
     with pytest.raises(UnknownNameError, match="one-lable"):
         Inputs((tmp_path / "a.fasta",), task="one-lable")

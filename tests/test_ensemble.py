@@ -309,6 +309,22 @@ def test_a_member_without_which_the_others_do_no_worse_is_left_out_and_named() -
     np.testing.assert_array_equal(without.predict_proba(x), head.predict_proba(x))
 
 
+def test_where_all_are_right_a_member_that_makes_the_others_surer_stays() -> None:
+    truth = np.arange(600) % CLASSES
+    rng = np.random.default_rng(0)
+    unsure = [np.where(np.arange(600) % 60 == place, 0.55, 0.999) for place in rng.integers(0, 60, 2)]
+    ranked = [
+        Ranked(
+            np.stack([truth, (truth + 1) % CLASSES], 1), np.stack([sure, 1 - sure], 1) - 1e-6, np.linspace(0, 1, 600)
+        )
+        for sure in unsure
+    ]
+    labels = Labels(tuple(map(str, range(CLASSES))), truth)
+    losses = [cross_validated("average", Slate.of(some, CLASSES), truth, 1.0)[1] for some in (ranked, ranked[:1])]
+    assert losses[1] - losses[0] < 0.01 < losses[1] / losses[0] - 1, "little in sum, much of what there is"
+    assert needed(ranked, labels, ("average",), 1.0) == [0, 1]
+
+
 def test_members_whose_weights_are_given_are_not_left_out() -> None:
     x = replace(told(1.5, 1, ONE), others=(told(0, 3, NOISE),))
     members = [member(x, "first", ONE), member(x, "noise", NOISE)]
