@@ -6,8 +6,8 @@
         --label-column solubility
 
 A workspace under `--work` is resumed. All layers are embedded, those that serve a ridge regression best on the
-validation part are taken (`esmcls embed --layers auto`), and each of `--heads` is fitted with its defaults. The one with
-the highest Spearman on validation is asked about the test part, once; no other is. Writes
+validation part are taken (`esmcls embed --layers auto`), and each of `--heads` is fitted with its defaults. The one
+with the highest Spearman on validation is asked about the test part, once; no other is. Writes
 `benchmarks/results/numbers_<set>_<encoder>.json`.
 """
 
