@@ -26,7 +26,9 @@ _STATUS: Final[dict[str, Style]] = {
 _WORDS: Final = "|".join(_STATUS)
 WIDTHS: Final = {"id": 16, "rank": 4, "label": 26, "probability": 5, "status": 9, "nearest_id": 10}
 TERM_WIDTHS: Final = {"id": 16, "term": 10, "aspect": 6, "probability": 5, "predicted": 9, "name": 24}
-"""Columns of the narrow form of answers, of one label and of terms: eighty places, with two between."""
+NUMBER_WIDTHS: Final = {"id": 16, "value": 10, "low": 10, "high": 10, "nearest_id": 12, "nearest_value": 10}
+"""Columns of the narrow form of answers, of one label, of terms and of numbers: eighty places, with two between."""
+_TO_THE_RIGHT: Final = ("rank", "probability", "value", "low", "high", "nearest_value")
 _COUNT: Final = re.compile(rf"(?<=\d )({_WORDS.replace('_', ' ')})\b")
 
 
@@ -86,13 +88,13 @@ class NarrowRows:
 
     def _write(self, row: dict[str, str]) -> None:
         """Write the cells that fit; of a protein without a term the status stands where its name would."""
-        widths = TERM_WIDTHS if "term" in row else WIDTHS
+        widths = TERM_WIDTHS if "term" in row else NUMBER_WIDTHS if "value" in row else WIDTHS
         row = row | ({"name": row["status"]} if "term" in row and not row["term"] else {})
         shown = []
         for name, width in widths.items():
             text = _percent(row[name]) if name == "probability" else " ".join(row[name].split())
             text = text if len(text) <= width else text[: width - 1] + "…"
-            cell = text.rjust(width) if name in ("rank", "probability") else text.ljust(width)
+            cell = text.rjust(width) if name in _TO_THE_RIGHT else text.ljust(width)
             shown.append(paint(cell, _STATUS[text], self.stream) if text in _STATUS else cell)
         self.stream.write("  ".join(shown).rstrip() + "\n")
 

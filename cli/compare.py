@@ -83,12 +83,14 @@ _GROUPS = {
     "threshold of rejection, test proteins of the others are the strangers that it is measured on. To use a head, fit "
     "it again (`esmcls fit`), so that it knows all families."
 )
-@click.option("--coverage", type=share, default=0.95, show_default=True, help="Of sets, with --calibration.")
+@click.option(
+    "--coverage", type=share, default=0.95, show_default=True, help="Of sets, or intervals, with --calibration."
+)
 @click.option("--refit/--no-refit", default=None, help="As in `esmcls fit`.")
 @click.option(
     "--baselines/--no-baselines",
     default=True,
-    help="With k-mers and the majority class beside; of terms, with naive and homology.",
+    help="With k-mers and the majority class beside; of terms, with naive and homology; of numbers, with their mean.",
 )
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
 @click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
@@ -125,7 +127,8 @@ def command(
     Leaves the models in models/, and report.html, tables and figures in reports/compare-NAME/; reports/compare is the
     latest. What other settings made stays as it is. An interrupted comparison goes on where it stopped; what is fitted
     with the same options already is not fitted again. Of Gene Ontology terms, heads are measured as CAFA does it: Fmax,
-    weighted Fmax and Smin in each aspect, by frequency and length. Exits with 3 if a head had to be left out.
+    weighted Fmax and Smin in each aspect, by frequency and length; of numbers by the Spearman correlation. Exits with 3
+    if a head had to be left out.
     """
     from esmcls.evaluation.compare import compare
     from esmcls.evaluation.plan import ComparisonPlan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls.labels.kinds import NAMED
+from esmcls.labels.kinds import GO_TERMS, NAMED, ONE_LABEL
 from esmcls.reporting.phrases import percent_of, table
 from esmcls_cli.options import PATH, Group, common, evidence_option, note, on_bad_option, output_file, warn
 
@@ -72,6 +72,7 @@ def stats(
     from esmcls.reading.records import Tally
     from esmcls.tasks.go_terms.statistics import describe_terms
     from esmcls.tasks.many_labels.statistics import describe_labels
+    from esmcls.workspace.workspace import Workspace
 
     tally = Tally()
     files = Inputs(inputs, labels=labels, on_bad=on_bad_record, obo=obo, task=task, evidence=evidence)
@@ -84,7 +85,9 @@ def stats(
     else:
         lists: list[str] = []
         noted = _noting_lists(records, lists)
-        statistics = describe_records(noted, limit=limit, part=part, x_min=x_min, checked=bool(inputs))
+        kind = task if inputs else Workspace.open(workspace).task
+        checked = bool(inputs) or kind not in (ONE_LABEL, GO_TERMS)
+        statistics = describe_records(noted, limit=limit, part=part, x_min=x_min, checked=checked, task=kind)
         if lists and inputs and task is None:  # known once all has been read
             tally = Tally()
             statistics = describe_labels(_anew(files, tally), limit=limit, part=part)

@@ -24,6 +24,7 @@ from esmcls_cli.options import (
     note,
     on_bad_option,
     progress,
+    split_column_option,
     warn,
 )
 
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 _GROUPS = {
     "Common options": ("labels", "encoder", "workspace", "device", "dry_run", "quiet"),
     "Parts and labels": (
-        *("validation", "test", "task", "label_column", "mask_column", "obo", "evidence", "no_propagate"),
-        *("hierarchy", "clusters", "on_bad_record", "seed"),
+        *("validation", "test", "task", "label_column", "mask_column", "split_column", "obo", "evidence"),
+        *("no_propagate", "hierarchy", "clusters", "on_bad_record", "seed"),
     ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
     "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
@@ -67,6 +68,7 @@ _GROUPS = {
 )
 @label_column_option
 @mask_column_option
+@split_column_option
 @click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @evidence_option
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
@@ -123,6 +125,7 @@ def command(
     task: str | None,
     label_column: str | None,
     mask_column: str | None,
+    split_column: str | None,
     obo: Path | None,
     evidence: tuple[str, ...],
     no_propagate: bool,
@@ -161,7 +164,7 @@ def command(
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
     given = (inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
-    files = Inputs(*given, task, hierarchy, evidence, label_column, mask_column)
+    files = Inputs(*given, task, hierarchy, evidence, label_column, mask_column, split_column)
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)

@@ -71,9 +71,9 @@ def command(
 
     Prints accuracy, top-3/5/10 accuracy, precision, recall and F1 with bootstrap intervals, and the accuracy by
     family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
-    and length; of many labels Fmax and F1. Leaves a report in reports/evaluate-NAME/ of the workspace: a page, tables
-    of every class or term and of every wrong protein with what it was taken for and its nearest training protein,
-    figures, and metrics.json.
+    and length; of many labels Fmax and F1; of numbers Spearman, Pearson, R², RMSE and the mean absolute error. Leaves a
+    report in reports/evaluate-NAME/ of the workspace: a page, tables of every class or term and of every wrong protein
+    with what it was taken for and its nearest training protein, figures, and metrics.json.
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
     from esmcls.models.predict import open_model
@@ -101,7 +101,7 @@ def command(
         records = read_records(
             inputs, labels=table, several=several, on_bad=on_bad_record, tally=tally, columns=columns
         )
-        given = labelled(records, inputs[0], opened.task.kind)
+        given = labelled(records, inputs[0], opened.task)
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
     of_report: dict[str, Any] = {"source": source, "seed": seed, "name": name, "replace": replace, "date": date}

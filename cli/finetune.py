@@ -25,7 +25,7 @@ from esmcls_cli.options import (
 
 RATE = click.FloatRange(0, min_open=True)
 _METHODS = ("lora", "top-k", "full")
-_LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric")
+_LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric", "mse", "huber")
 """Which are for the workspace's kind of task is seen to when that is known."""
 
 
@@ -107,7 +107,8 @@ _GROUPS = {
 @click.option(
     "--loss",
     type=click.Choice(_LOSSES),
-    help="What is minimised: ce, focal, logit-adjusted; of terms bce, weighted, focal, asymmetric.  [default: first]",
+    help="What is minimised: ce, focal, logit-adjusted; of terms bce, weighted, focal, asymmetric; of numbers mse, "
+    "huber.  [default: first]",
 )
 @click.option(
     "--class-weights",
@@ -192,7 +193,7 @@ def command(
     accept_known: float | None,
     **settings: Any,
 ) -> None:
-    """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of families or of terms.
+    """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of families, terms or numbers.
 
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.

@@ -32,9 +32,7 @@ _SET_ASIDE = {
 @click.option(
     "--head",
     shell_complete=complete_heads,
-    default="linear",
-    show_default=True,
-    help="What to fit; `esmcls heads` lists them.",
+    help="What to fit; `esmcls heads` lists them.  [default: linear; of numbers ridge]",
 )
 @click.option(
     "--set", "settings", nargs=2, multiple=True, metavar="NAME VALUE", help="A knob of the head; can be repeated."
@@ -67,7 +65,7 @@ _SET_ASIDE = {
 @common(device=True, seed=True)
 def command(
     workspace: Path,
-    head: str,
+    head: str | None,
     settings: tuple[tuple[str, str], ...],
     members: tuple[str, ...],
     name: str | None,
@@ -81,7 +79,7 @@ def command(
     device: str,
     seed: int,
 ) -> None:
-    """Fit a classifier on the embedded dataset.
+    """Fit a classifier, or a regression of numbers, on the embedded dataset.
 
     Every choice is made on the validation part; the test part is never looked at. Writes models/<name>/.
     """
@@ -93,6 +91,7 @@ def command(
 
     place = Workspace.open(workspace)
     task = task_of(place)
+    head = head or task.default_head
     task.refuse(given_options(_SET_ASIDE), str(workspace))
 
     if place.model_folder(name or head) in place.models():

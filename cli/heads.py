@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls.heads.registry import GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 from esmcls_cli.options import common, complete_heads
 
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import LabelledHead
+    from esmcls.heads.base import FittableHead
     from esmcls.heads.registry import AnyGroup
 
 WIDTH = 80
@@ -28,11 +28,13 @@ _HEADER = ["| knob | default | values | what | when to change it |", "|---|---|-
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", is_flag=True, help="Print tables, of all kinds of heads, as docs/heads.md has them.")
 @click.option("--terms", is_flag=True, help="Those for many labels a protein, Gene Ontology terms or others.")
+@click.option("--numbers", is_flag=True, help="Those for a number a protein.")
 @click.option("--residues", is_flag=True, help="Those for labels and numbers of residues.")
 @common(workspace=False)
-def command(name: str | None, as_json: bool, markdown: bool, terms: bool, residues: bool) -> None:
+def command(name: str | None, as_json: bool, markdown: bool, terms: bool, numbers: bool, residues: bool) -> None:
     """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""
-    group: AnyGroup = RESIDUE_GROUP if residues else TERM_GROUP if terms else GROUP
+    groups: dict[AnyGroup, bool] = {TERM_GROUP: terms, NUMBER_GROUP: numbers, RESIDUE_GROUP: residues}
+    group: AnyGroup = next((group for group, wanted in groups.items() if wanted), GROUP)
     if markdown:
         click.echo("\n".join(page()), nl=False)
         return
@@ -46,7 +48,7 @@ def command(name: str | None, as_json: bool, markdown: bool, terms: bool, residu
         click.echo("\n\n".join(map(_text, cards)) + "\n\nesmcls heads NAME explains each knob of one")
 
 
-def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
+def _card(name: str, head: type[FittableHead[Never]]) -> dict[str, Any]:
     return {
         "name": name,
         "what": _summary(head),
@@ -57,7 +59,7 @@ def _card(name: str, head: type[LabelledHead[Never]]) -> dict[str, Any]:
     }
 
 
-def _summary(head: type[LabelledHead[Never]]) -> str:
+def _summary(head: type[FittableHead[Never]]) -> str:
     return (inspect.getdoc(head) or "").partition("\n")[0]
 
 
@@ -70,7 +72,7 @@ def _text(card: dict[str, Any]) -> str:
     return "\n".join([f"{card['name']}: {card['what']}", *knobs])
 
 
-def explained(name: str, head: type[LabelledHead[Never]]) -> list[str]:
+def explained(name: str, head: type[FittableHead[Never]]) -> list[str]:
     """Return what a head is, what each of its knobs does and when to change it, in lines of eighty columns."""
     lines = [*textwrap.wrap(f"{name}: {_summary(head)}", WIDTH), "", "auto: the validation part decides."]
     for knob in knobs_of(head.Config):
@@ -89,6 +91,7 @@ def page() -> list[str]:
     groups: dict[str, AnyGroup] = {
         "One label a protein": GROUP,
         "Gene Ontology terms": TERM_GROUP,
+        "A number a protein": NUMBER_GROUP,
         "Labels and numbers of residues": RESIDUE_GROUP,
     }
     for title, group in groups.items():

@@ -170,6 +170,9 @@ label_column_option = click.option(
 mask_column_option = click.option(
     "--mask-column", metavar="NAME", help="Column that says with 1 and 0 of which residues the label is known."
 )
+split_column_option = click.option(
+    "--split-column", metavar="NAME", help="Column of a table that says train, validation or test."
+)
 on_bad_option = click.option(
     "--on-bad-record",
     type=click.Choice(["error", "skip"]),
@@ -188,9 +191,10 @@ evidence_option = click.option(
 
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a head, the last of several with commas between, in a shell."""
-    from esmcls.heads.registry import GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
+    from esmcls.heads.registry import GROUP, NUMBER_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
 
-    return _completed(incomplete, {*list_heads(GROUP), *list_heads(TERM_GROUP), *list_heads(RESIDUE_GROUP)})
+    groups = (GROUP, TERM_GROUP, NUMBER_GROUP, RESIDUE_GROUP)
+    return _completed(incomplete, {name for group in groups for name in list_heads(group)})
 
 
 def complete_encoders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

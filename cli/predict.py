@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--coverage",
     type=share,
-    help="Fill `set`, and with a hierarchy `answer`: they hold the true class this often, such as .95.",
+    help="Fill `set`, `answer` (in a hierarchy), `low` and `high` (numbers): they hold the truth so often (.95).",
 )
 @click.option(
     "--min-score",
@@ -122,7 +122,7 @@ def command(
     evidence: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, labels or Gene Ontology terms, or what each residue is.
+    """Give each sequence of INPUT its likeliest classes, labels, Gene Ontology terms or number, or each residue its own.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.

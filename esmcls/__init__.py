@@ -13,7 +13,7 @@ metrics, training                how good predictions are; the one training loop
 encoders, pretraining            sequences to vectors; an encoder of one's own
 cache, datasets, workspace       vectors that are kept; labelled sequences and their split; the folder of both
 heads                            classifiers on vectors
-tasks                            what is particular to one label a protein, and to Gene Ontology terms
+tasks                            what is particular to one label, a number, or Gene Ontology terms a protein
 layer_choice                     which of an encoder's layers serve a data set
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
 info, demo                       what the commands of these names do
@@ -80,6 +80,7 @@ _HOMES = {
     "PretrainConfig": "pretraining.run",
     "pretrain": "pretraining.run",
     "ESMEmbedder": "models.estimators",
+    "NumberPrediction": "tasks.number.prediction",
     "Prediction": "tasks.one_label.prediction",
     "predict_stream": "models.predict",
 }
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
     from esmcls.reading.records import Protein, Record, Tally
     from esmcls.tasks.go_terms.prediction import TermPrediction
     from esmcls.tasks.many_labels.prediction import LabelPrediction
+    from esmcls.tasks.number.prediction import NumberPrediction
     from esmcls.tasks.one_label.prediction import Prediction
     from esmcls.workspace.embed_in_workspace import embed_dataset
     from esmcls.workspace.workspace import Workspace

@@ -12,7 +12,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import CLASSES_OF
+from esmcls.labels.kinds import CLASSES_OF, WITHOUT_CLASSES, classes_in_words
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.models.recipe import EXPLANATION
@@ -49,7 +49,8 @@ def _workspace(path: Path) -> Iterator[str]:
     if (known := state["dataset"]) is None:
         yield "dataset: none"
     else:
-        yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {known['classes']:,} classes"
+        classes = classes_in_words(place.task, known["classes"])
+        yield f"dataset: {known['records']:,} records, {known['sequences']:,} sequences, {classes}"
         yield f"task: {place.task}"
         if place.hierarchy is not None:
             yield f"hierarchy: {place.hierarchy}"
@@ -70,7 +71,8 @@ def _model(path: Path) -> Iterator[str]:
     if explanation := one.setup.get(EXPLANATION):
         yield f"fit: {explanation}"
     yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
-    yield f"fitted on: {one.n_train:,} sequences of {len(one.classes):,} {_classes(one)}, seed {one.seed}"
+    of = "with" if one.kind in WITHOUT_CLASSES else "of"
+    yield f"fitted on: {one.n_train:,} sequences {of} {_classes(one)}, seed {one.seed}"
     yield f"validation: {scores_in_words(one.validation)}"
     if (path / HIERARCHY).is_file():
         yield f"hierarchy: {Hierarchy.load(path / HIERARCHY)}"
@@ -79,12 +81,11 @@ def _model(path: Path) -> Iterator[str]:
 
 def _model_line(path: Path) -> str:
     one = read_manifest(path)
-    size = f"{len(one.classes):,} {_classes(one)}"
-    return f"{one.head} on {one.spec.encoder}, {size}, validation {scores_in_words(one.validation)}"
+    return f"{one.head} on {one.spec.encoder}, {_classes(one)}, validation {scores_in_words(one.validation)}"
 
 
 def _classes(one: Manifest) -> str:
-    return CLASSES_OF.get(one.kind, "classes")
+    return classes_in_words(one.kind, len(one.classes), CLASSES_OF.get(one.kind, "classes"))
 
 
 def _cache(path: Path) -> Iterator[str]:

@@ -245,7 +245,7 @@ def test_labels_that_embed_would_refuse_are_refused_before(
     output = () if words[0] == "stats" else ("-o", tmp_path / "out.csv")
     ran = run("data", words[0], table, *words[1:], *output)
     assert (ran.code, ran.out) == (1, "")
-    assert f"{table}: " in ran.err
+    assert f"{table}:" in ran.err
     assert problem in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 

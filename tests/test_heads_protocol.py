@@ -1,4 +1,4 @@
-"""What every head promises, of one label and of many, checked once for all that are registered, fresh and reloaded."""
+"""What every head promises, of one label, of many and of numbers, checked for all registered, fresh and reloaded."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.heads.alignment import finder
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.base import FindsNearest, KnowsItsRows
-from esmcls.heads.blocks import hold_out, hold_out_sets
+from esmcls.heads.blocks import hold_out, hold_out_numbers, hold_out_sets
 from esmcls.heads.layers.linear import LinearHead
-from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head, reads_vectors
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, TERM_GROUP, AnyGroup, list_heads, load_head, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels, LabelSets
+from esmcls.labels.numbers import Numbers
 from esmcls.metrics.cafa import mean_fmax
 from esmcls.metrics.calibration import auroc
+from esmcls.metrics.regression import score_numbers
 
 CENTRES, WIDTH = 6, 8
 CLASSES = tuple(f"PF{code:05d}" for code in range(CENTRES))
 TERMS = tuple(sorted([f"F{kind}" for kind in range(CENTRES)] + ["C0", "C1", "P0", "P1", "P2", "P9"]))
 ASPECTS = tuple(name[0] for name in TERMS)
-BLIND = ("naive",)
+BLIND = ("naive", "mean")
 """Heads that say the same of every protein."""
 
 
@@ -60,12 +62,29 @@ def terms_of(n: int) -> LabelSets:
     return LabelSets.from_names(names, TERMS, ASPECTS)
 
 
+def numbers_of(n: int) -> Numbers:
+    """Each row has a number near that of its centre, 10 apart from the next."""
+    return Numbers(10.0 * (np.arange(n) % CENTRES) + np.arange(n) % 7 / 10)
+
+
 def accuracy(head: Any, x: Features, labels: Any) -> float:
     return float((head.top_k(x, 1)[0][:, 0] == labels.codes).mean())
 
 
 def fmax(head: Any, x: Features, labels: Any) -> float:
     return mean_fmax(labels, [(slice(0, len(x)), head.predict_proba(x))])
+
+
+def r_squared(head: Any, x: Features, labels: Any) -> float:
+    return score_numbers(labels.values, head.predict(x))["r2"]
+
+
+def probabilities(head: Any, x: Features) -> Any:
+    return head.predict_proba(x)
+
+
+def values(head: Any, x: Features) -> Any:
+    return head.predict(x)
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,10 @@ class Kind:
     """The labels of a single row."""
     nothing: str = ""
     """Word of the error where there is nothing to fit on."""
+    measure: str = ""
+    """Which of a head's scores that measure is."""
+    answers: Callable[[Any, Features], Any] = probabilities
+    """What a head says of rows, (n, …)."""
 
 
 ONE_LABEL = Kind(
@@ -94,9 +117,30 @@ ONE_LABEL = Kind(
     1.0,
     Labels.from_names(["a"]),
     "labels",
+    "accuracy",
 )
 MANY_LABELS = Kind(
-    TERM_GROUP, len(TERMS), terms_of, hold_out_sets, fmax, 0.95, LabelSets.from_names([["a"]], ["a", "b"]), "label sets"
+    TERM_GROUP,
+    len(TERMS),
+    terms_of,
+    hold_out_sets,
+    fmax,
+    0.95,
+    LabelSets.from_names([["a"]], ["a", "b"]),
+    "label sets",
+    "fmax",
+)
+NUMBER = Kind(
+    NUMBER_GROUP,
+    0,
+    numbers_of,
+    lambda labels, seed: hold_out_numbers(len(labels), seed),
+    r_squared,
+    0.6,  # a plane through the centres reaches .65
+    Numbers(np.array([4.5])),
+    "numbers",
+    "r2",
+    values,
 )
 
 
@@ -145,6 +189,8 @@ def fitted_once(case: Case) -> Any:
 def reloaded(head: Any, folder: Path) -> Any:
     """Save a head and load it."""
     head.save(folder)
+    if hasattr(head, "predict"):
+        return type(head).load(folder, head.chosen)
     groups = (head.groups,) if hasattr(head, "groups") else ()
     return type(head).load(folder, head.chosen, head.classes, *groups)
 
@@ -158,9 +204,19 @@ def cases(*kinds: Kind) -> list[Any]:
     ]
 
 
+@pytest.fixture(params=cases(ONE_LABEL, MANY_LABELS, NUMBER))
+def case(request: pytest.FixtureRequest) -> Case:
+    return with_engine(request.param)
+
+
 @pytest.fixture(params=cases(ONE_LABEL, MANY_LABELS))
-def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
-    return with_engine(request.param, monkeypatch)
+def of_classes(request: pytest.FixtureRequest) -> Case:
+    return with_engine(request.param)
+
+
+@pytest.fixture(params=cases(NUMBER))
+def of_numbers(request: pytest.FixtureRequest) -> Case:
+    return with_engine(request.param)
 
 
 @pytest.fixture(params=cases(ONE_LABEL))
@@ -193,6 +249,12 @@ def head(case: Case, how: str, tmp_path: Path) -> Any:
     return reloaded(fitted_once(case), tmp_path) if how == "reloaded" else fitted_once(case)
 
 
+@pytest.fixture
+def classifier(of_classes: Case, how: str, tmp_path: Path) -> Any:
+    """A head for classes, fitted with its defaults, as it is or saved and loaded."""
+    return reloaded(fitted_once(of_classes), tmp_path) if how == "reloaded" else fitted_once(of_classes)
+
+
 def skip_without_vectors(head: Any) -> None:
     if not reads_vectors(head):
         pytest.skip("this head reads no vectors")
@@ -207,18 +269,18 @@ def test_unseen_rows_get_the_labels_of_their_kin(head: Any, case: Case) -> None:
     assert case.good(head, *case.rows(60, 2))
 
 
-def test_probabilities_are_float32_from_0_to_1(head: Any, case: Case) -> None:
-    probabilities = head.predict_proba(blobs(20, 2))
-    assert probabilities.shape == (20, case.kind.n_classes)
+def test_probabilities_are_float32_from_0_to_1(classifier: Any, of_classes: Case) -> None:
+    probabilities = classifier.predict_proba(blobs(20, 2))
+    assert probabilities.shape == (20, of_classes.kind.n_classes)
     assert probabilities.dtype == np.float32
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
 @pytest.mark.parametrize("k", [1, 3, None])
-def test_top_k_is_the_head_of_the_sorted_probabilities(head: Any, case: Case, k: int | None) -> None:
-    x, k = blobs(20, 2), k or case.kind.n_classes
-    codes, probabilities = head.top_k(x, k)
-    every = head.predict_proba(x)
+def test_top_k_is_the_head_of_the_sorted_probabilities(classifier: Any, of_classes: Case, k: int | None) -> None:
+    x, k = blobs(20, 2), k or of_classes.kind.n_classes
+    codes, probabilities = classifier.top_k(x, k)
+    every = classifier.predict_proba(x)
     assert codes.shape == probabilities.shape == (20, k)
     assert (codes.dtype, probabilities.dtype) == (np.int64, np.float32)
     assert all(len(set(row)) == k for row in codes.tolist())
@@ -226,45 +288,47 @@ def test_top_k_is_the_head_of_the_sorted_probabilities(head: Any, case: Case, k:
     np.testing.assert_array_equal(np.take_along_axis(every, codes, 1), probabilities)
 
 
-def test_more_classes_than_there_are_gives_all_of_them(head: Any, case: Case) -> None:
-    codes, _ = head.top_k(blobs(5, 2), 50)
-    assert np.sort(codes, axis=1).tolist() == [list(range(case.kind.n_classes))] * 5
+def test_more_classes_than_there_are_gives_all_of_them(classifier: Any, of_classes: Case) -> None:
+    codes, _ = classifier.top_k(blobs(5, 2), 50)
+    assert np.sort(codes, axis=1).tolist() == [list(range(of_classes.kind.n_classes))] * 5
 
 
 def test_no_rows_give_no_predictions(head: Any, case: Case) -> None:
     nothing = blobs(12, 0).take([])
-    assert head.predict_proba(nothing).shape == (0, case.kind.n_classes)
-    codes, probabilities = head.top_k(nothing, 2)
-    assert codes.shape == probabilities.shape == (0, 2)
+    assert case.kind.answers(head, nothing).shape == ((0, case.kind.n_classes) if case.kind.n_classes else (0,))
+    if case.kind is not NUMBER:
+        codes, probabilities = head.top_k(nothing, 2)
+        assert codes.shape == probabilities.shape == (0, 2)
 
 
-def test_another_width_is_an_error_that_names_both(head: Any) -> None:
+def test_another_width_is_an_error_that_names_both(head: Any, case: Case) -> None:
     skip_without_vectors(head)
     wide = proteins(np.zeros((2, 9), dtype=np.float32))
-    for predict in (head.predict_proba, lambda x: head.top_k(x, 1)):
+    ranked = [] if case.kind is NUMBER else [lambda x: head.top_k(x, 1)]
+    for predict in (lambda x: case.kind.answers(head, x), *ranked):
         with pytest.raises(WidthMismatchError, match="of width 8, but these have width 9"):
             predict(wide)
 
 
-def test_a_vector_that_is_not_finite_is_never_classified(head: Any) -> None:
+def test_a_vector_that_is_not_finite_is_never_answered(head: Any, case: Case) -> None:
     skip_without_vectors(head)
     bad = proteins(np.array([[0] * 7 + [np.nan]], dtype=np.float32))
     with pytest.raises(NonFiniteError):
-        head.predict_proba(bad)
+        case.kind.answers(head, bad)
 
 
 def test_a_row_is_answered_the_same_alone_and_among_others(head: Any, case: Case) -> None:
     n = 40 if case.kind is ONE_LABEL else 20
     x = blobs(n, 2)
-    alone = np.concatenate([head.predict_proba(x.take([row])) for row in range(n)])
-    np.testing.assert_allclose(alone, head.predict_proba(x), atol=1e-6)
+    alone = np.concatenate([case.kind.answers(head, x.take([row])) for row in range(n)])
+    np.testing.assert_allclose(alone, case.kind.answers(head, x), atol=1e-6 if case.kind is not NUMBER else 1e-4)
 
 
 def test_reloading_changes_no_bit(case: Case, tmp_path: Path) -> None:
     fitted = fitted_once(case)
     again = reloaded(fitted, tmp_path)
     x = blobs(50, 2)
-    np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
+    np.testing.assert_array_equal(case.kind.answers(again, x), case.kind.answers(fitted, x))
     assert again.classes == fitted.classes == case.kind.labels_of(1).classes
     assert getattr(again, "groups", ()) == getattr(case.kind.labels_of(1), "groups", ())
 
@@ -272,9 +336,9 @@ def test_reloading_changes_no_bit(case: Case, tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_generator_alone(case: Case) -> None:
     x = blobs(50, 2)
     torch.manual_seed(5)
-    first = case.head().fit(*case.rows(120, 0), case.rows(30, 1), seed=3).predict_proba(x)
+    first = case.kind.answers(case.head().fit(*case.rows(120, 0), case.rows(30, 1), seed=3), x)
     drawn = torch.rand(1)
-    np.testing.assert_array_equal(first, fitted_once(case).predict_proba(x))
+    np.testing.assert_array_equal(first, case.kind.answers(fitted_once(case), x))
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1))
 
@@ -291,8 +355,9 @@ def test_half_precision_vectors_are_taken_as_they_are_stored(case: Case) -> None
     fitted = case.head().fit(x, labels, held, seed=3)
     wide = proteins(x.vectors().astype(np.float32), x.sequences, x.ids)
     again = case.head().fit(wide, labels, held, seed=3)
-    np.testing.assert_array_equal(fitted.predict_proba(x), again.predict_proba(x))
-    np.testing.assert_array_equal(fitted.predict_proba(x), again.predict_proba(wide))
+    answers = case.kind.answers
+    np.testing.assert_array_equal(answers(fitted, x), answers(again, x))
+    np.testing.assert_array_equal(answers(fitted, x), answers(again, wide))
 
 
 def test_without_validation_choices_are_made_on_rows_held_out_and_then_all_are_fitted(case: Case) -> None:
@@ -307,33 +372,39 @@ def test_without_validation_choices_are_made_on_rows_held_out_and_then_all_are_f
     assert by_hand.chosen == chosen == whole.chosen
     assert by_hand.scores == scores == whole.scores
     test, truth = case.rows(60, 2)
-    np.testing.assert_array_equal(by_hand.predict_proba(test), whole.predict_proba(test))
+    np.testing.assert_array_equal(case.kind.answers(by_hand, test), case.kind.answers(whole, test))
     assert case.good(whole, test, truth)
 
 
 def test_a_copy_is_fitted_again_and_the_head_stays_what_it_was(case: Case) -> None:
     """So heads are asked about families that they were fitted without, and the model is none the different."""
     fitted, test = fitted_once(case), blobs(20, 2)
-    before, chosen = fitted.predict_proba(test), fitted.chosen
+    before, chosen = case.kind.answers(fitted, test), fitted.chosen
     x, labels = case.rows(120, 0)
     again = copy.copy(fitted)
     again.refit(x.take(slice(40)), labels.take(slice(40)), seed=4)
     assert again.chosen == fitted.chosen == chosen
-    np.testing.assert_array_equal(fitted.predict_proba(test), before)
+    np.testing.assert_array_equal(case.kind.answers(fitted, test), before)
 
 
 def test_scores_are_those_on_the_validation_part(case: Case) -> None:
     fitted = fitted_once(case)
-    measure = "accuracy" if case.kind is ONE_LABEL else "fmax"
-    assert fitted.scores[measure] == pytest.approx(case.kind.measured(fitted, *case.rows(30, 1)))
+    if case.kind is NUMBER and case.name == "ensemble":
+        pytest.skip("its weights are fitted on the validation part: it scores them on folds of it")
+    assert fitted.scores[case.kind.measure] == pytest.approx(case.kind.measured(fitted, *case.rows(30, 1)))
 
 
 def test_a_single_row_can_be_fitted(case: Case) -> None:
     [seen, unseen] = ancestors(2)
     row = proteins(np.ones((1, 4), dtype=np.float32), [seen])
     fitted = case.head().fit(row, case.kind.single)
-    [answer] = fitted.predict_proba(proteins(np.zeros((1, 4), dtype=np.float32), [unseen])).tolist()
-    assert answer == [1.0] if case.kind is ONE_LABEL else answer[0] > answer[1]
+    [answer] = case.kind.answers(fitted, proteins(np.zeros((1, 4), dtype=np.float32), [unseen])).tolist()
+    expected = {
+        GROUP: lambda: answer == [1.0],
+        TERM_GROUP: lambda: answer[0] > answer[1],
+        NUMBER_GROUP: lambda: answer == 4.5,
+    }
+    assert expected[case.kind.group]()
 
 
 def test_a_constant_column_does_no_harm(case: Case) -> None:
@@ -346,7 +417,7 @@ def test_a_constant_column_does_no_harm(case: Case) -> None:
     fitted = case.head().fit(with_constant(x, 7), labels, (with_constant(valid, 7), valid_labels), seed=3)
     test, truth = case.rows(60, 2)
     assert case.good(fitted, with_constant(test, 7), truth)
-    assert np.isfinite(fitted.predict_proba(with_constant(test, 7.01))).all()
+    assert np.isfinite(case.kind.answers(fitted, with_constant(test, 7.01))).all()
 
 
 def test_nothing_to_fit_on_is_an_error(case: Case) -> None:
@@ -516,3 +587,38 @@ def test_a_class_without_rows_keeps_its_column_and_is_improbable(many_labels: Ca
 def test_rows_without_any_label_are_nothing_to_fit_on(many_labels: Case) -> None:
     with pytest.raises(UsageError, match="none of 12 rows to fit on has a label"):
         many_labels.head().fit(blobs(12, 0), LabelSets.from_names([[]] * 12, TERMS, ASPECTS))
+
+
+# what those of numbers promise
+
+
+def test_numbers_are_float64_one_a_row(of_numbers: Case, how: str, tmp_path: Path) -> None:
+    fitted = reloaded(fitted_once(of_numbers), tmp_path) if how == "reloaded" else fitted_once(of_numbers)
+    answers = fitted.predict(blobs(20, 2))
+    assert (answers.shape, answers.dtype) == ((20,), np.float64)
+    assert fitted.classes == ()
+
+
+def test_numbers_of_another_unit_are_predicted_in_it(of_numbers: Case) -> None:
+    """A shift and a factor of all numbers are those of the answers: nothing depends on the unit."""
+    x, labels = of_numbers.rows(120, 0)
+    held, truth = of_numbers.rows(30, 1)
+    kelvin = Numbers(1000 * labels.values + 273), (held, Numbers(1000 * truth.values + 273))
+    fitted = of_numbers.head().fit(x, *kelvin, seed=3)
+    test = blobs(20, 2)
+    expected = 1000 * fitted_once(of_numbers).predict(test) + 273
+    np.testing.assert_allclose(fitted.predict(test), expected, rtol=0.02, atol=300)
+
+
+def test_equal_numbers_are_all_that_is_answered(of_numbers: Case, tmp_path: Path) -> None:
+    fitted = of_numbers.head().fit(blobs(30, 0), Numbers(np.full(30, 7.5)), (blobs(9, 1), Numbers(np.full(9, 7.5))))
+    np.testing.assert_allclose(reloaded(fitted, tmp_path).predict(blobs(5, 2)), 7.5, atol=0.2)
+
+
+def test_a_head_of_numbers_that_names_the_nearest_row_knows_its_number(of_numbers: Case) -> None:
+    fitted = fitted_once(of_numbers)
+    if not isinstance(fitted, FindsNearest):
+        pytest.skip("this head names no nearest row")
+    x, labels = of_numbers.rows(120, 0)
+    assert isinstance(fitted, KnowsItsRows)
+    assert fitted.label_of_row == dict(zip(x.ids, (f"{value:.6g}" for value in labels.values), strict=True))

@@ -15,9 +15,11 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
-from esmcls.labels.label_checks import LabelChecks, Place
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.label_checks import LabelChecks
 from esmcls.labels.label_lists import LabelLists, labels_in
+from esmcls.labels.number_labels import Place
+from esmcls.labels.numbers import same_sequence_other_number, tenths
 from esmcls.labels.ontology import Ontology
 from esmcls.labels.residue_labels import signs_of
 from esmcls.reading.records import PARTS, Protein, Record, Tally, refuse_text
@@ -41,12 +43,15 @@ class Dataset:
         Ids are verbatim and may occur more than once. Where a protein has many labels, its label is its direct terms,
         sorted, with a space between; without an ontology its labels, sorted, with `;` between. Where residues
         have labels, it is a sign or a number for each (`residue_labels`).
+    task : str
+        What the labels are, one of `esmcls.labels.kinds.KINDS`.
     """
 
     ids: list[str]
     sequences: list[str]
     labels: list[str]
     parts: list[str]
+    task: str = field(default=ONE_LABEL, compare=False)
 
     def __post_init__(self) -> None:
         lengths = {len(column) for column in (self.ids, self.sequences, self.labels, self.parts)}
@@ -60,7 +65,8 @@ class Dataset:
     def take(self, rows: Sequence[int]) -> Dataset:
         """Return the records at `rows`, in that order."""
         columns = (self.ids, self.sequences, self.labels, self.parts)
-        return Dataset(*([column[row] for row in rows] for column in columns))
+        ids, sequences, labels, parts = ([column[row] for row in rows] for column in columns)
+        return Dataset(ids, sequences, labels, parts, self.task)
 
     def part(self, name: str) -> Dataset:
         """Return the records of one part; none where the split has no such part.
@@ -135,7 +141,8 @@ class Dataset:
             raise FolderError(path, f"no texts in each of the columns {', '.join(COLUMNS)}", _EMBED)
         if strange := set(table["part"].unique()) - set(PARTS):
             raise FolderError(path, f"a part {min(strange)[:40]!r} that is none of {', '.join(PARTS)}", _EMBED)
-        return cls(*(column.to_list() for column in columns))
+        ids, sequences, labels, parts = (column.to_list() for column in columns)
+        return cls(ids, sequences, labels, parts)
 
 
 def content_digest(rows: Iterable[Sequence[str]]) -> str:
@@ -176,7 +183,8 @@ def build(
     test (or validation) leave train (or validation), and where there is no validation part a tenth of train is drawn
     for it; a test part is never drawn then. Where no record has a part, all three are drawn. With a table of clusters
     draws are of whole clusters, and all three parts are drawn unless some record is test or validation. Without, they
-    are stratified; sets of many labels and labels of residues hardly recur, so theirs are of sequences at random.
+    are stratified, by tenths where labels are numbers; sets of many labels and labels of residues hardly recur, so
+    theirs are of sequences at random.
 
     Parameters
     ----------
@@ -217,12 +225,16 @@ def build(
     hardly_recur = bool(many) or task in OF_RESIDUES
     kind = kind or _usual_kind(columns.parts, clusters is not None, hardly_recur)
     report = SplitReport(kind, seed, split.check_fractions(fractions), many=many, by_class=not hardly_recur)
+    report.numbers = task == NUMBER
     if task == MANY_LABELS:
         lists = LabelLists.of(columns.labels)
         columns.labels = lists.texts
         report.about_labels = lists.lines()
     clusters_of = None if clusters is None else partial(read_clusters, clusters, tally=tally)
-    dataset = _with_parts(columns, report, fractions, clusters_of)
+    dataset = replace(_with_parts(columns, report, fractions, clusters_of), task=task)
+    if report.numbers:
+        report.ambiguous = same_sequence_other_number(dataset.sequences, dataset.labels)
+        return Built(dataset, report, task)
     report.ambiguous = len(split.labels_of(dataset.sequences, dataset.labels)[1])
     trained = {label for label, part in zip(dataset.labels, dataset.parts, strict=True) if part == "train"}
     classes = classes_in(task) if ontology is None else partial(_terms, ontology)
@@ -281,7 +293,8 @@ def _draw(
         return split.by_cluster(rows.sequences, [cluster_of[name] for name in rows.ids], shares, report.seed)
     if report.kind == "random" or not report.by_class:
         return split.at_random(rows.sequences, shares, report.seed)
-    return split.stratified(rows.sequences, rows.labels, shares, report.seed)
+    strata = tenths(rows.labels) if report.numbers else rows.labels
+    return split.stratified(rows.sequences, strata, shares, report.seed)
 
 
 @dataclass

@@ -27,7 +27,9 @@ from esmcls.datasets.split import (
     stratified,
 )
 from esmcls.errors import DataError
+from esmcls.labels.kinds import NUMBER
 from esmcls.labels.label_lists import labels_in, lists_several
+from esmcls.labels.numbers import same_sequence_other_number, tenths
 from esmcls.reading.record_columns import Columns
 from esmcls.reading.records import PARTS, Tally
 
@@ -162,13 +164,17 @@ def stratify(source: Columns, allotment: Allotment, *, seed: int = 0, trained_on
     UsageError
         If no record is train where a split is given, or the allotment cannot be.
     DataError
-        If records have no labels, or each sequence of train stands in another part too.
+        If records have no labels, or numbers, or each sequence of train stands in another part too.
     """
     labels = _labels(source)
     several = next(filter(lists_several, labels), None)
     if several is not None:
         fix = "give one label a protein; parts are drawn anew of many labels, too: esmcls data split"
         raise DataError("input", f"label {several[:60]!r} lists several, but so many of each family are drawn", fix)
+    if source.task == NUMBER:
+        raise DataError(
+            "input", "labels are numbers: there are no families to draw of", "draw parts: esmcls data split"
+        )
     complete = apply_given(source.parts)
     parts: Sequence[str | None] = complete if any(source.parts) else source.parts
     leaked = {leak.row for leak in drop_leaks(source.sequences, complete) if leak.part == PARTS[0]}
@@ -287,8 +293,13 @@ def split_anew(
     elif many:
         parts = at_random(source.sequences, fractions, seed)
     else:
-        parts = stratified(source.sequences, _labels(source), fractions, seed)
-    if source.labels is not None:
+        labels = _labels(source)
+        strata = tenths(labels) if source.task == NUMBER else labels
+        parts = stratified(source.sequences, strata, fractions, seed)
+    if source.task == NUMBER:
+        report.numbers = True
+        report.ambiguous = same_sequence_other_number(source.sequences, _labels(source))
+    elif source.labels is not None:
         classes_of = labels_in if many else _alone
         pairs = list(zip(source.labels, parts, strict=True))
         trained = {name for label, part in pairs if part == PARTS[0] for name in classes_of(label)}

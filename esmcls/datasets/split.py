@@ -59,6 +59,8 @@ class SplitReport:
         What to tell of labels, many a protein.
     by_class : bool
         Whether what is drawn is drawn class by class: not where hardly two proteins have the same label.
+    numbers : bool
+        Whether labels are numbers, of which `stratified` means that each tenth of them is.
     """
 
     kind: SplitKind
@@ -72,6 +74,7 @@ class SplitReport:
     many: str = ""
     about_labels: list[str] = field(default_factory=list)
     by_class: bool = True
+    numbers: bool = False
 
     def facts(self) -> dict[str, object]:
         """Return what a workspace remembers: kind, seed, fractions if drawn, and whether validation was drawn here."""
@@ -99,7 +102,7 @@ class SplitReport:
             lines.extend(f"  {name}: left {part}, stays in {winner}" for name, part, winner in self.leaks[:_SHOWN])
             lines.extend([f"  and {len(self.leaks) - _SHOWN:,} more"] if len(self.leaks) > _SHOWN else [])
         if self.ambiguous:
-            label = f"set of {self.many}s" if self.many else "label"
+            label = f"set of {self.many}s" if self.many else "value" if self.numbers else "label"
             lines.append(f"warning: {_count(self.ambiguous, 'sequence')} with more than one {label}; all kept")
         if self.untrained and self.many:
             lines.append(f"warning: {_count(self.untrained, self.many)} without a training protein; never predicted")

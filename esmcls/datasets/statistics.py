@@ -17,11 +17,14 @@ from esmcls.cache.spec import sequence_key
 from esmcls.datasets.power_law import PowerLaw, fit_power_law
 from esmcls.encoders.windows import CONTEXT
 from esmcls.errors import DataError, UnknownNameError
+from esmcls.labels.kinds import NUMBER, ONE_LABEL
 from esmcls.labels.label_checks import LabelChecks
+from esmcls.labels.number_labels import Place
+from esmcls.labels.numbers import Numbers
 from esmcls.metrics.classification import TIERS
 from esmcls.reading.records import PARTS, Record
 from esmcls.reporting.phrases import NONE, percent_of
-from esmcls.types import Indices
+from esmcls.types import Floats, Indices
 
 PERCENTILES: Final = {
     "shortest": 0, "5 %": 5, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95, "99 %": 99, "longest": 100
@@ -181,6 +184,54 @@ class Statistics:
         ]
 
 
+@dataclass(frozen=True)
+class NumberStatistics(Statistics):
+    """Counts and lengths of proteins that have a number each, and how these are spread.
+
+    Parameters
+    ----------
+    values : dict of str to float
+        Values, by the names of `PERCENTILES`: of lengths they are called shortest and longest.
+    mean, deviation : float
+    """
+
+    values: dict[str, float]
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, statistics: Statistics, values: Floats) -> NumberStatistics:
+        """Add the numbers (n,) to what is known of their proteins, which are of no families."""
+        known = vars(statistics) | {
+            "sizes": statistics.sizes[:0],
+            "power_law": None,
+            "parts": {part: (n, 0) for part, (n, _) in statistics.parts.items()},
+        }
+        ends = {"shortest": "smallest", "longest": "largest"}
+        percentiles = np.percentile(values, list(PERCENTILES.values()))
+        spread = {ends.get(name, name): float(value) for name, value in zip(PERCENTILES, percentiles, strict=True)}
+        return cls(**known, values=spread, mean=float(values.mean()), deviation=float(values.std()))
+
+    def to_json(self) -> dict[str, object]:
+        """Return all of it as plain values for JSON."""
+        gone = ("families", "tiers", "gini", "power_law")
+        return {name: value for name, value in super().to_json().items() if name not in gone} | {
+            "parts": {part: {"sequences": n} for part, (n, _) in self.parts.items()},
+            "values": self.values,
+            "mean": self.mean,
+            "deviation": self.deviation,
+        }
+
+    def sections(self) -> list[Section]:
+        """Return the tables for people, as texts."""
+        counts = [*self._counts(), ("with more than one value", f"{self.ambiguous:,}")]
+        counts += [("without a value", f"{self.unlabelled:,}")] if self.unlabelled else []
+        parts: Section = [("part", "sequences"), *((part, f"{n:,}") for part, (n, _) in self.parts.items())]
+        spread = {**self.values, "mean": self.mean, "standard deviation": self.deviation}
+        values: Section = [("number", "value"), *((name, f"{value:.6g}") for name, value in spread.items())]
+        return [counts, self._lengths(), self._beyond(), *([parts] if self.parts else []), values]
+
+
 def describe_records(
     records: Iterable[Record],
     *,
@@ -188,6 +239,7 @@ def describe_records(
     part: str | None = None,
     x_min: int | None = None,
     checked: bool = True,
+    task: str | None = None,
 ) -> Statistics:
     """Count and measure a set of sequences, read once; memory is 25 bytes a record and the names of the families.
 
@@ -202,16 +254,19 @@ def describe_records(
     x_min : int, optional
         Smallest family that the power law is fitted to; default the one that fits best.
     checked : bool
-        Refuse labels that are no names of classes; not where they were taken already, or are terms.
+        Look at labels: names of classes or numbers, all else is refused; not where they are terms.
+    task : str, optional
+        What the labels are, where that is known; default what they look like.
 
     Returns
     -------
     Statistics
+        Of numbers a `NumberStatistics`.
 
     Raises
     ------
     DataError
-        If there is no record, or none of the part, or the labels are no names of classes (see `kind_of_labels`).
+        If there is no record, or none of the part, or the labels are neither (see `kind_of_labels`).
     UnknownNameError
         If `part` is none of the words above.
     """
@@ -222,9 +277,9 @@ def describe_records(
         census.add(record)
     if not census.lengths:
         raise DataError("input", "no records", "give at least one sequence")
-    if checked:
-        census.checks.refuse(census.path)
-    return census.statistics(limit, part, x_min)
+    kind = census.checks.kind_of_proteins(census.path, task) if checked else ONE_LABEL
+    statistics = census.statistics(limit, part, x_min)
+    return NumberStatistics.of(statistics, census.values(part)) if kind == NUMBER else statistics
 
 
 class Census:
@@ -245,11 +300,20 @@ class Census:
         label, sequence = record.label, record.protein.sequence
         self.path = self.path if self.lengths else record.path
         if label is not None:
-            self.checks.add(label, sequence)
+            self.checks.add(label, sequence, Place(record.path, record.line, record.protein.id))
         self.keys += sequence_key(sequence)[:_KEY]
         self.lengths.append(len(sequence))
         self.families.append(_NO_FAMILY if label is None else self.codes.setdefault(label, len(self.codes)))
         self.parts.append(_NO_PART if record.part is None else PARTS.index(record.part))
+
+    def values(self, part: str | None) -> Floats:
+        """Return the numbers that labels are, of all labelled records or of those of a part."""
+        parts = np.frombuffer(self.parts, np.uint8)
+        codes = np.frombuffer(self.families, np.uint32)
+        here = (codes != _NO_FAMILY) & (
+            part is None or np.where(parts == _NO_PART, 0, parts) == PARTS.index(part or "")
+        )
+        return Numbers.from_texts(self.codes).take(codes[here].astype(np.int64)).values
 
     def statistics(self, limit: int, part: str | None, x_min: int | None) -> Statistics:
         """Return the statistics of all records, or of those of a part; see `describe_records`."""

@@ -18,8 +18,6 @@ from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
 from esmcls.files import sha256_file, write_json
-from esmcls.labels.kinds import OF_RESIDUES, ONE_LABEL
-from esmcls.labels.label_checks import Misfit, Place, misfit
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
@@ -91,21 +89,22 @@ class Assessment:
         return f"<pre>{html.escape(chr(10).join(self.lines()))}</pre>"
 
 
-def labelled(records: Iterable[Record], source: str | Path, kind: str = ONE_LABEL) -> Dataset:
-    """Collect records that all have a label; of the kinds that are for residues, one that is as long as the sequence.
+def labelled(records: Iterable[Record], source: str | Path, task: AnyTask | None = None) -> Dataset:
+    """Collect records that all have a label, of a kind of task where it is given.
 
     Raises
     ------
     DataError
-        If there is none, or one lacks a label, or it is not as long.
+        If there is none, or one lacks a label, or has one that the kind of task cannot have.
     """
     found = Dataset([], [], [], [])
     for record in records:
         if record.label is None:
             fix = "give a table of labels (--labels TABLE)"
             raise DataError(record.path, "no label", fix, line=record.line, record=record.protein.id)
-        if kind in OF_RESIDUES and (problem := misfit(record.label, record.protein.sequence, kind)):
-            raise Misfit(Place(record.path, record.line, record.protein.id), problem).error()
+        if task is not None and (problem := task.fault_of_label(record.label, record.protein.sequence)):
+            fix = "correct it, or leave the record out"
+            raise DataError(record.path, problem, fix, line=record.line, record=record.protein.id)
         found.ids.append(record.protein.id)
         found.sequences.append(record.protein.sequence)
         found.labels.append(record.label)
@@ -322,7 +321,7 @@ def evaluate(
     columns = NamedColumns(label_column, mask_column)
     table = label_table(labels, model.task.ontology if labels else None, several, evidence, columns)
     records = read_records(files, labels=table, several=several, columns=columns)
-    return measure(labelled(records, str(files[0]), model.task.kind), source=source_name(files))
+    return measure(labelled(records, str(files[0]), model.task), source=source_name(files))
 
 
 def home_of(model: Model) -> Workspace | None:

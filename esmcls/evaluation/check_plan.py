@@ -80,7 +80,7 @@ def _check_models(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> 
 def _check_heads(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> None:
     """Refuse heads that nothing is registered as, and knobs that a head lacks or that cannot be as they are set."""
     heads = dict.fromkeys(plan.heads or list_heads(task.group))
-    beside = (*task.beside(), *(["linear"] if task.baseline_encoder else [])) if plan.baselines else ()
+    beside = (*task.beside(), *([task.default_head] if task.baseline_encoder else [])) if plan.baselines else ()
     for head in (*heads, *plan.settings):
         try:
             task.head_class(head)

@@ -15,6 +15,7 @@ from esmcls.evaluation.nearness import nearness
 from esmcls.evaluation.neighbours import neighbours
 from esmcls.evaluation.origin import machine, origin
 from esmcls.heads.registry import reads_vectors
+from esmcls.labels.kinds import classes_in_words
 from esmcls.models.model import Model, cache_with
 from esmcls.models.recipe import EXPLANATION, model_digest
 from esmcls.tasks.closeness import Neighbours
@@ -94,7 +95,8 @@ class Told:
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [("Measured on", self.on)] if self.on != TEST_PART else []
-        facts += [("Model", f"{self.model.name}: head {self.model.head_name}, {len(self.model.classes):,} classes")]
+        classes = classes_in_words(self.model.task.kind, len(self.model.classes))
+        facts += [("Model", f"{self.model.name}: head {self.model.head_name}, {classes}")]
         if reads_vectors(self.model.head):
             facts.append(("Encoder", ", ".join(dict.fromkeys(spec.short_name for spec in self.model.specs))))
         fitted = ", ".join(f"{name} {version}" for name, version in self.model.manifest.versions.items())

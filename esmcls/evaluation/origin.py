@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from esmcls.errors import UsageError
 from esmcls.heads.alignment import search as engines
+from esmcls.labels.kinds import NUMBER
 from esmcls.models.manifest import versions
 from esmcls.programs import run_program
 from esmcls.reporting.phrases import counted
@@ -60,7 +61,7 @@ def origin(workspace: Workspace | None, date: str = "", folds: int = 0) -> Origi
     return Origin(
         data=_named(named),
         date=check_date(date) or (_date_of(files) if len(files) == len(named) else ""),
-        split=_split(state.get("split"), folds),
+        split=_split(state.get("split"), folds, (state.get("dataset") or {}).get("task") == NUMBER),
         versions=versions() | _engine(),
     )
 
@@ -81,11 +82,12 @@ def _date_of(files: list[Path]) -> str:
     return "" if latest is None else datetime.datetime.fromtimestamp(latest, datetime.timezone.utc).date().isoformat()
 
 
-def _split(split: Mapping[str, Any] | None, folds: int) -> str:
-    """Say how the parts came about."""
+def _split(split: Mapping[str, Any] | None, folds: int, numbers: bool = False) -> str:
+    """Say how the parts came about; of numbers, families stand for tenths of them."""
     if not split:
         return ""
     how = _SPLITS.get(str(split["kind"]), str(split["kind"]))
+    how = how.replace("each class", "each tenth of the numbers") if numbers else how
     if split.get("fractions"):
         train, validation, test = (f"{100 * share:g} %" for share in split["fractions"])
         how += f": {train} train, {validation} validation, {test} test (seed {split['seed']})"

@@ -51,7 +51,8 @@ class ComparisonPlan:
     refit : bool, optional
         As in `fit_head`.
     baselines : bool
-        Whether what is only there to be beaten stands beside: `kmer` and the majority class; of terms `naive`.
+        Whether what is only there to be beaten stands beside: `kmer` and the majority class; of terms `naive`; of
+        numbers `kmer` and the mean.
     seed : int
     draws : int, optional
         Of the paired bootstrap of terms.
@@ -180,7 +181,8 @@ def plan_models(
             except EsmclsError as error:
                 not_run.append({"name": name, "reason": str(error)})
     if baseline is not None:
-        models.append(PlannedModel(f"linear-{baseline.spec.short_name}", "linear", baseline, baseline=True))
+        head = task.default_head
+        models.append(PlannedModel(f"{head}-{baseline.spec.short_name}", head, baseline, baseline=True))
     return models, not_run
 
 

@@ -10,7 +10,7 @@ from esmcls.encoders import BUNDLED
 from esmcls.encoders.adapters import TARGETS, LoRA
 from esmcls.errors import UnknownNameError, UsageError
 from esmcls.finetuning.packing import TRAINED
-from esmcls.training.losses import LossName, Weighting
+from esmcls.training.losses import LossName, NumberLossName, Weighting
 from esmcls.training.optimizers import OPTIMIZERS
 from esmcls.training.schedule import TrainingPlan
 from esmcls.training.term_losses import TermLossName
@@ -59,7 +59,8 @@ class FinetuneConfig:
         Share of the residues that stand as `<mask>` in training, others each time: they cannot be learned by heart.
     loss : str, optional
         "ce", "focal" or "logit-adjusted" of one label a protein, see `esmcls.training.losses`; "bce", "weighted",
-        "focal" or "asymmetric" of Gene Ontology terms, see `esmcls.training.term_losses`. Default the first of these.
+        "focal" or "asymmetric" of Gene Ontology terms, see `esmcls.training.term_losses`; "mse" or "huber" of numbers.
+        Default the first of these.
     gamma, tau, class_weights, beta, weight_cap, sampling
         As those of the head `mlp`. Of terms there is `gamma`, and `weight_cap` of the weighted loss (0 for its 10).
     start : {"linear", "zero"}
@@ -103,7 +104,7 @@ class FinetuneConfig:
     dropout: float = 0.1
     crop: int = 0
     mask: float = 0.0
-    loss: LossName | TermLossName | None = None
+    loss: LossName | TermLossName | NumberLossName | None = None
     gamma: float = 2.0
     tau: float = 1.0
     class_weights: Weighting = "none"

@@ -124,7 +124,7 @@ def _manifest(begun: Begun, history: History, encoder: ESM2Encoder) -> Manifest:
     about |= {"best_step": history.best_step, "encoder_digest": begun.encoder.weights.digest}
     about |= {"start_scores": begun.head.scores} | inputs_of(begun.inputs)
     return Manifest(
-        head="linear",
+        head=task_of(begun.workspace).default_head,
         config=begun.head.config,
         classes=begun.supervision.classes,
         class_counts=tuple(begun.supervision.counts.tolist()),

@@ -26,6 +26,7 @@ from esmcls.finetuning.report import Pace, write_report
 from esmcls.finetuning.rows import choose_rows
 from esmcls.finetuning.start import Begun, fit_start
 from esmcls.finetuning.task import Finetuning
+from esmcls.labels.kinds import classes_in_words
 from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.tasks.objective import TestReport
@@ -52,7 +53,8 @@ class Finetuned:
         """Return the result for people, one line each."""
         reached = ", ".join(f"{name} {value:,.4g}" for name, value in self.manifest.validation.items())
         steps = f"{self.history.steps_done:,} steps, best after {self.history.best_step:,}"
-        size = f"{len(self.manifest.classes):,} classes, {self.manifest.n_train:,} sequences"
+        classes = classes_in_words(self.manifest.kind, len(self.manifest.classes))
+        size = f"{classes}, {self.manifest.n_train:,} sequences"
         lines = [f"{self.folder}: {size}, {steps}"]
         if not self.history.best_step and self.history.entries:
             lines.append(
@@ -82,7 +84,7 @@ def finetune(
     Parameters
     ----------
     workspace : Workspace
-        With a dataset, of one label a protein or of Gene Ontology terms.
+        With a dataset, of one label a protein, of Gene Ontology terms or of numbers.
     config, inputs : FinetuneConfig, FinetuneInputs, optional
     name : str
         Of the model.

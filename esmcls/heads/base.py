@@ -1,8 +1,8 @@
-"""The contract of a head, of one label a protein or of many, and the skeleton that the built-in ones share.
+"""The contract of a head, of one label a protein, of many or of a number, and the skeleton that built-in ones share.
 
-A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class.
-`LabelledHead` is what all promise, whatever their labels; `Head`, `TermHead` and `ResidueHead` add what one kind of
-label has alone.
+A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class,
+or a number. `FittableHead` is what all promise, whatever their labels, `LabelledHead` what those of classes do; `Head`,
+`TermHead`, `NumberHead` and `ResidueHead` add what one kind of label has alone.
 A head may do more than it must: what it can do besides is one of the protocols from `FindsNearest` on, and whoever
 wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py`) checks every registered head.
 """
@@ -24,17 +24,20 @@ from esmcls.heads.blocks import (
     Dense,
     TermBlocks,
     check_labels,
+    check_numbers,
     check_same_classes,
     check_sets,
     hold_out,
+    hold_out_numbers,
     hold_out_sets,
     probabilities_of,
     top_k_of,
 )
 from esmcls.heads.settings import Settings
 from esmcls.labels.labels import Labels, LabelSets
+from esmcls.labels.numbers import Numbers
 from esmcls.labels.residue_labels import Targets
-from esmcls.types import Indices, Probabilities
+from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,8 +72,8 @@ Validation: TypeAlias = tuple[Features, L]
 """Rows that choices are made on."""
 
 
-class LabelledHead(Protocol[L_contra]):
-    """A classifier on embeddings.
+class FittableHead(Protocol[L_contra]):
+    """What is fitted on embeddings, whatever it then says of others.
 
     `fit(…)` makes every choice (epochs, k, regularisation) on `validation`; where that is None, on rows it holds out
     of `x`, and then fits once more on all of `x` with what it chose. It keeps what it chose in `chosen` and what the
@@ -108,16 +111,20 @@ class LabelledHead(Protocol[L_contra]):
         """Fit all rows with what an earlier `fit` chose; nothing is chosen, `scores` stay what they were."""
         ...
 
+    def save(self, folder: Path) -> None:
+        """Write all that `load` needs besides its arguments into an existing folder; no pickle."""
+        ...
+
+
+class LabelledHead(FittableHead[L_contra], Protocol[L_contra]):
+    """A classifier on embeddings."""
+
     def predict_proba(self, x: Features) -> Probabilities:
         """Return the probability of each class, float32 (n, classes)."""
         ...
 
     def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
         """Return the k best class codes a row and their probabilities, both (n, min(k, classes)), in blocks of rows."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write all that `load` needs besides its arguments into an existing folder; no pickle."""
         ...
 
 
@@ -170,6 +177,19 @@ class ResidueHead(LabelledHead[Targets], Protocol):
 
     @classmethod
     def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote; the result predicts the same bits."""
+        ...
+
+
+class NumberHead(FittableHead[Numbers], Protocol):
+    """A regression: a number a protein. It has no classes; `scores` holds the measures of `metrics.regression`."""
+
+    def predict(self, x: Features) -> Floats:
+        """Return the number of each row, float64 (n,)."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, device: str = "cpu") -> Self:
         """Read what `save` wrote; the result predicts the same bits."""
         ...
 
@@ -299,10 +319,10 @@ class ExplainsItself(Protocol):
         ...
 
 
-class BaseHead(ABC, Generic[L]):
-    """A head without anything fitted.
+class HeadFrame(ABC, Generic[L]):
+    """A head without anything fitted, whatever it answers.
 
-    A subclass gives `_fit`, `_refit`, `_answers`, `save` and `_restore`; the order of things and the checks are here.
+    A subclass gives `_fit`, `_refit`, `save` and `_restore`; the order of things and the checks are here.
 
     Parameters
     ----------
@@ -329,7 +349,7 @@ class BaseHead(ABC, Generic[L]):
         seed: int = 0,
         log: Log | None = None,
     ) -> Self:
-        """Fit; see `LabelledHead`.
+        """Fit; see `FittableHead`.
 
         Raises
         ------
@@ -374,20 +394,6 @@ class BaseHead(ABC, Generic[L]):
         """Name the classes that are fitted from now on."""
         self.classes = labels.classes
 
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return the probability of each class, float32 (n, classes).
-
-        Raises
-        ------
-        WidthMismatchError, NonFiniteError, UsageError
-            If `x` lacks what the head reads.
-        """
-        return probabilities_of(self._answers(x), len(x), len(self.classes))
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
-        return top_k_of(self._answers(x), len(x), min(k, len(self.classes)))
-
     @abstractmethod
     def _check(self, x: Features, labels: L) -> None:
         """Raise UsageError where there is nothing to fit on."""
@@ -409,16 +415,34 @@ class BaseHead(ABC, Generic[L]):
         """Fit all rows with what was chosen."""
 
     @abstractmethod
-    def _answers(self, x: Features) -> AnswerBlocks:
-        """Give slices of rows and the probabilities of their classes."""
-
-    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write what was fitted into a folder."""
 
     @abstractmethod
     def _restore(self, folder: Path) -> None:
         """Take over what `save` wrote; config and classes are known."""
+
+
+class BaseHead(HeadFrame[L]):
+    """A head for classes, without anything fitted; a subclass gives `_answers`, too."""
+
+    def predict_proba(self, x: Features) -> Probabilities:
+        """Return the probability of each class, float32 (n, classes).
+
+        Raises
+        ------
+        WidthMismatchError, NonFiniteError, UsageError
+            If `x` lacks what the head reads.
+        """
+        return probabilities_of(self._answers(x), len(x), len(self.classes))
+
+    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
+        """Return the k best class codes a row and their probabilities, both (n, min(k, classes))."""
+        return top_k_of(self._answers(x), len(x), min(k, len(self.classes)))
+
+    @abstractmethod
+    def _answers(self, x: Features) -> AnswerBlocks:
+        """Give slices of rows and the probabilities of their classes."""
 
 
 class BaseLabelHead(BaseHead[Labels]):
@@ -481,5 +505,35 @@ class BaseTermHead(BaseHead[LabelSets]):
         head = cls(config, device)
         head.classes = classes
         head.groups = groups
+        head._restore(folder)
+        return head
+
+
+class BaseNumberHead(HeadFrame[Numbers]):
+    """A head for a number a protein, without anything fitted. A subclass gives `predict`."""
+
+    def _check(self, x: Features, labels: Numbers) -> None:
+        check_numbers(x, labels)
+
+    def _check_validation(self, labels: Numbers, held: Numbers) -> None:
+        """Let all pass: any number can be compared with another."""
+
+    def _hold_out(self, labels: Numbers, seed: int) -> tuple[Indices, Indices]:
+        return hold_out_numbers(len(labels), seed)
+
+    @abstractmethod
+    def predict(self, x: Features) -> Floats:
+        """Return the number of each row, float64 (n,).
+
+        Raises
+        ------
+        WidthMismatchError, NonFiniteError, UsageError
+            If `x` lacks what the head reads.
+        """
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, device: str = "cpu") -> Self:
+        """Read what `save` wrote."""
+        head = cls(config, device)
         head._restore(folder)
         return head

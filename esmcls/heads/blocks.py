@@ -3,7 +3,7 @@
 Most of it comes twice, for one label a protein (`Labels`) and for many (`LabelSets`):
 
                       one label                  many labels
-    held out          `hold_out`                 `hold_out_sets`
+    held out          `hold_out`                 `hold_out_sets` (of numbers `hold_out_numbers`)
     checked           `check_labels`             `check_sets`, `check_same_classes`
     blocks            `LogitBlocks`              `TermBlocks`, of the rows in `row_slices`
     answers           `Softmax` (or `Votes`)     `Dense`
@@ -26,6 +26,7 @@ from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.heads.whitening import WIDENED_ROWS
 from esmcls.labels.labels import Labels, LabelSets
+from esmcls.labels.numbers import Numbers
 from esmcls.metrics.cafa import mean_fmax
 from esmcls.metrics.calibration import fit_temperature
 from esmcls.metrics.classification import accuracy, macro_f1
@@ -91,6 +92,19 @@ def hold_out_sets(labels: LabelSets, seed: int) -> tuple[Indices, Indices]:
     return np.arange(n), held[:0]
 
 
+def hold_out_numbers(n: int, seed: int) -> tuple[Indices, Indices]:
+    """Split row numbers into those to fit on and those to choose on: a tenth, at most 10,000, none of a single row.
+
+    Examples
+    --------
+    >>> [rows.tolist() for rows in hold_out_numbers(5, seed=0)]
+    [[0, 1, 3, 4], [2]]
+    """
+    most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
+    held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
+    return np.setdiff1d(np.arange(n), held), held
+
+
 def grid(fixed: Value | None, choices: tuple[Value, ...]) -> tuple[Value, ...]:
     """Return the values that a knob is chosen from: its own alone, where it has one."""
     return choices if fixed is None else (fixed,)
@@ -126,6 +140,18 @@ def check_sets(x: Features, labels: LabelSets) -> None:
         raise UsageError(f"{len(x)} vectors and {len(labels)} label sets to fit on; give one a vector, at least one")
     if not len(labels.codes):
         raise UsageError(f"none of {len(labels)} rows to fit on has a label; give some that have")
+
+
+def check_numbers(x: Features, labels: Numbers) -> None:
+    """Check that there is something to fit on.
+
+    Raises
+    ------
+    UsageError
+        If there are no rows, or their number is not that of the labels.
+    """
+    if len(x) != len(labels) or not len(x):
+        raise UsageError(f"{len(x)} vectors and {len(labels)} numbers to fit on; give one a vector, at least one")
 
 
 def check_same_classes(labels: LabelSets, validation: LabelSets) -> None:

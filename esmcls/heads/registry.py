@@ -1,8 +1,8 @@
 """Heads by name: the classifiers on embeddings; each is a plugin, the built-in ones too.
 
 A head is registered under an entry-point group: `esmcls.heads` for one label a protein, `esmcls.term_heads` for many,
-where the kin of a head has the same name. What heads promise stands in `esmcls.heads.base`; this module does not import
-it, so that names can be listed without loading PyTorch.
+`esmcls.number_heads` for a number, where the kin of a head has the same name. What heads promise stands in
+`esmcls.heads.base`; this module does not import it, so that names can be listed without loading PyTorch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import Head, LabelledHead, ResidueHead, TermHead
+    from esmcls.heads.base import FittableHead, Head, NumberHead, ResidueHead, TermHead
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
@@ -30,19 +30,21 @@ class Group(str, Generic[H_co]):
     """
 
 
-AnyGroup: TypeAlias = "Group[LabelledHead[Never]]"
+AnyGroup: TypeAlias = "Group[FittableHead[Never]]"
 """A group of heads for whatever kind of labels."""
 GROUP: Final[Group[Head]] = Group("esmcls.heads")
 """Of heads for one label a protein."""
 TERM_GROUP: Final[Group[TermHead]] = Group("esmcls.term_heads")
 """Of heads for many labels a protein, Gene Ontology terms."""
+NUMBER_GROUP: Final[Group[NumberHead]] = Group("esmcls.number_heads")
+"""Of heads for a number a protein."""
 
 
 RESIDUE_GROUP: Final[Group[ResidueHead]] = Group("esmcls.residue_heads")
 """Of heads for labels and numbers of residues."""
 
 
-def reads_vectors(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool:
+def reads_vectors(head: FittableHead[Never] | type[FittableHead[Never]]) -> bool:
     """Return whether a head needs vectors, as all do that do not say otherwise; if not, no encoder is opened for it.
 
     Examples
@@ -53,12 +55,12 @@ def reads_vectors(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool
     return bool(getattr(head, "reads_vectors", True))
 
 
-def runs_unasked(head: type[LabelledHead[Never]]) -> bool:
+def runs_unasked(head: type[FittableHead[Never]]) -> bool:
     """Return whether a comparison runs a head that nobody named, as all that do not say otherwise."""
     return bool(getattr(head, "runs_unasked", True))
 
 
-def reads_residues(head: LabelledHead[Never] | type[LabelledHead[Never]]) -> bool:
+def reads_residues(head: FittableHead[Never] | type[FittableHead[Never]]) -> bool:
     """Return whether a head reads the vectors of residues besides pooled ones.
 
     Examples

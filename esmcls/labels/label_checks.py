@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from esmcls.errors import DataError
-from esmcls.labels.kinds import MANY_LABELS, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import MANY_LABELS, NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.label_lists import labels_in, lists_several
+from esmcls.labels.number_labels import Place, check_numbers, in_examples, reading_of_numbers
+from esmcls.labels.numbers import as_number
 from esmcls.labels.residue_labels import NOUNS, length_of, lists_numbers, numbers
 
-HANDFUL: Final = 30
-"""Distinct whole numbers that may be names of classes, such as EC's first digit or the class in CATH."""
-_MISSING: Final = frozenset({"", "-", "?", "na", "n/a", "nan", "none", "null"})
 _SEPARATORS: Final = re.compile(r"\s*[;,|]\s*")
 _CODE: Final = re.compile(
     r"(?:EC[ :]?)?\d+(?:\.(?:\d+|n\d+|-)){3}"  # EC, CATH
@@ -29,14 +28,6 @@ _MOST: Final = 0.9
 """Share of the records whose label is as long as the sequence, from which on it is meant for its residues."""
 
 
-class Place(NamedTuple):
-    """Where a record stands: its file, line and id."""
-
-    path: str
-    line: int | None = None
-    record: str | None = None
-
-
 class Misfit(NamedTuple):
     """A label that does not fit the residues of its sequence."""
 
@@ -49,7 +40,13 @@ class Misfit(NamedTuple):
         return DataError(self.place.path, self.problem, fix, line=self.place.line, record=self.place.record)
 
 
-def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, asked: str | None = None) -> str:
+def kind_of_labels(
+    labels: Sequence[str],
+    sequences: Sequence[str],
+    path: str,
+    asked: str | None = None,
+    places: Mapping[str, Place] | None = None,
+) -> str:
     """Return which kind of task labels are for, and make sure that they can be.
 
     Parameters
@@ -59,6 +56,8 @@ def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, a
         For messages.
     asked : str, optional
         The kind that the user named; default the one that the labels look like.
+    places : mapping, optional
+        Label -> the record that it is first met in, for messages.
 
     Returns
     -------
@@ -68,13 +67,16 @@ def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, a
     Raises
     ------
     DataError
-        If they are numbers other than a handful of whole ones, or one of them lists several codes with commas between,
-        such as `1.1.1.1, 2.3.1.4`; or if they are for residues, and one is not as long as its sequence.
+        If they may be numbers or names of classes, or are numbers but for one of them; if one of them lists several
+        codes with commas between, such as `1.1.1.1, 2.3.1.4`; or if they are for residues, and one is not as long as
+        its sequence.
 
     Examples
     --------
     >>> kind_of_labels(["1.10.8.10", "2.40.50.140", "3"], ["MKT", "MKV", "MKL"], "cath.csv")
     'one-label'
+    >>> kind_of_labels(["61.5", "48.25", "70"], ["MKT", "MKV", "MKL"], "melting.csv")
+    'number'
     >>> kind_of_labels(["1.1.1.1;2.3.1.4"], ["MKT"], "ec.csv")
     'many-labels'
     >>> kind_of_labels(["1.1.1.1,2.3.1.4"], ["MKT"], "ec.csv")
@@ -83,7 +85,7 @@ def kind_of_labels(labels: Sequence[str], sequences: Sequence[str], path: str, a
     """
     checks = LabelChecks()
     for label, sequence in zip(labels, sequences, strict=True):
-        checks.add(label, sequence)
+        checks.add(label, sequence, (places or {}).get(label))
     return checks.kind(path, asked)
 
 
@@ -91,7 +93,8 @@ class LabelChecks:
     """What `kind_of_labels` looks at, of labels as they come: memory is that of the distinct ones."""
 
     def __init__(self) -> None:
-        self.distinct: set[str] = set()
+        self.distinct: dict[str, Place | None] = {}
+        """Each label, with the record that it was first met in."""
         self.pairs = 0
         """Records with a sequence that is long enough to say something."""
         self.fitting = dict.fromkeys(OF_RESIDUES, 0)
@@ -103,7 +106,7 @@ class LabelChecks:
     def add(self, label: str, sequence: str, place: Place | None = None) -> None:
         """Note the label of a protein."""
         if label not in self.distinct:
-            self.distinct.add(label)
+            self.distinct[label] = place
             self.residues = self.residues and _RESIDUES.fullmatch(label) is not None
         enough = len(sequence) >= _SHORTEST
         self.pairs += enough
@@ -120,11 +123,28 @@ class LabelChecks:
             if of_residues in self.misfits:
                 raise self.misfits[of_residues].error()
             return of_residues
+        if asked == NUMBER:
+            check_numbers(self.distinct, path)
+            return asked
         if asked == MANY_LABELS or (asked is None and any(map(lists_several, self.distinct))):
             self._refuse_lists(path)
             return MANY_LABELS
-        self.refuse(path)
-        return asked or ONE_LABEL
+        self._refuse_commas(path)
+        reading = "names" if asked == ONE_LABEL else reading_of_numbers(self.distinct)
+        if reading == "either":
+            problem = f"labels are numbers ({in_examples(self.distinct)}) that may be names of classes, or amounts"
+            raise DataError(path, problem, f"say which: --task {ONE_LABEL} or --task {NUMBER}")
+        if reading == "numbers":
+            check_numbers(self.distinct, path, f"; if labels are names of classes, say so: --task {ONE_LABEL}")
+            return NUMBER
+        return ONE_LABEL
+
+    def kind_of_proteins(self, path: str, asked: str | None = None) -> str:
+        """Return the same; labels of residues are refused, which say nothing of a protein as a whole."""
+        if asked in OF_RESIDUES or (asked is None and self._of_residues()):
+            problem = "labels with a sign or a number for each residue, not classes of proteins"
+            raise DataError(path, problem, "esmcls embed takes them with --task residue-label or residue-number")
+        return self.kind(path, asked)
 
     def _of_residues(self) -> str | None:
         """Return which kind of labels of residues they are, if they are any."""
@@ -137,9 +157,8 @@ class LabelChecks:
         """Refuse lists of what are no names of classes."""
         self._refuse_commas(path)
         pieces = {piece for label in self.distinct for piece in labels_in(label)}
-        if pieces and all(map(_is_number, pieces)) and not _names_classes(pieces):
-            examples = ", ".join(sorted(pieces)[:3])
-            problem = f"labels are lists of numbers ({examples}, …: {len(pieces):,} different ones), not of classes"
+        if pieces and all(as_number(piece) is not None for piece in pieces) and reading_of_numbers(pieces) != "names":
+            problem = f"labels are lists of numbers ({in_examples(pieces)}), not of classes"
             raise DataError(path, problem, "put a letter before each if they do name classes")
 
     def _refuse_commas(self, path: str) -> None:
@@ -149,19 +168,6 @@ class LabelChecks:
             problem = f"label {several[0]!r} lists {_codes(several[0])} codes with commas between ({labels_like_it})"
             terms = "Gene Ontology terms: a row for each, and --obo"
             raise DataError(path, problem, f"put ; or | between the labels of a protein ({terms})")
-
-    def refuse(self, path: str) -> None:
-        """Refuse labels that are no names of classes."""
-        if self._of_residues():
-            problem = "labels with a sign or a number for each residue, not classes of proteins"
-            raise DataError(path, problem, "esmcls embed takes them with --task residue-label or residue-number")
-        self._refuse_commas(path)
-        numbers = {label for label in self.distinct if label.lower() not in _MISSING}
-        if numbers and all(map(_is_number, numbers)) and not _names_classes(numbers):
-            examples = ", ".join(sorted(numbers)[:3])
-            problem = f"labels are numbers ({examples}, …: {len(numbers):,} different ones), not classes"
-            fix = "put a letter before each if they do name classes; predicting numbers is to come"
-            raise DataError(path, problem, fix)
 
 
 def misfit(label: str, sequence: str, kind: str) -> str:
@@ -190,16 +196,3 @@ def _codes(label: str) -> int:
     """Return how many codes a label lists; 0 if a piece of it is none."""
     pieces = _SEPARATORS.split(label.strip(" ;,|"))
     return len(pieces) if all(map(_CODE.fullmatch, pieces)) else 0
-
-
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
-
-
-def _names_classes(numbers: set[str]) -> bool:
-    """Say whether numbers are a handful of whole ones."""
-    return len(numbers) <= HANDFUL and all(number.strip("+-").isdecimal() for number in numbers)

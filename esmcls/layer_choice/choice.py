@@ -19,7 +19,9 @@ BEST: Final = 4
 """Layers, the best alone, of which pairs and triples are tried."""
 CHANCE: Final = 1.645
 """Standard errors that a difference must exceed: of a normal distribution 5 % lies beyond."""
-IN_WORDS: Final = {"accuracy": "accuracy", "fmax": "Fmax"}
+IN_WORDS: Final = {"accuracy": "accuracy", "fmax": "Fmax", "spearman": "Spearman"}
+IN_PERCENT: Final = ("accuracy",)
+"""Measures that are said in percent."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LayerChoice:
     dataset_digest, split_digest : str
         Of what it was compared on.
     measure : str
-        `accuracy`, or `fmax`.
+        `accuracy`, `fmax` or `spearman`.
     asked : int
         Validation proteins.
     default : tuple of int
@@ -65,6 +67,8 @@ class LayerChoice:
     layers: Layers
     scored: tuple[ScoredLayers, ...]
     format: Literal[1] = 1
+    by: str = "nearest neighbours"
+    """The head that they were compared by, in words."""
 
     @property
     def alone(self) -> tuple[ScoredLayers, ...]:
@@ -95,11 +99,11 @@ class LayerChoice:
         beside = [
             f"{name} {self.in_words(self.score_of(layers))}" for layers, name in others.items() if layers != self.layers
         ]
-        return ["; ".join([f"{chosen}{own}: {reached} by nearest neighbours", *beside])]
+        return ["; ".join([f"{chosen}{own}: {reached} by {self.by}", *beside])]
 
     def in_words(self, score: float) -> str:
         """Say a score as its measure is usually said."""
-        return decimal(score) if self.measure == "fmax" else f"{percent(score)} %"
+        return f"{percent(score)} %" if self.measure in IN_PERCENT else decimal(score)
 
 
 def in_words(layers: Layers) -> str:

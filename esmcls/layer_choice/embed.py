@@ -254,6 +254,7 @@ def _choose(workspace: Workspace, cache: EmbeddingCache, default: Layers, device
         default,
         choose(scored, default, lambda layers: score.error(layers, default)),
         scored,
+        by=task.layer_head_name,
     )
     page = write_choice(report_folder(workspace, cache.spec), choice)
     return Chosen(choice, page, time.monotonic() - started)

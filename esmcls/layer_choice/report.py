@@ -14,7 +14,7 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.statistics_page import overview_page
 from esmcls.errors import WorkspaceError
 from esmcls.files import atomic_path, atomic_text, read_as, write_json
-from esmcls.layer_choice.choice import IN_WORDS, LayerChoice, in_words
+from esmcls.layer_choice.choice import IN_PERCENT, IN_WORDS, LayerChoice, in_words
 from esmcls.reporting.figure_style import COLORS, house_style, save_figure
 from esmcls.workspace.workspace import Workspace
 
@@ -82,7 +82,7 @@ def _page(choice: LayerChoice, figure: str) -> str:
     rows = [(in_words(entry.layers), choice.in_words(entry.score), marks.get(entry.layers, "")) for entry in best_first]
     about = (
         f"<p>{choice.lines()[0]}.</p>\n<p>Each layer alone (0 is the embedding) and pairs and triples of the best, by "
-        f"{measure} of the nearest neighbours among train, whitened, on {choice.asked:,} proteins of the validation "
+        f"{measure} of {choice.by} with train, on {choice.asked:,} proteins of the validation "
         "part; the test part was not read. The encoder's own layers stay unless others are ahead by more than chance "
         "(one-sided, 5 %). Another head may see layers otherwise.</p>"
     )
@@ -100,7 +100,7 @@ def _figure(choice: LayerChoice) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    percent = choice.measure != "fmax"
+    percent = choice.measure in IN_PERCENT
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     measure = IN_WORDS.get(choice.measure, choice.measure)

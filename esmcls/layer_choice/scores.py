@@ -1,6 +1,6 @@
 """How well a cheap head does on validation rows with some of the layers that a cache holds.
 
-The head is `knn` with its knobs as the kind of task fixes them: its only fitting is a whitening, in closed form.
+The head is fitted in closed form, with its knobs as the kind of task fixes them: `knn`, of numbers `ridge`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
+from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.tasks.task import AnyTask
 from esmcls.types import Floats
 
-HEAD: Final = "knn"
 MOST_TRAINED_ON: Final = 20_000
 MOST_ASKED: Final = 3_000
 """Training and validation proteins that are looked at; of more, whole classes are drawn, or proteins where each has
@@ -54,7 +54,7 @@ class LayerScores:
         self, task: AnyTask, dataset: Dataset, cache: EmbeddingCache, *, device: str = "cpu", seed: int = 0
     ) -> None:
         parts = [_embedded(dataset.part(name), cache) for name in ("train", "validation")]
-        train, held = sampled(parts[0], parts[1], task.many, seed)
+        train, held = sampled(parts[0], parts[1], task.many or task.kind in WITHOUT_CLASSES, seed)
         if not len(train) or not len(held):
             lacking = "train" if not len(train) else "validation"
             problem = f"the {lacking} part has no proteins, and layers are chosen by what train tells of validation"
@@ -76,7 +76,7 @@ class LayerScores:
 
     def __call__(self, layers: tuple[int, ...]) -> float:
         """Return what validation rows say of some layers, by the score that layers are compared by."""
-        head_class = self.task.head_class(HEAD)
+        head_class = self.task.head_class(self.task.layer_head)
         head = head_class(head_class.Config(**self.task.layer_knobs, pooling=self.pooling), self.device)
         held = self._narrowed(self.held, layers), self.held_labels
         self.task.fit_head(head, self._narrowed(self.x, layers), self.labels, held, 0, None)
@@ -115,7 +115,7 @@ def of_layers(spec: EmbeddingSpec, layers: Iterable[int]) -> EmbeddingSpec:
 
 
 def sampled(train: Dataset, held: Dataset, many: bool, seed: int) -> tuple[Dataset, Dataset]:
-    """Return the rows that are looked at: all, or of a large set whole classes, or any rows where each has many labels.
+    """Return the rows that are looked at: all, or of a large set whole classes, or any rows where labels are `many`.
 
     Examples
     --------

@@ -21,6 +21,7 @@ from esmcls.datasets.held_out import NOTHING, Shares, StrangerFold, set_aside, s
 from esmcls.errors import UsageError, WorkspaceError
 from esmcls.heads.base import Log
 from esmcls.heads.settings import parse_settings
+from esmcls.labels.kinds import classes_in_words
 from esmcls.models.folder import load_model, refuse_foreign, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
@@ -50,7 +51,7 @@ def fit_dataset(
     task: Task[H, L, F, A],
     dataset: Dataset,
     cache: EmbeddingCache,
-    head: str = "linear",
+    head: str | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
@@ -68,8 +69,8 @@ def fit_dataset(
     dataset : Dataset
     cache : EmbeddingCache
         Holds the vectors of both parts.
-    head : str
-        Registered name.
+    head : str, optional
+        Registered name; default that of the kind of task, `linear` or for numbers `ridge`.
     settings : mapping, optional
         Knobs of the head, as values or as text.
     pooling : str, optional
@@ -95,6 +96,7 @@ def fit_dataset(
         If the cache lacks the pooling, the kind of task sets nothing aside, or too little is there to do so.
     """
     check_shares(task, shares)
+    head = head or task.default_head
     apart = set_aside(dataset, shares, seed)
     train, validation = apart.kept.part("train"), apart.kept.part("validation")
     if not len(train):
@@ -225,8 +227,8 @@ class Fitted:
 
     def __str__(self) -> str:
         reached = scores_in_words(self.manifest.validation)
-        classes = f"{len(self.manifest.classes):,} classes, " if self.manifest.classes else ""
-        size = f"{classes}{self.manifest.n_train:,} sequences"
+        classes = classes_in_words(self.manifest.kind, len(self.manifest.classes))
+        size = f"{classes}, {self.manifest.n_train:,} sequences"
         return f"{self.folder}: {self.manifest.head}, {size}; on validation: {reached}"
 
     def load(self, device: str = "cpu") -> Model:
@@ -240,7 +242,7 @@ class Fitted:
 
 def fit(
     workspace: Workspace | str | Path,
-    head: str = "linear",
+    head: str | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -278,11 +280,13 @@ def fit(
         If something is asked for that this kind of task cannot have.
     """
     workspace = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+    task = task_of(workspace)
+    head = head or task.default_head
     folder = workspace.model_folder(name or head)
     refuse_foreign(folder)
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
-    fitted = fit_dataset(task_of(workspace), workspace.dataset, cache, head, settings, refit=again, **options)
+    fitted = fit_dataset(task, workspace.dataset, cache, head, settings, refit=again, **options)
     return Fitted.of(fitted, folder)
 
 

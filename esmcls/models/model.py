@@ -28,6 +28,7 @@ from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.heads.base import FindsNearest
 from esmcls.heads.registry import reads_residues, reads_vectors
+from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of
 from esmcls.models.manifest import Manifest
 from esmcls.models.neighbours import MOST, Neighbours, find_neighbours
@@ -98,7 +99,8 @@ class Model:
         """Return what people ask first."""
         reached = self.manifest.validation.get(self.task.score)
         facts: dict[str, object] = {"task": self.task.name, "head": self.head_name, "encoder": self.spec.short_name}
-        facts |= {"classes": f"{len(self.classes):,}"} if self.classes else {}
+        if self.task.kind not in WITHOUT_CLASSES:
+            facts["classes"] = f"{len(self.classes):,}"
         return facts | ({} if reached is None else {f"validation {self.task.score}": f"{reached:.4g}"})
 
     @property
@@ -295,11 +297,9 @@ class Model:
         """Return the k best class codes a sequence and their probabilities, both (n, min(k, classes))."""
         return self.ranked(self.features(sequences), k)
 
-    def predict(self, sequences: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
-        """Return the k best classes of each sequence with their probabilities, likeliest first."""
-        codes, probabilities = self.top_k(sequences, k)
-        pairs = zip(codes.tolist(), probabilities.tolist(), strict=True)
-        return [[(self.classes[code], value) for code, value in zip(*row, strict=True)] for row in pairs]
+    def predict(self, sequences: Sequence[str], k: int = 1) -> list[Any]:
+        """Return the k best classes of each sequence with their probabilities, likeliest first; or its number."""
+        return list(self.task.said(self.head, self.features(sequences), self.classes, k))
 
     def predict_proba(self, sequences: Sequence[str]) -> Probabilities:
         """Return probabilities, float32 (n, classes)."""

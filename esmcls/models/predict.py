@@ -19,6 +19,7 @@ from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
 from esmcls.heads.base import AlignedSegment, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
+from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.models.folder import load_model
 from esmcls.models.given_vectors import GivenVectors, workspace_of
 from esmcls.models.manifest import MANIFEST
@@ -105,7 +106,7 @@ def as_model(model: Model | Workspace | str | Path, device: str = "cpu") -> Mode
 
 
 class Predictions(list[Row]):
-    """Rows of answers, in input order: `Prediction`, `TermPrediction` or `LabelPrediction`, by the kind of task."""
+    """Rows of answers, in input order: `Prediction`, `TermPrediction` and so on, by the kind of task of the model."""
 
     def to_frame(self) -> Any:
         """Return a table with a column a field: a DataFrame of polars where it is installed, else of pandas.
@@ -169,14 +170,14 @@ def predict(
     proteins : iterable of Protein or str
         Sequences alone are called by their number, from 1.
     k : int, optional
-        Classes a protein, likeliest first; default 1 for one label, all that are shown for terms.
+        Classes a protein, likeliest first; default 1 for one label, all that are shown for terms. Not for numbers.
     device : str
         Where a model is loaded that is named by a path.
     vectors : str, Path or mapping, optional
         Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
-        Of the kind of task: `coverage` for one label; `min_score`, `aspects`, `at_least`, `known` (a GAF or table, or
-        several, of terms that are no news) and `evidence` (codes that count in them) for terms.
+        Of the kind of task: `coverage` for one label and for numbers; `min_score`, `aspects`, `at_least`, `known` (a
+        GAF or table, or several, of terms that are no news) and `evidence` (codes that count in them) for terms.
 
     Returns
     -------
@@ -336,6 +337,9 @@ def predict_stream(
     Prediction
         k rows a protein, ranks ascending; a single row with a `status` where a protein has no answer.
     """
+    if model.task.kind in WITHOUT_CLASSES:
+        yield from stream_rows(model, proteins, block=block, coverage=coverage)  # type: ignore[misc]
+        return
     if not model.task.many:
         yield from stream_rows(model, proteins, k=k, block=block, coverage=coverage)  # type: ignore[misc]
         return

@@ -41,8 +41,8 @@ class Inputs:
         Of the labels: see `esmcls.workspace.read_hierarchy`.
     evidence : tuple of str
         Evidence codes that count in GAFs; default those of experiments.
-    label_column, mask_column : str, optional
-        The columns of tables that hold labels, and of which residues these are known, where the user named them.
+    label_column, mask_column, split_column : str, optional
+        The columns of tables that hold labels, of which residues these are known, and parts, where the user named them.
     """
 
     inputs: tuple[str | Path, ...]
@@ -58,6 +58,7 @@ class Inputs:
     evidence: tuple[str, ...] = ()
     label_column: str | None = None
     mask_column: str | None = None
+    split_column: str | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in NAMED:
@@ -83,19 +84,14 @@ class Inputs:
     @property
     def columns(self) -> NamedColumns:
         """The columns of tables that the user named."""
-        return NamedColumns(self.label_column, self.mask_column)
+        return NamedColumns(self.label_column, self.mask_column, self.split_column)
 
     def records(self, tally: Tally) -> Iterator[Record]:
         """Read everything, in order; the tally is filled on the way."""
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
                 yield from read_records(
-                    paths,
-                    labels=self.table,
-                    part=part,
-                    on_bad=self.on_bad,
-                    tally=tally,
-                    columns=self.columns,
+                    paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally, columns=self.columns
                 )
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train
@@ -114,7 +110,8 @@ class Inputs:
         where, fix = "", "give them with --labels TABLE"
         if columns:
             where = f" among the columns {', '.join(dict.fromkeys(columns))}"
-            fix = f"name their column {', '.join(LABEL_COLUMNS[:4])} or so, or give --labels TABLE"
+            named = f"{', '.join(LABEL_COLUMNS[:4])} or so"
+            fix = f"name their column {named}, say which it is (--label-column NAME), or give --labels TABLE"
         return [f"no labels in {names}{where}: the vectors are kept, but there is no dataset to fit on; {fix}"]
 
     @property

@@ -167,7 +167,8 @@ def read_records(
     tally = Tally() if tally is None else tally
     table = label_table(labels, ontology, several, columns=columns)
     chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
-    return _stream(chosen, table, part, on_bad, tally, columns if table is None else USUAL)
+    of_records = columns if table is None else NamedColumns(part=columns.part)
+    return _stream(chosen, table, part, on_bad, tally, of_records)
 
 
 def label_table(
@@ -179,7 +180,8 @@ def label_table(
 ) -> LabelTable | None:
     """Read tables of labels, or of terms where an ontology is given; None where there are none.
 
-    `several` is as in `read_records`. Of GAFs the rows of these evidence codes count; see `evidence_codes`.
+    `several` is as in `read_records`. Of GAFs the rows of these evidence codes count; see `evidence_codes`. The columns
+    of labels and masks that the user named are those of these tables.
 
     Raises
     ------
@@ -200,7 +202,7 @@ def label_table(
     if not paths:
         return None
     if ontology is None:
-        return LabelTable.read(paths, several, columns)
+        return LabelTable.read(paths, several, columns._replace(part=None))
     return TermTable.of(paths, ontology, evidence_codes(evidence))
 
 
@@ -254,14 +256,14 @@ def _head(lines: Iterator[str]) -> list[str]:
     return head or [""]
 
 
-def _reader_of(first: str, path: str, tally: Tally | None = None, named: NamedColumns = USUAL) -> _Reader | None:
+def _reader_of(first: str, path: str, tally: Tally | None = None, columns: NamedColumns = USUAL) -> _Reader | None:
     """Return the reader of the format whose first line that is not blank this is; the tally is told of a table."""
     if first.startswith(">"):
         return read_fasta
     if first.startswith("# STOCKHOLM"):
         return read_stockholm
     try:
-        layout = table_layout(first, named)
+        layout = table_layout(first)
     except ValueError as error:
         raise DataError(path, str(error), "rename one of them") from error
     if layout is None:
@@ -269,17 +271,17 @@ def _reader_of(first: str, path: str, tally: Tally | None = None, named: NamedCo
     facts = TableFacts()
     if tally is not None:
         tally.tables[path] = facts
-    return partial(read_table, layout=layout, facts=facts)
+    return partial(read_table, layout=layout.with_columns(columns, path), facts=facts)
 
 
-def _entries(source: str, tally: Tally, named: NamedColumns = USUAL) -> Iterator[RawRecord | DataError]:
+def _entries(source: str, tally: Tally, columns: NamedColumns) -> Iterator[RawRecord | DataError]:
     """Give the entries of one file."""
     path = shown(source)
     with open_lines(source) as lines:
         head = _head(lines)
         if not head[-1].strip():
             raise DataError(path, "an empty file", f"give {_FORMATS}")
-        reader = _reader_of(head[-1], path, tally, named)
+        reader = _reader_of(head[-1], path, tally, columns)
         if reader is None:
             start = head[-1].strip()[:40]
             raise DataError(
@@ -294,10 +296,10 @@ def _stream(
     part: str | None,
     on_bad: OnBad,
     tally: Tally,
-    named: NamedColumns = USUAL,
+    columns: NamedColumns,
 ) -> Iterator[Record]:
     for source in sources:
-        for entry in _entries(source.path, tally, named):
+        for entry in _entries(source.path, tally, columns):
             record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
             if isinstance(record, Record):
                 tally.count(record, shown(source.path))

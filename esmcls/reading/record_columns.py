@@ -13,7 +13,9 @@ from typing import IO, Final, TextIO, cast
 
 from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_path
+from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.label_checks import LabelChecks
+from esmcls.labels.number_labels import Place
 from esmcls.reading.records import Record, refuse_text
 from esmcls.text_files import no_formula
 
@@ -31,12 +33,15 @@ class Columns:
         None where no record has one.
     parts : list of str or None, (n,)
         Where the split is given; None for a record without a part.
+    task : str
+        What the labels are, one of `esmcls.labels.kinds.KINDS`.
     """
 
     ids: list[str]
     sequences: list[str]
     labels: list[str] | None
     parts: list[str | None]
+    task: str = ONE_LABEL
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -55,8 +60,8 @@ class Columns:
         Raises
         ------
         DataError
-            If there is no record, or one lacks the label, or has one where the first has none, or the labels are no
-            names of classes (see `kind_of_labels`).
+            If there is no record, or one lacks the label, or has one where the first has none, or the labels are
+            neither names of classes nor numbers (see `kind_of_labels`).
         """
         checks = LabelChecks()
         path = "input"
@@ -73,11 +78,11 @@ class Columns:
             parts.append(record.part)
             if record.label is not None:
                 labels.append(known.setdefault(record.label, record.label))
-                checks.add(record.label, record.protein.sequence)
+                checks.add(record.label, record.protein.sequence, Place(record.path, record.line, record.protein.id))
         if not ids:
             raise DataError("input", "no records", "give at least one sequence")
-        checks.refuse(path)
-        return cls(ids, sequences, labels or None, parts)
+        task = checks.kind_of_proteins(path)
+        return cls(ids, sequences, labels or None, parts, task)
 
     def write(self, path: Path, parts: Sequence[str | None], rows: Iterable[int] | None = None) -> None:
         """Write records as CSV, packed if the name ends in .gz, whole or not at all; the same records, the same bytes.

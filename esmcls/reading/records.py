@@ -247,6 +247,10 @@ def _table_lines(path: str, facts: TableFacts) -> list[str]:
         codes = ", ".join(f"{number:,} {code}" for code, number in sorted(facts.other_evidence.items()))
         left = _count(facts.other_evidence.total(), "row")
         told.append(f"{path}: {left} left out, whose evidence does not count ({codes}); --evidence says which does")
+    if facts.splits:
+        names = ", ".join(facts.splits)
+        verb = "says" if len(facts.splits) == 1 else "say"
+        told.append(f"{path}: {names} {verb} parts, and none was taken: choose one with --split-column NAME")
     return told
 
 

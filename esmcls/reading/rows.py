@@ -48,6 +48,8 @@ class TableFacts:
         Lines of rows that say what a protein does not have, which were left out.
     other_evidence : Counter
         Evidence codes that do not count, and the rows of each, which were left out.
+    splits : list of str
+        Columns that say parts, none of which was taken.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class TableFacts:
     line_ends: list[int] = field(default_factory=list)
     denied: list[int] = field(default_factory=list)
     other_evidence: Counter[str] = field(default_factory=Counter)
+    splits: list[str] = field(default_factory=list)
 
     def name_columns(self, header: Sequence[str], places: dict[str, int | None]) -> None:
         """Note the columns that were taken, by what they are taken for, and the others."""

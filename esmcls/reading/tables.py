@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, TypeVar
 
-from esmcls.errors import DataError, UnknownNameError
+from esmcls.errors import DataError
 from esmcls.labels.label_lists import JOINED, labels_in
 from esmcls.labels.residue_labels import pieces
 from esmcls.reading.fasta import read_fasta
@@ -46,6 +46,29 @@ _FIX_ROW: Final = "give each row as many cells as the header"
 _LONGEST_NAME: Final = 40
 """Signs; a longer cell is no column's name."""
 _TERM: Final = re.compile(r"GO:\d+")
+
+
+class NamedColumns(NamedTuple):
+    """The columns that a user names; None for those that are found by their usual names."""
+
+    label: str | None = None
+    mask: str | None = None
+    """Says with 1 and 0 of which residues the label is known."""
+    part: str | None = None
+
+    def find(self, header: Sequence[str], path: str, line: int = 1) -> tuple[int | None, int | None, int | None]:
+        """Return the places of label, mask and part in a header; None for what is not named.
+
+        Raises
+        ------
+        DataError
+            If the header has no such column, or has it twice.
+        """
+        label, mask, part = (named_place(name, header, path, line) for name in self)
+        return label, mask, part
+
+
+USUAL: Final = NamedColumns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,43 +110,46 @@ class TableLayout:
             "mask": self.mask,
         }
 
-
-class NamedColumns(NamedTuple):
-    """The columns of labels and of masks that a user names; None for those that are found by their usual names."""
-
-    label: str | None = None
-    mask: str | None = None
-
-    def find(self, header: Sequence[str]) -> tuple[int | None, int | None]:
-        """Return the places of label and mask in a header; of a label that nobody named, by its usual names.
+    def with_columns(self, named: NamedColumns, path: str) -> TableLayout:
+        """Return the layout with the columns that the user named.
 
         Raises
         ------
-        UnknownNameError
-            If a column that was named is not there.
-        ValueError
-            If one stands there twice.
+        DataError
+            If the header has no such column.
         """
-        names = [column_name(cell) for cell in header]
-        for named in (self.label, self.mask):
-            if named is not None and column_name(named) not in names:
-                raise UnknownNameError("column", named, [cell for cell in header if cell])
-        label = _find(names, LABEL_COLUMNS if self.label is None else (column_name(self.label),))
-        return label, None if self.mask is None else _find(names, (column_name(self.mask),))
+        label, mask, part = named.find(self.header, path)
+        label, part = self.label if label is None else label, self.part if part is None else part
+        chosen = replace(self, label=label, mask=mask, part=part)
+        if chosen.part is None or chosen.validation is not None:
+            return chosen
+        return replace(chosen, validation=column_place(self.header, ("validation",)))
 
 
-USUAL: Final = NamedColumns()
+def named_place(name: str | None, header: Sequence[str], path: str, line: int = 1) -> int | None:
+    """Return the place of a column that the user named; None where none is named.
+
+    Raises
+    ------
+    DataError
+        If the header has no such column, or has it twice.
+    """
+    if name is None:
+        return None
+    place = of_header(partial(column_place, wanted=(column_name(name),)), header, path, line)
+    if place is None:
+        problem = f"no column {name!r}; its columns are {', '.join(header)}"
+        raise DataError(path, problem, "name one of them", line=line)
+    return place
 
 
-def table_layout(header: str, named: NamedColumns = USUAL) -> TableLayout | None:
+def table_layout(header: str) -> TableLayout | None:
     """Read a table's header; None if it names no sequences.
 
     Raises
     ------
     ValueError
         If a column that is needed stands there twice.
-    UnknownNameError
-        If one that was named is not there.
 
     Examples
     --------
@@ -135,13 +161,11 @@ def table_layout(header: str, named: NamedColumns = USUAL) -> TableLayout | None
         names = [column_name(cell) for cell in cells]
         sequence = _find(names, SEQUENCE_COLUMNS)
         if sequence is not None:
-            label, mask = named.find(cells)
-            id_, part, qualifier = (_find(names, columns) for columns in (ID_COLUMNS, PART_COLUMNS, QUALIFIER_COLUMNS))
+            wanted = (LABEL_COLUMNS, ID_COLUMNS, PART_COLUMNS, QUALIFIER_COLUMNS)
+            label, id_, part, qualifier = (_find(names, columns) for columns in wanted)
             validation = None if part is None else _find(names, ("validation",))
             width = len(names)
-            return TableLayout(
-                delimiter, width, sequence, label, id_, part, qualifier, validation, mask, header=tuple(cells)
-            )
+            return TableLayout(delimiter, width, sequence, label, id_, part, qualifier, validation, header=tuple(cells))
     return None
 
 
@@ -208,12 +232,22 @@ def read_table(
         count += 1
         if not count:
             continue
+        if count == 1:
+            facts.splits = _split_columns(row, layout)
         if len(row) == layout.width:
             yield make(row, line, count)
         else:
             yield DataError(path, f"{len(row)} cells, where the header has {layout.width}", _FIX_ROW, line=line)
     if count < 1:
         raise DataError(path, "a header and no rows", "give records below it", line=1)
+
+
+def _split_columns(row: list[str], layout: TableLayout) -> list[str]:
+    """Return the columns that say parts in the first row, where none was taken for that."""
+    if layout.part is not None or len(row) != layout.width:
+        return []
+    taken = layout.places().values()
+    return [name for place, name in enumerate(layout.header) if place not in taken and part_of(row[place])]
 
 
 def _is_header(row: list[str], layout: TableLayout, path: str, line: int) -> bool:
@@ -450,7 +484,7 @@ class _LabelLayout(NamedTuple):
         return {**places, "mask": self.mask}
 
 
-def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: NamedColumns = USUAL) -> Iterator[_LabelRow]:
+def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: NamedColumns) -> Iterator[_LabelRow]:
     """Give the rows of a label table; the first row is a header if it names both columns."""
     head = _first_lines(lines)
     lines = itertools.chain(head, lines)
@@ -459,7 +493,8 @@ def _label_rows(lines: Iterator[str], path: str, facts: TableFacts, named: Named
         return
     layout = _LabelLayout(("", ""), 0, 1)
     for number, (line, row) in enumerate(cells(lines, path, (2,), facts)):
-        header = of_header(partial(_label_layout, named=named), row, path, line) if number == 0 else None
+        of_row = partial(_label_layout, named=named, path=path, line=line)
+        header = of_header(of_row, row, path, line) if number == 0 else None
         if header is not None:
             layout = header
             facts.name_columns(row, header.places())
@@ -502,11 +537,12 @@ def _label_row(line: int, row: Sequence[str], layout: _LabelLayout, path: str) -
     return _LabelRow(line, row[layout.id], row[layout.label], part_of(word), mask)
 
 
-def _label_layout(row: Sequence[str], named: NamedColumns = USUAL) -> _LabelLayout | None:
+def _label_layout(row: Sequence[str], named: NamedColumns, path: str, line: int) -> _LabelLayout | None:
     names = [column_name(cell) for cell in row]
     id_ = _find(names, ID_COLUMNS)
-    label, mask = named.find(row)
+    label, mask, part = named.find(row, path, line)
+    label = _find(names, LABEL_COLUMNS) if label is None else label
+    part = _find(names, PART_COLUMNS) if part is None else part
     if id_ is None or label is None:
         return None
-    part, qualifier = _find(names, PART_COLUMNS), _find(names, QUALIFIER_COLUMNS)
-    return _LabelLayout(tuple(names), id_, label, part, qualifier, mask)
+    return _LabelLayout(tuple(names), id_, label, part, _find(names, QUALIFIER_COLUMNS), mask)

@@ -55,7 +55,7 @@ def percent_among(share: float, n: float) -> str:
 
 
 def scores_in_words(scores: Mapping[str, float]) -> str:
-    """Say what a model reached on n rows: shares in percent, Fmax as CAFA has it.
+    """Say what a model reached on n rows: shares in percent, Fmax as CAFA has it, errors in their unit.
 
     Examples
     --------
@@ -63,11 +63,19 @@ def scores_in_words(scores: Mapping[str, float]) -> str:
     'accuracy 82.3 %, macro F1 80.0 %, n = 350'
     >>> scores_in_words({"fmax": 0.55412, "n": 30}), scores_in_words({})
     ('fmax 0.554, n = 30', 'nothing')
+    >>> scores_in_words({"spearman": 0.81234, "rmse": 12.3456})
+    'Spearman 0.812, RMSE 12.35'
     """
     n = scores.get("n", 0.0)
     shares = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+    correlations = {"spearman": "Spearman", "pearson": "Pearson", "r2": "R²"}
+    errors = {"rmse": "RMSE", "mae": "MAE"}
     parts = [
-        f"{shares[name]} {percent_among(value, n)}" if name in shares else f"{name} {decimal(value)}"
+        f"{shares[name]} {percent_among(value, n)}"
+        if name in shares
+        else f"{errors[name]} {value:.4g}"
+        if name in errors
+        else f"{correlations.get(name, name)} {decimal(value)}"
         for name, value in scores.items()
         if name != "n"
     ]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.heads.base import ExplainsItself, FindsNearest, KnowsItsRows, LabelledHead
+from esmcls.heads.base import ExplainsItself, FindsNearest, FittableHead, KnowsItsRows
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
     from typing_extensions import Never, Self
 
-AnyHead: TypeAlias = "LabelledHead[Never]"
+AnyHead: TypeAlias = "FittableHead[Never]"
 """A head for whatever kind of labels."""
 
 

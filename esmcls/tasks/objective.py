@@ -19,16 +19,17 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.heads.blocks import LogitBlocks
 from esmcls.heads.layers.linear import LinearHead
+from esmcls.heads.layers.number_ridge import RidgeHead
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.layers.term_linear import TermLinearHead
 from esmcls.heads.whitening import Whitening
 from esmcls.metrics.classification import Interval
 from esmcls.tasks.fitted import ClassLabels, FittedModel
-from esmcls.training.losses import LossName, Sampler, Weighting
+from esmcls.training.losses import LossName, NumberLossName, Sampler, Weighting
 from esmcls.training.term_losses import TermLossName
 from esmcls.types import Indices
 
-FinalHead: TypeAlias = LinearHead | TermLinearHead
+FinalHead: TypeAlias = LinearHead | TermLinearHead | RidgeHead
 """What a model folder holds after fine-tuning."""
 
 
@@ -208,7 +209,7 @@ class Objective(Protocol):
         ...
 
     @property
-    def losses(self) -> tuple[LossName | TermLossName, ...]:
+    def losses(self) -> tuple[LossName | TermLossName | NumberLossName, ...]:
         """Names of the losses; the first is the default."""
         ...
 

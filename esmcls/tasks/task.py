@@ -342,7 +342,9 @@ class Task(ABC, Generic[H, L, F, A]):
     many: ClassVar[bool]
     """Whether a record has any number of the classes."""
     baseline_encoder: ClassVar[str | None] = None
-    """An encoder that stands beside in a comparison, with the head `linear`."""
+    """An encoder that stands beside in a comparison, with the head `default_head`."""
+    default_head: ClassVar[str] = "linear"
+    """The head that is fitted where none is named, and that fine-tuning begins and ends with."""
     baseline_heads: ClassVar[tuple[str, ...]] = ()
     """Heads that are there only to be beaten."""
     unavailable: ClassVar[Mapping[str, str]] = {}
@@ -351,10 +353,14 @@ class Task(ABC, Generic[H, L, F, A]):
     """Whether several models can be one, an ensemble."""
     refits_in_comparisons: ClassVar[bool] = True
     """Whether the models of a comparison may be fitted on validation rows in the end: not where ensembles ask there."""
+    layer_head: ClassVar[str] = "knn"
+    """The head by which layers are compared: its fitting is in closed form."""
+    layer_head_name: ClassVar[str] = "nearest neighbours"
+    """The same in words."""
     layer_knobs: ClassVar[Mapping[str, float]]
-    """The knobs of the head `knn` by which layers are compared, all that it would choose."""
+    """The knobs that it is fitted with for that."""
     layer_score: ClassVar[str]
-    """By which of its scores they are compared: a mean over proteins, from 0 to 1."""
+    """By which of its scores they are compared: a mean over proteins."""
     next_steps: ClassVar[str]
     """What to do after a fit."""
 
@@ -387,6 +393,10 @@ class Task(ABC, Generic[H, L, F, A]):
     @abstractmethod
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> L:
         """Return the labels of rows, by their own classes or by those given; what is not among these is left out."""
+
+    def fault_of_label(self, label: str, sequence: str) -> str:
+        """Return why a label of a sequence is none that this kind can have; nothing where it may be one."""
+        return ""
 
     @abstractmethod
     def strata(self, dataset: Dataset) -> list[str]:
@@ -424,13 +434,31 @@ class Task(ABC, Generic[H, L, F, A]):
     def refit_head(self, head: H, x: Features, labels: L, seed: int, log: Log | None) -> None:
         """Fit a head on all rows with what it chose."""
 
-    @abstractmethod
     def probabilities(self, head: H, x: Features) -> Probabilities:
-        """Return the answer of a model with this head, float32 (n, classes): the one place that decides it."""
+        """Return the answer of a model with this head, float32 (n, classes): the one place that decides it.
 
-    @abstractmethod
+        Raises
+        ------
+        UsageError
+            If this kind has no classes.
+        """
+        raise UsageError(f"a model of {self.name} a protein has no classes, and no probabilities of them: ask predict")
+
     def ranked(self, head: H, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k likeliest classes by `probabilities`, as codes and values, both (n, min(k, classes))."""
+        """Return the k likeliest classes by `probabilities`, as codes and values, both (n, min(k, classes)).
+
+        Raises
+        ------
+        UsageError
+            If this kind has no classes.
+        """
+        raise UsageError(f"a model of {self.name} a protein has no classes to rank: ask predict")
+
+    def said(self, head: H, x: Features, classes: Sequence[str], k: int) -> Sequence[Any]:
+        """Return the answer to each row as plain values: the k likeliest classes with their probabilities."""
+        codes, probabilities = self.ranked(head, x, k)
+        pairs = zip(codes.tolist(), probabilities.tolist(), strict=True)
+        return [[(classes[code], value) for code, value in zip(*row, strict=True)] for row in pairs]
 
     # a fitted model
 

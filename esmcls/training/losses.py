@@ -24,6 +24,9 @@ Weighting: TypeAlias = Literal["none", "balanced", "sqrt", "effective-number"]
 LossName: TypeAlias = Literal["ce", "focal", "logit-adjusted"]
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From logits (n, classes) and codes (n,) to a number."""
+NumberLossName: TypeAlias = Literal["mse", "huber"]
+NumberLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From predicted and true numbers, both standardised (n,), to their mean loss."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,26 @@ def make_loss(
     if kind == "logit-adjusted":
         return partial(logit_adjusted, prior=log_prior(counts).to(device), weights=factors, tau=tau)
     raise UnknownNameError("loss", kind, get_args(LossName))
+
+
+def make_number_loss(kind: NumberLossName) -> NumberLoss:
+    """Return a loss of predicted numbers (n,) and true ones (n,), both in deviations of the training numbers.
+
+    Parameters
+    ----------
+    kind : {"mse", "huber"}
+        The squared error, or half of it up to a deviation and beyond growing with the error itself (Huber 1964).
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such loss.
+    """
+    if kind == "mse":
+        return F.mse_loss
+    if kind == "huber":
+        return partial(F.huber_loss, delta=1.0)
+    raise UnknownNameError("loss", kind, get_args(NumberLossName))
 
 
 def _mean(losses: Tensor, codes: Tensor, weights: Tensor | None) -> Tensor:

@@ -147,6 +147,7 @@ def embed_dataset(
     hierarchy: str | Path | None = None,
     label_column: str | None = None,
     mask_column: str | None = None,
+    split_column: str | None = None,
     device: str = "cpu",
     seed: int = 0,
     **options: Any,
@@ -173,8 +174,8 @@ def embed_dataset(
         What the labels are, one of `esmcls.labels.kinds.NAMED`; default what they look like.
     hierarchy : str or Path, optional
         Of the labels: `dots`, `cath` or `ec`, where they are codes with dots, else a table of child and parent.
-    label_column, mask_column : str, optional
-        The columns of tables that hold labels, and of which residues these are known; see `read_records`.
+    label_column, mask_column, split_column : str, optional
+        The columns of tables that hold labels, of which residues these are known, and parts; see `NamedColumns`.
     device : str
     seed : int
         Of the split, where one is drawn.
@@ -203,6 +204,7 @@ def embed_dataset(
         hierarchy=hierarchy,
         label_column=label_column,
         mask_column=mask_column,
+        split_column=split_column,
     )
     intake = take_in(sources, seed=seed)
     name = workspace.encoder_name(options.pop("encoder", BUNDLED))

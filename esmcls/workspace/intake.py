@@ -14,7 +14,9 @@ from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError, UsageError
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL
+from esmcls.labels.kinds import NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL
+from esmcls.labels.number_labels import in_examples
+from esmcls.labels.numbers import as_number, spread_in_words
 from esmcls.labels.ontology import Ontology
 from esmcls.labels.residue_labels import UNKNOWN, numbers, signs_of
 from esmcls.reading.inputs import Inputs, SequenceStream
@@ -92,9 +94,16 @@ class Intake:
         parts = ", ".join(f"{count:,} {part}" for part, count in part_counts(self.dataset.parts).items())
         if self.task in OF_RESIDUES:
             return [f"dataset: {self._about_residues()}; records: {parts}"]
-        classes = len(set(self.dataset.labels))
+        if self.task == NUMBER:
+            return [f"task: {NUMBER}, {spread_in_words(self.dataset.labels)}; records: {parts}"]
+        names = set(self.dataset.labels)
+        classes = len(names)
         noun = ("set", f"s of {self.report.many}s") if self.report.many else ("class", "es")
-        return [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+        about = [f"dataset: {classes:,} {noun[0]}{noun[1] if classes > 1 else ''}; records: {parts}"]
+        if not self.report.many and all(as_number(name) is not None for name in names):
+            examples = in_examples(names)
+            about.append(f"labels are numbers ({examples}), taken for names of classes; amounts are --task {NUMBER}")
+        return about
 
     def _about_residues(self) -> str:
         """Return the kind of task of labels of residues, their classes, and how many residues have one."""

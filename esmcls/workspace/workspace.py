@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -38,7 +38,7 @@ from esmcls.files import (
 )
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, KINDS, MANY_LABELS, ONE_LABEL
+from esmcls.labels.kinds import GO_TERMS, KINDS, MANY_LABELS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.label_lists import labels_in
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
@@ -56,6 +56,8 @@ BASELINE: Final = "baseline"
 """In the setup of a manifest: that the model is there only to be beaten."""
 PASSING: Final = ".passing"
 """In the folder of a cache that is there to choose layers from, and goes then."""
+_CHOSEN_BY: Final = ("fmax", "macro_f1", "spearman")
+"""Scores by which the best model is chosen; each kind of task has one of them."""
 _EMBED: Final = "run: esmcls embed INPUT"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
 
@@ -147,7 +149,7 @@ class ModelChoice(NamedTuple):
     best : Path
         Its folder.
     score : float or None
-        On validation rows: macro F1, or of terms the mean Fmax; None where it has none.
+        On validation rows: macro F1, of terms the mean Fmax, of numbers Spearman; None where it has none.
     others : tuple of str
         Models of the same classes that were validated on the same rows.
     apart : tuple of str
@@ -189,7 +191,8 @@ class Workspace:
         facts = {"dataset": "none"}
         if about is not None:
             kind = "terms" if "ontology" in about else "classes"
-            facts = {"records": f"{about['records']:,}", kind: f"{about['classes']:,}"}
+            labels = {"task": self.task} if self.task in WITHOUT_CLASSES else {kind: f"{about['classes']:,}"}
+            facts = {"records": f"{about['records']:,}", **labels}
         encoders = dict.fromkeys(entry.spec.short_name for entry in self.caches)
         return facts | {
             "vectors of": ", ".join(encoders) or "nothing",
@@ -260,7 +263,7 @@ class Workspace:
         """
         path = self._checked(TABLE, self._known("dataset")["parquet_sha256"])
         try:
-            return Dataset.load(path)
+            return replace(Dataset.load(path), task=self.task)
         except FolderError as error:
             raise WorkspaceError(path, error.found, f"{_EMBED} again") from error
 
@@ -427,7 +430,9 @@ class Workspace:
         facts["files"] = [_describe(file) for path in files for file in _files(Path(path))]
         facts["parquet_sha256"] = sha256_file(self.folder / TABLE)
         self._update(dataset=facts, split=split)
-        self.__dict__.update(dataset=dataset, ontology=ontology)
+        kind = task if ontology is None else GO_TERMS
+        known = dataset if dataset.task == kind else replace(dataset, task=kind)
+        self.__dict__.update(dataset=known, ontology=ontology)
         if ontology is None:
             (self.folder / ONTOLOGY).unlink(missing_ok=True)
 
@@ -594,7 +599,7 @@ class Workspace:
         return self.choose_model().best
 
     def choose_model(self) -> ModelChoice:
-        """Return the model of the highest macro F1 on validation, or of terms Fmax; of equals, the first by name.
+        """Return the model of the highest score of `_CHOSEN_BY` on validation; of equals, the first by name.
 
         Scores are compared among models of the same classes and validation rows: of such groups, it is the one of most
         classes, then of most rows, then of most models. Baselines of comparisons are never chosen beside other models.
@@ -642,7 +647,7 @@ class _Candidate(NamedTuple):
         except (OSError, ValueError) as error:
             raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
         scores = manifest.validation or {}
-        score = scores.get("fmax", scores.get("macro_f1"))
+        score = next((scores[name] for name in _CHOSEN_BY if name in scores), None)
         baseline = bool((manifest.setup or {}).get(BASELINE))
         classes = tuple(manifest.classes or ())
         rows = scores.get("n") or 0.0

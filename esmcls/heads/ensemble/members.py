@@ -15,20 +15,20 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.base import AnswersInBlocks, BaseHead, Head, L, Log, ReadsSpecs, TermHead, Validation
+from esmcls.heads.base import AnswersInBlocks, Head, HeadFrame, L, Log, NumberHead, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
-from esmcls.heads.registry import GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
-from esmcls.types import Indices
+from esmcls.types import Floats, Indices
 
 if TYPE_CHECKING:
     from typing_extensions import Never, Self
 
-    from esmcls.heads.base import LabelledHead
+    from esmcls.heads.base import FittableHead
 
-H = TypeVar("H", bound="LabelledHead[Never]")
+H = TypeVar("H", bound="FittableHead[Never]")
 M = TypeVar("M", bound="BaseMember[Any]")
 Selected = slice | Indices | npt.NDArray[np.bool_]
 """Row numbers, a slice or a mask."""
@@ -61,7 +61,7 @@ class BaseMember(Generic[H]):
         The user's name for it.
     kind : str
         Registered name of the head.
-    head : Head or TermHead
+    head : Head, TermHead or NumberHead
     spec : EmbeddingSpec, optional
         Of the vectors it reads; None for the features as they are given.
     """
@@ -99,7 +99,7 @@ def head_of(about: SavedMember, group: Group[H]) -> tuple[type[H], Any, Embeddin
     return kind, parse_settings(kind.Config, about.config), spec
 
 
-class BaseEnsemble(BaseHead[L], Generic[L, M]):
+class BaseEnsemble(HeadFrame[L], Generic[L, M]):
     """Several heads as one. How their answers are brought together is up to the kind of labels."""
 
     members: tuple[M, ...] = ()
@@ -353,3 +353,21 @@ class TermMember(BaseMember[TermHead]):
         """Read the head that lies in a folder."""
         kind, config, spec = head_of(about, TERM_GROUP)
         return cls(about.name, about.head, kind.load(folder, config, classes, groups, device), spec)
+
+
+# numbers
+
+
+@dataclass(frozen=True, eq=False)
+class NumberMember(BaseMember[NumberHead]):
+    """A fitted head for a number a protein; see `BaseMember`."""
+
+    def predict(self, x: Features) -> Floats:
+        """Return the head's number of each row, (n,)."""
+        return self.head.predict(self.view(x))
+
+    @classmethod
+    def load(cls, folder: Path, about: SavedMember, device: str) -> NumberMember:
+        """Read the head that lies in a folder."""
+        kind, config, spec = head_of(about, NUMBER_GROUP)
+        return cls(about.name, about.head, kind.load(folder, config, device), spec)

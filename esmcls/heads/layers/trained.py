@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.base import BaseHead, BaseTermHead, L, Log, Validation
+from esmcls.heads.base import BaseTermHead, HeadFrame, L, Log, Validation
 from esmcls.heads.blocks import TRIFLE, TermBlocks, checked_chunks, checked_vectors, row_slices, score_terms
 from esmcls.heads.layers.descent import BaseDescent, Grouping, Judged, TermDescent, calibrate
 from esmcls.heads.layers.network import Bags, Layout, Network
@@ -55,8 +55,8 @@ class NetworkConfig(Layout, Protocol):
     def pooling(self) -> str: ...
 
 
-class NetworkHead(BaseHead[L], Generic[L]):
-    """A network from packed vectors to a logit a class, trained by descent."""
+class NetworkHead(HeadFrame[L], Generic[L]):
+    """A network from packed vectors to a logit a class, or to a number, trained by descent."""
 
     file: ClassVar[str]
     """Name of the file that holds the network."""
@@ -110,7 +110,12 @@ class NetworkHead(BaseHead[L], Generic[L]):
 
     def _drawn(self, width: int, seed: int) -> nn.Module:
         """Return a network on the CPU with weights drawn from a seed."""
-        return Network.drawn(width, len(self.classes), self.config, seed)
+        return Network.drawn(width, self._outputs, self.config, seed)
+
+    @property
+    def _outputs(self) -> int:
+        """Outputs of the network: one a class."""
+        return len(self.classes)
 
     def _scale_rows(self, bags: Bags, labels: L) -> None:
         """Give the network the mean and deviation, or the whitening, of the rows to fit on."""
@@ -176,8 +181,8 @@ class NetworkHead(BaseHead[L], Generic[L]):
             network = self._of_state(state)
         except ValueError as error:
             raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
-        if len(state["out.weight"]) != len(self.classes):
-            raise ModelError(path, f"{len(state['out.weight'])} classes instead of {len(self.classes)}", AGAIN)
+        if len(state["out.weight"]) != self._outputs:
+            raise ModelError(path, f"{len(state['out.weight'])} classes instead of {self._outputs}", AGAIN)
         self.network = network.to(self.device).eval().requires_grad_(False)
 
     def _of_state(self, state: dict[str, Tensor]) -> nn.Module:

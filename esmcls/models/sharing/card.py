@@ -16,8 +16,9 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER, WITHOUT_CLASSES
 from esmcls.metrics.open_set import wilson
+from esmcls.metrics.regression import MEASURES
 from esmcls.models.manifest import Manifest
 from esmcls.reporting.phrases import percent
 
@@ -55,6 +56,8 @@ _LIMITS: Final = {
     MANY_LABELS: "Labels that it lacks are never predicted, and every sequence is given one at least.",
     RESIDUE_LABEL: "To every residue it gives one of its classes, whatever the protein.",
     RESIDUE_NUMBER: "To every residue it gives a number, whatever the protein.",
+    NUMBER: "To every sequence it gives a number, however far it is from all that it was fitted on; the nearest "
+    "training protein, which is told beside it, says how far.",
 }
 _SUGGESTS: Final = {
     ONE_LABEL: "a class",
@@ -62,6 +65,7 @@ _SUGGESTS: Final = {
     MANY_LABELS: "labels",
     RESIDUE_LABEL: "a label a residue",
     RESIDUE_NUMBER: "a number a residue",
+    NUMBER: "a number, such as a temperature or an activity,",
 }
 _PREDICTS: Final = {
     ONE_LABEL: "one label a protein",
@@ -69,6 +73,7 @@ _PREDICTS: Final = {
     MANY_LABELS: "any number of labels a protein",
     RESIDUE_LABEL: "one label a residue of proteins",
     RESIDUE_NUMBER: "a number a residue of proteins",
+    NUMBER: "a number a protein",
 }
 """By kind of task: what limits an answer, and what is answered."""
 _HOW: Final = """\
@@ -173,7 +178,7 @@ def _front_matter(manifest: Manifest) -> dict[str, Any]:
     front: dict[str, Any] = {
         "license": _licence_of(encoder).lower() if _licence_of(encoder) in _OF_THE_HUB else "unknown",
         "library_name": "esmcls",
-        "tags": ["biology", "protein", "classification"],
+        "tags": ["biology", "protein", "regression" if manifest.kind == NUMBER else "classification"],
     }
     if (checkpoint := checkpoint_of(encoder)) is not None:
         front |= {"base_model": checkpoint.repository.id}
@@ -201,7 +206,7 @@ def _sections(sections: Mapping[str, str]) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> str:
-    if not manifest.classes:
+    if manifest.kind in WITHOUT_CLASSES:
         return f"Predicts {_PREDICTS[manifest.kind]}, from its sequence."
     named = ", ".join(_code(name) for name in manifest.classes[:_SHOWN])
     more = f" and {len(manifest.classes) - _SHOWN:,} more" if len(manifest.classes) > _SHOWN else ""
@@ -214,9 +219,10 @@ def _facts(manifest: Manifest) -> dict[str, str]:
     encoder = f"{_code(encoder_name(manifest))}, {'fine-tuned, ' if tuned else ''}digest `{spec.digest[:16]}`"
     sizes = sorted(manifest.class_counts)
     layers = ", ".join(map(str, spec.layers)) or "–"
+    classes = f"{len(manifest.classes):,}" + (f", of {sizes[0]:,} to {sizes[-1]:,} sequences" if sizes else "")
     facts = {
         "head": _code(manifest.head),
-        "classes": f"{len(manifest.classes):,}" + (f", of {sizes[0]:,} to {sizes[-1]:,} sequences" if sizes else ""),
+        "classes": WITHOUT_CLASSES.get(manifest.kind, classes),
         "fitted on": f"{manifest.n_train:,} sequences, seed {manifest.seed}",
         "data": f"digest `{manifest.dataset_digest}`",
         "split": f"digest `{manifest.split_digest}`",
@@ -238,18 +244,23 @@ def _scores(manifest: Manifest) -> str:
             low, high = wilson(value, n) if name == "accuracy" else (None, None)
             interval = "–" if low is None else f"{percent(low)} to {percent(high)}"
             rows.append(f"| {_NAMES[name]} | {percent(value)} | {interval} |")
+        elif name in MEASURES:
+            rows.append(f"| {MEASURES[name]} | {value:.4g} | – |")
     refit = ", before these were fitted, too" if manifest.setup.get("refit") else ""
-    about = f"On the {n:,} sequences of the validation part, on which choices were made{refit}; in percent."
+    unit = "" if manifest.kind == NUMBER else "; in percent"
+    about = f"On the {n:,} sequences of the validation part, on which choices were made{refit}{unit}."
     return "\n".join([about, "", "| score | value | 95 % interval |", "|---|---|---|", *rows])
 
 
 def _calibration(manifest: Manifest, told: Sequence[str]) -> list[str]:
-    """Return how probabilities came to be what they are."""
+    """Return how probabilities, or intervals, came to be what they are."""
     config, lines = manifest.config, list(map(_plain, told))
     if config.get("temperature"):
         lines.append(f"logits are divided by {config['temperature']:.4g}, which validation chose")
     if config.get("slope") is not None and config.get("shift") is not None:
         lines.append(f"logits are times {config['slope']:.4g}, plus {config['shift']:.4g}, which validation chose")
+    if manifest.kind == NUMBER:
+        return lines or ["nothing was set aside to measure intervals on (fit with --calibration 10%)"]
     return lines or ["probabilities are as the head makes them; nothing was set aside to measure them"]
 
 

@@ -24,6 +24,7 @@ OPSET: Final = 18
 IR_VERSION: Final = 9
 VECTORS: Final = "vectors"
 PROBABILITIES: Final = "probabilities"
+VALUES: Final = "values"
 
 
 def require_onnx() -> ModuleType:
@@ -42,15 +43,18 @@ def require_onnx() -> ModuleType:
 
 @dataclass
 class Graph:
-    """Steps from `vectors`, float32 (n, width), to `probabilities`, float32 (n, classes).
+    """Steps from `vectors`, float32 (n, width), to `probabilities`, float32 (n, classes), or to `values` (n, 1).
 
     Parameters
     ----------
     width, classes : int
+    output : str
+        What the result is called.
     """
 
     width: int
     classes: int
+    output: str = PROBABILITIES
     nodes: list[Any] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
 
@@ -98,15 +102,15 @@ class Graph:
         ----------
         path : Path
         output : str
-            Name of the step that makes the probabilities.
+            Name of the step that makes the result.
         about : dict
             Kept as the model's metadata.
         """
         helper, kinds = self.onnx.helper, self.onnx.TensorProto
-        self.nodes.append(helper.make_node("Identity", [output], [PROBABILITIES]))
+        self.nodes.append(helper.make_node("Identity", [output], [self.output]))
         ends = [
             [helper.make_tensor_value_info(name, kinds.FLOAT, ["n", size])]
-            for name, size in ((VECTORS, self.width), (PROBABILITIES, self.classes))
+            for name, size in ((VECTORS, self.width), (self.output, self.classes))
         ]
         graph = helper.make_graph(self.nodes, "esmcls", *ends, self.tensors)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="esmcls")

@@ -1,6 +1,7 @@
-"""A head as ONNX: from the vectors of its encoder to the model's probabilities, with all scaling on the way.
+"""A head as ONNX: from the vectors of its encoder to the model's probabilities or numbers, with all scaling on the way.
 
 vectors ─▶ as the cache rounds ─▶ scaled ─▶ hidden layers ─▶ logits ─▶ softmax, or a logistic a term and raised parents
+                                                             number ─▶ on the scale of the training numbers
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from esmcls.errors import UsageError
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.layers.mlp import MLPHead
 from esmcls.heads.layers.network import Network
+from esmcls.heads.layers.number_mlp import NumberMLPHead
+from esmcls.heads.layers.number_ridge import RidgeHead
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.layers.term_multitask import Tasks
 from esmcls.heads.layers.trained import TermNetworkHead
+from esmcls.heads.number_scale import NumberScale
 from esmcls.heads.whitening import Whitening
+from esmcls.labels.kinds import NUMBER
 from esmcls.models.model import Model
-from esmcls.models.sharing.onnx_graph import VECTORS, Graph
+from esmcls.models.sharing.onnx_graph import PROBABILITIES, VALUES, VECTORS, Graph
 from esmcls.version import __version__
 
 _EPSILON: Final = 1e-9
@@ -33,7 +38,7 @@ _LARGEST: Final = (1 << 31) - (1 << 20)
 
 
 def write_onnx(path: Path, model: Model) -> None:
-    """Write the head of a model: linear, mlp and multitask, of one label or of terms.
+    """Write the head of a model: linear, mlp and multitask, of one label or of terms; ridge and mlp, of numbers.
 
     Raises
     ------
@@ -45,11 +50,14 @@ def write_onnx(path: Path, model: Model) -> None:
     build = _builder_of(model)
     if build is None or model.manifest.others:
         problem = f"model {model.name}: its head, {model.head_name}, has no form in ONNX"
-        raise UsageError(f"{problem}; fit linear, mlp or multitask")
+        raise UsageError(
+            f"{problem}; fit {'ridge or mlp' if model.task.kind == NUMBER else 'linear, mlp or multitask'}"
+        )
     if model.manifest.config.get("attention"):
         problem = f"model {model.name}: its head weighs the chunks of a protein, where ONNX is given one vector of it"
         raise UsageError(f"{problem}; fit without attention")
-    graph = Graph(model.spec.width, len(model.classes))
+    numbers = model.task.kind == NUMBER
+    graph = Graph(model.spec.width, 1 if numbers else len(model.classes), VALUES if numbers else PROBABILITIES)
     output = build(graph, graph.rounded(VECTORS, model.spec.dtype))
     size = sum(len(tensor.raw_data) for tensor in graph.tensors)
     if size > _LARGEST:
@@ -64,6 +72,12 @@ def _builder_of(model: Model) -> Callable[[Graph, str], str] | None:
         return lambda graph, x: _linear(graph, x, head)
     if isinstance(head, MLPHead):
         return lambda graph, x: _softmax(graph, _network(graph, x, head.network), head.chosen.temperature)
+    if isinstance(head, RidgeHead):
+        return lambda graph, x: _restored(
+            graph, graph.linear(_scaled(graph, x, head.scaling), head.weight, head.bias), head.scale
+        )
+    if isinstance(head, NumberMLPHead):
+        return lambda graph, x: _restored(graph, _network(graph, x, head.network), head.scale)
     if isinstance(head, TermNetworkHead):
         return lambda graph, x: _terms(graph, x, head, model)
     return None
@@ -159,6 +173,11 @@ def _module(graph: Graph, x: str, module: nn.Module) -> str:
         measured = (module.weight, module.bias, module.running_mean, module.running_var)
         return graph.step("BatchNormalization", x, *map(graph.constant, measured), epsilon=module.eps)
     return graph.step("Relu", x) if isinstance(module, nn.ReLU) else x  # else dropout, or no norm
+
+
+def _restored(graph: Graph, x: str, scale: NumberScale) -> str:
+    """Add that a standardised number becomes one of the data's own scale."""
+    return graph.step("Add", graph.step("Mul", x, graph.constant(scale.spread)), graph.constant(scale.centre))
 
 
 def _softmax(graph: Graph, logits: str, temperature: float | None) -> str:

@@ -1,0 +1,218 @@
+"""The MLP head for numbers: hidden layers on scaled rows, trained on standardised numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from esmcls.cache.features import Features
+from esmcls.heads.base import BaseNumberHead, Log
+from esmcls.heads.layers.descent import BaseDescent, DescentKnobs, RowLogits
+from esmcls.heads.layers.network import Bags, Network
+from esmcls.heads.layers.trained import HeldBags, NetworkHead
+from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
+from esmcls.heads.settings import Ranges, check_ranges
+from esmcls.heads.whitening import WithinClass
+from esmcls.labels.numbers import Numbers
+from esmcls.training.loop import Entry
+from esmcls.training.losses import NumberLossName, ShuffledSampler, make_number_loss
+from esmcls.training.schedule import TrainingPlan
+from esmcls.types import Floats, Indices, Vectors
+
+ROWS: Final = 4096
+"""Rows that are asked about at a time."""
+STEPS: Final = 16
+"""Steps an epoch, at least, where there are as many rows."""
+_RANGES: Final[Ranges] = {
+    "shrinkage": (0, 1),
+    "hidden": (1, 1e6),
+    "depth": (0, 100),
+    "dropout": (0, 0.999),
+    "noise": (0, 1e3),
+    "lr": (0, 1e3),
+    "weight_decay": (0, 1e3),
+    "batch": (1, 1e6),
+    "epochs": (1, 1e6),
+    "patience": (0, 1e6),
+    "stop": (0, 1e6),
+}
+
+
+@dataclass(frozen=True)
+class NumberMLPConfig:
+    """Every knob of the MLP head; None is chosen on validation.
+
+    Parameters
+    ----------
+    whiten : bool
+        Whiten the vectors by their covariance and bring them to one length; else standardise the columns. When
+        to change: validation says that it is better.
+    shrinkage : float
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
+        rows than numbers in a vector: then raise it to .3.
+    hidden : int
+        Width of the hidden layers. When to change: there are many rows (wider), or a few hundred (narrower).
+    depth : int
+        Number of the hidden layers; without any it is linear regression. When to change: one layer is not enough
+        on validation; more than two seldom gain anything on frozen vectors.
+    norm : {"none", "layer", "batch"}
+        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
+    dropout : float
+        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
+        validation: raise it; lower it where even training goes badly.
+    noise : float
+        Deviation of the noise that is added to the vectors in training, in deviations of the training rows. When
+        to change: validation lags behind training: try .1 to .5.
+    attention : bool
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts.
+        When to change: proteins are long and a part of them, such as one domain, decides.
+    loss : {"mse", "huber"}
+        What training lowers: the squared error, or one that grows with the error itself beyond a deviation
+        (huber). When to change: some values are far off all others, or wrong: huber.
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
+    batch : int
+        Rows a step; fewer where an epoch would have less than 16 steps. When to change: there are a few hundred
+        rows (less), or a GPU is idle (more).
+    epochs : int
+        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
+        validation is the last: raise it.
+    patience : int
+        Epochs without a lower squared error on validation before training stops; 0 for never. When to change:
+        validation is small and its error jumps about: raise it.
+    stop : int, optional
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
+    pooling : str
+        The pooled vectors to take, where attention is not asked for. When to change: the cache was embedded with
+        another --pool, such as cls or max, and validation says that it is better.
+    """
+
+    whiten: bool = False
+    shrinkage: float = 0.1
+    hidden: int = 512
+    depth: int = 1
+    norm: Literal["none", "layer", "batch"] = "none"
+    dropout: float = 0.3
+    noise: float = 0.0
+    attention: bool = False
+    loss: NumberLossName = "mse"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 64
+    epochs: int = 60
+    patience: int = 12
+    stop: int | None = None
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _RANGES)
+
+
+class NumberDescent(BaseDescent):
+    """Descent on a number a row; see `BaseDescent`.
+
+    Parameters
+    ----------
+    targets : float32 tensor, (rows,)
+        Standardised.
+    loss_name : {"mse", "huber"}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        outputs: RowLogits,
+        targets: Tensor,
+        knobs: DescentKnobs,
+        loss_name: NumberLossName,
+        seed: int,
+    ) -> None:
+        sampler = ShuffledSampler(len(targets), max(1, min(knobs.batch, len(targets) // STEPS)), seed)
+        super().__init__(model, outputs, sampler, knobs)
+        self.targets = targets
+        self.cost = make_number_loss(loss_name)
+
+    def loss(self, step: int) -> tuple[Tensor, Entry]:
+        """Return the loss of a batch."""
+        rows = self.sampler.rows(step)
+        targets = self.targets[torch.from_numpy(rows).to(self.targets.device)]
+        return self.cost(self.logits(rows)[:, 0], targets), {}
+
+
+class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
+    """A multi-layer perceptron with one output, the number.
+
+    Examples
+    --------
+    >>> x = Features.from_arrays(np.array([[0, 1], [0, 2], [5, 1], [5, 2]] * 5, dtype=np.float32))
+    >>> head = NumberMLPHead().fit(x, Numbers(np.array([1.0, 1.0, 7.0, 7.0] * 5)))
+    >>> (head.predict(x.take(range(4))) > 4).tolist()
+    [False, False, True, True]
+    """
+
+    Config: ClassVar[type[NumberMLPConfig]] = NumberMLPConfig
+    config: NumberMLPConfig
+    chosen: NumberMLPConfig
+    file: ClassVar[str] = "mlp.safetensors"
+    network: Network
+    scale: NumberScale
+
+    @property
+    def _outputs(self) -> int:
+        return 1
+
+    def _train(self, bags: Bags, labels: Numbers, held: HeldBags[Numbers] | None, seed: int, log: Log | None) -> None:
+        self.scale = NumberScale.of(labels)
+        super()._train(bags, labels, held, seed, log)
+
+    def _within(self, vectors: Vectors, labels: Numbers) -> WithinClass:
+        """Return the covariance of all rows: that within one class of all."""
+        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1)
+
+    def _descent(self, bags: Bags, labels: Numbers, seed: int, log: Log | None) -> NumberDescent:
+        targets = torch.from_numpy(self.scale.standardised(labels.values)).float().to(self.device)
+
+        def outputs(rows: Indices) -> Tensor:
+            return self._forward(*bags.packed(rows))
+
+        return NumberDescent(self.network, outputs, targets, self.chosen, self.chosen.loss, seed)
+
+    def _plan(self, epoch: int, seed: int) -> TrainingPlan:
+        return TrainingPlan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
+
+    def _measured(self, held: HeldBags[Numbers], descent: NumberDescent) -> float:
+        return -squared_error(held[1], self._predicted(held[0]))
+
+    def _judge(self, held: HeldBags[Numbers]) -> None:
+        self.scores = held_scores(held[1], self._predicted(held[0]))
+
+    def _predicted(self, bags: Bags) -> Floats:
+        answers = np.zeros(len(bags))
+        for rows in bags.blocks(ROWS):
+            with torch.inference_mode():
+                output = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
+            answers[rows] = output[:, 0].double().cpu().numpy()
+        return self.scale.restored(answers)
+
+    def predict(self, x: Features) -> Floats:
+        """Return the number of each row, (n,)."""
+        return self._predicted(self._bags(x, len(self.network.mean)))
+
+    def save(self, folder: Path) -> None:
+        """Write the state of the network as safetensors, and `scale.safetensors`."""
+        super().save(folder)
+        self.scale.save(folder)
+
+    def _restore(self, folder: Path) -> None:
+        super()._restore(folder)
+        self.scale = NumberScale.load(folder)
