@@ -122,7 +122,7 @@ def command(
     evidence: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, labels, Gene Ontology terms or number, or each residue its own.
+    """Give each sequence of INPUT its likeliest classes, labels, terms or number; or its residues a label.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.

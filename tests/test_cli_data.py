@@ -229,7 +229,7 @@ def test_without_clusters_families_are_split_each(families: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [
-        (["37.5", "40.1", "61.0"], "labels are numbers (37.5, 40.1, 61.0, …: 3 different ones), not classes"),
+        (["37.5", "40.1", "n/a"], ":4: record 'p2': value 'n/a', where a number is expected; give a number"),
         (
             ["CCCHHHHHEECC", "HHHHCCCCEEEE", "CCCCCCCCCCCC"],
             "labels with a sign or a number for each residue, not classes of proteins",

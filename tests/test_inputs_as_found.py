@@ -207,22 +207,6 @@ def labelled(labels: list[str], sequences: list[str]) -> list[Record]:
     return [Record(Protein(str(n), sequence), label, None, "s.csv", n) for n, (label, sequence) in enumerate(pairs)]
 
 
-@pytest.mark.parametrize(
-    ("labels", "problem"),
-    [
-        (["37.5", "40.1", "61", "nan"], "labels are numbers (37.5, 40.1, 61, …: 3 different ones), not classes"),
-        ([str(n) for n in range(40)], "labels are numbers (0, 1, 10, …: 40 different ones), not classes"),
-    ],
-)
-def test_labels_that_are_no_classes_are_refused(labels: list[str], problem: str) -> None:
-    records = [
-        Record(Protein(str(n), "MKTAYIAKQR" + "AC" * 1), label, None, "s.csv", n) for n, label in enumerate(labels)
-    ]
-    message = error_of(lambda: build(records))
-    assert problem in message
-    assert "to come" in message
-
-
 def test_codes_with_commas_between_are_refused_with_what_to_write_between() -> None:
     records = labelled(["GO:0003674,GO:0005488", "x", "y"], ["MKTAYIAKQR" + "A" * n for n in range(3)])
     assert error_of(lambda: build(records)) == (

@@ -7,7 +7,7 @@ import pytest
 import residues
 
 from esmcls.datasets.dataset import build
-from esmcls.errors import DataError, UnknownNameError
+from esmcls.errors import DataError
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.label_checks import LabelChecks, kind_of_labels
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, masked
@@ -60,7 +60,7 @@ def test_columns_of_a_labels_table_are_named_by_the_user(write):
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are(write):
     path = write("a.tsv", "id\tsequence\tss3\na\tMKTA\tCCHH\n")
-    with pytest.raises(UnknownNameError, match="unknown column 'ss8'; did you mean 'ss3'"):
+    with pytest.raises(DataError, match="no column 'ss8'; its columns are id, sequence, ss3; name one of them"):
         labels_of(path, columns=NamedColumns("ss8"))
 
 

@@ -16,6 +16,7 @@ from esmcls.heads.base import Log, ResidueHead
 from esmcls.heads.registry import RESIDUE_GROUP, load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.label_checks import misfit
 from esmcls.labels.residue_labels import Targets, signs_of
 from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
@@ -76,6 +77,10 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Targets:
         """Return what is known of the residues of each protein."""
         return targets(self.kind, part.labels, classes)
+
+    def fault_of_label(self, label: str, sequence: str) -> str:
+        """Return why a label is not one of the residues of its sequence."""
+        return misfit(label, sequence, self.kind)
 
     def strata(self, dataset: Dataset) -> list[str]:
         """Return one name for all: hardly two proteins have the same labels."""
