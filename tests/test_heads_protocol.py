@@ -205,18 +205,18 @@ def cases(*kinds: Kind) -> list[Any]:
 
 
 @pytest.fixture(params=cases(ONE_LABEL, MANY_LABELS, NUMBER))
-def case(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
 @pytest.fixture(params=cases(ONE_LABEL, MANY_LABELS))
-def of_classes(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def of_classes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
 @pytest.fixture(params=cases(NUMBER))
-def of_numbers(request: pytest.FixtureRequest) -> Case:
-    return with_engine(request.param)
+def of_numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return with_engine(request.param, monkeypatch)
 
 
 @pytest.fixture(params=cases(ONE_LABEL))

@@ -46,7 +46,8 @@ _FARTHEST: Final = 1e3
 
 @dataclass(frozen=True)
 class Knobs:
-    """Of the boosting; see `BoostingKnobs`. Chosen on folds of GO's validation part (benchmarks/term_ranker.py)."""
+    """Of the boosting; see `BoostingKnobs`. Set in trials on folds of GO's validation
+    part, which benchmarks/term_ranker.py measures."""
 
     lr: float = 0.05
     leaves: int = 15
