@@ -380,7 +380,7 @@ class Task(ABC, Generic[H, L, F, A]):
             If one was given.
         """
         for option, value in options.items():
-            if option in self.unavailable and value not in (None, (), "", 0, False):
+            if option in self.unavailable and value not in (None, (), [], "", 0, False):
                 raise UsageError(f"{option} is not for {whose}, which {self.unavailable[option]}")
 
     # labels

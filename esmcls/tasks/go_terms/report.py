@@ -140,8 +140,8 @@ def lines(report: TermReport, timing: Timing) -> list[str]:
     )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
-    lines += ["", "w-Fmax, micro: Fmax and micro F weighted by information accretion; Smin in bits, less is better"]
-    lines += ["in brackets 95 % intervals, all in table.tsv"]
+    lines += ["", "w-Fmax, micro: Fmax and micro F weighted by information accretion"]
+    lines += ["Smin in bits, less is better; in brackets 95 % intervals, all in table.tsv"]
     return [*lines, "p: is Fmax that of the best, of homology? (paired bootstrap, Holm's correction)"]
 
 
