@@ -9,7 +9,7 @@ import residues
 from esmcls.datasets.dataset import build
 from esmcls.errors import DataError
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
-from esmcls.labels.label_checks import LabelChecks, kind_of_labels
+from esmcls.labels.label_checks import LabelChecks
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, masked
 from esmcls.reading.readers import read_records
 from esmcls.reading.tables import NamedColumns
@@ -94,7 +94,10 @@ def test_as_many_numbers_as_residues_are_of_residues(tmp_path):
 
 
 def test_signs_that_are_digits_are_labels_of_residues_not_numbers():
-    assert kind_of_labels(["0011001100", "0000000000", "0110110110"], ["MKTAYIAKQR"] * 3, "a.tsv") == RESIDUE_LABEL
+    checks = LabelChecks()
+    for label in ("0011001100", "0000000000", "0110110110"):
+        checks.add(label, "MKTAYIAKQR")
+    assert checks.kind("a.tsv") == RESIDUE_LABEL
 
 
 def test_a_label_one_letter_short_names_file_line_record_and_both_lengths(tmp_path):

@@ -15,7 +15,7 @@ from esmcls.datasets.clusters import read_clusters
 from esmcls.datasets.split import FRACTIONS, SplitKind, SplitReport
 from esmcls.errors import DataError, FolderError, UnknownNameError
 from esmcls.files import atomic_path, refuse_what_is_no_file
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.label_checks import LabelChecks
 from esmcls.labels.label_lists import LabelLists, labels_in
 from esmcls.labels.number_labels import Place
@@ -249,9 +249,16 @@ def classes_in(task: str) -> Callable[[Iterable[str]], set[str]]:
     --------
     >>> sorted(classes_in("residue-label")(["CCH", "C?"])), sorted(classes_in("one-label")(["CCH"]))
     (['C', 'H'], ['CCH'])
+    >>> sorted(classes_in("many-labels")(["a;b", "b"])), classes_in("number")(["37.5"])
+    (['a', 'b'], set())
     """
-    classes = {RESIDUE_LABEL: signs_of, RESIDUE_NUMBER: lambda labels: set(), MANY_LABELS: _listed}
-    return classes.get(task, set)
+    classes = {RESIDUE_LABEL: signs_of, MANY_LABELS: _listed}
+    return _none if task in WITHOUT_CLASSES else classes.get(task, set)
+
+
+def _none(labels: Iterable[str]) -> set[str]:
+    """Return that numbers are of no classes."""
+    return set()
 
 
 def _usual_kind(parts: Sequence[str | None], has_clusters: bool, hardly_recur: bool) -> SplitKind:

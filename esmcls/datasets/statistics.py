@@ -266,7 +266,7 @@ def describe_records(
     Raises
     ------
     DataError
-        If there is no record, or none of the part, or the labels are neither (see `kind_of_labels`).
+        If there is no record, or none of the part, or the labels are neither (see `LabelChecks`).
     UnknownNameError
         If `part` is none of the words above.
     """

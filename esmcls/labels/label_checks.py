@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from esmcls.errors import DataError
@@ -40,57 +39,22 @@ class Misfit(NamedTuple):
         return DataError(self.place.path, self.problem, fix, line=self.place.line, record=self.place.record)
 
 
-def kind_of_labels(
-    labels: Sequence[str],
-    sequences: Sequence[str],
-    path: str,
-    asked: str | None = None,
-    places: Mapping[str, Place] | None = None,
-) -> str:
-    """Return which kind of task labels are for, and make sure that they can be.
-
-    Parameters
-    ----------
-    labels, sequences : sequences of str, (n,)
-    path : str
-        For messages.
-    asked : str, optional
-        The kind that the user named; default the one that the labels look like.
-    places : mapping, optional
-        Label -> the record that it is first met in, for messages.
-
-    Returns
-    -------
-    str
-        One of `esmcls.labels.kinds.NAMED`.
-
-    Raises
-    ------
-    DataError
-        If they may be numbers or names of classes, or are numbers but for one of them; if one of them lists several
-        codes with commas between, such as `1.1.1.1, 2.3.1.4`; or if they are for residues, and one is not as long as
-        its sequence.
+class LabelChecks:
+    """What labels tell of the kind of task that they are for, as they come: memory is that of the distinct ones.
 
     Examples
     --------
-    >>> kind_of_labels(["1.10.8.10", "2.40.50.140", "3"], ["MKT", "MKV", "MKL"], "cath.csv")
-    'one-label'
-    >>> kind_of_labels(["61.5", "48.25", "70"], ["MKT", "MKV", "MKL"], "melting.csv")
-    'number'
-    >>> kind_of_labels(["1.1.1.1;2.3.1.4"], ["MKT"], "ec.csv")
-    'many-labels'
-    >>> kind_of_labels(["1.1.1.1,2.3.1.4"], ["MKT"], "ec.csv")
+    >>> def kind_of(*labels):
+    ...     checks = LabelChecks()
+    ...     for label in labels:
+    ...         checks.add(label, "MKT")
+    ...     return checks.kind("set.csv")
+    >>> kind_of("1.10.8.10", "2.40.50.140", "3"), kind_of("61.5", "48.25", "70"), kind_of("1.1.1.1;2.3.1.4")
+    ('one-label', 'number', 'many-labels')
+    >>> kind_of("1.1.1.1,2.3.1.4")
     Traceback (most recent call last):
-    esmcls.errors.DataError: ec.csv: label '1.1.1.1,2.3.1.4' lists 2 codes with commas between (1 such label); ...
+    esmcls.errors.DataError: set.csv: label '1.1.1.1,2.3.1.4' lists 2 codes with commas between (1 such label); ...
     """
-    checks = LabelChecks()
-    for label, sequence in zip(labels, sequences, strict=True):
-        checks.add(label, sequence, (places or {}).get(label))
-    return checks.kind(path, asked)
-
-
-class LabelChecks:
-    """What `kind_of_labels` looks at, of labels as they come: memory is that of the distinct ones."""
 
     def __init__(self) -> None:
         self.distinct: dict[str, Place | None] = {}
@@ -117,7 +81,21 @@ class LabelChecks:
                 self.misfits[kind] = Misfit(place or Place("labels"), problem)
 
     def kind(self, path: str, asked: str | None = None) -> str:
-        """Return the kind of task that the labels are for; see `kind_of_labels`."""
+        """Return the kind of task that the labels are for, and make sure that they can be.
+
+        Parameters
+        ----------
+        path : str
+            For messages that are of no single record.
+        asked : str, optional
+            The kind that the user named, one of `esmcls.labels.kinds.NAMED`; default the one that labels look like.
+
+        Raises
+        ------
+        DataError
+            If they may be numbers or names of classes, or are numbers but for one of them; if one of them lists several
+            codes with commas between; or if they are for residues, and one is not as long as its sequence.
+        """
         of_residues = self._of_residues() if asked is None else asked
         if of_residues in OF_RESIDUES:
             if of_residues in self.misfits:

@@ -61,7 +61,7 @@ class Columns:
         ------
         DataError
             If there is no record, or one lacks the label, or has one where the first has none, or the labels are
-            neither names of classes nor numbers (see `kind_of_labels`).
+            neither names of classes nor numbers (see `LabelChecks`).
         """
         checks = LabelChecks()
         path = "input"

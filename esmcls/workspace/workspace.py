@@ -38,8 +38,7 @@ from esmcls.files import (
 )
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, KINDS, MANY_LABELS, ONE_LABEL, WITHOUT_CLASSES
-from esmcls.labels.label_lists import labels_in
+from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.readers import find_sources
@@ -417,8 +416,6 @@ class Workspace:
             If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
         facts = dataset.facts() | _about_terms(dataset, ontology, propagate)
-        if task == MANY_LABELS:
-            facts["classes"] = len({label for labels in set(dataset.labels) for label in labels_in(labels)})
         if ontology is None and task != ONE_LABEL:  # else an older esmcls knows what it is
             facts |= {"task": task, "classes": len(classes_in(task)(dataset.labels))}
         split = report.facts() | {"digest": dataset.split_digest()}
