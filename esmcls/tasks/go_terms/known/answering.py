@@ -76,11 +76,13 @@ class KnowingAnswering:
         news = ~np.isin(said.codes, has)
         kept = np.flatnonzero(news)[: self.plain.wanted.most]
         codes, probabilities, predicted = said.codes[kept], said.probabilities[kept], said.predicted[kept]
+        in_set = None if said.in_set is None else said.in_set[kept]
         left_out = {"known": int((~news).sum()), "denied": denied}
         parts = [
             f"{count} {what} term{'' if count == 1 else 's'} left out" for what, count in left_out.items() if count
         ]
-        return said._replace(codes=codes, probabilities=probabilities, predicted=predicted), "; ".join(parts) or None
+        left = said._replace(codes=codes, probabilities=probabilities, predicted=predicted, in_set=in_set)
+        return left, "; ".join(parts) or None
 
     def rows(
         self, protein: Protein, answer: AnswerBeside | Unanswered, note: str | None = None
@@ -96,7 +98,7 @@ class KnowingAnswering:
         if self.plain.format == CAFA:
             return write_cafa(map(self._news, answers), self.plain.hierarchy.classes, handle)
         rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
-        return write_terms(rows, handle, self.plain.format, described)
+        return write_terms(rows, handle, self.plain.format, described, self.plain.columns)
 
     def _news(self, answered: Answered[AnswerBeside]) -> Answered[TermAnswer]:
         protein, answer, note = answered
