@@ -43,6 +43,7 @@ OPTIONS: Final = {
     "at_least": "--at-least",
     "known": "--known",
     "evidence": "--evidence",
+    "taxa": "--taxon-constraints",
 }
 """Options that not every kind of task has, and how they are called on a command line."""
 OPTIONAL: Final = (DESCRIPTION, IN_SET, *OF_LEVELS)
@@ -178,7 +179,8 @@ def predict(
         Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
         Of the kind of task: `coverage`, but for labels of residues; `min_score`, `aspects`, `at_least`, `known` (a
-        GAF or table, or several, of terms that are no news) and `evidence` (codes that count in them) for terms.
+        GAF or table, or several, of terms that are no news) `evidence` (codes that count in them) and `taxa` (an
+        `esmcls.tasks.go_terms.known.taxon_terms.TaxonTerms`, of what organisms cannot have) for terms.
 
     Returns
     -------

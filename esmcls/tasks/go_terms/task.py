@@ -28,6 +28,7 @@ from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.known.answering import KnowingAnswering
 from esmcls.tasks.go_terms.known.knowledge import Kept, keeping, measure_by_knowledge
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms
+from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
     Differences,
@@ -154,17 +155,20 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         model: FittedModel[TermHead, TermFindings],
         known: KnownTerms | str | Path | Sequence[str | Path] | None = None,
         evidence: Sequence[str] = (),
+        taxa: TaxonTerms | None = None,
         **options: Any,
     ) -> TermAnswering | KnowingAnswering:
         """Return how new proteins are answered; the options are those of `TermAnswering.of`, and what is known."""
         plain = TermAnswering.of(model, self.hierarchy(model.classes), **options)
         if known is None and evidence:
             raise UsageError("--evidence says what counts in the files of --known; name these, too")
-        if known is None:
+        if known is None and taxa is None:
             return plain
+        if known is None:
+            known = KnownTerms(self.terms, {}, {})
         if not isinstance(known, KnownTerms):
             known = KnownTerms.read(known, self.terms, evidence)
-        return KnowingAnswering(plain, known)
+        return KnowingAnswering(plain, known, taxa)
 
     def objective(self, workspace: Workspace) -> Objective:
         """Return what fine-tuning needs."""

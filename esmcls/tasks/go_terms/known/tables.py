@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from esmcls.reporting.phrases import NONE, aligned, between, decimal, p_value
+from esmcls.reporting.phrases import NONE, aligned, between, counted, decimal, p_value
 from esmcls.tasks.go_terms.known.knowledge import KINDS, TargetScores
 from esmcls.tasks.go_terms.results import TermRow
 
@@ -41,7 +41,7 @@ def knowledge_lines(rows: Sequence[TermRow]) -> Iterator[str]:
         for letter in letters:
             first = next(row for row in rows if letter in row.by_knowledge.get(kind, {}))
             proteins = first.by_knowledge[kind][letter].proteins
-            yield from ("", f"targets in {letter} of which is known: {about} ({proteins:,} proteins)")
+            yield from ("", f"targets in {letter} of which is known: {about} ({counted(proteins, 'protein')})")
             cells = [["model", *_MEASURES.values(), "p, best", "p, homology"]]
             yield from aligned([*cells, *(_line(row, kind, letter) for row in rows)])
 
