@@ -169,7 +169,7 @@ def test_a_set_holds_with_a_term_all_that_contain_it_whatever_the_table_would_sh
 def test_an_aspect_that_is_asked_for_alone_needs_no_promise_of_the_others() -> None:
     model = calibrated(0.5)
     few = model.findings.sets.place != model.findings.sets.groups.index("C")
-    model.findings = replace(model.findings, sets=model.findings.sets._some(few))
+    model.findings = replace(model.findings, sets=model.findings.sets.taken(few))
     model.findings = replace(model.findings, sets=replace(model.findings.sets, groups=("F", "P")))
     rows = table(model, "AA", coverage=0.6, aspects=("F",))
     assert [(row.term, row.in_set) for row in rows] == [(BINDING, True), (ION, True), (ZINC, True)]

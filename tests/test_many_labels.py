@@ -350,11 +350,25 @@ def test_the_encoder_is_tuned_end_to_end(home: Path, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "tiny.safetensors")
     where = ("-w", tmp_path / "w", "--device", "cpu")
     done("embed", home / "set.csv", "--encoder", encoder, *where)
-    short = ("--method", "full", "--epochs", "1", "--batch", "8", "--start", "zero", "--loss", "asymmetric")
+    short = (
+        "--method",
+        "full",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--start",
+        "zero",
+        "--loss",
+        "asymmetric",
+        "--calibration",
+        "30%",
+    )
     ran = done("finetune", "--encoder", encoder, *short, *where)
     assert "Fmax" in ran.out
     model = load_model(tmp_path / "w" / "models" / "finetuned")
     assert model.manifest.kind == "many-labels"
+    assert (model.manifest.setup["calibration"], len(model.findings.sets)) == (0.3, 5)
     assert model.classes == ("alanine-rich", "glycine-rich", "long chain", "lysine-rich")
     assert set(evaluate(model).evaluation.metrics) == {"fmax", "f1_micro", "f1_macro", "coverage"}
 

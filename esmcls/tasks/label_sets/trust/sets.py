@@ -102,18 +102,19 @@ class CalibratedSets:
         if not 0 < coverage < 1:
             raise UsageError(f"coverage {coverage} is not between 0 and 1; give one such as 0.9")
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
-        wanted = [group for group in self.groups if groups is None or group in groups]
-        for group in wanted:
+        thresholds = {}
+        for group in (group for group in self.groups if groups is None or group in groups):
             scores, shares, n = self.of_group(group)
             named = "" if len(self.groups) == 1 else f" with a class of {group}"
             if n < least:
                 found = f"{n:,} calibration rows{named} are too few for sets of {100 * coverage:g} %"
                 raise UsageError(f"{found}: it takes {least:,}; fit with --calibration 10%, or more")
-            most = most_coverage(float(shares[scores <= 0].sum()), n)
-            if coverage > most + 1e-9:
+            thresholds[group] = risk_threshold(scores, shares, n, coverage)
+            if math.isnan(thresholds[group]):
+                most = most_coverage(float(shares[scores <= 0].sum()), n)
                 found = f"of what calibration rows{named} have, too much is of no training protein, or given no chance"
                 raise UsageError(f"{found}; ask for a coverage of {math.floor(1000 * most) / 1000:g} at most")
-        return {group: risk_threshold(*self.of_group(group), coverage) for group in wanted}
+        return thresholds
 
     def of_group(self, group: str) -> tuple[npt.NDArray[np.float32], Floats, int]:
         """Return the scores of a group, what each is of its row, and the number of rows."""
@@ -132,12 +133,13 @@ class CalibratedSets:
         """Return what share sets made of half the rows hold of the rest, a mean over groups; None where too few."""
         known = np.unique(self.rows)
         first = np.isin(self.rows, np.random.default_rng(0).permutation(known)[: len(known) // 2])
-        half, rest = self._some(first), self._some(~first)
+        half, rest = self.taken(first), self.taken(~first)
         if set(half.groups) != set(rest.groups) or not half.enough_for(coverage):
             return None
         return float(np.mean([rest.held(group, value) for group, value in half.thresholds(coverage).items()]))
 
-    def _some(self, chosen: npt.NDArray[np.bool_]) -> CalibratedSets:
+    def taken(self, chosen: npt.NDArray[np.bool_]) -> CalibratedSets:
+        """Return the same of some true classes alone, bool (m,): groups that have none of these are left out."""
         groups = np.unique(self.place[chosen])
         names = tuple(self.groups[place] for place in groups)
         place = np.searchsorted(groups, self.place[chosen]).astype(np.int64)
