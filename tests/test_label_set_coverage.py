@@ -268,7 +268,7 @@ def test_evaluate_tells_what_sets_hold_and_how_large_they_are(home: Path) -> Non
     for scores in sets.values():
         assert scores["coverage"] == 0.9
         assert 0.75 <= scores["reached"] <= 1  # on average .9: one test part of a dozen proteins is one draw
-        assert scores["mean_size"] >= 1
+        assert scores["mean_size"] > 0.5  # a set may be empty
     assert any(line.startswith("sets of 90 %") and "a set" in line for line in found.lines())
     assert "sets of 90 %" in found.write().read_text()
 
