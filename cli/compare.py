@@ -17,6 +17,7 @@ from esmcls_cli.options import (
     complete_encoders,
     complete_heads,
     complete_models,
+    evidence_option,
     given_options,
     note,
     progress,
@@ -36,6 +37,8 @@ _BY_KIND = {
     "coverage": "--coverage",
     "names": "--names",
     "ia": "--ia",
+    "known": "--known",
+    "evidence": "--evidence",
 }
 """Options that not every kind of task has."""
 _GROUPS = {
@@ -50,6 +53,8 @@ _GROUPS = {
         "accept_known",
         "coverage",
         "ia",
+        "known",
+        "evidence",
         "refit",
         "seed",
     ),
@@ -95,6 +100,14 @@ _GROUPS = {
 @click.option("--set", "settings", nargs=3, multiple=True, metavar="HEAD NAME VALUE", help="A knob of a head.")
 @click.option("--names", type=PATH, help="Table of class and name, to show beside accessions.")
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
+@click.option(
+    "--known",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Terms: GAF or table of what was known of the proteins: targets are measured apart by it, too.",
+)
+@evidence_option
 @click.option("--date", default="", metavar="YYYY-MM-DD", help="Of the report.  [default: the data set's files']")
 @click.option("--name", default="", help="Of the report and its models.  [default: a new number]")
 @click.option("--replace", is_flag=True, help="Replace a report and models of these names, whatever made them.")
@@ -116,6 +129,8 @@ def command(
     settings: tuple[tuple[str, str, str], ...],
     names: Path | None,
     ia: Path | None,
+    known: tuple[Path, ...],
+    evidence: tuple[str, ...],
     date: str,
     name: str,
     replace: bool,
@@ -157,6 +172,8 @@ def command(
         replace=replace,
         ia=ia,
         date=date,
+        known=known,
+        evidence=evidence,
     )
     class_names = read_names(names) if names is not None else {}
     compared = compare(place, plan, device=device, say=note, progress=progress)

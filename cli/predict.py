@@ -26,6 +26,7 @@ from esmcls_cli.options import (
 
 if TYPE_CHECKING:
     from esmcls.models.model import Model
+    from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 
 
 @click.command("predict")
@@ -85,6 +86,21 @@ if TYPE_CHECKING:
 )
 @evidence_option
 @click.option(
+    "--taxon-constraints",
+    type=PATH,
+    metavar="FILE",
+    help="Terms: leave out what a protein's organism cannot have: GO's taxon constraints (OBO), or term, "
+    "never_in_taxon or only_in_taxon, taxon a line.",
+)
+@click.option(
+    "--taxonomy", type=PATH, metavar="FILE", help="For these: nodes.dmp of NCBI's taxonomy, or child and parent a line."
+)
+@click.option(
+    "--taxon",
+    metavar="ID_OR_FILE",
+    help="For these: the taxon of all proteins, or a table or GAF of whose each is.  [default: OX= of the headers]",
+)
+@click.option(
     "--format",
     "format_",
     type=click.Choice(["tsv", "csv", "xlsx", "jsonl", "cafa", "fasta", "gff3"]),
@@ -120,6 +136,9 @@ def command(
     nearest: bool | None,
     known: tuple[Path, ...],
     evidence: tuple[str, ...],
+    taxon_constraints: Path | None,
+    taxonomy: Path | None,
+    taxon: str | None,
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, labels, terms or number; or its residues a label.
@@ -155,6 +174,8 @@ def command(
     if opened.lacks_neighbours:
         note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     options |= _known(opened, known, evidence)
+    taxa = _taxa(opened, taxon_constraints, taxonomy, taxon)
+    options |= {} if taxa is None else {"taxa": taxa}
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     with contextlib.ExitStack() as files:
@@ -163,7 +184,7 @@ def command(
         written = write_answers(opened, proteins, handle, format_, k=top_k, alignments=segments, **options)
     if narrow:
         note("on a terminal these columns alone; all of them with -o FILE, or --format tsv")
-    note(*tally.lines(), f"model {opened.name}: {written.summary()}")
+    note(*tally.lines(), f"model {opened.name}: {written.summary()}", *([] if taxa is None else taxa.lines()))
     if written.repeated:
         warn(f"{len(written.repeated):,} records with the id of an earlier one, not written: {written.repeated[0]}, …")
     if written.undescribed:
@@ -188,6 +209,24 @@ def _known(model: Model, known: tuple[Path, ...], evidence: tuple[str, ...]) -> 
     terms = KnownTerms.read(known, model.task.ontology, evidence)
     note(*terms.lines())
     return {"known": terms}
+
+
+def _taxa(model: Model, constraints: Path | None, taxonomy: Path | None, taxon: str | None) -> TaxonTerms | None:
+    """Return what organisms cannot have, told once it is read; None where nothing is given."""
+    given = {"--taxon-constraints": constraints, "--taxonomy": taxonomy, "--taxon": taxon}
+    model.task.refuse(given, f"model {model.name}")
+    if constraints is None:
+        for option in (option for option, value in given.items() if value is not None):
+            raise UsageError(f"{option} says whose proteins are for --taxon-constraints FILE; give that, too")
+        return None
+    if taxonomy is None:
+        raise UsageError("--taxon-constraints needs --taxonomy FILE: nodes.dmp of NCBI's, or child<TAB>parent")
+    from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
+
+    assert model.task.ontology is not None  # of a kind of task that takes them
+    taxa = TaxonTerms.read(constraints, taxonomy, model.task.ontology, taxon)
+    note(*taxa.read_lines())
+    return taxa
 
 
 _OTHER_FORMATS = ("bz2", "gz", "html", "json", "ods", "parquet", "xls", "xz", "zip", "zst")

@@ -43,10 +43,8 @@ TERMS = "gives Gene Ontology terms, any number a protein"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--calibration", "10%"), "which {terms}: their thresholds are chosen on the validation part"),
         (("--hold-out-families", "10%"), "which {terms}: a protein has no one family to hold out"),
         (("--false-acceptance", "10%"), "which {terms}: no families are held out"),
-        (("--coverage", ".95"), "which {terms}: instead of sets they have thresholds"),
         (("--names", "names.tsv"), "which {terms}: their names are the ontology's"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -164,16 +164,12 @@ def test_info_says_of_a_model_that_its_classes_are_terms(home: Path) -> None:
             "esmcls fit --head ensemble without --of takes knobs",
         ),
         (
-            ("fit", "--calibration", "10%"),
-            "--calibration is not for {w}, which {terms}: their thresholds are chosen on the validation part",
-        ),
-        (
             ("fit", "--hold-out-families", ".1"),
             "--hold-out-families is not for {w}, which {terms}: a protein has no one family to hold out",
         ),
         (
             ("predict", "{fasta}", "--coverage", ".9"),
-            "--coverage is not for model knn, which {terms}: instead of sets they have thresholds",
+            "no calibration rows were set aside for sets; fit with --calibration 10%",
         ),
         (
             ("predict", "{fasta}", "--format", "cafa", "--at-least", "2"),

@@ -166,3 +166,42 @@ def test_predict_and_evaluate_take_what_is_known(tmp_path: Path) -> None:
     ran = run("evaluate", "--evidence", "IDA", *where)
     assert ran.code == 2
     assert "--evidence says what counts in GAFs of --labels or --known" in ran.err
+
+
+def test_compare_sets_models_side_by_side_on_each_kind_of_target(tmp_path: Path) -> None:
+    train, test, labels = write_cafa(tmp_path)
+    where = ("-w", tmp_path / "w")
+    obo = write_obo(tmp_path / "go.obo")
+    done("embed", train, "--test", test, "--labels", labels, "--obo", obo, "--encoder", "composition", *where)
+    known = write_gaf(tmp_path / "known.gaf", gaf_row("A8", ION, "F"), gaf_row("G8", NUCLEUS, "C"))
+    words = ("compare", "--heads", "naive,knn", "--no-baselines", "--set", "knn", "k", "3", *where)
+    ran = done(*words, "--known", known)
+    assert "esmcls: known terms of 2 proteins" in ran.err
+    assert "targets in F of which is known: this aspect (1 protein)" in ran.out
+    folder = tmp_path / "w" / "reports" / "compare"
+    lines = [line.split("\t") for line in (folder / "knowledge.tsv").read_text().splitlines()]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    targets = {(row["targets"], row["aspect"]): int(row["proteins"]) for row in rows if row["model"] == "knn"}
+    assert (targets["partial_knowledge", "F"], targets["limited_knowledge", "C"]) == (1, 1)
+    written = json.loads((folder / "report.json").read_text())
+    best, naive = written["rows"]
+    assert best["name"] == "knn"
+    alone = done("evaluate", "--model", "knn", "--known", known, *where)
+    assert "targets by what is known" in alone.out
+    measured = json.loads((tmp_path / "w" / "reports" / "evaluate-knn" / "metrics.json").read_text())
+    assert best["by_knowledge"] == measured["by_knowledge"]  # as `evaluate --known` measures each for itself
+    for kind, by_aspect in naive["by_knowledge"].items():
+        for letter, scores in by_aspect.items():
+            less = naive["known_versus_best"][kind][letter]["fmax"]["value"]
+            reached = best["by_knowledge"][kind][letter]["metrics"]["fmax"]["value"]
+            assert scores["metrics"]["fmax"]["value"] - reached == pytest.approx(less)
+    assert "By what was known of the proteins" in (folder / "report.html").read_text()
+    again = done(*words, "--known", known)
+    assert (again.out, "fitting" in again.err) == (ran.out, False)
+    plain = done(*words)
+    assert "fitting" not in plain.err  # the models are the same, and are asked again
+    told = json.loads((tmp_path / "w" / "reports" / "compare" / "report.json").read_text())
+    assert "by_knowledge" not in told["rows"][0]
+    refused = run("compare", "--evidence", "IDA", *where)
+    assert refused.code == 2
+    assert "--evidence says what counts in the files of --known" in refused.err

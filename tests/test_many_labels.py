@@ -325,11 +325,13 @@ def test_parts_are_drawn_at_random_since_sets_of_labels_hardly_recur(home: Path,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("predict", "new.fasta", "--model", "knn", "--coverage", ".9"), "--coverage is not for model"),
+        (("predict", "new.fasta", "--model", "knn", "--coverage", ".9"), "no calibration rows were set aside for sets"),
+        (("predict", "new.fasta", "--model", "knn", "--known", "set.csv"), "--known is not for model"),
+        (("evaluate", "--model", "knn", "--known", "set.csv"), "--known is not for model"),
+        (("compare", "--known", "set.csv"), "--known is not for"),
         (("predict", "new.fasta", "--model", "knn", "--aspect", "F"), "--aspect is not for model"),
         (("predict", "new.fasta", "--model", "knn", "--format", "cafa"), "--format cafa is not for model"),
         (("evaluate", "--model", "knn", "--ia", "set.csv"), "--ia is not for model"),
-        (("fit", "--head", "knn", "--calibration", ".1"), "--calibration is not for"),
         (("fit", "--head", "knn", "--hold-out-families", ".1"), "--hold-out-families is not for"),
         (("data", "stratify", "set.csv", "--total", "5", "-o", "x.csv"), "lists several, but so many of each family"),
     ],
@@ -348,11 +350,25 @@ def test_the_encoder_is_tuned_end_to_end(home: Path, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "tiny.safetensors")
     where = ("-w", tmp_path / "w", "--device", "cpu")
     done("embed", home / "set.csv", "--encoder", encoder, *where)
-    short = ("--method", "full", "--epochs", "1", "--batch", "8", "--start", "zero", "--loss", "asymmetric")
+    short = (
+        "--method",
+        "full",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--start",
+        "zero",
+        "--loss",
+        "asymmetric",
+        "--calibration",
+        "30%",
+    )
     ran = done("finetune", "--encoder", encoder, *short, *where)
     assert "Fmax" in ran.out
     model = load_model(tmp_path / "w" / "models" / "finetuned")
     assert model.manifest.kind == "many-labels"
+    assert (model.manifest.setup["calibration"], len(model.findings.sets)) == (0.3, 5)
     assert model.classes == ("alanine-rich", "glycine-rich", "long chain", "lysine-rich")
     assert set(evaluate(model).evaluation.metrics) == {"fmax", "f1_micro", "f1_macro", "coverage"}
 

@@ -165,6 +165,20 @@ def test_flips_validation_column_is_read_beside_one_of_parts_that_is_named(tmp_p
     assert parts == ["validation", "train", "test"]
 
 
+def test_a_split_of_flips_is_read_for_numbers_as_it_is_published(tmp_path: Path) -> None:
+    rows = [
+        f"MKTAYIAK{'ACDEFGHIKL'[number % 10]}{'MNPQRSTVWY'[number // 10]},{number * 0.37 - 2:.4f},"
+        f"{'test' if number % 4 == 3 else 'train'},{('', 'True', '', 'False')[number % 4]}\n"
+        for number in range(40)
+    ]
+    path = table(tmp_path / "two_vs_many.csv", "sequence,target,set,validation\n" + "".join(rows))
+    intake = take_in(Inputs((path,)))
+    assert intake.dataset.task == "number"
+    assert intake.dataset.labels[:2] == ["-2.0000", "-1.6300"]
+    assert intake.dataset.parts[:4] == ["train", "validation", "train", "test"]
+    assert not any("not read" in line for line in intake.lines())
+
+
 def test_the_column_of_labels_is_the_one_that_is_named_in_any_table(tmp_path: Path) -> None:
     path = table(tmp_path / "s.tsv", "set\ttm_celsius\tsequence\ntrain\t47.7\tMKTAYIAKQR\ntest\t46.5\tMKTAYIAKQW\n")
     labels = [record.label for record in Inputs((path,), label_column="tm_celsius").records(Tally())]

@@ -134,7 +134,7 @@ def test_an_unknown_format_or_option_is_told_before_anything_is_written(model: M
         (ONE_LABEL, {"min_score": 0.5}, "--min-score is not for model knn, which gives one label a protein"),
         (ONE_LABEL, {"aspects": "F"}, "--aspect is not for model knn, which gives one label a protein"),
         (ONE_LABEL, {"at_least": 0}, "--at-least is not for model knn, which gives one label a protein"),
-        (TERMS, {"coverage": 0.9}, "--coverage is not for model knn, which gives Gene Ontology terms, any number a"),
+        (TERMS, {"coverage": 0.9}, "no calibration rows were set aside for sets"),
     ],
     ids=str,
 )

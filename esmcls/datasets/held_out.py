@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError
-from esmcls.labels.kinds import NUMBER
+from esmcls.labels.kinds import ONE_LABEL
 
 FOLDS: Final = 5
 """Folds of the families held out: so many more heads are fitted."""
@@ -266,8 +266,8 @@ def _drawn(dataset: Dataset, share: float, seed: int) -> list[str]:
 
 
 def _calibration(train: Dataset, share: float, seed: int) -> set[str]:
-    """Draw distinct sequences, none that is the last of a family; numbers are no families, and any are drawn."""
-    if train.task == NUMBER:
+    """Draw distinct sequences, none that is the last of a family; any, where labels are no families."""
+    if train.task != ONE_LABEL:
         distinct = _shuffled(set(train.sequences), seed)
         return set(distinct[: round(share * len(distinct))])
     families = defaultdict[str, set[str]](set)

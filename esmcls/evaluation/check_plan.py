@@ -42,7 +42,8 @@ def check_plan(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> Non
     for text in plan.longs:
         parse_long(text)
     check_date(plan.date)
-    task.refuse({"--ia": plan.ia}, str(workspace.folder))
+    given = {"--ia": plan.ia, "--known": plan.known, "--evidence": plan.evidence}
+    task.refuse(given, str(workspace.folder))
     if plan.ia is not None:
         task.check_accretion(plan.ia, workspace.dataset)
     _check_encoders(workspace, plan)

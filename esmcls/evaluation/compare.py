@@ -107,6 +107,8 @@ def compare(
     plan = plan or ComparisonPlan(**settings)
     dataset, task = workspace.dataset, task_of(workspace)
     check_plan(workspace, plan, task)
+    for line in task.check_known(plan.known, plan.evidence):
+        say(line)
     place = _open_place(workspace, plan, task)
     caches, baseline = find_caches(workspace, plan, task.baseline_encoder, device, say, progress)
     plans, not_run = plan_models(plan, task, caches, baseline, say)
@@ -138,8 +140,9 @@ def _open_place(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> Co
     """Return the folder of a comparison, made here, so that what cannot be written is known before anything is done."""
     reserved = frozenset(workspace.find_model(name).name for name in plan.models)
     plain = replace(plan, name="", replace=False, date="", models=tuple(sorted(reserved)))
+    asked = {name: value for name, value in asdict(plain).items() if name not in ("known", "evidence")}
     facts = {
-        "plan": asdict(plain) | {"ia": None if plan.ia is None else sha256_file(Path(plan.ia))},
+        "plan": asked | {"ia": None if plan.ia is None else sha256_file(Path(plan.ia))} | plan.of_known(),
         "data": [workspace.dataset_digest, workspace.split_digest, *task.identity()],
     }
     place = open_comparison(workspace, digest_of(facts), plan.name, plan.replace, reserved)

@@ -227,8 +227,9 @@ class Bout:
             "data": self._data + self.arena.task.identity(),
             "defaults": asdict(head_class.Config()),
             "settings": plan.settings.get(head, {}),
-            "setting": asdict(replace(plan.setting, draws=None, ia=None)),  # draws are of the rows, not of the answers
+            "setting": plan.deciding(),
             **({} if plan.ia is None else {"ia": sha256_file(Path(plan.ia))}),
+            **plan.of_known(),
             "refit": [plan.refit, plan.folds],
             "versions": versions(),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from esmcls.datasets.held_out import NOTHING, Shares
 from esmcls.datasets.split import folds_of, stratified
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import EsmclsError, UsageError
+from esmcls.files import sha256_file
 from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked, searches_sequences
 from esmcls.heads.settings import parse_settings
 from esmcls.models.combine import ENSEMBLE
@@ -64,6 +65,10 @@ class ComparisonPlan:
         Terms: table of information accretion; default it is counted on what is trained on.
     date : str
         Of the report, YYYY-MM-DD; default that of the data set's files.
+    known : tuple of str or Path
+        Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
+    evidence : tuple of str
+        Codes that count in them; default those of experiments.
     """
 
     heads: tuple[str, ...] = ()
@@ -82,6 +87,8 @@ class ComparisonPlan:
     replace: bool = False
     ia: str | Path | None = None
     date: str = ""
+    known: tuple[str | Path, ...] = ()
+    evidence: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", self.shares.taking_away())
@@ -89,7 +96,16 @@ class ComparisonPlan:
     @property
     def setting(self) -> Setting:
         """How it measures."""
-        return Setting(self.shares, self.coverage, self.seed, self.draws, self.ia)
+        return Setting(self.shares, self.coverage, self.seed, self.draws, self.ia, self.known, self.evidence)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what of the setting decides what a model answers, for keys; files are known by their digests."""
+        values = asdict(replace(self.setting, draws=None, ia=None))
+        return {name: value for name, value in values.items() if name not in ("known", "evidence")}
+
+    def of_known(self) -> dict[str, list[str]]:
+        """Return what identifies what was known of the proteins, for keys; nothing where it is not told."""
+        return {"known": [*(sha256_file(Path(file)) for file in self.known), *self.evidence]} if self.known else {}
 
     def refits(self, task: AnyTask, workspace: Workspace) -> bool:
         """Return whether validation rows are fitted on in the end, which some kinds of task never do here."""

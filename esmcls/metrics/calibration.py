@@ -197,3 +197,55 @@ def auroc(known: npt.NDArray[np.floating], strangers: npt.NDArray[np.floating]) 
     """
     below = np.searchsorted(np.sort(strangers), known, "left") + np.searchsorted(np.sort(strangers), known, "right")
     return float(below.mean() / 2 / len(strangers))
+
+
+def most_coverage(unreachable: float, n: int) -> float:
+    """Return the largest coverage that sets can be promised to have, 0 where none can; see `risk_threshold`.
+
+    Parameters
+    ----------
+    unreachable : float
+        What rows leave out whatever the threshold: the sum over them, each from 0 to 1.
+    n : int
+        Calibration rows.
+
+    Examples
+    --------
+    >>> most_coverage(0.0, 19), most_coverage(3.0, 99), most_coverage(0.0, 0)
+    (0.95, 0.96, 0.0)
+    """
+    return max(0.0, (n - unreachable) / (n + 1))
+
+
+def risk_threshold(scores: npt.NDArray[np.floating], shares: Floats, n: int, coverage: float) -> float:
+    """Return the highest threshold by which a new row leaves out no more than 1 - coverage of what it has, on average.
+
+    By conformal risk control: a row loses the shares of what scores below the threshold, 1 at most, and n rows may
+    lose (n + 1) (1 - coverage) - 1 together. Not a number where even a threshold above 0 lets them lose more.
+
+    Parameters
+    ----------
+    scores : array, (m,)
+        Of all that n calibration rows have; 0 of what no set can hold.
+    shares : float64 array, (m,)
+        What each is of its row; those of a row add up to 1.
+    n : int
+    coverage : float
+        In (0, 1).
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei & Schuster 2022, arXiv:2208.02814, theorem 1.
+
+    Examples
+    --------
+    >>> scores, shares = np.array([0.9, 0.2, 0.8, 0.7, 0.6]), np.array([0.5, 0.5, 1.0, 1.0, 1.0])
+    >>> [risk_threshold(scores, shares, 4, coverage) for coverage in (0.7, 0.6, 0.5, 0.9)]
+    [0.6, 0.6, 0.7, nan]
+    """
+    budget = (n + 1) * (1 - coverage) - 1 + 1e-9
+    order = np.argsort(scores, kind="stable")
+    values, lost = scores[order], np.concatenate([[0.0], np.cumsum(shares[order])])
+    places = np.searchsorted(values, values, side="left")  # of equals none is lost alone
+    held = values[(lost[places] <= budget) & (values > 0)]
+    return float(held.max()) if len(held) else math.nan

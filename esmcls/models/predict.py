@@ -29,6 +29,7 @@ from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.fitted import nearest_of
+from esmcls.tasks.label_sets.prediction import IN_SET
 from esmcls.tasks.one_label.prediction import OF_LEVELS, Prediction
 from esmcls.tasks.task import Answered, Answering
 from esmcls.workspace.workspace import STATE, Workspace
@@ -42,9 +43,10 @@ OPTIONS: Final = {
     "at_least": "--at-least",
     "known": "--known",
     "evidence": "--evidence",
+    "taxa": "--taxon-constraints",
 }
 """Options that not every kind of task has, and how they are called on a command line."""
-OPTIONAL: Final = (DESCRIPTION, *OF_LEVELS)
+OPTIONAL: Final = (DESCRIPTION, IN_SET, *OF_LEVELS)
 """Columns that are there only where any row has something in them."""
 OwnVectors: TypeAlias = str | Path | Mapping[str, npt.ArrayLike]
 """A file of vectors, or id -> vector."""
@@ -176,8 +178,9 @@ def predict(
     vectors : str, Path or mapping, optional
         Of a model on imported vectors, those of the proteins: a file as `esmcls import` takes it, or id -> vector.
     **options
-        Of the kind of task: `coverage` for one label and for numbers; `min_score`, `aspects`, `at_least`, `known` (a
-        GAF or table, or several, of terms that are no news) and `evidence` (codes that count in them) for terms.
+        Of the kind of task: `coverage`, but for labels of residues; `min_score`, `aspects`, `at_least`, `known` (a
+        GAF or table, or several, of terms that are no news) `evidence` (codes that count in them) and `taxa` (an
+        `esmcls.tasks.go_terms.known.taxon_terms.TaxonTerms`, of what organisms cannot have) for terms.
 
     Returns
     -------
@@ -343,7 +346,8 @@ def predict_stream(
     if not model.task.many:
         yield from stream_rows(model, proteins, k=k, block=block, coverage=coverage)  # type: ignore[misc]
         return
-    model.task.refuse({"--coverage": coverage}, f"model {model.name}")
+    if coverage is not None:
+        raise UsageError(f"predict_stream says no sets of {model.task.name}: ask predict(…, coverage={coverage:g})")
 
     def ask(x: Features) -> list[list[dict[str, Any]]]:
         codes, probabilities = model.ranked(x, k)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from esmcls.workspace.workspace import Workspace
 
 TEST_PART: Final = "test part"
+OF_TERMS: Final = ("--known", "--evidence", "--taxon-constraints", "--taxonomy", "--taxon")
+"""Options that are for Gene Ontology terms alone."""
 GetFeatures: TypeAlias = Callable[[Dataset], Features]
 """From rows of a data set to their vectors."""
 
@@ -132,6 +134,10 @@ class Setting:
         Of the paired bootstrap.
     ia : str or Path, optional
         Terms: table of information accretion; default it is counted on what is trained on.
+    known : sequence of str or Path
+        Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
+    evidence : sequence of str
+        Codes that count in them.
     """
 
     shares: Shares
@@ -139,6 +145,8 @@ class Setting:
     seed: int = 0
     draws: int | None = None
     ia: str | Path | None = None
+    known: Sequence[str | Path] = ()
+    evidence: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -588,6 +596,16 @@ class Task(ABC, Generic[H, L, F, A]):
         DataError
             If it is no such table, or a term is not in it.
         """
+
+    def check_known(self, known: Sequence[str | Path], evidence: Sequence[str]) -> list[str]:
+        """Return what the reading of files of known terms met, for people.
+
+        Raises
+        ------
+        DataError, UsageError
+            If one is no such file, or codes are given without any.
+        """
+        return []
 
     @abstractmethod
     def load_answers(self, path: Path, key: str) -> A | None:

@@ -23,11 +23,15 @@ from esmcls.metrics.cafa_curves import draw
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
+from esmcls.tasks.go_terms.known.knowledge import Kept, News, count_news, keeping
+from esmcls.tasks.go_terms.known.known_terms import KnownTerms
 from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
 from esmcls.tasks.label_sets.counts import arrays_of, counts_of, join_counts, timed_blocks
 from esmcls.tasks.label_sets.evaluation import aspect_scores, evaluate_terms, with_unseen
 from esmcls.tasks.label_sets.scores import AspectScores, Bucket
 from esmcls.tasks.label_sets.thresholds import TermFindings
+from esmcls.tasks.label_sets.trust.set_scores import SetCounts, join_sets, with_sets
+from esmcls.tasks.label_sets.trust.sets import SHOWN
 from esmcls.types import Indices
 
 
@@ -46,6 +50,8 @@ class TermAnswers:
         model: the digest of its folder; validation: the scores there; megabytes; explanation: see `ExplainsItself`.
     lengths : int64 array, (n,)
         Residues.
+    news : News, optional
+        What each protein has right of what was not known of it, where it is told what was.
     """
 
     counts: Counts
@@ -53,6 +59,7 @@ class TermAnswers:
     seconds: tuple[float | None, float]
     about: dict[str, Any]
     lengths: Indices
+    news: News | None = None
 
     @property
     def mean_fmax(self) -> float:
@@ -75,7 +82,8 @@ class TermAnswers:
         facts = {"evaluation": self.evaluation, "about": self.about}
         told = as_metadata(key, **facts, groups=self.counts.groups)  # in their own order: it is that of columns
         with atomic_path(path) as temporary:
-            save_file(arrays_of(self.counts) | {"lengths": self.lengths}, temporary, told)
+            news = {} if self.news is None else self.news.arrays()
+            save_file(arrays_of(self.counts) | {"lengths": self.lengths} | news, temporary, told)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
@@ -89,7 +97,8 @@ class TermAnswers:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             fit, predict = facts["seconds"] if "seconds" in facts else read_seconds(path)  # 0.1.0 has them inside
             counts = counts_of(tuple(facts["groups"]), arrays)
-            return cls(counts, facts["evaluation"], (fit, predict), facts["about"], arrays["lengths"])
+            news = News.of_arrays(counts.groups, arrays)
+            return cls(counts, facts["evaluation"], (fit, predict), facts["about"], arrays["lengths"], news)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
@@ -109,7 +118,8 @@ class TermAnswers:
         fits = [fold.seconds[0] for fold in folds]
         fit = None if None in fits else float(sum(seconds for seconds in fits if seconds is not None))
         about = mean_facts([fold.about for fold in folds])
-        return cls(counts, evaluation, (fit, sum(fold.seconds[1] for fold in folds)), about, lengths)
+        news = News.joined([fold.news for fold in folds if fold.news is not None])
+        return cls(counts, evaluation, (fit, sum(fold.seconds[1] for fold in folds)), about, lengths, news)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +136,10 @@ class TermQuestions:
     ontology : Ontology
     seed : int
         Of the bootstrap.
+    coverage : float
+        Of sets, where a model has calibration rows.
+    known_terms : KnownTerms, optional
+        What was known of the proteins.
     unseen : Dataset
         Nobody: families are not held out of terms.
     """
@@ -135,6 +149,8 @@ class TermQuestions:
     bits: Mapping[str, float]
     ontology: Ontology
     seed: int = 0
+    coverage: float = SHOWN
+    known_terms: KnownTerms | None = None
     unseen: Dataset = field(default_factory=lambda: Dataset([], [], [], []))
 
     def ask(
@@ -164,10 +180,14 @@ class TermQuestions:
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         seconds: list[float] = []
-        blocks = timed_blocks(hierarchy.blocks(model.head, x), seconds.append)
+        sets, kept = SetCounts(model.findings.sets, truth, self.coverage), list[Kept]()
+        blocks = sets.counting(timed_blocks(hierarchy.blocks(model.head, x), seconds.append))
+        blocks = blocks if self.known_terms is None else keeping(blocks, kept)
         counts = np.array(model.class_counts, dtype=np.int64)
         evaluation = evaluate_terms(truth, blocks, counts, bits, self.seed, lengths=lengths)
-        return TermAnswers(evaluation.counts, evaluation.to_json(), (fit_seconds, sum(seconds)), about, lengths)
+        news = None if self.known_terms is None else count_news(truth, kept, self.known_terms, self.known.ids, bits)
+        told, took = with_sets(evaluation.to_json(), sets), (fit_seconds, sum(seconds))
+        return TermAnswers(evaluation.counts, told, took, about, lengths, news)
 
     def without_model(self, train: Dataset) -> dict[str, TermAnswers]:
         """Return nothing: the baseline of terms, `naive`, is fitted like a head."""
@@ -191,7 +211,7 @@ def join_evaluations(folds: Sequence[dict[str, Any]], counts: Counts, lengths: I
             aspects[name] = asdict(aspect_scores(counts, group, aupr, buckets, draws, lengths))
     largest = {key: max(fold[key] for fold in folds) for key in ("n_terms", "unseen_terms")}
     summed = {key: sum(fold[key] for fold in folds) for key in ("n", "unseen")}
-    return folds[0] | largest | summed | {"aspects": aspects}
+    return folds[0] | largest | summed | {"aspects": aspects} | join_sets(folds)
 
 
 def _mean_bucket(folds: Sequence[Bucket]) -> Bucket:

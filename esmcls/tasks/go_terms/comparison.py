@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw, peaks, resample
 from esmcls.metrics.classification import Floats, unbiased
 from esmcls.metrics.paired import DRAWS, Difference, corrected, difference
-from esmcls.tasks.go_terms.results import Differences
+from esmcls.tasks.go_terms.answers import TermAnswers
+from esmcls.tasks.go_terms.known.knowledge import KINDS
+from esmcls.tasks.go_terms.results import Differences, TermRow
+from esmcls.tasks.task import Entrant, Setting
 
 
 def compare_terms(
@@ -83,3 +87,46 @@ def _corrected(by_model: list[Differences]) -> list[Differences]:
         for (model, aspect), one in zip(of_measure, differences, strict=True):
             corrected_by_model[model][aspect][name] = one
     return corrected_by_model
+
+
+def versus(counts: Mapping[str, Counts], reference: str, setting: Setting) -> dict[str, Differences]:
+    """Return how far each other model is from one, by their names; nothing where that was not run."""
+    if reference not in counts:
+        return {}
+    others = [name for name in counts if name != reference]
+    draws = {} if setting.draws is None else {"folds": setting.draws}
+    differences = compare_terms(counts[reference], [counts[name] for name in others], **draws, seed=setting.seed)
+    return dict(zip(others, differences, strict=True))
+
+
+def with_knowledge(
+    rows: Sequence[TermRow], entrants: Sequence[Entrant[TermAnswers]], setting: Setting, homology: str
+) -> list[TermRow]:
+    """Return the rows of models with how they do by what was known of proteins, where that is told.
+
+    Parameters
+    ----------
+    rows : sequence of TermRow
+        The best first.
+    entrants : sequence of Entrant
+        In the same order.
+    setting : Setting
+    homology : str
+        The name of the model that all are set beside, if it was run.
+    """
+    news = {entrant.name: entrant.answers.news for entrant in entrants if entrant.answers.news is not None}
+    if len(news) < len(rows):
+        return list(rows)
+    found = list(rows)
+    by_name = {row.name: place for place, row in enumerate(rows)}
+    for row in rows:
+        found[by_name[row.name]] = replace(row, by_knowledge=news[row.name].scores(seed=setting.seed))
+    for kind in KINDS:
+        counts = {name: of_model.of_kind(kind) for name, of_model in news.items()}
+        if not any(of_model.measured.any() for of_model in counts.values()):
+            continue
+        for field, reference in (("known_versus_best", rows[0].name), ("known_versus_homology", homology)):
+            for name, differences in versus(counts, reference, setting).items():
+                row = found[by_name[name]]
+                found[by_name[name]] = replace(row, **{field: getattr(row, field) | {kind: differences}})
+    return found

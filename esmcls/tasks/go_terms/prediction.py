@@ -15,7 +15,7 @@ from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
-from esmcls.tasks.label_sets.prediction import LabelSetAnswering, TermAnswer, Wanted
+from esmcls.tasks.label_sets.prediction import IN_SET, LabelSetAnswering, TermAnswer, Wanted
 from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.task import Answered
 
@@ -63,6 +63,8 @@ class TermPrediction:
         Whose answer it is.
     expected_f : float or None
         At rank 1: the F that what is predicted of the protein is expected to reach, a mean over aspects.
+    in_set : bool or None
+        Whether it is in the set of the coverage that is asked for. A column of a table only where one is.
     description : str or None
         At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
     """
@@ -79,10 +81,13 @@ class TermPrediction:
     note: str | None = None
     model: str | None = None
     expected_f: float | None = None
+    in_set: bool | None = None
     description: str | None = None
 
 
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(TermPrediction) if field.name != DESCRIPTION)
+COLUMNS: Final = tuple(
+    field.name for field in dataclasses.fields(TermPrediction) if field.name not in (IN_SET, DESCRIPTION)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,7 @@ class TermAnswering(LabelSetAnswering):
         min_score: float | None = None,
         aspects: Sequence[str] = (),
         at_least: int | None = None,
+        coverage: float | None = None,
         format: str = "tsv",
     ) -> TermAnswering:
         """Take what a user asks for; None or nothing is the default of the format.
@@ -125,9 +131,12 @@ class TermAnswering(LabelSetAnswering):
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if format == CAFA and at_least is not None:
             raise UsageError("--at-least is for tables: --format cafa holds all terms of at least --min-score")
+        if format == CAFA and coverage is not None:
+            raise UsageError("--coverage is for tables: --format cafa has no room for which terms are in a set")
         if format == CAFA:
             return cls(model, hierarchy, cafa_wanted(chosen, **known), format)
-        return cls(model, hierarchy, Wanted(chosen, **known, at_least=1 if at_least is None else at_least), format)
+        known |= {"at_least": 1 if at_least is None else at_least, "coverage": coverage}
+        return cls(model, hierarchy, Wanted(chosen, **known), format)
 
     def rows(
         self, protein: Protein, answer: TermAnswer | Unanswered, note: str | None = None
@@ -143,25 +152,29 @@ class TermAnswering(LabelSetAnswering):
         if not len(answer.codes):
             yield TermPrediction(name, status=NO_TERM, model=whose, **first)
             return
-        terms = zip(answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), strict=True)
+        columns = answer.codes.tolist(), answer.probabilities.tolist(), answer.predicted.tolist(), answer.within()
         status = self.status(answer.worth)
-        for rank, (code, probability, predicted) in enumerate(terms, 1):
+        for rank, (code, probability, predicted, within) in enumerate(zip(*columns, strict=True), 1):
             about = self.hierarchy.classes[code], self.hierarchy.names[code], self.hierarchy.groups[code]
             beside = {"nearest_id": answer.nearest_id, "model": whose, **status} | (first if rank == 1 else {})
-            yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, **beside)
+            yield TermPrediction(name, rank, *about, min(probability, 1.0), predicted, **beside, in_set=within)
 
     def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO, described: bool = False) -> Written:
         """Write a table, or a CAFA submission, as the answers come."""
         if self.format == CAFA:
             return write_cafa(answers, self.hierarchy.classes, handle)
         rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
-        return write_terms(rows, handle, self.format, described)
+        return write_terms(rows, handle, self.format, described, self.columns)
 
 
 def write_terms(
-    rows: Iterable[TermPrediction], handle: TextIO, format: str = "tsv", described: bool = False
+    rows: Iterable[TermPrediction],
+    handle: TextIO,
+    format: str = "tsv",
+    described: bool = False,
+    more: Sequence[str] = (),
 ) -> Written:
-    """Write rows as they come, as `reporting.rows.write_rows` does.
+    """Write rows as they come, as `reporting.rows.write_rows` does, with more columns where they are asked for.
 
     Examples
     --------
@@ -171,7 +184,7 @@ def write_terms(
     {"id": "a", "rank": 1, "term": "GO:0005515", ... "nearest_id": null, "status": null, ...}
     1
     """
-    return write_rows(rows, handle, format, (*COLUMNS, DESCRIPTION) if described else COLUMNS)
+    return write_rows(rows, handle, format, (*COLUMNS, *more, *([DESCRIPTION] if described else [])))
 
 
 def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], handle: TextIO) -> Written:

@@ -33,9 +33,12 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Cost, Timing, timed
+from esmcls.tasks.go_terms.known.knowledge import KINDS
+from esmcls.tasks.go_terms.known.tables import knowledge_lines, knowledge_rows
 from esmcls.tasks.go_terms.results import Differences, TermReport, TermRow
 from esmcls.tasks.label_sets.figures import FIGURES
 from esmcls.tasks.label_sets.scores import Bucket, LengthClass
+from esmcls.tasks.label_sets.trust.set_scores import set_lines, set_rows
 
 TEMPLATE: Final = "tasks/go_terms/report.html"
 MEASURES: Final = {"fmax": "Fmax", "wfmax": "weighted Fmax", "f_micro_w": "weighted micro F", "smin": "Smin"}
@@ -94,6 +97,8 @@ def tables(report: TermReport, timing: Timing) -> dict[str, Table]:
             for row in rows
             for number, fmax in enumerate(row.folds, 1)
         ],
+        "sets.tsv": set_rows(rows, "aspect"),
+        "knowledge.tsv": knowledge_rows(rows),
         "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
@@ -140,6 +145,7 @@ def lines(report: TermReport, timing: Timing) -> list[str]:
     )
     for letter, name in names.items():
         lines += ["", f"{name} ({letter})", *_aspect(report.rows, letter)]
+    lines += [*knowledge_lines(report.rows), *set_lines(report.rows)]
     lines += ["", "w-Fmax, micro: Fmax and micro F weighted by information accretion"]
     lines += ["Smin in bits, less is better; in brackets 95 % intervals, all in table.tsv"]
     return [*lines, "p: is Fmax that of the best, of homology? (paired bootstrap, Holm's correction)"]
@@ -202,6 +208,7 @@ def page_names(report: TermReport) -> dict[str, Any]:
         "between": between,
         "digits": digits,
         "deviation": deviation,
+        "kinds": KINDS,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from esmcls.metrics.paired import Difference
 from esmcls.reporting.results import ComparedData
+from esmcls.tasks.go_terms.known.knowledge import TargetScores
 from esmcls.tasks.label_sets.scores import AspectScores, ScoredReport, ScoredRow
 
 Differences = dict[str, dict[str, Difference]]
@@ -27,6 +28,10 @@ class TermRow(ScoredRow):
         How far it is from the best and from homology; None of the model itself, or where there is none.
     folds : list of float
         Mean Fmax on each fold; empty without a cross-validation.
+    by_knowledge : dict of str to dict of str to TargetScores
+        Kind of target -> aspect's letter -> scores, where it is told what was known of the proteins.
+    known_versus_best, known_versus_homology : dict of str to Differences
+        Kind of target -> how far it is there from the model that is best of all, and from homology.
     """
 
     mean_fmax: float
@@ -34,6 +39,9 @@ class TermRow(ScoredRow):
     versus_best: Differences | None
     versus_homology: Differences | None
     folds: list[float] = field(default_factory=list)
+    by_knowledge: dict[str, dict[str, TargetScores]] = field(default_factory=dict)
+    known_versus_best: dict[str, Differences] = field(default_factory=dict)
+    known_versus_homology: dict[str, Differences] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,12 @@ class TermReport(ScoredReport):
     accretion: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain values for JSON; without a cross-validation, folds are not spoken of."""
+        """Return it as plain values for JSON; what was known is spoken of where it is told."""
         values = super().to_json()
         del values["accretion"]
-        if not self.settings.folds:
-            for part in (values["settings"], *values["rows"]):
-                del part["folds"]
+        if not any(row.by_knowledge for row in self.rows):
+            for row in values["rows"]:
+                del row["by_knowledge"], row["known_versus_best"], row["known_versus_homology"]
         return values
 
     @property

@@ -23,11 +23,12 @@ from esmcls.reading.term_tables import read_ia
 from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
-from esmcls.tasks.go_terms.comparison import compare_terms
+from esmcls.tasks.go_terms.comparison import versus, with_knowledge
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.known.answering import KnowingAnswering
-from esmcls.tasks.go_terms.known.knowledge import ByKnowledge, Kept, keeping, measure_by_knowledge
+from esmcls.tasks.go_terms.known.knowledge import Kept, keeping, measure_by_knowledge
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms
+from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 from esmcls.tasks.go_terms.prediction import TermAnswering
 from esmcls.tasks.go_terms.results import (
     Differences,
@@ -47,6 +48,7 @@ from esmcls.tasks.label_sets.evaluation import (
 from esmcls.tasks.label_sets.scores import AspectScores
 from esmcls.tasks.label_sets.task import HOMOLOGY, LabelSetsTask, decided_blocks, leakage
 from esmcls.tasks.label_sets.thresholds import TermFindings
+from esmcls.tasks.label_sets.trust.set_scores import SetCounts, sets_of
 from esmcls.tasks.task import (
     Entrant,
     Exam,
@@ -109,8 +111,6 @@ class GoTerms(LabelSetsTask[TermAnswers]):
     called: ClassVar[str] = "terms"
     next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA --format cafa"
     unavailable: ClassVar[Mapping[str, str]] = {
-        "--coverage": f"{_TERMS}: instead of sets they have thresholds",
-        "--calibration": f"{_TERMS}: their thresholds are chosen on the validation part",
         "--hold-out-families": f"{_TERMS}: a protein has no one family to hold out",
         "--false-acceptance": f"{_TERMS}: no families are held out",
         "--accept-known": f"{_TERMS}: no families are held out",
@@ -155,17 +155,20 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         model: FittedModel[TermHead, TermFindings],
         known: KnownTerms | str | Path | Sequence[str | Path] | None = None,
         evidence: Sequence[str] = (),
+        taxa: TaxonTerms | None = None,
         **options: Any,
     ) -> TermAnswering | KnowingAnswering:
         """Return how new proteins are answered; the options are those of `TermAnswering.of`, and what is known."""
         plain = TermAnswering.of(model, self.hierarchy(model.classes), **options)
         if known is None and evidence:
             raise UsageError("--evidence says what counts in the files of --known; name these, too")
-        if known is None:
+        if known is None and taxa is None:
             return plain
+        if known is None:
+            known = KnownTerms(self.terms, {}, {})
         if not isinstance(known, KnownTerms):
             known = KnownTerms.read(known, self.terms, evidence)
-        return KnowingAnswering(plain, known)
+        return KnowingAnswering(plain, known, taxa)
 
     def objective(self, workspace: Workspace) -> Objective:
         """Return what fine-tuning needs."""
@@ -183,17 +186,18 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         predicted: dict[int, Predicted] = {}
         known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
         kept: list[Kept] = []
-        blocks = hierarchy.blocks(model.head, exam.x)
+        sets = SetCounts(model.findings.sets, truth)
+        blocks = sets.counting(hierarchy.blocks(model.head, exam.x))
         blocks = decided_blocks(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
         details = TermDetails(truth, members, bits, measured.terms, predicted)
-        beside: tuple[Weighting | ByKnowledge, ...] = (Weighting(source),)
+        beside: tuple[Measured, ...] = (Weighting(source),)
         if known is not None:
             by_knowledge = measure_by_knowledge(truth, kept, known, exam.part.ids, bits, seed=exam.seed)
             beside = (*beside, by_knowledge)
-        return Examined(replace(measured, details=details), beside)
+        return Examined(replace(measured, details=details), (*beside, *sets.reached()))
 
     def write_examination(
         self,
@@ -237,7 +241,14 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         """Return what the models of a comparison are asked."""
         test = apart.kept.part("test")
         bits = self._bits(train) if setting.ia is None else self._bits_of(setting.ia, apart.kept)
-        return TermQuestions(test, self.labels(test), bits, self.terms, setting.seed)
+        known = KnownTerms.read(setting.known, self.terms, setting.evidence) if setting.known else None
+        return TermQuestions(test, self.labels(test), bits, self.terms, setting.seed, setting.coverage, known)
+
+    def check_known(self, known: Sequence[str | Path], evidence: Sequence[str]) -> list[str]:
+        """Return what the reading of known terms met."""
+        if evidence and not known:
+            raise UsageError("--evidence says what counts in the files of --known; name these, too")
+        return KnownTerms.read(known, self.terms, evidence).lines() if known else []
 
     def check_accretion(self, ia: str | Path, dataset: Dataset) -> None:
         """Refuse a table of information accretion that lacks a term of the data set, or is none."""
@@ -271,6 +282,7 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         best = _versus(ordered, ordered[0].name, proceedings.setting)
         homology = _versus(ordered, HOMOLOGY, proceedings.setting)
         rows = [_row(entrant, best.get(entrant.name), homology.get(entrant.name)) for entrant in ordered]
+        rows = with_knowledge(rows, ordered, proceedings.setting, HOMOLOGY)
         tested = ordered[0].answers.evaluation
         trained = self.labels(dataset.part("train")).n_classes
         counted_apart = proceedings.folds > 0 or proceedings.setting.ia is not None
@@ -325,6 +337,7 @@ def _row(entrant: Entrant[TermAnswers], best: Differences | None, homology: Diff
         megabytes=answers.about["megabytes"],
         explanation=answers.about.get("explanation", ""),
         folds=[fold.mean_fmax for fold in entrant.folds],
+        **sets_of(answers.evaluation),
     )
 
 
@@ -335,10 +348,4 @@ def _hierarchy(ontology: Ontology, classes: tuple[str, ...]) -> TermHierarchy:
 
 def _versus(entrants: Sequence[Entrant[TermAnswers]], reference: str, setting: Setting) -> dict[str, Differences]:
     """Return how far each other model is from one; nothing where that was not run."""
-    by_name = {entrant.name: entrant.answers.counts for entrant in entrants}
-    if reference not in by_name:
-        return {}
-    others = [name for name in by_name if name != reference]
-    draws = {} if setting.draws is None else {"folds": setting.draws}
-    differences = compare_terms(by_name[reference], [by_name[name] for name in others], **draws, seed=setting.seed)
-    return dict(zip(others, differences, strict=True))
+    return versus({entrant.name: entrant.answers.counts for entrant in entrants}, reference, setting)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
+from esmcls.errors import UsageError
 from esmcls.heads.base import TermHead
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.label_sets.trust.expected import expected_f
+from esmcls.tasks.label_sets.trust.sets import least_in_set
 from esmcls.types import Indices, Probabilities
 
 TABLE_LEAST: Final = 0.1
@@ -22,6 +25,8 @@ TABLE_LEAST: Final = 0.1
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
 """Status by what the answer is expected to be worth: no class of a protein that is rejected is known."""
+IN_SET: Final = "in_set"
+"""The column that a table has only where sets of a coverage are asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Wanted:
         Whether classes that are predicted are wanted whatever their probability, and it is said which they are.
     named : bool
         Whether the nearest training protein is to be looked for.
+    coverage : float, optional
+        Whether classes of a set of this coverage are wanted whatever their probability, and it is said which they are.
     """
 
     groups: str
@@ -50,6 +57,7 @@ class Wanted:
     at_least: int = 1
     decided: bool = True
     named: bool = True
+    coverage: float | None = None
 
 
 class TermAnswer(NamedTuple):
@@ -66,6 +74,8 @@ class TermAnswer(NamedTuple):
         The nearest training protein, where it is known.
     worth : float or None
         The F that what is predicted is expected to reach, where the model can tell.
+    in_set : bool array (m,) or None
+        Whether each is in the set of the coverage that is asked for, if one is.
     """
 
     codes: Indices
@@ -73,6 +83,11 @@ class TermAnswer(NamedTuple):
     predicted: npt.NDArray[np.bool_]
     nearest_id: str | None = None
     worth: float | None = None
+    in_set: npt.NDArray[np.bool_] | None = None
+
+    def within(self) -> list[bool | None]:
+        """Return `in_set` as a list, (m,)."""
+        return [None] * len(self.codes) if self.in_set is None else self.in_set.tolist()
 
 
 def _ranked(scores: Probabilities, shown: npt.NDArray[np.bool_], depth: Indices, most: int | None) -> Iterator[Indices]:
@@ -93,12 +108,35 @@ class LabelSetAnswering:
         Of its classes.
     wanted : Wanted
     format : str
+
+    Raises
+    ------
+    UsageError
+        If the model cannot promise the coverage that is asked for, or a limit would cut a set.
     """
 
     model: FittedModel[TermHead, TermFindings]
     hierarchy: ClassHierarchy
     wanted: Wanted
     format: str = "tsv"
+
+    def __post_init__(self) -> None:
+        if self.wanted.coverage is not None and self.wanted.most is not None:
+            raise UsageError("--top-k would cut the sets of --coverage; leave out one of them")
+        self.least_in_set  # noqa: B018 (what cannot be promised is told before anything is embedded)
+
+    @cached_property
+    def least_in_set(self) -> npt.NDArray[np.float32] | None:
+        """From what probability on each class is in a set, (classes,); None where no coverage is asked for."""
+        if self.wanted.coverage is None:
+            return None
+        thresholds = self.model.findings.sets_of(self.wanted.coverage, self.wanted.groups)
+        return least_in_set(thresholds, self.hierarchy.groups)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a table that are there only for what is asked."""
+        return () if self.wanted.coverage is None else (IN_SET,)
 
     def ask(self, x: Features) -> list[TermAnswer]:
         """Return the classes of each protein."""
@@ -117,11 +155,21 @@ class LabelSetAnswering:
         if self.wanted.decided:
             predicted = self.model.findings.thresholds.decide(scores, self.hierarchy, self.wanted.at_least)
             shown |= predicted
+        within = None if self.least_in_set is None else scores >= self.least_in_set
+        if within is not None:
+            shown |= within
         shown &= self.hierarchy.members(self.wanted.groups)
         worth = self._worth(scores, predicted)
         ranked = _ranked(scores, shown, self.hierarchy.depth, self.wanted.most)
         return [
-            TermAnswer(codes, scores[row, codes], predicted[row, codes], nearest[row], worth[row])
+            TermAnswer(
+                codes,
+                scores[row, codes],
+                predicted[row, codes],
+                nearest[row],
+                worth[row],
+                None if within is None else within[row, codes],
+            )
             for row, codes in enumerate(ranked)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
@@ -12,6 +12,7 @@ from esmcls.files import from_plain
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.classification import Interval
 from esmcls.reporting.results import ModelRow, Report
+from esmcls.tasks.label_sets.trust.set_scores import SetScores
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,20 @@ class AspectScores:
         return from_plain(cls, values)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ScoredRow(ModelRow):
-    """A model of a comparison that was measured in groups of classes; a subclass is a frozen dataclass."""
+    """A model of a comparison that was measured in groups of classes; a subclass has them.
+
+    Parameters
+    ----------
+    sets : dict of str to SetScores
+        What its sets with a stated coverage hold, by the group; empty without calibration rows.
+    no_sets : str
+        Why it has none of that coverage, though there are calibration rows.
+    """
+
+    sets: dict[str, SetScores] = field(default_factory=dict)
+    no_sets: str = ""
 
     if TYPE_CHECKING:  # else it would be the default of a subclass's field
 
@@ -98,3 +111,16 @@ class ScoredReport(Report):
     """A comparison of such models."""
 
     rows: Sequence[ScoredRow]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values for JSON; what no model has, of folds and sets, is not spoken of."""
+        values = super().to_json()
+        rows = values["rows"]
+        for name in ("sets", "no_sets"):
+            if not any(row[name] for row in rows):
+                for row in rows:
+                    del row[name]
+        if not values["settings"]["folds"]:
+            for part in (values["settings"], *rows):
+                del part["folds"]
+        return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -13,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import Shares
+from esmcls.datasets.held_out import SetAside, Shares
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import Log, TermHead
@@ -30,10 +31,11 @@ from esmcls.metrics.cafa_curves import peaks
 from esmcls.reporting.results import Leakage
 from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.fitted import Fitted, FittedModel
-from esmcls.tasks.label_sets.evaluation import Predicted
+from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.thresholds import Counts, Grouped, TermFindings, Thresholds
 from esmcls.tasks.label_sets.trust.expected import LEAST, Trust
+from esmcls.tasks.label_sets.trust.sets import CalibratedSets
 from esmcls.tasks.task import A, Combined, GetFeatures, Task
 from esmcls.types import Indices, Probabilities
 
@@ -73,8 +75,8 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         return [""] * len(dataset)
 
     def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return nothing: there are no shares."""
-        return {}
+        """Return the share of calibration rows, if there is one."""
+        return {"calibration": shares.calibration} if shares.calibration else {}
 
     def head_class(self, name: str) -> type[TermHead]:
         """Import a head by its registered name."""
@@ -143,6 +145,17 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     def unvalidated(self, classes: Sequence[str]) -> TermFindings:
         """Return thresholds of a half."""
         return self.findings_class(self.grouped, Thresholds.unknown(self.hierarchy(classes).groups))
+
+    def measure_set_aside(
+        self, head: TermHead, findings: TermFindings, apart: SetAside, shares: Shares, features: GetFeatures
+    ) -> TermFindings:
+        """Ask for the probabilities of what calibration rows have: sets with a stated coverage are made of them."""
+        rows = apart.calibration
+        if not len(rows):
+            return findings
+        hierarchy = self.hierarchy(head.classes)
+        truth = with_unseen(self.labels(rows), hierarchy.classes, hierarchy.groups)
+        return replace(findings, sets=CalibratedSets.measure(hierarchy.blocks(head, features(rows)), truth))
 
     def read_findings(self, folder: Path, classes: Sequence[str]) -> TermFindings:
         """Read the thresholds from a model folder."""

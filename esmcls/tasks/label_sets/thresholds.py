@@ -6,7 +6,7 @@ thresholds.json      of a model folder; where there were no validation rows, all
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast
 
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from esmcls.errors import ModelError
+from esmcls.errors import ModelError, UsageError
 from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import raise_parents
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.trust.expected import Trust
+from esmcls.tasks.label_sets.trust.sets import CalibratedSets
 from esmcls.types import Probabilities
 
 THRESHOLDS: Final = "thresholds.json"
@@ -148,11 +149,14 @@ class TermFindings:
     thresholds : Thresholds
     trust : Trust, optional
         What an answer is worth, and below what no term is taken for known.
+    sets : CalibratedSets, optional
+        What calibration rows tell of sets with a stated coverage, where any were set aside.
     """
 
     ontology: Grouped
     thresholds: Thresholds
     trust: Trust | None = None
+    sets: CalibratedSets | None = None
     noun: ClassVar[str] = "term"
     """What a class is called."""
 
@@ -164,13 +168,15 @@ class TermFindings:
     def recoded(self, before: Sequence[str], after: Sequence[str]) -> Self:
         """Return the same for other classes: one that is new has the threshold of its aspect."""
         groups = self.ontology.groups_of(after)
-        return type(self)(self.ontology, self.thresholds.recoded(before, after, groups), self.trust)
+        return replace(self, thresholds=self.thresholds.recoded(before, after, groups))
 
     def save(self, folder: Path) -> None:
         """Write the thresholds, and what answers are worth; the ontology is the task's."""
         write_json(folder / THRESHOLDS, self.thresholds.to_json())
         if self.trust is not None:
             self.trust.save(folder)
+        if self.sets is not None:
+            self.sets.save(folder)
 
     @classmethod
     def load(cls, folder: Path, ontology: Grouped, classes: Sequence[str]) -> Self:
@@ -181,9 +187,9 @@ class TermFindings:
         ModelError
             If the file is damaged.
         """
-        path = folder / THRESHOLDS
+        path, sets = folder / THRESHOLDS, CalibratedSets.load(folder)
         if not path.is_file():
-            return cls.unknown(ontology, classes)
+            return replace(cls.unknown(ontology, classes), sets=sets)
         flat = read_as(path, dict[str, Any], ModelError, "fit again")
         try:
             thresholds = Thresholds.from_json(flat)
@@ -192,11 +198,24 @@ class TermFindings:
         if len(thresholds.values) != len(classes):
             problem = f"is damaged ({len(thresholds.values)} thresholds of {len(classes)} classes)"
             raise ModelError(path, problem, "fit again")
-        return cls(ontology, thresholds, Trust.load(folder))
+        return cls(ontology, thresholds, Trust.load(folder), sets)
 
     def lines(self) -> list[str]:
         """Say what was chosen."""
-        return [self.thresholds.line(self.noun), *([] if self.trust is None else [self.trust.line(self.noun)])]
+        told = [part.line(self.noun) for part in (self.trust, self.sets) if part is not None]
+        return [self.thresholds.line(self.noun), *told]
+
+    def sets_of(self, coverage: float, groups: str | None = None) -> dict[str, float]:
+        """Return from what probability on a class of each group is in a set of a coverage; see `CalibratedSets`.
+
+        Raises
+        ------
+        UsageError
+            If no rows were set aside to promise one by, or they are too few.
+        """
+        if self.sets is None:
+            raise UsageError("no calibration rows were set aside for sets; fit with --calibration 10%")
+        return self.sets.thresholds(coverage, groups)
 
 
 class Counts:

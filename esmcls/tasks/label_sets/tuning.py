@@ -41,14 +41,13 @@ def refused(many: str) -> dict[str, str]:
 
     Examples
     --------
-    >>> refused("a protein has any number of labels")["calibration"]
-    '--calibration is for sets that hold the one true class, but a protein has any number of labels; leave it out'
+    >>> refused("a protein has any number of labels")["sampling"]
+    '--sampling balanced draws each family as often, but a protein has any number of labels; try --loss weighted'
     """
     return {
         "families": f"--families takes the largest families, but {many}, of all sizes; leave it out",
         "stratify": f"--stratify draws so many sequences a family, but {many} and would be drawn by each; leave it out",
         "hold_out_families": f"--hold-out-families keeps families from training, but {many}; leave it out",
-        "calibration": f"--calibration is for sets that hold the one true class, but {many}; leave it out",
         "class_weights": f"--class-weights weighs a sequence by its one family, but {many}; try --loss weighted",
         "sampling": f"--sampling balanced draws each family as often, but {many}; try --loss weighted",
     }

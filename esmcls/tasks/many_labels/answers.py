@@ -28,7 +28,9 @@ from esmcls.tasks.label_sets.counts import arrays_of, counts_of, join_counts, ti
 from esmcls.tasks.label_sets.evaluation import Predicted, aspect_scores, with_unseen
 from esmcls.tasks.label_sets.task import decided_blocks
 from esmcls.tasks.label_sets.thresholds import TermFindings
-from esmcls.tasks.many_labels.classes import FlatClasses
+from esmcls.tasks.label_sets.trust.set_scores import SetCounts, join_sets, with_sets
+from esmcls.tasks.label_sets.trust.sets import SHOWN
+from esmcls.tasks.many_labels.classes import FlatClasses, LabelSetFindings
 from esmcls.tasks.many_labels.evaluation import evaluate_labels, scores_of
 from esmcls.tasks.many_labels.results import LabelBucket, LabelScores
 from esmcls.types import Indices
@@ -137,6 +139,7 @@ class LabelAnswers:
         largest = {key: max(fold.evaluation[key] for fold in folds) for key in ("n_labels", "unseen_labels")}
         summed = {key: sum(fold.evaluation[key] for fold in folds) for key in ("n", "unseen")}
         evaluation = folds[0].evaluation | largest | summed | {"scores": asdict(scores) | {"buckets": buckets}}
+        evaluation |= join_sets([fold.evaluation for fold in folds])
         fits = [fold.seconds[0] for fold in folds]
         fit = None if None in fits else float(sum(seconds for seconds in fits if seconds is not None))
         seconds = fit, sum(fold.seconds[1] for fold in folds)
@@ -188,6 +191,8 @@ class LabelQuestions:
     truth : LabelSets
     seed : int
         Of the bootstrap.
+    coverage : float
+        Of sets, where a model has calibration rows.
     unseen : Dataset
         Nobody: families are not held out.
     """
@@ -195,6 +200,7 @@ class LabelQuestions:
     known: Dataset
     truth: LabelSets
     seed: int = 0
+    coverage: float = SHOWN
     unseen: Dataset = field(default_factory=lambda: Dataset([], [], [], []))
 
     def ask(
@@ -213,13 +219,16 @@ class LabelQuestions:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         seconds: list[float] = []
         predicted: dict[int, Predicted] = {}
-        blocks = decided_blocks(timed_blocks(classes.blocks(model.head, x), seconds.append), model, classes, predicted)
+        sets = SetCounts(model.findings.sets, truth, self.coverage, LabelSetFindings.noun)
+        blocks = sets.counting(timed_blocks(classes.blocks(model.head, x), seconds.append))
+        blocks = decided_blocks(blocks, model, classes, predicted)
         counts = np.array(model.class_counts, dtype=np.int64)
         measured = evaluate_labels(truth, blocks, predicted, counts, self.seed, lengths=lengths)
         members = np.zeros(truth.n_classes, dtype=np.int64)
         members[: len(counts)] = counts
         took = fit_seconds, sum(seconds)
-        return LabelAnswers(measured.counts, measured.decided, members, measured.to_json(), took, about, lengths)
+        told = with_sets(measured.to_json(), sets)
+        return LabelAnswers(measured.counts, measured.decided, members, told, took, about, lengths)
 
     def without_model(self, train: Dataset) -> dict[str, LabelAnswers]:
         """Return nothing: the baseline, `naive`, is fitted like a head."""

@@ -11,7 +11,7 @@ from esmcls.heads.base import TermHead
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel
-from esmcls.tasks.label_sets.prediction import LabelSetAnswering, TermAnswer, Wanted
+from esmcls.tasks.label_sets.prediction import IN_SET, LabelSetAnswering, TermAnswer, Wanted
 from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.many_labels.classes import ALL, FlatClasses
 from esmcls.tasks.task import Answered
@@ -46,6 +46,8 @@ class LabelPrediction:
         Whose answer it is.
     expected_f : float or None
         At rank 1: the F that what is predicted of the protein is expected to reach.
+    in_set : bool or None
+        Whether it is in the set of the coverage that is asked for. A column of a table only where one is.
     description : str or None
         At rank 1: what the header of a FASTA file says behind the id. A column of a table only where there is any.
     """
@@ -61,10 +63,13 @@ class LabelPrediction:
     note: str | None = None
     model: str | None = None
     expected_f: float | None = None
+    in_set: bool | None = None
     description: str | None = None
 
 
-COLUMNS: Final = tuple(field.name for field in dataclasses.fields(LabelPrediction) if field.name != DESCRIPTION)
+COLUMNS: Final = tuple(
+    field.name for field in dataclasses.fields(LabelPrediction) if field.name not in (IN_SET, DESCRIPTION)
+)
 
 
 class LabelAnswering(LabelSetAnswering):
@@ -78,10 +83,11 @@ class LabelAnswering(LabelSetAnswering):
         k: int | None = None,
         min_score: float | None = None,
         at_least: int | None = None,
+        coverage: float | None = None,
         format: str = "tsv",
     ) -> LabelAnswering:
         """Take what a user asks for; None is the default."""
-        given = {"min_score": min_score, "most": k, "at_least": at_least}
+        given = {"min_score": min_score, "most": k, "at_least": at_least, "coverage": coverage}
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return cls(model, FlatClasses(model.classes), Wanted(ALL, **known), format)
 
@@ -100,12 +106,11 @@ class LabelAnswering(LabelSetAnswering):
             yield LabelPrediction(name, status=NO_LABEL, model=whose, **first)
             return
         thresholds = self.model.findings.thresholds.values[answer.codes].tolist()
-        labels = zip(
-            answer.codes.tolist(), answer.probabilities.tolist(), thresholds, answer.predicted.tolist(), strict=True
-        )
+        columns = answer.codes.tolist(), answer.probabilities.tolist(), thresholds, answer.predicted.tolist()
+        labels = zip(*columns, answer.within(), strict=True)
         beside = {"nearest_id": answer.nearest_id, "model": whose, **self.status(answer.worth)}
-        for rank, (code, probability, threshold, predicted) in enumerate(labels, 1):
-            more = beside | (first if rank == 1 else {})
+        for rank, (code, probability, threshold, predicted, within) in enumerate(labels, 1):
+            more = beside | {"in_set": within} | (first if rank == 1 else {})
             yield LabelPrediction(
                 name, rank, self.hierarchy.classes[code], min(probability, 1.0), threshold, predicted, **more
             )
@@ -113,4 +118,5 @@ class LabelAnswering(LabelSetAnswering):
     def write(self, answers: Iterable[Answered[TermAnswer]], handle: TextIO, described: bool = False) -> Written:
         """Write a table as the answers come."""
         rows = (row for protein, answer, note in answers for row in self.rows(protein, answer, note))
-        return write_rows(rows, handle, self.format, (*COLUMNS, DESCRIPTION) if described else COLUMNS)
+        columns = (*COLUMNS, *self.columns, *([DESCRIPTION] if described else []))
+        return write_rows(rows, handle, self.format, columns)

@@ -33,6 +33,7 @@ from esmcls.reporting.report import (
 from esmcls.reporting.results import Cost, Timing, timed
 from esmcls.tasks.label_sets.figures import FIGURES
 from esmcls.tasks.label_sets.scores import LengthClass
+from esmcls.tasks.label_sets.trust.set_scores import set_lines, set_rows
 from esmcls.tasks.many_labels.comparison import MEASURES as COMPARED
 from esmcls.tasks.many_labels.evaluation import NAMES
 from esmcls.tasks.many_labels.results import LabelBucket, LabelReport, LabelRow
@@ -58,6 +59,7 @@ def tables(report: LabelReport, timing: Timing) -> dict[str, Table]:
             for row in rows
             for number, fmax in enumerate(row.folds, 1)
         ],
+        "sets.tsv": set_rows(rows),
         "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
@@ -98,6 +100,7 @@ def lines(report: LabelReport, timing: Timing) -> list[str]:
     return [
         *left_out(report.not_run),
         *table,
+        *set_lines(report.rows, "label"),
         "",
         "Fmax: at the best threshold for all labels; F1: by each label's own, which validation chose",
         "found: share of the labels that is found in some protein; intervals are in table.tsv",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from esmcls.metrics.paired import Difference
 from esmcls.reporting.results import ComparedData
@@ -89,14 +88,6 @@ class LabelReport(ScoredReport):
 
     dataset: LabelData
     rows: list[LabelRow]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain values for JSON; without a cross-validation, folds are not spoken of."""
-        values = super().to_json()
-        if not self.settings.folds:
-            for part in (values["settings"], *values["rows"]):
-                del part["folds"]
-        return values
 
     @property
     def best_row(self) -> LabelRow:

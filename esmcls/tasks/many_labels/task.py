@@ -19,6 +19,7 @@ from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.task import HOMOLOGY, LabelSetsTask, decided_blocks, leakage
 from esmcls.tasks.label_sets.thresholds import TermFindings
+from esmcls.tasks.label_sets.trust.set_scores import SetCounts, sets_of
 from esmcls.tasks.many_labels.answers import LabelAnswers, LabelQuestions
 from esmcls.tasks.many_labels.classes import FlatClasses, LabelSetFindings, OneGroup
 from esmcls.tasks.many_labels.coding import label_sets
@@ -26,7 +27,7 @@ from esmcls.tasks.many_labels.comparison import compare_labels
 from esmcls.tasks.many_labels.evaluation import LabelEvaluation, evaluate_labels
 from esmcls.tasks.many_labels.prediction import LabelAnswering
 from esmcls.tasks.many_labels.results import Differences, LabelData, LabelNumbers, LabelReport, LabelRow
-from esmcls.tasks.task import Entrant, Exam, Examination, Examined, Measured, Proceedings, Setting, chosen
+from esmcls.tasks.task import OF_TERMS, Entrant, Exam, Examination, Examined, Measured, Proceedings, Setting, chosen
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
@@ -44,8 +45,6 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
     findings_class: ClassVar[type[TermFindings]] = LabelSetFindings
     next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
-        "--coverage": f"{_LABELS}: instead of sets they have thresholds",
-        "--calibration": f"{_LABELS}: their thresholds are chosen on the validation part",
         "--hold-out-families": f"{_LABELS}: a protein has no one family to hold out",
         "--false-acceptance": f"{_LABELS}: no families are held out",
         "--accept-known": f"{_LABELS}: no families are held out",
@@ -53,6 +52,7 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
         "--aspect": f"{_LABELS}: aspects are Gene Ontology's",
         "--format cafa": f"{_LABELS}: CAFA's format is for Gene Ontology terms",
         "--ia": f"{_LABELS}: information accretion is of an ontology's terms",
+        **dict.fromkeys(OF_TERMS, f"{_LABELS}: this is for Gene Ontology terms"),
     }
 
     @property
@@ -93,8 +93,10 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         counts = np.array(model.class_counts, dtype=np.int64)
         predicted: dict[int, Predicted] = {}
-        blocks = decided_blocks(classes.blocks(model.head, exam.x), model, classes, predicted)
-        return Examined(evaluate_labels(truth, blocks, predicted, counts, exam.seed, lengths=lengths, each_label=True))
+        sets = SetCounts(model.findings.sets, truth, noun=LabelSetFindings.noun)
+        blocks = decided_blocks(sets.counting(classes.blocks(model.head, exam.x)), model, classes, predicted)
+        measured = evaluate_labels(truth, blocks, predicted, counts, exam.seed, lengths=lengths, each_label=True)
+        return Examined(measured, sets.reached())
 
     def write_examination(
         self,
@@ -124,7 +126,7 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> LabelQuestions:
         """Return what the models of a comparison are asked."""
         test = apart.kept.part("test")
-        return LabelQuestions(test, self.labels(test), setting.seed)
+        return LabelQuestions(test, self.labels(test), setting.seed, setting.coverage)
 
     def load_answers(self, path: Path, key: str) -> LabelAnswers | None:
         """Read answers that were kept."""
@@ -197,6 +199,7 @@ def _row(entrant: Entrant[LabelAnswers], best: Differences | None, homology: Dif
         megabytes=answers.about["megabytes"],
         explanation=answers.about.get("explanation", ""),
         folds=[fold.fmax for fold in entrant.folds],
+        **sets_of(answers.evaluation),
     )
 
 

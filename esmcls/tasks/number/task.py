@@ -32,6 +32,7 @@ from esmcls.tasks.number.findings import SHOWN, HeldNumbers, NumberFindings
 from esmcls.tasks.number.prediction import NumberAnswering
 from esmcls.tasks.number.results import NumberData, NumberReport, NumberSettings
 from esmcls.tasks.task import (
+    OF_TERMS,
     Combined,
     Entrant,
     Exam,
@@ -81,6 +82,7 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         "--at-least": _NUMBER,
         "--format cafa": _NUMBER,
         "--ia": _NUMBER,
+        **dict.fromkeys(OF_TERMS, _NUMBER),
     }
 
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Numbers:

@@ -38,6 +38,7 @@ from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
 from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
 from esmcls.tasks.task import (
+    OF_TERMS,
     Combined,
     Entrant,
     Exam,
@@ -118,8 +119,7 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         "--min-score": _ONE_LABEL,
         "--aspect": _ONE_LABEL,
         "--at-least": _ONE_LABEL,
-        "--known": _ONE_LABEL,
-        "--evidence": _ONE_LABEL,
+        **dict.fromkeys(OF_TERMS, _ONE_LABEL),
         "--format cafa": _ONE_LABEL,
         "--ia": _ONE_LABEL,
     }

@@ -27,6 +27,7 @@ from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.tasks.residues.prediction import ResidueAnswering
 from esmcls.tasks.residues.results import ResidueData, ResidueReport
 from esmcls.tasks.task import (
+    OF_TERMS,
     Combined,
     Entrant,
     Exam,
@@ -71,6 +72,7 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
         "--top-k": f"{_RESIDUES}: one label or number each",
         "--format cafa": _RESIDUES,
         "--ia": _RESIDUES,
+        **dict.fromkeys(OF_TERMS, _RESIDUES),
         "--layers auto": f"{_RESIDUES}: name the layers, and compare caches with --encoders",
     }
 

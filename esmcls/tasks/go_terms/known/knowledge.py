@@ -9,7 +9,7 @@ predicted. A protein without a new term of an aspect is no target there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,13 +19,14 @@ from scipy.sparse import csr_matrix
 
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS
-from esmcls.metrics.cafa import THRESHOLDS, Block, Counts, count
+from esmcls.metrics.cafa import THRESHOLDS, Block, Counts, Sums, count
 from esmcls.metrics.cafa_curves import draw
 from esmcls.metrics.classification import FOLDS, Interval
 from esmcls.reporting.phrases import aligned, between, decimal
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
+from esmcls.tasks.label_sets.counts import arrays_of, counts_of, join_counts
 from esmcls.tasks.label_sets.evaluation import with_intervals
-from esmcls.types import Floats
+from esmcls.types import Floats, Indices
 
 KINDS: Final = {
     "no_knowledge": "nothing known",
@@ -112,6 +113,14 @@ def measure_by_knowledge(
     folds, seed : int
         Of the bootstrap.
     """
+    news = count_news(truth, kept, known, ids, bits)
+    return ByKnowledge(news.scores(folds, seed), tuple(known.lines()))
+
+
+def count_news(
+    truth: LabelSets, kept: Sequence[Kept], known: KnownTerms, ids: Sequence[str], bits: Floats | None = None
+) -> News:
+    """Count what is right of what was not known; see `measure_by_knowledge`."""
     codes = places_to_codes(known.ontology, truth.classes)
     out = [known_codes(codes, known.of(name)[0]) for name in ids]
     news = LabelSets.from_codes(
@@ -121,20 +130,78 @@ def measure_by_knowledge(
     )
     counts = count(news, _without(kept, out), bits)
     aspects = [known.aspects_of(name) for name in ids]
-    kinds: dict[str, dict[str, TargetScores]] = {}
-    for kind in KINDS:
-        for group, letter in enumerate(counts.groups):
-            targets = np.array([_kind(letter, some) == kind for some in aspects], bool)
-            scores = _scores(counts.take(targets), group, folds, seed)
-            if scores is not None:
-                kinds.setdefault(kind, {})[letter] = scores
-    return ByKnowledge(kinds, tuple(known.lines()))
+    kinds = [[list(KINDS).index(_kind(letter, some)) for some in aspects] for letter in counts.groups]
+    return News(counts, np.array(kinds, np.int64).reshape(len(counts.groups), len(ids)))
 
 
 def _kind(letter: str, known: set[str]) -> str:
     if not known:
         return "no_knowledge"
     return "partial_knowledge" if letter in known else "limited_knowledge"
+
+
+@dataclass(frozen=True, eq=False)
+class News:
+    """What proteins have right of what was not known of them.
+
+    Parameters
+    ----------
+    counts : Counts
+    kinds : int64 array, (groups, n)
+        Which kind of target each protein is in each aspect, by its place among `KINDS`.
+    """
+
+    counts: Counts
+    kinds: Indices
+
+    def scores(self, folds: int = FOLDS, seed: int = 0) -> dict[str, dict[str, TargetScores]]:
+        """Return the scores of each kind in each aspect, without those that there are no targets of."""
+        kinds: dict[str, dict[str, TargetScores]] = {}
+        for number, kind in enumerate(KINDS):
+            for group, letter in enumerate(self.counts.groups):
+                scores = _scores(self.counts.take(self.kinds[group] == number), group, folds, seed)
+                if scores is not None:
+                    kinds.setdefault(kind, {})[letter] = scores
+        return kinds
+
+    def of_kind(self, kind: str) -> Counts:
+        """Return the counts of all proteins, as if only the targets of a kind had terms: others are not measured."""
+        others = self.kinds != list(KINDS).index(kind)
+        plain, weighted = (sums and _emptied(sums, others) for sums in (self.counts.plain, self.counts.weighted))
+        assert plain is not None
+        return Counts(self.counts.groups, plain, weighted)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return it as arrays by name, for a file."""
+        counts = {f"news_{name}": array for name, array in arrays_of(self.counts).items()}
+        return counts | {"news_kinds": self.kinds}
+
+    @classmethod
+    def of_arrays(cls, groups: tuple[str, ...], arrays: Mapping[str, npt.NDArray[Any]]) -> News | None:
+        """Return what `arrays` gave; None where there is none of it."""
+        if "news_kinds" not in arrays:
+            return None
+        plain = {name.removeprefix("news_"): array for name, array in arrays.items() if name.startswith("news_")}
+        return cls(counts_of(groups, plain), plain["kinds"])
+
+    @classmethod
+    def joined(cls, folds: Sequence[News]) -> News | None:
+        """Put the proteins of folds one after another; None of none."""
+        if not folds:
+            return None
+        counts = join_counts([fold.counts for fold in folds])
+        kinds = []
+        for fold in folds:
+            spread = np.zeros((len(counts.groups), len(fold.counts)), np.int64)
+            spread[[counts.groups.index(group) for group in fold.counts.groups]] = fold.kinds
+            kinds.append(spread)
+        return cls(counts, np.concatenate(kinds, axis=1))
+
+
+def _emptied(sums: Sums, rows: npt.NDArray[np.bool_]) -> Sums:
+    """Return sums with nothing in some rows of groups, (groups, n)."""
+    keep = ~rows
+    return Sums(sums.true * keep[..., None], sums.predicted * keep[..., None], sums.members * keep)
 
 
 def _without(kept: Sequence[Kept], out: Sequence[npt.NDArray[np.int64]]) -> Iterator[Block]:

@@ -95,7 +95,7 @@ class KnownTerms:
         lacks = {}
         contradicted = 0
         for name, places in denied.items():
-            without = self._below(places)
+            without = self.below(places)
             said = np.intersect1d(without, has.get(name, _NOTHING))
             contradicted += len(np.intersect1d(said, np.array(sorted(places), np.int64)))
             lacks[name] = np.setdiff1d(without, said)
@@ -104,7 +104,8 @@ class KnownTerms:
     def _above(self, places: Iterable[int]) -> Indices:
         return np.unique(np.concatenate([_NOTHING, *(self.ontology.ancestors[place] for place in places)]))
 
-    def _below(self, places: Iterable[int]) -> Indices:
+    def below(self, places: Iterable[int]) -> Indices:
+        """Return the places of terms with all that they contain, ascending."""
         below = [self._contained[place] for place in places]
         return np.unique(np.concatenate([_NOTHING, *below]))
 
