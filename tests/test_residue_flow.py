@@ -170,12 +170,6 @@ def test_info_says_the_kind_of_task(numbers, labels):
     assert "3 classes of residues" in done("info", labels / "work" / "models" / "conv").out
 
 
-def test_fine_tuning_is_refused_in_a_line(labels):
-    ran = run("finetune", "-w", labels / "work", "--device", "cpu")
-    assert ran.code == 2
-    assert "fine-tuning is not for labels of residues yet" in ran.err
-
-
 def test_layers_are_not_chosen_for_residues(labels):
     ran = run("embed", "-w", labels / "work", "--layers", "auto")
     assert ran.code == 2

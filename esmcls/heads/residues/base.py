@@ -49,13 +49,7 @@ class BaseResidueHead(BaseHead[Targets]):
             raise UsageError("no residue of the validation part has a label to choose by: all are masked or unknown")
 
     def _hold_out(self, labels: Targets, seed: int) -> tuple[Indices, Indices]:
-        """Hold out a tenth of the proteins; none of a single one, nor where the rest would know nothing."""
-        n = len(labels)
-        most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
-        held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-        rows = np.setdiff1d(np.arange(n), held)
-        enough = labels.take(rows).known.any() and labels.take(held).known.any()
-        return (rows, held) if enough else (np.arange(n), held[:0])
+        return hold_out_proteins(labels, seed)
 
     @abstractmethod
     def per_protein(self, x: Features) -> Iterator[Probabilities]:
@@ -86,6 +80,16 @@ class BaseResidueHead(BaseHead[Targets]):
         head.classes = classes
         head._restore(folder)
         return head
+
+
+def hold_out_proteins(labels: Targets, seed: int) -> tuple[Indices, Indices]:
+    """Hold out a tenth of the proteins; none of a single one, nor where the rest would know nothing."""
+    n = len(labels)
+    most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
+    held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
+    rows = np.setdiff1d(np.arange(n), held)
+    enough = labels.take(rows).known.any() and labels.take(held).known.any()
+    return (rows, held) if enough else (np.arange(n), held[:0])
 
 
 def scores_of(answers: Probabilities, labels: Targets) -> dict[str, float]:
