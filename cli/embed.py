@@ -191,7 +191,7 @@ def command(
         recipe = _whole(place, recipe, device) if auto else recipe
         plan = plan_in_workspace(place, intake, recipe, device=device, shard=part)
         note(*intake.lines())
-        click.echo("\n".join(_plan_lines(plan)))
+        click.echo("\n".join(_plan_lines(plan, kind_of(place, intake))))
         return 0
     assert place is not None
     if auto:
@@ -279,7 +279,7 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _plan_lines(plan: RunPlan) -> list[str]:
+def _plan_lines(plan: RunPlan, kind: str) -> list[str]:
     from esmcls.heads.alignment.residues.aligner import ResidueConfig
 
     each = ResidueConfig.components
@@ -287,6 +287,6 @@ def _plan_lines(plan: RunPlan) -> list[str]:
     return [
         f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
         f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {length_of_time(plan.seconds)}",
-        *([of_align] if plan.of_residues and plan.residues else []),
+        *([of_align] if plan.of_residues and plan.residues and kind not in OF_RESIDUES else []),
         "nothing was written (--dry-run)",
     ]

@@ -48,6 +48,13 @@ def test_residues_are_kept_of_whole_sequences_unasked(labels):
     assert workspace.dataset.labels[0].startswith("??")
 
 
+def test_a_dry_run_counts_the_vectors_of_residues_that_would_be_kept_unasked(tmp_path):
+    ran = done("embed", residues.fasta(tmp_path / "set.fasta"), "-w", tmp_path / "work", "--dry-run", "-q")
+    planned = 2 * 768 * (410 + 24) + 24 * 56
+    assert f"410 residues, {planned / 1e3:.1f} kB on disk" in ran.out
+    assert "align" not in ran.out, "which is no head for residues"
+
+
 def test_evaluate_tells_measures_with_intervals_and_each_class(labels):
     ran = done("evaluate", "-w", labels / "work")
     assert "4 proteins, " in ran.out

@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache as cache_calls
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,7 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
-from esmcls.encoders.windows import parse_long, positions_of
+from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import CacheError, SequenceTooLargeError
 from esmcls.reading.records import clean_sequences, several
 from esmcls.types import Residues
@@ -172,16 +174,18 @@ def plan_run(
     missing = Missing(cache, sequences, shard)
     chance = random.Random(seed)
     sample: list[str] = []
+    rows_of_length = cache_calls(partial(_ragged_rows, cache.spec))  # lengths come again and again
     count = residues = vectors = 0
     for count, (_, sequence) in enumerate(missing, start=1):
         residues += len(sequence)
-        vectors += _ragged_rows(cache.spec, len(sequence))
+        vectors += rows_of_length(len(sequence))
         if len(sample) < SAMPLE_SEQUENCES:
             sample.append(sequence)
         elif (place := chance.randrange(count)) < SAMPLE_SEQUENCES:  # a reservoir: every one with the same chance
             sample[place] = sequence
     vector_bytes = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
-    nbytes = count * (48 + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors  # 48: key, length, inputs
+    beside = 48 + 8 * len(cache.spec.ragged)  # key, length, inputs, and where ragged vectors begin
+    nbytes = count * (beside + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors
     rate = _measure(encoder, sample, cache.spec) if sample else 0.0
     report = missing.report
     return RunPlan(report.distinct, report.cached, count, residues, nbytes, rate * residues, bool(encoder.layers))
@@ -191,10 +195,8 @@ def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:
     """Return how many vectors are stored of a sequence besides the pooled ones."""
     if not spec.ragged:
         return 0
-    cuts = parse_long(spec.long).cut(length)
-    return (
-        len(cuts) if spec.ragged == ("chunk",) else len(np.unique(np.concatenate([positions_of(cut) for cut in cuts])))
-    )
+    strategy = parse_long(spec.long)
+    return len(strategy.cut(length)) if spec.ragged == ("chunk",) else residues_seen(strategy, length)
 
 
 def _measure(encoder: Encoder, sample: Sequence[str], spec: EmbeddingSpec) -> float:
