@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
+from esmcls.cache.segments import form_of
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
@@ -115,7 +116,7 @@ def embed_items(
     if difference := cache.spec.difference(EmbeddingSpec.of(encoder, cache.spec.dtype, cache.spec.poolings)):
         raise CacheError(cache.folder, f"this cache is of another spec ({difference})", "choose another folder for it")
     started = time.monotonic()
-    keep = "".join(cache.spec.ragged)
+    keep = cache.spec.keeps
 
     def append(batch: tuple[list[str], Embedded]) -> None:
         cache.append(*batch)
@@ -185,7 +186,10 @@ def plan_run(
             sample[place] = sequence
     vector_bytes = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
     beside = 48 + 8 * len(cache.spec.ragged)  # key, length, inputs, and where ragged vectors begin
-    nbytes = count * (beside + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors
+    nbytes = count * (beside + vector_bytes * len(cache.spec.pooled))
+    for name in cache.spec.ragged:
+        [numbers], dtype = form_of(cache.spec, name)
+        nbytes += vectors * numbers * dtype.itemsize
     rate = _measure(encoder, sample, cache.spec) if sample else 0.0
     report = missing.report
     return RunPlan(report.distinct, report.cached, count, residues, nbytes, rate * residues, bool(encoder.layers))
@@ -201,7 +205,7 @@ def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:
 
 def _measure(encoder: Encoder, sample: Sequence[str], spec: EmbeddingSpec) -> float:
     """Return the seconds a residue takes, after a first call that warms up."""
-    keep = "".join(spec.ragged)
+    keep = spec.keeps
     encoder.encode(sample[:1], spec.pooled, keep)
     started = time.perf_counter()
     for batch in plan_batches(encoder, enumerate(sample)):

@@ -114,7 +114,7 @@ def check_kept(x: Features) -> None:
     """
     if not x.of_residues:
         raise UsageError("this encoder's vectors are not of residues; embed with ESM-2 or another language model")
-    if x.spec is not None and "residue" not in x.spec.ragged:
+    if x.spec is not None and not x.spec.residues:
         raise UsageError(f"the vectors of residues are not kept in this cache; {_EMBED}")
 
 
