@@ -46,7 +46,7 @@ _GROUPS = {
         *("no_propagate", "hierarchy", "clusters", "on_bad_record", "seed"),
     ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
-    "What is kept, and where it is made": ("dtype", "chunks", "residues", "shard", "debug"),
+    "What is kept, and where it is made": ("dtype", "chunks", "residues", "residue_dtype", "shard", "debug"),
 }
 
 
@@ -113,6 +113,13 @@ _GROUPS = {
 )
 @click.option("--chunks", is_flag=True, help="Keep the vector of each encoder input, too.")
 @click.option("--residues", is_flag=True, help="Keep the vector of each residue, too (large).")
+@click.option(
+    "--residue-dtype",
+    type=click.Choice(["as-dtype", "int8"]),
+    default="as-dtype",
+    show_default=True,
+    help="int8: keep those of residues in half the bytes.",
+)
 @click.option("--dry-run", is_flag=True, help="Say how many bytes and how much time it would take.")
 @click.option("--shard", metavar="I/N", help="Embed the I-th of N shares; run all N, anywhere, into one workspace.")
 @on_bad_option
@@ -143,6 +150,7 @@ def command(
     dtype: str,
     chunks: bool,
     residues: bool,
+    residue_dtype: str,
     dry_run: bool,
     shard: str | None,
     on_bad_record: OnBad,
@@ -156,6 +164,7 @@ def command(
     Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
     workspace the demo set.
     """
+    from esmcls.cache.spec import RESIDUE, RESIDUE_INT8
     from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
     from esmcls.reading.inputs import Inputs
@@ -168,7 +177,9 @@ def command(
     intake = _intake(files, place, workspace, seed)
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
-    ragged = tuple(name for name, wanted in (("chunk", chunks), ("residue", residues)) if wanted)
+    of_residues = {"int8": RESIDUE_INT8, "as-dtype": RESIDUE}[residue_dtype]
+    kept = (("chunk", chunks), (of_residues, residues or residue_dtype == "int8"))
+    ragged = tuple(name for name, wanted in kept if wanted)
     auto = layers == "auto"
     if auto and kind_of(place, intake) in OF_RESIDUES:
         raise UsageError(
@@ -191,7 +202,7 @@ def command(
         recipe = _whole(place, recipe, device) if auto else recipe
         plan = plan_in_workspace(place, intake, recipe, device=device, shard=part)
         note(*intake.lines())
-        click.echo("\n".join(_plan_lines(plan)))
+        click.echo("\n".join(_plan_lines(plan, kind_of(place, intake))))
         return 0
     assert place is not None
     if auto:
@@ -279,7 +290,7 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _plan_lines(plan: RunPlan) -> list[str]:
+def _plan_lines(plan: RunPlan, kind: str) -> list[str]:
     from esmcls.heads.alignment.residues.aligner import ResidueConfig
 
     each = ResidueConfig.components
@@ -287,6 +298,6 @@ def _plan_lines(plan: RunPlan) -> list[str]:
     return [
         f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
         f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {length_of_time(plan.seconds)}",
-        *([of_align] if plan.of_residues and plan.residues else []),
+        *([of_align] if plan.of_residues and plan.residues and kind not in OF_RESIDUES else []),
         "nothing was written (--dry-run)",
     ]

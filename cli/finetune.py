@@ -60,7 +60,12 @@ _GROUPS = {
     help="Where it starts.",
 )
 @click.option("--layers", metavar="N,N,…", help="Layers side by side.  [default: the encoder's]")
-@click.option("--long", default="balanced", show_default=True, help="start, balanced, ends, window, chunk or full.")
+@click.option(
+    "--long",
+    default="balanced",
+    show_default=True,
+    help="start, balanced (of residues window), ends, window, chunk or full.",
+)
 @click.option("--crop", type=click.IntRange(0), default=0, show_default=True, help="Train on random crops; 0: none.")
 @click.option(
     "--mask",
@@ -193,7 +198,7 @@ def command(
     accept_known: float | None,
     **settings: Any,
 ) -> None:
-    """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of families, terms or numbers.
+    """Fine-tune the encoder and a linear head end to end on the workspace's dataset, of whatever kind of task.
 
     Writes models/<name>/ with the tuned encoder, which `predict` and `evaluate` take like any model's, and
     `embed --encoder models/<name>` embeds with. Log, curves and report lie in reports/finetune/<name>/.
@@ -214,7 +219,7 @@ def command(
     inputs = FinetuneInputs(layers=layers, shares=shares, **given)
     config = FinetuneConfig(seed=seed, **settings)
     config = config if targets is None else replace(config, targets=tuple(targets.split(",")))
-    config = settled(objective_of(place), config, inputs)  # before anything is fetched
+    config, inputs = settled(objective_of(place), config, inputs)  # before anything is fetched
     check_machine(config, inputs, torch.device(device.split(",")[0]), shard, track)
     fetch_encoder(inputs.encoder)
     replicas = start_replicas(device.split(","), nodes=nodes, sharded=shard)

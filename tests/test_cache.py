@@ -98,13 +98,18 @@ def test_poolings_stand_in_one_order_whatever_was_asked_for() -> None:
         (
             ("median",),
             "float16",
-            "poolings median: choose some of mean, cls, max, attention, and at most one of chunk, residue",
+            "poolings median: choose some of mean, cls, max, attention, "
+            "and at most one of chunk, residue, residue_int8",
         ),
-        ((), "float16", "poolings none: choose some of mean, cls, max, attention, and at most one of chunk, residue"),
+        (
+            (),
+            "float16",
+            "poolings none: choose some of mean, cls, max, attention, and at most one of chunk, residue, residue_int8",
+        ),
         (
             ("chunk",),
             "float16",
-            "poolings chunk: choose some of mean, cls, max, attention, and at most one of chunk, residue",
+            "poolings chunk: choose some of mean, cls, max, attention, and at most one of chunk, residue, residue_int8",
         ),
         (("mean",), "float64", "dtype 'float64' cannot be stored; choose one of float16, float32"),
     ],

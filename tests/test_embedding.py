@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from toy_encoder import ToyEncoder, letters, stacked
 
+import esmcls.cache.embed as embed_module
 import esmcls.cache.store as cache_module
 from esmcls.cache.embed import embed, embed_into, plan_run
 from esmcls.cache.parallel import DeviceError, embed_on_devices
@@ -188,11 +189,38 @@ def test_a_plan_counts_bytes_and_writes_nothing(tmp_path: Path) -> None:
         plan = plan_run(cache, encoder, given)
         assert (plan.distinct, plan.cached, plan.missing) == (103, 1, 102)
         assert plan.residues == 1 + 9 + 100 * 7
-        assert plan.nbytes == 102 * (48 + 8) + 8 * (1 + 2 + 100 * 2)
+        assert plan.nbytes == 102 * (56 + 8) + 8 * (1 + 2 + 100 * 2)
         assert plan.seconds > 0
         assert len(encoder.batches_seen) == 1 + 16, "one to warm up, and the sample"
         assert len(cache) == 1
         assert plan_run(cache, encoder, ["ACD"]).seconds == 0
+
+
+def test_73_million_residues_at_960_numbers_are_planned_to_the_byte_and_second_without_being_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = ToyEncoder(width=960, long="window", batch=8)
+    clock = itertools.count(step=6)  # each pair of calls is 6 s apart, in which the sample is encoded
+    monkeypatch.setattr(embed_module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(ToyEncoder, "encode", lambda self, sequences, *_: encoded.extend(sequences))
+    encoded = list[str]()
+    proteins = (letters(number) + "M" * (14_600 - len(letters(number))) for number in range(5_000))
+    with EmbeddingCache.open(tmp_path, EmbeddingSpec.of(encoder, poolings=("mean", "residue"))) as cache:
+        plan = plan_run(cache, encoder, proteins)
+    assert (plan.missing, plan.residues) == (5_000, 73_000_000)
+    assert plan.nbytes == 2 * 960 * (73_000_000 + 5_000) + 5_000 * (32 + 8 + 8 + 8)  # key, length, inputs, offset
+    assert plan.seconds == pytest.approx(6 * 5_000 / 48)
+    assert len(encoded) == 1 + 48
+
+
+def test_the_bytes_that_were_planned_of_residues_are_those_that_are_written(tmp_path: Path) -> None:
+    encoder = ToyEncoder(long="chunk:16", batch=64)
+    spec = EmbeddingSpec.of(encoder, poolings=("mean", "residue"))
+    given = [letters(number) + "M" * (number % 150) for number in range(1024)]
+    with EmbeddingCache.open(tmp_path, spec) as cache:
+        plan = plan_run(cache, encoder, given)
+        embed_into(cache, encoder, given)
+        assert plan.nbytes <= cache.nbytes < 1.02 * plan.nbytes  # what HDF5 says of the columns
 
 
 # the public call

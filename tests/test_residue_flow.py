@@ -48,6 +48,13 @@ def test_residues_are_kept_of_whole_sequences_unasked(labels):
     assert workspace.dataset.labels[0].startswith("??")
 
 
+def test_a_dry_run_counts_the_vectors_of_residues_that_would_be_kept_unasked(tmp_path):
+    ran = done("embed", residues.fasta(tmp_path / "set.fasta"), "-w", tmp_path / "work", "--dry-run", "-q")
+    planned = 2 * 768 * (410 + 24) + 24 * 56
+    assert f"410 residues, {planned / 1e3:.1f} kB on disk" in ran.out
+    assert "align" not in ran.out, "which is no head for residues"
+
+
 def test_evaluate_tells_measures_with_intervals_and_each_class(labels):
     ran = done("evaluate", "-w", labels / "work")
     assert "4 proteins, " in ran.out
@@ -168,12 +175,6 @@ def test_compare_in_folds_reads_no_test_part(numbers):
 def test_info_says_the_kind_of_task(numbers, labels):
     assert f"task: {RESIDUE_NUMBER}" in done("info", numbers / "work").out
     assert "3 classes of residues" in done("info", labels / "work" / "models" / "conv").out
-
-
-def test_fine_tuning_is_refused_in_a_line(labels):
-    ran = run("finetune", "-w", labels / "work", "--device", "cpu")
-    assert ran.code == 2
-    assert "fine-tuning is not for labels of residues yet" in ran.err
 
 
 def test_layers_are_not_chosen_for_residues(labels):

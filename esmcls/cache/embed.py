@@ -11,17 +11,20 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache as cache_calls
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
+from esmcls.cache.segments import form_of
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
-from esmcls.encoders.windows import parse_long, positions_of
+from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import CacheError, SequenceTooLargeError
 from esmcls.reading.records import clean_sequences, several
 from esmcls.types import Residues
@@ -113,7 +116,7 @@ def embed_items(
     if difference := cache.spec.difference(EmbeddingSpec.of(encoder, cache.spec.dtype, cache.spec.poolings)):
         raise CacheError(cache.folder, f"this cache is of another spec ({difference})", "choose another folder for it")
     started = time.monotonic()
-    keep = "".join(cache.spec.ragged)
+    keep = cache.spec.keeps
 
     def append(batch: tuple[list[str], Embedded]) -> None:
         cache.append(*batch)
@@ -172,16 +175,21 @@ def plan_run(
     missing = Missing(cache, sequences, shard)
     chance = random.Random(seed)
     sample: list[str] = []
+    rows_of_length = cache_calls(partial(_ragged_rows, cache.spec))  # lengths come again and again
     count = residues = vectors = 0
     for count, (_, sequence) in enumerate(missing, start=1):
         residues += len(sequence)
-        vectors += _ragged_rows(cache.spec, len(sequence))
+        vectors += rows_of_length(len(sequence))
         if len(sample) < SAMPLE_SEQUENCES:
             sample.append(sequence)
         elif (place := chance.randrange(count)) < SAMPLE_SEQUENCES:  # a reservoir: every one with the same chance
             sample[place] = sequence
     vector_bytes = cache.spec.width * np.dtype(cache.spec.dtype).itemsize
-    nbytes = count * (48 + vector_bytes * len(cache.spec.pooled)) + vector_bytes * vectors  # 48: key, length, inputs
+    beside = 48 + 8 * len(cache.spec.ragged)  # key, length, inputs, and where ragged vectors begin
+    nbytes = count * (beside + vector_bytes * len(cache.spec.pooled))
+    for name in cache.spec.ragged:
+        [numbers], dtype = form_of(cache.spec, name)
+        nbytes += vectors * numbers * dtype.itemsize
     rate = _measure(encoder, sample, cache.spec) if sample else 0.0
     report = missing.report
     return RunPlan(report.distinct, report.cached, count, residues, nbytes, rate * residues, bool(encoder.layers))
@@ -191,15 +199,13 @@ def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:
     """Return how many vectors are stored of a sequence besides the pooled ones."""
     if not spec.ragged:
         return 0
-    cuts = parse_long(spec.long).cut(length)
-    return (
-        len(cuts) if spec.ragged == ("chunk",) else len(np.unique(np.concatenate([positions_of(cut) for cut in cuts])))
-    )
+    strategy = parse_long(spec.long)
+    return len(strategy.cut(length)) if spec.ragged == ("chunk",) else residues_seen(strategy, length)
 
 
 def _measure(encoder: Encoder, sample: Sequence[str], spec: EmbeddingSpec) -> float:
     """Return the seconds a residue takes, after a first call that warms up."""
-    keep = "".join(spec.ragged)
+    keep = spec.keeps
     encoder.encode(sample[:1], spec.pooled, keep)
     started = time.perf_counter()
     for batch in plan_batches(encoder, enumerate(sample)):

@@ -216,7 +216,8 @@ class Features:
         for batch in batches(encoder, sequences):
             embedded = encoder.encode(batch, (pooling,), "residue")
             table[len(residues) : len(residues) + len(batch)] = embedded.pooled[pooling]
-            residues += [vectors.astype(dtype) for vectors in embedded.residues or []]
+            kept = embedded.residues or []
+            residues += [vectors if self.spec is None else self.spec.rounded(vectors) for vectors in kept]
         return Features.from_arrays({pooling: table}, sequences, residues=residues, spec=self.spec)
 
     def take(self, rows: RowSelection) -> Features:
@@ -269,11 +270,11 @@ def batches(encoder: Encoder, sequences: Sequence[str]) -> Iterator[Sequence[str
         start += count
 
 
-def residues_by(encoder: Encoder, sequences: Sequence[str], dtype: str) -> Iterator[Vectors]:
+def residues_by(encoder: Encoder, sequences: Sequence[str], spec: EmbeddingSpec | None) -> Iterator[Vectors]:
     """Give the vectors of the residues seen of each sequence, made now, rounded as a cache would store them."""
     for batch in batches(encoder, sequences):
         for vectors in encoder.encode(batch, ("mean",), "residue").residues or []:
-            yield vectors.astype(dtype)
+            yield vectors if spec is None else spec.rounded(vectors)
 
 
 def encoder_of(spec: EmbeddingSpec) -> Encoder:
@@ -326,8 +327,7 @@ class _Arrays:
     def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]:
         if self.kept_residues is not None:
             return (self.kept_residues[place] for place in places)
-        dtype = self.spec.dtype if self.spec is not None else "float32"
-        return residues_by(self.encoder(), sequences, dtype)
+        return residues_by(self.encoder(), sequences, self.spec)
 
     def encoder(self) -> Encoder:
         if self.opened is None:
@@ -363,14 +363,14 @@ class _Cached:
         return self.ragged
 
     def residues(self, places: Sequence[int], sequences: Sequence[str]) -> Iterator[Vectors]:
-        if "residue" in self.cache.spec.ragged:
+        if self.cache.spec.residues:
             yield from _read_residues(self.cache, sequences)
             return
         with self.cache.with_residues() or nullcontext() as beside:
             if beside is not None and not beside.missing(sequences):
                 yield from _read_residues(beside, sequences)
                 return
-        yield from residues_by(self.encoder(), sequences, self.cache.spec.dtype)
+        yield from residues_by(self.encoder(), sequences, self.cache.spec)
 
     def encoder(self) -> Encoder:
         if self.opened is None:

@@ -129,8 +129,8 @@ def gather(
         offsets = np.cumsum(np.concatenate([[0], *counts]), dtype=np.int64)
         vectors = (block for segment, part in parts for block in segment.ragged(name, part))
         columns[f"{name}_offsets"] = Column.of(offsets)
-        shape = (int(offsets[-1]), spec.width)
-        columns[name] = Column(shape, np.dtype(spec.dtype), _narrowed(vectors, numbers))
+        shape, dtype = form_of(spec, name)
+        columns[name] = Column((int(offsets[-1]), *shape), dtype, _narrowed(vectors, numbers))
     return columns
 
 

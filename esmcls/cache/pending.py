@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.segments import Column
-from esmcls.cache.spec import EmbeddingSpec, keys_of
+from esmcls.cache.segments import Column, form_of
+from esmcls.cache.spec import RESIDUE_INT8, EmbeddingSpec, keys_of, quantised
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.types import Vectors
 
@@ -50,7 +50,6 @@ class Pending:
             See `EmbeddingCache.append`.
         """
         chosen = [sequences[row] for row in rows]
-        width = self.spec.width
         batch: dict[str, npt.NDArray[Any]] = {"key": keys_of(chosen)}
         batch["length"] = np.array([len(sequence) for sequence in chosen], dtype=np.int64)
         if {len(sequences)} != {len(embedded.inputs), *(len(embedded.pooled[name]) for name in self.spec.pooled)}:
@@ -63,7 +62,9 @@ class Pending:
             if parts is None:
                 raise UsageError(f"the cache stores {name} vectors, but the encoder was not asked to keep them")
             cast = [self._cast([sequences[row]] * len(parts[row]), parts[row]) for row in rows]
-            batch[name] = np.concatenate([np.empty((0, width), dtype=self.spec.dtype), *cast])
+            shape, dtype = form_of(self.spec, name)
+            stored = map(quantised, cast) if name == RESIDUE_INT8 else cast
+            batch[name] = np.concatenate([np.empty((0, *shape), dtype=dtype), *stored])
             batch[f"{name}_offsets"] = np.array([len(part) for part in cast], dtype=np.int64)  # summed up at the end
         for name, array in batch.items():
             self.blocks.setdefault(name, []).append(array)

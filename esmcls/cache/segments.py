@@ -6,7 +6,8 @@ One segment holds n sequences, in columns:
     length  (n,) int64        residues
     inputs  (n,) int64        encoder inputs it was cut into
     mean    (n, width)        and cls, max, as far as the spec names them
-    chunk   (m, width)        vectors of sequence i in rows chunk_offsets[i] to chunk_offsets[i + 1]; residue likewise
+    chunk   (m, width)        vectors of sequence i in rows chunk_offsets[i] to chunk_offsets[i + 1]; residue likewise,
+                              and residue_int8 as bytes: see `esmcls.cache.spec.quantised`
 
 HDF5 has no journal, and a write that fails in the middle leaves the library in a state where closing the file ends
 the process (HDF5 2.0, full disk). So it never sees a failure here: it writes through `SteadyFile`, which keeps the
@@ -35,7 +36,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.spec import FORMAT, EmbeddingSpec, canonical
+from esmcls.cache.spec import BLOCK, FORMAT, RESIDUE_INT8, EmbeddingSpec, canonical
 from esmcls.errors import CacheError, EsmclsError, UsageError
 from esmcls.files import atomic_path, from_plain, parse_json, system_errno
 from esmcls.foreign.hdf5 import TRUNCATED, check_hdf5
@@ -179,6 +180,8 @@ def form_of(spec: EmbeddingSpec, name: str) -> tuple[tuple[int, ...], np.dtype[A
         return (32,), np.dtype(np.uint8)
     if name in ("length", "inputs") or name.endswith("_offsets"):
         return (), np.dtype(np.int64)
+    if name == RESIDUE_INT8:
+        return (spec.width + 2 * spec.width // BLOCK,), np.dtype(np.uint8)
     return (spec.width,), np.dtype(spec.dtype)
 
 

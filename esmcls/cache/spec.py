@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import UsageError
 from esmcls.files import from_plain
-from esmcls.types import Indices
+from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
     from esmcls.encoders.encoder import Encoder
@@ -23,13 +23,21 @@ FORMAT: Final = 1
 """Version of the cache's files that is written; every version up to it is read."""
 POOLED: Final = ("mean", "cls", "max", "attention")
 """Poolings that may be stored: one vector a sequence."""
-RAGGED: Final = ("chunk", "residue")
+RESIDUE: Final = "residue"
+RESIDUE_INT8: Final = "residue_int8"
+"""Vectors of residues in whole numbers of a byte: half the bytes, see `quantised`."""
+RAGGED: Final = ("chunk", RESIDUE, RESIDUE_INT8)
 """Poolings that may be stored: several vectors a sequence, one an encoder input, or one a residue seen."""
+BLOCK: Final = 32
+"""Numbers of a vector that share a scale where they are stored as int8."""
 WIDEST: Final = 1 << 24
 """Numbers in a vector, at most: a hundred times those of the largest encoder with all its layers."""
 STORED_DTYPES: Final = ("float16", "float32")
 IMPORTED: Final = "imported"
 """The encoder of vectors that were made elsewhere."""
+
+
+Keep = Literal["", "chunk", "residue"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,8 @@ class EmbeddingSpec:
     dtype : {"float16", "float32"}
         Of stored vectors.
     poolings : tuple of str
-        Stored of a sequence: one or more of "mean", "cls", "max", "attention", and one of "chunk", "residue" or
-        neither.
+        Stored of a sequence: one or more of "mean", "cls", "max", "attention", and one of "chunk", "residue",
+        "residue_int8" or neither.
     width : int
         Numbers in one vector: layers times the encoder's width.
 
@@ -84,6 +92,11 @@ class EmbeddingSpec:
             )
         if self.dtype not in STORED_DTYPES:
             raise UsageError(f"dtype {self.dtype!r} cannot be stored; choose one of {', '.join(STORED_DTYPES)}")
+        if RESIDUE_INT8 in self.poolings and self.width % BLOCK:
+            raise UsageError(
+                f"vectors of {self.width} numbers do not go into int8, which takes {BLOCK} at a time; "
+                "keep those of residues as they are"
+            )
 
     @classmethod
     def of(cls, encoder: Encoder, dtype: str = "float16", poolings: Sequence[str] = ("mean",)) -> EmbeddingSpec:
@@ -115,9 +128,24 @@ class EmbeddingSpec:
         return tuple(name for name in self.poolings if name in RAGGED)
 
     @property
+    def keeps(self) -> Keep:
+        """What an encoder is to keep of a sequence besides pooled vectors: see `Encoder.encode`."""
+        return "residue" if self.residues else "chunk" if self.ragged else ""
+
+    @property
+    def residues(self) -> str:
+        """As which of the ragged poolings vectors of residues are stored; empty where they are not."""
+        return next((name for name in self.ragged if name in (RESIDUE, RESIDUE_INT8)), "")
+
+    @property
     def of_residues(self) -> bool:
         """Whether those of residues are stored, or can be made: not of k-mers, nor of what was made elsewhere."""
-        return "residue" in self.ragged or (bool(self.layers) and self.encoder != IMPORTED)
+        return bool(self.residues) or (bool(self.layers) and self.encoder != IMPORTED)
+
+    def rounded(self, vectors: Vectors) -> Vectors:
+        """Return vectors of residues (n, width) as a cache of this spec would give them back."""
+        stored = vectors.astype(self.dtype)
+        return restored(quantised(stored), self) if self.residues == RESIDUE_INT8 else stored
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold of it, with the format's version."""
@@ -152,7 +180,8 @@ class EmbeddingSpec:
 
         More are other layers beside, or vectors of residues, or of another pooling.
 
-        Attention over residues looks at all layers at once: of other layers it is another pooling.
+        Attention over residues looks at all layers at once: of other layers it is another pooling. Nor are vectors
+        taken out of those that share scales.
 
         Examples
         --------
@@ -168,7 +197,7 @@ class EmbeddingSpec:
         there = set(self.layers) <= set(wider.layers) and set(self.poolings) <= set(wider.poolings)
         if not (alike and there) or self == wider:
             return None
-        if "attention" in self.poolings or self.width != width * len(self.layers):
+        if {"attention", RESIDUE_INT8} & {*self.poolings} or self.width != width * len(self.layers):
             return None
         starts = np.array([wider.layers.index(layer) * width for layer in self.layers], dtype=np.int64)
         return (starts[:, None] + np.arange(width)).ravel()
@@ -177,6 +206,35 @@ class EmbeddingSpec:
         """Say where two specs differ, first that of `self`; empty where they are equal."""
         pairs = [(entry.name, getattr(self, entry.name), getattr(other, entry.name)) for entry in fields(self)]
         return ", ".join(f"{name} {a} against {b}" for name, a, b in pairs if a != b and name != "encoder")
+
+
+def quantised(vectors: Vectors) -> npt.NDArray[np.uint8]:
+    """Return vectors (n, width) as bytes (n, width + width / 16): int8 numbers, then the float16 scale of each 32.
+
+    A scale is a 127th of the largest number that it is for, so that none is off by more than half of it.
+
+    Examples
+    --------
+    >>> spec = EmbeddingSpec("e", "c0", (1,), "full", "fp32", "float16", ("mean", "residue_int8"), 64)
+    >>> vectors = np.linspace(-1, 1, 64, dtype=np.float16)[None]
+    >>> quantised(vectors).shape, bool(abs(restored(quantised(vectors), spec) - vectors).max() < 0.005)
+    ((1, 68), True)
+    """
+    blocks = vectors.astype(np.float32).reshape(len(vectors), -1, BLOCK)
+    scales = (np.abs(blocks).max(axis=2, keepdims=True) / 127).astype("<f2")
+    scales[scales == 0] = 1
+    numbers = np.clip(np.rint(blocks / scales), -127, 127).astype(np.int8)
+    parts = [np.ascontiguousarray(part).reshape(len(vectors), -1).view(np.uint8) for part in (numbers, scales)]
+    return np.concatenate(parts, axis=1)
+
+
+def restored(packed: npt.NDArray[Any], spec: EmbeddingSpec) -> Vectors:
+    """Return the vectors (n, width) that `quantised` was given, rounded, in the dtype of a spec."""
+    numbers = packed[:, : spec.width].view(np.int8).reshape(len(packed), -1, BLOCK)
+    scales = np.ascontiguousarray(packed[:, spec.width :]).view("<f2")[:, :, None].astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # of scales that are damaged: who reads them sees to it
+        vectors: Vectors = (numbers * scales).reshape(len(packed), spec.width).astype(spec.dtype)
+    return vectors
 
 
 def canonical(value: object) -> str:

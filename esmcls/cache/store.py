@@ -35,7 +35,7 @@ from esmcls.cache.index import (
 )
 from esmcls.cache.pending import Pending
 from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, write_segment
-from esmcls.cache.spec import EmbeddingSpec, keys_of, sequence_key
+from esmcls.cache.spec import RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
 from esmcls.errors import CacheError, UsageError
 from esmcls.files import read_json, remove_left_overs, write_json
 from esmcls.types import Indices, Vectors
@@ -316,7 +316,14 @@ class EmbeddingCache:
         CacheError
             If a sequence is not there, or residues are not stored.
         """
-        return self._read_ragged("residue", sequences)
+        vectors = self._read_ragged(self.spec.residues or RESIDUE, sequences)
+        if self.spec.residues != RESIDUE_INT8:
+            return vectors
+        vectors = [restored(part, self.spec) for part in vectors]
+        if not all(np.isfinite(part).all() for part in vectors):
+            fix = "delete the segment that esmcls cache verify names, and run embed again"
+            raise CacheError(self.folder, "vectors of residues in it are damaged (a number that is not finite)", fix)
+        return vectors
 
     def _read_ragged(self, name: str, sequences: Sequence[str]) -> list[Vectors]:
         if name not in self.spec.ragged:
@@ -325,7 +332,7 @@ class EmbeddingCache:
 
     def with_residues(self) -> EmbeddingCache | None:
         """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
-        spec = replace(self.spec, poolings=(*self.spec.pooled, "residue"))
+        spec = replace(self.spec, poolings=(*self.spec.pooled, RESIDUE))
         folder = self.folder.parent / spec.key()
         return EmbeddingCache.open(folder) if (folder / "spec.json").is_file() else None
 

@@ -22,13 +22,14 @@ from esmcls.errors import UsageError
 from esmcls.finetuning.config import inputs_of, settings_of
 from esmcls.finetuning.kind import save_tuned
 from esmcls.finetuning.model import Tuned
-from esmcls.finetuning.start import Begun
+from esmcls.finetuning.start import Begun, poolings_read
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.objective import FinalHead
 from esmcls.training.loop import History
+from esmcls.types import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +95,22 @@ def _finish(begun: Begun, network: Tuned, history: History, anchors: Dataset, fo
     features = partial(features_for, model, workspace=begun.workspace)
     pooling, mean = begun.config.pooling, begun.head.output.scaling.mean
     if network.moved:
-        mean = torch.from_numpy(features(anchors).vectors(pooling).astype(np.float64).mean(0)).float()
+        mean = torch.from_numpy(mean_vector(features(anchors), pooling, begun.objective.of_residues)).float()
     held = features(begun.rows.held) if len(begun.rows.held) else None
     weight, bias = network.out.weight.detach(), network.out.bias.detach()
     head = begun.head.continued(weight, bias, mean, held, pooling)
     return Finished(head, replace(manifest, config=asdict(head.chosen)), features, write_encoder)
+
+
+def mean_vector(x: Features, pooling: str, of_residues: bool) -> Floats:
+    """Return the mean vector of proteins, or of all their residues, float64 (width,)."""
+    if not of_residues:
+        return np.asarray(x.vectors(pooling).astype(np.float64).mean(0))
+    total, count = np.zeros(x.width), 0
+    for vectors in x.residues():
+        total += vectors.sum(0, dtype=np.float64)
+        count += len(vectors)
+    return total / count
 
 
 def _open_tuned(begun: Begun, network: Tuned, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
@@ -128,7 +140,7 @@ def _manifest(begun: Begun, history: History, encoder: ESM2Encoder) -> Manifest:
         config=begun.head.config,
         classes=begun.supervision.classes,
         class_counts=tuple(begun.supervision.counts.tolist()),
-        spec=EmbeddingSpec.of(encoder, poolings=(config.pooling,)),
+        spec=EmbeddingSpec.of(encoder, poolings=poolings_read(begun.objective, config.pooling)),
         pooling=config.pooling,
         dataset_digest=dataset.digest(),
         split_digest=dataset.split_digest(),

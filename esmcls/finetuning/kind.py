@@ -12,7 +12,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
 from esmcls.encoders.adapters import require_peft
-from esmcls.encoders.windows import parse_long
+from esmcls.encoders.windows import Balanced, Window, parse_long
 from esmcls.errors import UsageError
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
 from esmcls.finetuning.encoder import training_precision
@@ -33,8 +33,12 @@ def objective_of(workspace: Workspace) -> Objective:
     return task_of(workspace).objective(workspace)
 
 
-def settled(objective: Objective, config: FinetuneConfig, inputs: FinetuneInputs) -> FinetuneConfig:
-    """Return the settings with the kind of task's own loss where none is named.
+def settled(
+    objective: Objective, config: FinetuneConfig, inputs: FinetuneInputs
+) -> tuple[FinetuneConfig, FinetuneInputs]:
+    """Return the settings with the kind of task's own loss where none is named, and its own way with long proteins.
+
+    Where residues are answered, `balanced` would leave some out: then it is `window`, as it is where they are embedded.
 
     Raises
     ------
@@ -55,7 +59,9 @@ def settled(objective: Objective, config: FinetuneConfig, inputs: FinetuneInputs
     if loss not in objective.losses:
         choices = ", ".join(objective.losses)
         raise UsageError(f"--loss {loss} is not for {objective.labelled}; choose from {choices}")
-    return replace(config, loss=loss)
+    if objective.of_residues and inputs.long == str(Balanced()):
+        inputs = replace(inputs, long=str(Window()))
+    return replace(config, loss=loss), inputs
 
 
 def check_machine(

@@ -1,4 +1,4 @@
-"""What is trained: ESM-2 and a linear layer on its pooled, scaled states."""
+"""What is trained: ESM-2 and a linear layer on its scaled states, pooled over a protein or those of each residue."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Tuned(nn.Module):
             module.requires_grad_(True)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Return logits, float32 (proteins, classes)."""
+        """Return logits, float32 (answers, classes); an answer is a protein or a residue."""
         device, dtype = packed.tokens.device, DTYPES[self.precision]
         lower = self.precision != "fp32" and not is_emulated(self.precision, device)
         with torch.autocast(device.type, dtype, enabled=lower):

@@ -84,7 +84,7 @@ def finetune(
     Parameters
     ----------
     workspace : Workspace
-        With a dataset, of one label a protein, of Gene Ontology terms or of numbers.
+        With a dataset of any kind of task.
     config, inputs : FinetuneConfig, FinetuneInputs, optional
     name : str
         Of the model.
@@ -140,7 +140,7 @@ def _tell_nobody(line: str) -> None:
 def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, replicas: Replicas, say: Say) -> Begun:
     """Choose the rows, read the encoder, and fit the head that the output layer begins as."""
     objective = objective_of(workspace)
-    config = settled(objective, config, inputs)
+    config, inputs = settled(objective, config, inputs)
     check_machine(config, inputs, replicas.device, replicas.sharded)
     rows = choose_rows(workspace, objective, inputs, config.seed)
     for line in rows.lines:
@@ -149,7 +149,7 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
     check_layers_trained(config, encoder.layers)
     supervision = objective.supervise(rows.train, rows.held)
     supervision.loss(config, str(replicas.device))  # which refuses what its options cannot be
-    head = fit_start(workspace.folder / "cache", encoder, rows, supervision, config, replicas)
+    head = fit_start(workspace.folder / "cache", encoder, rows, objective, supervision, config, replicas)
     if objective.chosen_by in head.scores:
         reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"
         say(f"the output layer begins with {reached} on validation, the encoder frozen")
@@ -159,8 +159,10 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
 def make_task(begun: Begun, replicas: Replicas, say: Say) -> Finetuning:
     """Return the training of a run, for the loop."""
     strategy, config, rows = parse_long(begun.inputs.long), begun.config, begun.rows
-    proteins = Proteins(rows.train.sequences, strategy, config.pooling, config.crop)
-    held = Proteins(rows.held.sequences, strategy, config.pooling) if len(rows.held) else None
+    of_residues, held = begun.objective.of_residues, None
+    proteins = Proteins(rows.train.sequences, strategy, config.pooling, config.crop, of_residues)
+    if len(rows.held):
+        held = Proteins(rows.held.sequences, strategy, config.pooling, of_residues=of_residues)
     task = Finetuning(begun.network(), proteins, begun.supervision, held, replicas)
     if task.cost.capped:
         say(f"the cap lowered the weights of {task.cost.capped:,} of {len(begun.supervision.classes):,} classes")

@@ -90,7 +90,7 @@ def finetune_seeds(
         Where there are several seeds and a test part: written to reports/finetune/<name>/seeds.json, too.
     """
     objective, replicas = objective_of(workspace), options.get("replicas", ALONE)
-    config = settled(objective, config, inputs)
+    config, inputs = settled(objective, config, inputs)
     check_machine(config, inputs, replicas.device, replicas.sharded, track)
     reports: list[dict[str, Interval]] = []
     for seed in range(config.seed, config.seed + seeds):

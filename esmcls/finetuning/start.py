@@ -26,6 +26,7 @@ def fit_start(
     caches: Path,
     encoder: StartingEncoder,
     rows: Rows,
+    objective: Objective,
     supervision: Supervision,
     config: FinetuneConfig,
     replicas: Replicas,
@@ -39,6 +40,7 @@ def fit_start(
         one may hold some rows alone.
     encoder : StartingEncoder
     rows : Rows
+    objective : Objective
     supervision : Supervision
         Of the same rows.
     config : FinetuneConfig
@@ -46,7 +48,7 @@ def fit_start(
         The first process embeds, the others wait.
     """
     opened, pooling = encoder.opened(), encoder.pooling(config.pooling)
-    spec = EmbeddingSpec.of(opened, poolings=(pooling,))
+    spec = EmbeddingSpec.of(opened, poolings=poolings_read(objective, pooling))
     folder = caches / spec.key()
     if replicas.first:
         with EmbeddingCache.open(folder, spec) as cache:
@@ -55,6 +57,11 @@ def fit_start(
     with EmbeddingCache.open(folder) as cache:
         held = Features.from_cache(cache, rows.held) if len(rows.held) else None
         return supervision.fit(Features.from_cache(cache, rows.train), held, config, pooling, encoder.device)
+
+
+def poolings_read(objective: Objective, pooling: str) -> tuple[str, ...]:
+    """Return what a head must find of a protein: its vector, and where residues are answered theirs, too."""
+    return (pooling, "residue") if objective.of_residues else (pooling,)
 
 
 def start_network(encoder: StartingEncoder, layer: OutputLayer, config: FinetuneConfig) -> Tuned:

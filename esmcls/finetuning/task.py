@@ -2,9 +2,10 @@
 
     rows of a step ──▶ this process's share ──▶ Packed pieces ──▶ Tuned ──▶ weighted sums of losses / total weight
 
-The loss of a step is the weighted mean over all its rows: each piece's weighted sum over the step's total weight. Every
-process draws the whole step and takes its share, so that the total is known to all, and their number changes no step.
-What a row's loss is, and what validation measures, is the kind of task's: see `esmcls.tasks.objective.Supervision`.
+The loss of a step is the weighted mean over all its rows, or over all residues of these: each piece's weighted sum over
+the step's total weight. Every process draws the whole step and takes its share, so that the total is known to all, and
+their number changes no step. What a row's loss is, and what validation measures, is the kind of task's: see
+`esmcls.tasks.objective.Supervision`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Finetuning:
         rows = self.sampler.rows(step)
         places = np.random.default_rng([self.config.seed, step, _CROPS]).random(len(rows)) if self.config.crop else None
         mine = slice(self.replicas.rank, None, self.replicas.count)
-        scale = self.replicas.count / self.cost.total(rows)
+        scale = self.replicas.count / self.cost.total(self.proteins.answered(rows, places))
         while True:
             try:
                 entry = self._run(step, rows[mine], None if places is None else places[mine], scale, backward)
@@ -118,14 +119,14 @@ class Finetuning:
             self.piece = packed
             self._seed(step, number)
             logits = self.model(packed.masked(self.config.mask, self._random(step, number, _MASKS)).to(device))
-            # the mean is over rows: their weighted sum
-            part = self.cost.mean(logits, packed.rows) * (share * len(packed.rows) * scale)
+            # the mean is over what is answered: its weighted sum
+            part = self.cost.mean(logits, packed.answered) * (share * len(packed.answered) * scale)
             backward(part)
             loss = loss + part.detach()
-            for name, value in self.cost.logged(logits, packed.rows).items():
+            for name, value in self.cost.logged(logits, packed.answered).items():
                 logged[name] = logged[name] + share * value
             tokens += share * len(packed.tokens)
-            vectors += share * F.pad(self.model.pooled.sum(0), (0, 1), value=len(packed.rows))
+            vectors += share * F.pad(self.model.pooled.sum(0), (0, 1), value=len(packed.answered))
         if count > 1:  # a process without rows has gradients, too
             for value in self.model.parameters():
                 if value.requires_grad and value.grad is None:
@@ -175,26 +176,27 @@ class Finetuning:
             return None
         self.recentre()
         order = self.held.by_size(np.arange(len(self.held)))
-        return self.supervision.score(order, self._in_order(self.held, order))
+        return self.supervision.score(self.held.answered(order), self._in_order(self.held, order))
 
     def recentre(self) -> None:
         """Subtract from now on what the vectors of some training proteins, whole and unmasked, have in common."""
         if not self.model.moved:
             return
-        sums = torch.zeros_like(self.model.mean)
-        for _ in self.blocks(self.proteins, self.anchors):
+        sums, count = torch.zeros_like(self.model.mean), 0
+        for answered, _ in self.blocks(self.proteins, self.anchors):
             sums += self.model.pooled.sum(0)
-        self.model.mean.copy_(sums / len(self.anchors))
+            count += len(answered)
+        self.model.mean.copy_(sums / count)
 
     def blocks(self, proteins: Proteins, rows: Indices | None = None) -> Iterator[tuple[Indices, Tensor]]:
-        """Give row numbers and their logits (rows, classes), of all proteins or of some."""
+        """Give what is answered, see `Packed`, and its logits (answers, classes), of all proteins or of some rows."""
         chosen = np.arange(len(proteins)) if rows is None else rows
         for packed in proteins.packed(chosen, int(self.model.budget)):
             with torch.no_grad():
-                yield packed.rows, self.model(packed.to(self.replicas.device))
+                yield packed.answered, self.model(packed.to(self.replicas.device))
 
     def _in_order(self, proteins: Proteins, rows: Indices) -> LogitBlocks:
-        """Give slices of `rows` and their logits, where these are ordered by size as they are packed."""
+        """Give slices of what is answered of `rows`, ordered by size as they are packed, and its logits."""
         start = 0
         for some, logits in self.blocks(proteins, rows):
             yield slice(start, start + len(some)), logits

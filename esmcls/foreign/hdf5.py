@@ -196,7 +196,7 @@ class _Walk:
 
     def _link(self, item: _Object, body: bytes) -> None:
         name = body[3:-8]
-        if body[:2] != b"\1\0" or len(body) < 12 or body[2] != len(name) or not name.replace(b"_", b"").isalpha():
+        if body[:2] != b"\1\0" or len(body) < 12 or body[2] != len(name) or not name.replace(b"_", b"").isalnum():
             raise ValueError("a link that esmcls does not write")
         place = int.from_bytes(body[-8:], "little")
         if name in item.links or place in item.links.values():

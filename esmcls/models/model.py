@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.cache.spec import IMPORTED, EmbeddingSpec
+from esmcls.cache.spec import IMPORTED, EmbeddingSpec, Keep
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import OWN
@@ -40,7 +40,6 @@ from esmcls.types import Indices, Probabilities, Vectors
 from esmcls.workspace.workspace import Workspace
 
 Flags = npt.NDArray[np.bool_]
-Keep = Literal["", "chunk", "residue"]
 MOST_RESIDUE_BYTES = 1 << 30
 """Of the residue vectors of proteins that are asked about at once, for a head that reads them."""
 
@@ -273,7 +272,8 @@ class Model:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite and is told below
                 for pooling, table in tables.items():
                     table[start : start + count] = embedded.pooled[pooling]
-                ragged += [part.astype(spec.dtype) for part in embedded.chunks or embedded.residues or []]
+                ragged += [part.astype(spec.dtype) for part in embedded.chunks or []]
+                ragged += [spec.rounded(part) for part in embedded.residues or []]
             start += count
         finite = np.all([np.isfinite(table).all(1) for table in tables.values()], axis=0)
         for row in np.flatnonzero(~finite)[:1]:

@@ -5,6 +5,9 @@
                                         └── loss of a step's pieces, score of validation
 
 The steps of fine-tuning know no label: one a protein, or any number of terms, is what a `Supervision` holds.
+
+What the network answers, an output each, is a protein or, where the objective is `of_residues`, a residue. Below, a row
+is then a residue: its number where the proteins of the part stand one after another.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.layers.number_ridge import RidgeHead
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.layers.term_linear import TermLinearHead
+from esmcls.heads.residues.networks import ResidueLinearHead
 from esmcls.heads.whitening import Whitening
 from esmcls.metrics.classification import Interval
 from esmcls.tasks.fitted import ClassLabels, FittedModel
@@ -29,7 +33,7 @@ from esmcls.training.losses import LossName, NumberLossName, Sampler, Weighting
 from esmcls.training.term_losses import TermLossName
 from esmcls.types import Indices
 
-FinalHead: TypeAlias = LinearHead | TermLinearHead | RidgeHead
+FinalHead: TypeAlias = LinearHead | TermLinearHead | RidgeHead | ResidueLinearHead
 """What a model folder holds after fine-tuning."""
 
 
@@ -158,11 +162,11 @@ class Supervision(Protocol):
 
     @property
     def marks(self) -> Iterator[str]:
-        """The labels of each training row as a text, for a digest of the run."""
+        """The labels of each training protein as a text, for a digest of the run."""
         ...
 
     def sampler(self, settings: Settings) -> Sampler:
-        """Return which rows each step trains on."""
+        """Return which proteins each step trains on."""
         ...
 
     def loss(self, settings: Settings, device: str) -> StepLoss:
@@ -233,12 +237,17 @@ class Objective(Protocol):
         """Whether metrics are shown to people in percent."""
         ...
 
+    @property
+    def of_residues(self) -> bool:
+        """Whether each residue is answered, not the protein."""
+        ...
+
     def supervise(self, train: Dataset, held: Dataset) -> Supervision:
         """Code the labels of the rows to train on and of those held for validation."""
         ...
 
     def hold_out(self, train: Dataset, seed: int) -> tuple[Indices, Indices]:
-        """Split training rows into those to train on and those to validate on, where there is no validation part."""
+        """Split training proteins into those to train on and to validate on, where there is no validation part."""
         ...
 
     def test(self, model: FittedModel[Any, Any], test: Dataset, x: Features, seed: int) -> TestReport:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
 from esmcls.cache.exchange.import_vectors import (
@@ -17,7 +17,7 @@ from esmcls.cache.exchange.import_vectors import (
 )
 from esmcls.cache.exchange.read_vectors import read_vectors
 from esmcls.cache.parallel import embed_on_devices
-from esmcls.cache.spec import IMPORTED, EmbeddingSpec, sequence_key
+from esmcls.cache.spec import IMPORTED, RESIDUE, RESIDUE_INT8, EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Shard
 from esmcls.datasets.dataset import Dataset
@@ -32,7 +32,6 @@ from esmcls.reading.records import Tally
 from esmcls.workspace.intake import Intake, take_in
 from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
 
-RESIDUE: Final = "residue"
 """The pooling that keeps the vector of each residue."""
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
 """From the residues of the input (None: not known) to a context that gives what to call with those done."""
@@ -71,7 +70,8 @@ class EmbeddingRecipe:
         """Return the recipe that labels of a kind need: those of residues, the vectors of all residues."""
         if kind not in OF_RESIDUES:
             return self
-        poolings = self.poolings if RESIDUE in self.poolings else (*self.poolings, RESIDUE)
+        kept = {RESIDUE, RESIDUE_INT8} & {*self.poolings}
+        poolings = self.poolings if kept else (*self.poolings, RESIDUE)
         return replace(self, poolings=poolings, long=str(Window()) if self.long == str(Balanced()) else self.long)
 
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:

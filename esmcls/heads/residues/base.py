@@ -49,13 +49,7 @@ class BaseResidueHead(BaseHead[Targets]):
             raise UsageError("no residue of the validation part has a label to choose by: all are masked or unknown")
 
     def _hold_out(self, labels: Targets, seed: int) -> tuple[Indices, Indices]:
-        """Hold out a tenth of the proteins; none of a single one, nor where the rest would know nothing."""
-        n = len(labels)
-        most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
-        held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-        rows = np.setdiff1d(np.arange(n), held)
-        enough = labels.take(rows).known.any() and labels.take(held).known.any()
-        return (rows, held) if enough else (np.arange(n), held[:0])
+        return hold_out_proteins(labels, seed)
 
     @abstractmethod
     def per_protein(self, x: Features) -> Iterator[Probabilities]:
@@ -88,6 +82,16 @@ class BaseResidueHead(BaseHead[Targets]):
         return head
 
 
+def hold_out_proteins(labels: Targets, seed: int) -> tuple[Indices, Indices]:
+    """Hold out a tenth of the proteins; none of a single one, nor where the rest would know nothing."""
+    n = len(labels)
+    most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
+    held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
+    rows = np.setdiff1d(np.arange(n), held)
+    enough = labels.take(rows).known.any() and labels.take(held).known.any()
+    return (rows, held) if enough else (np.arange(n), held[:0])
+
+
 def scores_of(answers: Probabilities, labels: Targets) -> dict[str, float]:
     """Return the measures of answers (residues, outputs) where residues are known and were seen."""
     known = labels.known & ~np.isnan(answers[:, 0])
@@ -110,7 +114,7 @@ def check_kept(x: Features) -> None:
     """
     if not x.of_residues:
         raise UsageError("this encoder's vectors are not of residues; embed with ESM-2 or another language model")
-    if x.spec is not None and "residue" not in x.spec.ragged:
+    if x.spec is not None and not x.spec.residues:
         raise UsageError(f"the vectors of residues are not kept in this cache; {_EMBED}")
 
 

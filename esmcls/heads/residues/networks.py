@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import Log, Validation
@@ -17,6 +19,9 @@ from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, Ranges, check_ranges
 from esmcls.labels.residue_labels import ResidueNumbers, Targets
 from esmcls.training.losses import LossName, Weighting
 from esmcls.types import Floats
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _RANGES: Final[Ranges] = {
     "gamma": (0, 1e3),
@@ -221,6 +226,45 @@ class ResidueLinearHead(TrainedResidueHead):
             self.network.out.weight.copy_(torch.from_numpy(weights)[None])
             self.network.out.bias.fill_(-float(weights @ mean))
         self.network.eval().requires_grad_(False)
+
+    def at_zero(self, x: Features, labels: Targets, held: Validation[Targets] | None, seed: int) -> Self:
+        """Return the head with a layer of zeros: only the scaling of the vectors is measured, and the scores."""
+        self._check(x, labels)
+        self._draw(x, labels, seed)
+        self.classes = labels.classes
+        with torch.no_grad():
+            self.network.out.weight.zero_()
+            self.network.out.bias.zero_()
+        self.network.eval().requires_grad_(False)
+        if held is not None:
+            self._check_validation(labels, held[1])
+            self._judge(held)
+        return self
+
+    def continued(self, weight: Tensor, bias: Tensor, mean: Tensor, held: Validation[Targets] | None) -> Self:
+        """Return the head with another layer on vectors that are scaled alike, as fine-tuning made it of this one.
+
+        How far rare classes are favoured is chosen, and the scores are measured, on the held proteins.
+
+        Parameters
+        ----------
+        weight, bias : float32 tensors, (outputs, width) and (outputs,)
+        mean : float32 tensor, (width,)
+            Subtracted from a vector.
+        held : (Features, ResidueLabels or ResidueNumbers), optional
+        """
+        head = type(self)(replace(self.chosen, adjust=self.config.adjust), self.device)
+        head.classes = self.classes
+        head.network = deepcopy(self.network)
+        if self.classes:
+            head.prior = self.prior
+        with torch.no_grad():
+            head.network.out.weight.copy_(weight)
+            head.network.out.bias.copy_(bias)
+            head.network.mean.copy_(mean)
+        if held is not None:
+            head._judge(held)
+        return head
 
 
 class ResidueMLPHead(TrainedResidueHead):

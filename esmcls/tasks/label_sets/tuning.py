@@ -238,6 +238,7 @@ class LabelSetObjective(ABC):
     losses: ClassVar[tuple[TermLossName, ...]] = tuple(LOSSES.values())
     chosen_by: ClassVar[str] = "fmax"
     percent: ClassVar[bool] = False
+    of_residues: ClassVar[bool] = False
 
     @abstractmethod
     def labels(self, part: Dataset) -> LabelSets:

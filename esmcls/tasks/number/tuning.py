@@ -176,6 +176,7 @@ class NumberObjective:
     chosen_by: ClassVar[str] = "spearman"
     chosen_by_name: ClassVar[str] = "Spearman"
     percent: ClassVar[bool] = False
+    of_residues: ClassVar[bool] = False
 
     def supervise(self, train: Dataset, held: Dataset) -> NumberSupervision:
         """Read the number of each row."""

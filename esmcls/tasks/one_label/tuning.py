@@ -162,6 +162,7 @@ class OneLabelObjective:
     chosen_by: ClassVar[str] = "macro_f1"
     chosen_by_name: ClassVar[str] = "macro F1"
     percent: ClassVar[bool] = True
+    of_residues: ClassVar[bool] = False
 
     def supervise(self, train: Dataset, held: Dataset) -> OneLabelSupervision:
         """Code the family of each row by the families of the training rows."""

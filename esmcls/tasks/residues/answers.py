@@ -17,8 +17,8 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import ResidueHead
-from esmcls.labels.kinds import RESIDUE_LABEL
-from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
+from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets, signs_of
 from esmcls.metrics.residues import Statistic, label_measures, number_measures, protein_of
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
@@ -185,6 +185,12 @@ class Questions:
     known: Dataset
     unseen: Dataset
     classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kind: str, part: Dataset, classes: Sequence[str]) -> Questions:
+        """Ask a model of some classes about proteins; classes that occur besides count as wrong."""
+        known = () if kind == RESIDUE_NUMBER else (*classes, *sorted(signs_of(part.labels) - set(classes)))
+        return cls(kind, part, part.take([]), known)
 
     def ask(
         self,

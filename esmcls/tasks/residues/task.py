@@ -139,6 +139,12 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
             raise UsageError("this model gives numbers of residues, no classes; ask esmcls.predict or predict_proba")
         return head.top_k(x, k)
 
+    def said(self, head: ResidueHead, x: Features, classes: Sequence[str], k: int) -> Sequence[Any]:
+        """Return the answer to each residue of all proteins: its likeliest classes, or its number."""
+        if classes:
+            return super().said(head, x, classes, k)
+        return [number for [number] in self.probabilities(head, x).tolist()]
+
     def validate(self, head: ResidueHead, x: Features, labels: Targets) -> tuple[dict[str, float], ResidueFindings]:
         """Return the scores that the head reached on these proteins when it was fitted, n their known residues."""
         return {**head.scores, "n": int(labels.known.sum())}, ResidueFindings()
@@ -169,22 +175,19 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
         return ResidueAnswering(model, **options)
 
     def objective(self, workspace: Workspace) -> Objective:
-        """Refuse: residues are not fine-tuned on yet."""
-        raise UsageError("fine-tuning is not for labels of residues yet; fit a head on frozen vectors: esmcls fit")
+        """Return what fine-tuning needs."""
+        from esmcls.tasks.residues.tuning import ResidueObjective
+
+        return ResidueObjective(self.kind)
 
     def assess(self, model: FittedModel[ResidueHead, ResidueFindings], exam: Exam) -> Examined:
         """Measure a model with intervals over proteins."""
         if not len(exam.part):
             raise UsageError("no proteins to evaluate on: give INPUT with --labels, or a dataset with a test part")
-        answers = self._questions(exam.part, model.classes).ask(
+        answers = Questions.of(self.kind, exam.part, model.classes).ask(
             model, exam.x, exam.x.take([]), None, {"model": None, "validation": None, "megabytes": 0.0}
         )
         return Examined(evaluate_residues(answers, seed=exam.seed))
-
-    def _questions(self, part: Dataset, classes: Sequence[str] = ()) -> Questions:
-        """Return what is asked of a model of some classes; those that occur besides count as wrong."""
-        known = () if self.kind == RESIDUE_NUMBER else (*classes, *sorted(signs_of(part.labels) - set(classes)))
-        return Questions(self.kind, part, part.take([]), known)
 
     def write_examination(
         self,
