@@ -191,11 +191,6 @@ def test_a_pipe_that_the_shell_makes_is_read() -> None:
     os.close(reading)
 
 
-def test_an_address_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"https:/+example\.org/a\.fasta: an address, not a path"):
-        lines_of(Path("https://example.org/a.fasta"))
-
-
 # bombs
 
 
