@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from esmcls import text_files
-from esmcls.errors import DataError, NotTextError, UsageError
+from esmcls.errors import DataError, NotTextError
 from esmcls.reading.readers import Source, find_sources, read_records
 from esmcls.text_files import LONGEST_FIRST_LINE, STDIN, open_lines, shown
 

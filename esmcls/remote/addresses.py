@@ -119,7 +119,7 @@ def _problem(error: BaseException) -> tuple[str, str]:
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and cause is not None and type(cause).__module__.startswith("aiohttp"):
         return _problem(cause)  # fsspec says so of every fault of a server
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or status == 404:
         return "nothing is there", "check the names, that of the bucket, too"
     if {kind.__name__ for kind in type(error).__mro__} & _CREDENTIALS:
         return "no credentials", "set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

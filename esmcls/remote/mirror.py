@@ -192,15 +192,17 @@ class Mirror:
                 if known is None:
                     ledger.files[name] = self._known(name, entry)
                 continue
-            not_put = sha256_file(here[name]) if name in here and self._is_new(name, ledger) else None
+            before = sha256_file(here[name]) if name in here and self._is_new(name, ledger) else None
             self._get(name, entry)
             ledger.files[name] = self._known(name, entry)
-            if not_put is not None and not_put != ledger.files[name].sha256:
+            if before is not None and before != ledger.files[name].sha256:
                 _log.warning("%s/%s: another has put it; what was not put from here is given up", *self._of(name))
-        for name in [name for name in ledger.files if name not in there]:
-            known = ledger.files.pop(name)
-            if name in here and not self._has_changed(name, known):
-                here[name].unlink(missing_ok=True)
+        gone = [name for name in ledger.files if name not in there]
+        not_put = {_unit(name) for name in here if self._is_new(name, ledger)} if gone else set()
+        for name in gone:
+            del ledger.files[name]
+            if _unit(name) not in not_put:
+                (self.folder / name).unlink(missing_ok=True)
 
     def _of(self, name: str) -> tuple[str, str]:
         return self.address, name
@@ -293,7 +295,7 @@ class Mirror:
             yield
 
     def _listed(self) -> dict[str, Entry]:
-        """Return what is in the store."""
+        """Return what is in the store, without models that are not whole: those have no manifest."""
         with told(self.address, "cannot be listed"):
             try:
                 found = self.system.find(self.path, detail=True)
@@ -302,7 +304,9 @@ class Mirror:
             if not found:
                 self._refuse_no_bucket()
         listed = {str(path)[len(self.path) + 1 :]: entry_of(about) for path, about in found.items()}
-        return {name: entry for name, entry in listed.items() if _is_plain(name)}
+        models = {_unit(name) for name in listed if name == f"{_unit(name)}/{MANIFEST}"}
+        whole = (name for name in listed if not name.startswith("models/") or _unit(name) in models)
+        return {name: listed[name] for name in whole if _is_plain(name)}
 
     def _refuse_no_bucket(self) -> None:
         bucket = self.path.partition("/")[0]
@@ -351,6 +355,11 @@ def _is_plain(name: str) -> bool:
     """Say whether a name of the store is one that a workspace has: nothing hidden, nothing that leads out of it."""
     parts = name.split("/")
     return all(part and not part.startswith(".") and "\\" not in part and ":" not in part for part in parts)
+
+
+def _unit(name: str) -> str:
+    """Return what a file comes and goes with: its model, or else itself alone."""
+    return "/".join(name.split("/")[:2]) if name.startswith("models/") else name
 
 
 def _is_segment(name: str) -> bool:

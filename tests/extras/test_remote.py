@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,32 @@ def one_line(ran: Ran, code: int = 1) -> str:
     return lines[0].removeprefix("esmcls: error: ")
 
 
+def failing(message: str) -> Callable[..., Awaitable[bytes]]:
+    """Return what stands for an operation of a store whose connection is lost."""
+
+    async def operation(*_: object, **__: object) -> bytes:
+        raise OSError(message)
+
+    return operation
+
+
+@contextlib.contextmanager
+def broken(operation: str, instead: Callable[..., Awaitable[bytes]]) -> Iterator[None]:
+    """Let something else be done in the place of an operation of the store."""
+    import s3fs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3fs.S3FileSystem, operation, instead)
+        s3fs.S3FileSystem.clear_instance_cache()  # an instance holds what the class had
+        yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+async def too_short(*_: object, **__: object) -> bytes:
+    """Stand for an answer that is cut off."""
+    return b"too short"
+
+
 # workspaces
 
 
@@ -142,7 +170,7 @@ def test_a_workspace_in_a_bucket_answers_as_one_in_a_folder(
 
     second = machine("second")
     again = done("embed", labelled, *ENCODER, "-w", at(bucket))
-    assert again.out == "60 sequences, 60 distinct: 0 embedded, 60 were cached\n"
+    assert again.out == "54 sequences, 54 distinct: 0 embedded, 54 were cached\n"
     asked = ("predict", labelled, "--model", "knn", "--quiet", "-w")
     assert done(*asked, at(bucket)).out == done(*asked, local).out
     assert [path for path in second.rglob("*.h5") if path.is_file()] == []
@@ -180,7 +208,7 @@ def test_segments_are_compacted_in_the_store(
     assert len(bucket.segments) == 1
     machine("first")
     assert ", 2 were cached" in done("embed", others, *ENCODER, "-w", at(bucket)).out
-    assert "sequences: 62; segments: 1;" in done("cache", "info", "-w", at(bucket)).out
+    assert "sequences: 56; segments: 1;" in done("cache", "info", "-w", at(bucket)).out
     assert len(bucket.segments) == 1
 
 
@@ -192,7 +220,7 @@ from esmcls_cli.main import main
 put, count = RemoteSegments.put, []
 def put_or_die(self, name):
     count.append(name)
-    if len(count) == 3:
+    if len(count) == 2:
         os._exit(9)
     put(self, name)
 RemoteSegments.put = put_or_die
@@ -208,7 +236,7 @@ def test_a_writer_that_is_killed_leaves_a_cache_that_opens(
     sequences.write_text("".join(f">p{n}\nMK{'A' * n}\n" for n in range(1, 900)))
     words = ["embed", str(sequences), *ENCODER, "-w", at(bucket)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], env=os.environ, check=False)
-    assert (killed.returncode, len(bucket.segments)) == (9, 2)
+    assert (killed.returncode, len(bucket.segments)) == (9, 1)
     assert "w/workspace.json" not in bucket.names()
 
     machine("second")
@@ -218,7 +246,7 @@ def test_a_writer_that_is_killed_leaves_a_cache_that_opens(
 
     machine("first")  # what was sealed there and not put is put now
     done(*words)
-    assert len(bucket.segments) == 4
+    assert len(bucket.segments) == 3
     assert ": sound; 899 sequences" in done("cache", "verify", "-w", at(bucket), "--quiet").out
 
 
@@ -239,41 +267,34 @@ def test_what_is_cut_off_in_the_store_is_told_by_its_url(
 ) -> None:
     done("embed", labelled, *ENCODER, "-w", at(bucket))
     (key,) = bucket.segments
-    bucket.put(key, bucket.read(key)[:-100])
     bucket.put("w/dataset.parquet", bucket.read("w/dataset.parquet")[:-100])
     machine("second")
-    cut = one_line(run("cache", "info", "-w", at(bucket), "--quiet"))
-    assert cut.startswith(f"s3://{bucket.name}/{key}: this segment is truncated; ")
-    other = one_line(run("fit", "-w", at(bucket), "--quiet"))
-    assert other.startswith(f"{at(bucket)}/dataset.parquet: its content is not what workspace.json says; ")
+    table = one_line(run("fit", "-w", at(bucket), "--quiet"))
+    bucket.put(key, bucket.read(key)[:-100])
+    machine("third")
+    segment = one_line(run("cache", "info", "-w", at(bucket), "--quiet"))
+    assert segment.startswith(f"s3://{bucket.name}/{key}: this segment is truncated; ")
+    assert table.startswith(f"{at(bucket)}/dataset.parquet: its content is not what workspace.json says; ")
 
 
 def test_a_connection_that_is_lost_leaves_no_block_behind(
-    bucket: Bucket, labelled: Path, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, labelled: Path, machine: Callable[[str], Path]
 ) -> None:
-    import s3fs
-
     done("embed", labelled, *ENCODER, "-w", at(bucket))
     second = machine("second")
-    with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "cat_file", lambda *_, **__: (_ for _ in ()).throw(OSError("reset by peer")))
+    with broken("_cat_file", failing("reset by peer")):
         lost = one_line(run("cache", "info", "-w", at(bucket), "--quiet"))
         assert "cannot be read: the connection failed or broke off (reset by peer); check the network" in lost
-        patch.setattr(s3fs.S3FileSystem, "cat_file", lambda *_, **__: b"too short")
+    with broken("_cat_file", too_short):
         short = one_line(run("cache", "info", "-w", at(bucket), "--quiet"))
         assert ": 9 bytes came instead of " in short
     assert list(second.rglob("*.h5/*")) == []
-    assert ": sound; 60 sequences" in done("cache", "verify", "-w", at(bucket), "--quiet").out
+    assert ": sound; 54 sequences" in done("cache", "verify", "-w", at(bucket), "--quiet").out
 
 
-def test_what_cannot_be_put_waits_in_the_mirror(
-    bucket: Bucket, labelled: Path, machine: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import s3fs
-
+def test_what_cannot_be_put_waits_in_the_mirror(bucket: Bucket, labelled: Path, machine: Callable[[str], Path]) -> None:
     done("embed", labelled, *ENCODER, "-w", at(bucket))
-    with monkeypatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "put_file", lambda *_, **__: (_ for _ in ()).throw(OSError("broken pipe")))
+    with broken("_put_file", failing("broken pipe")):
         ran = run("fit", "--head", "knn", "-w", at(bucket), "--quiet")
         assert (ran.code, ran.err.count("\n")) == (1, 1)
         assert "cannot be written: the connection failed or broke off (broken pipe)" in ran.err
@@ -315,7 +336,7 @@ def test_a_data_set_is_not_replaced_by_that_of_another_writer(
     machine("first")
     with pytest.raises(EsmclsError, match="another has put another data set meanwhile; nothing was put from here but"):
         context.__exit__(None, None, None)
-    assert json.loads(bucket.read("w/workspace.json"))["dataset"]["records"] == 60
+    assert json.loads(bucket.read("w/workspace.json"))["dataset"]["records"] == 54
 
 
 def test_what_is_removed_in_the_store_is_removed_in_the_mirror(bucket: Bucket, labelled: Path) -> None:
@@ -324,7 +345,7 @@ def test_what_is_removed_in_the_store_is_removed_in_the_mirror(bucket: Bucket, l
     bucket.delete(*bucket.names("w/models/knn/"))
     assert "model: " not in done("info", "-w", at(bucket)).out
     bucket.delete(*bucket.names("w/"))
-    assert one_line(run("info", "-w", at(bucket), "--quiet")).startswith(f"{at(bucket)}: no workspace here; ")
+    assert one_line(run("fit", "-w", at(bucket), "--quiet")).startswith(f"{at(bucket)}: no workspace here; ")
     assert bucket.names() == []
 
 
@@ -449,7 +470,7 @@ def test_the_name_of_a_file_at_a_url_says_its_part(served: Served, labelled: Pat
     ran = run(
         "embed", f"{served.address}/train.csv", f"{served.address}/test/a.csv", *ENCODER[:2], "-w", tmp_path / "w"
     )
-    assert ", 10 test" in ran.err
+    assert re.search(r", 4 test\n", ran.err)
 
 
 @pytest.mark.parametrize("parts", [True, False])
