@@ -151,7 +151,8 @@ def command(
 ) -> int:
     """Embed sequences into the workspace; what is there already is not embedded again.
 
-    INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, or `-`; packed or not.
+    INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, `-`, or the URL of one
+    (https://, s3://, gs://); packed or not.
     If it has labels it becomes the workspace's dataset, else its vectors are only kept. With --obo the labels are
     Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
     workspace the demo set.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from esmcls.errors import DataError, EsmclsError, MissingExtraError, UsageError
 
@@ -15,6 +15,8 @@ FileSystem: TypeAlias = Any
 """An `fsspec.AbstractFileSystem`; the package may be absent."""
 PACKAGES: Final = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
 """Scheme -> what fsspec needs to speak it."""
+SECONDS_TO_CONNECT: Final = 30
+SECONDS_OF_SILENCE: Final = 300
 STORES: Final = ("s3", "gs")
 """Schemes of stores that list what they hold, and take what is put."""
 _IN_EXTRA: Final = ("aiohttp", "s3fs")
@@ -65,6 +67,18 @@ def file_name(address: str) -> str:
     return urlsplit(address).path.rstrip("/").rpartition("/")[2]
 
 
+def without_secrets(address: str) -> str:
+    """Return a URL without user, password and query, which may be a signature: as it is remembered.
+
+    Examples
+    --------
+    >>> without_secrets("https://me:word@example.org/set.csv?signature=1f2e")
+    'https://example.org/set.csv'
+    """
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def file_system(address: str) -> tuple[FileSystem, str]:
     """Return the file system that knows a URL, and its name there.
 
@@ -89,8 +103,19 @@ def file_system(address: str) -> tuple[FileSystem, str]:
         extra = "remote" if package in _IN_EXTRA or absent == "fsspec" else ""
         raise MissingExtraError(address, absent, extra) from error
     with told(address):
-        system, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
+        system, path = fsspec.core.url_to_fs(address, use_listings_cache=False, **_options(scheme))
     return system, str(path)
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Return what a file system is to do otherwise than by itself."""
+    if not scheme.startswith("http"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    # a stream may take hours, as long as something comes; proxies and .netrc are the user's
+    timeout = ClientTimeout(total=None, sock_connect=SECONDS_TO_CONNECT, sock_read=SECONDS_OF_SILENCE)
+    return {"client_kwargs": {"timeout": timeout, "trust_env": True}}
 
 
 @contextlib.contextmanager

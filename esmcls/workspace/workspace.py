@@ -41,7 +41,7 @@ from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.readers import find_sources
-from esmcls.remote.addresses import address_of
+from esmcls.remote.addresses import address_of, without_secrets
 from esmcls.remote.streams import content_of
 
 if TYPE_CHECKING:
@@ -407,7 +407,7 @@ class Workspace:
         report : SplitReport
             Of its split; kind, seed and fractions are remembered.
         files : sequence of str or Path
-            Files or folders that it was read from; each file is remembered with bytes and sha256.
+            Files, folders or URLs that it was read from; each file is remembered with bytes and sha256.
         ontology : Ontology, optional
             Labels are terms of it, many a protein.
         propagate : bool
@@ -695,7 +695,8 @@ def _files(path: str | Path) -> list[str | Path]:
 
 def _describe(file: str | Path) -> dict[str, object]:
     if address := address_of(file):
-        return {"path": address, "bytes": content_of(address).nbytes, "sha256": content_of(address).sha256}
+        content = content_of(address)
+        return {"path": without_secrets(address), "bytes": content.nbytes, "sha256": content.sha256}
     path = Path(file)
     return {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 

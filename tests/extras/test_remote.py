@@ -20,7 +20,6 @@ import pytest
 from command import Ran, done, run
 from tiny import write_set
 
-boto3 = pytest.importorskip("boto3")
 ENCODER = ("--encoder", "composition", "--quiet")
 
 
@@ -28,6 +27,8 @@ class Bucket:
     """A bucket of its own for each test."""
 
     def __init__(self, endpoint: str, name: str) -> None:
+        import boto3
+
         self.client = boto3.client("s3", endpoint_url=endpoint)
         self.name = name
         self.client.create_bucket(Bucket=name)
@@ -430,7 +431,7 @@ def test_a_packed_input_at_a_url_is_read_as_one_here(
     served.parts = parts
     packed = gzip.compress(labelled.read_bytes())
     served.files["/set.txt"] = packed
-    address = f"{served.address}/set.txt?raw=1"
+    address = f"{served.address}/set.txt?signature=1"
     ran = done("embed", address, "--encoder", "composition", "-w", tmp_path / "there")
     here = done("embed", labelled, "--encoder", "composition", "-w", tmp_path / "here")
     assert ran.out == here.out
@@ -438,7 +439,9 @@ def test_a_packed_input_at_a_url_is_read_as_one_here(
     states = [json.loads((tmp_path / name / "workspace.json").read_text()) for name in ("there", "here")]
     assert states[0]["dataset"]["digest"] == states[1]["dataset"]["digest"]
     digest = hashlib.sha256(packed).hexdigest()
-    assert states[0]["dataset"]["files"] == [{"path": address, "bytes": len(packed), "sha256": digest}]
+    assert states[0]["dataset"]["files"] == [
+        {"path": f"{served.address}/set.txt", "bytes": len(packed), "sha256": digest}
+    ]
 
 
 def test_inputs_in_a_bucket_and_labels_at_a_url_are_read(bucket: Bucket, served: Served, tmp_path: Path) -> None:
@@ -554,3 +557,15 @@ def test_vectors_that_are_there_for_a_while_are_not_put(bucket: Bucket) -> None:
     with mirrored(at(bucket)) as folder, Workspace.open(folder).cache_for(EmbeddingSpec.of(encoder)) as cache:
         assert len(cache) == 1
     assert len(bucket.segments) == 1
+
+
+def test_the_commands_of_the_page_run(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "remote.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("esmcls ") and " -w s3://bucket/w" in line]
+    assert len(commands) == 5
+    (tmp_path / "data").symlink_to(root / "data")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        done(*command.replace("s3://bucket/", f"s3://{bucket.name}/").split()[1:])
+    assert (tmp_path / "answers.tsv").read_text().count("\n") == 2210
