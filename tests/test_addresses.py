@@ -10,7 +10,7 @@ from command import run
 
 from esmcls.errors import UsageError
 from esmcls.remote.addresses import address_of, file_name
-from esmcls.remote.mirror import LEDGER, address_above, mirror_folder
+from esmcls.remote.mirror import LEDGER, address_above, mirror_folder, mirrors
 from esmcls.workspace.workspace import Workspace
 
 
@@ -76,6 +76,14 @@ def test_a_workspace_at_a_url_is_opened_through_its_mirror() -> None:
         UsageError, match=r"^s3://bucket/w: an address, not a folder; open the folder that esmcls\.mirr"
     ):
         Workspace.open("s3://bucket/w")
+
+
+def test_a_user_without_a_home_has_mirrors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ESMCLS_MIRRORS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert mirrors() == Path.home() / ".cache" / "esmcls" / "mirrors"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert mirrors().parts[-2:] == ("esmcls", "mirrors")
 
 
 def test_a_folder_of_a_mirror_stands_for_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import hashlib
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,7 +63,13 @@ def mirrors() -> Path:
     """Return the folder of all mirrors: `$ESMCLS_MIRRORS`, else `esmcls/mirrors` of the user's cache directory."""
     if folder := os.environ.get(MIRRORS):
         return Path(folder).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "esmcls" / "mirrors"
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if not caches:
+        try:
+            caches = str(Path.home() / ".cache")
+        except RuntimeError:  # a user whom the system does not know
+            caches = tempfile.gettempdir()
+    return Path(caches).absolute() / "esmcls" / "mirrors"
 
 
 def mirror_folder(address: str) -> Path:
@@ -182,7 +189,7 @@ class Mirror:
         raise AddressError(self.address, "changes faster than it can be read", "run again when its writers are done")
 
     def _fetch(self, there: dict[str, Entry], ledger: _Ledger) -> None:
-        here = self._files()
+        here, given_up = self._files(), set()
         for name, entry in there.items():
             known = ledger.files.get(name)
             as_known = known is not None and (known.size, known.stamp) == entry
@@ -196,16 +203,15 @@ class Mirror:
             self._get(name, entry)
             ledger.files[name] = self._known(name, entry)
             if before is not None and before != ledger.files[name].sha256:
-                _log.warning("%s/%s: another has put it; what was not put from here is given up", *self._of(name))
+                given_up.add(_unit(name))
+        for unit in sorted(given_up):
+            _log.warning("%s/%s: another has put it; what was not put from here is given up", self.address, unit)
         gone = [name for name in ledger.files if name not in there]
         not_put = {_unit(name) for name in here if self._is_new(name, ledger)} if gone else set()
         for name in gone:
             del ledger.files[name]
             if _unit(name) not in not_put:
                 (self.folder / name).unlink(missing_ok=True)
-
-    def _of(self, name: str) -> tuple[str, str]:
-        return self.address, name
 
     def _get(self, name: str, entry: Entry) -> None:
         """Fetch one file, whole or not at all."""
@@ -236,6 +242,8 @@ class Mirror:
                 return
             there = self._listed()
             self._refuse_another_dataset(changed, there, ledger)
+            for unit in sorted({_unit(name) for name in changed if _is_anothers(name, there, ledger)}):
+                _log.warning("%s/%s: another has put it meanwhile; replaced", self.address, unit)
             try:
                 self._unsettle_models(changed, there)
                 for name in sorted(changed, key=lambda name: (_LAST.get(Path(name).name, 1), name)):
@@ -250,12 +258,10 @@ class Mirror:
         return known is None or self._has_changed(name, known)
 
     def _put(self, name: str, there: dict[str, Entry], ledger: _Ledger) -> None:
-        entry, known = there.get(name), ledger.files.get(name)
+        entry = there.get(name)
         if _is_segment(name) and entry is not None and entry.size == (self.folder / name).stat().st_size:
             ledger.files[name] = self._known(name, entry)  # put when it was sealed
             return
-        if entry is not None and known is not None and entry != (known.size, known.stamp) and name != STATE:
-            _log.warning("%s/%s: another has put it meanwhile; replaced", *self._of(name))
         entry = put_file(self.folder / name, f"{self.address}/{name}")
         ledger.files[name] = self._known(name, entry)
 
@@ -358,8 +364,17 @@ def _is_plain(name: str) -> bool:
 
 
 def _unit(name: str) -> str:
-    """Return what a file comes and goes with: its model, or else itself alone."""
-    return "/".join(name.split("/")[:2]) if name.startswith("models/") else name
+    """Return what a file comes and goes with: its model or report, or else itself alone."""
+    return "/".join(name.split("/")[:2]) if name.startswith(("models/", "reports/")) else name
+
+
+def _is_anothers(name: str, there: dict[str, Entry], ledger: _Ledger) -> bool:
+    """Say whether another has put a file since we looked, and what is there is lost when ours is put."""
+    known = ledger.files.get(name)
+    as_known = known is not None and there.get(name) == (known.size, known.stamp)
+    return (
+        name in there and not as_known and name != STATE and not _is_segment(name) and not name.endswith("/spec.json")
+    )
 
 
 def _is_segment(name: str) -> bool:

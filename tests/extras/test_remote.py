@@ -307,7 +307,7 @@ def test_what_cannot_be_put_waits_in_the_mirror(bucket: Bucket, labelled: Path, 
 
 
 def test_of_two_writers_of_a_model_the_last_stays(
-    bucket: Bucket, labelled: Path, machine: Callable[[str], Path]
+    bucket: Bucket, labelled: Path, machine: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     from esmcls import mirrored
 
@@ -317,6 +317,8 @@ def test_of_two_writers_of_a_model_the_last_stays(
         done("fit", "--head", "knn", "--name", "a", "-w", at(bucket))
         machine("first")
         done("fit", "--head", "linear", "--name", "a", "-w", folder)
+    said = [record.getMessage() for record in caplog.records if record.name == "esmcls"]
+    assert said == [f"{at(bucket)}/models/a: another has put it meanwhile; replaced"]
     machine("second")
     assert "model: a, linear" in done("info", "-w", at(bucket)).out
     done("predict", labelled, "--quiet", "-w", at(bucket))
