@@ -11,7 +11,7 @@ import click
 from esmcls.errors import UsageError
 from esmcls.labels.kinds import GO_TERMS, NAMED, ONE_LABEL
 from esmcls.reporting.phrases import percent_of, table
-from esmcls_cli.options import PATH, Group, common, evidence_option, note, on_bad_option, output_file, warn
+from esmcls_cli.options import PATH, SOURCE, Group, common, evidence_option, note, on_bad_option, output_file, warn
 
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
@@ -29,14 +29,14 @@ def command() -> None:
 
 
 _inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-_labels = click.option("--labels", type=PATH, multiple=True, metavar="FILE", help="Table `id<TAB>label`.")
+_labels = click.option("--labels", type=SOURCE, multiple=True, metavar="FILE", help="Table `id<TAB>label`.")
 _output = click.option("-o", "--output", type=PATH, required=True, help="The .csv or .csv.gz to write.")
 
 
 @command.command("stats")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @_labels
-@click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: the tables of --labels list terms of it.")
+@click.option("--obo", type=SOURCE, metavar="FILE", help="Gene Ontology: the tables of --labels list terms of it.")
 @click.option("--task", type=click.Choice(NAMED), help="What the labels are.  [default: what they look like]")
 @click.option("--limit", type=click.IntRange(1), default=1022, show_default=True, help="Count what is longer.")
 @click.option(
@@ -213,7 +213,7 @@ def _read(
 @_inputs
 @_labels
 @click.option("--by-cluster", is_flag=True, help="Whole clusters of similar sequences at a time, by MMseqs2.")
-@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id, instead of MMseqs2.")
+@click.option("--clusters", type=SOURCE, metavar="FILE", help="Table of the cluster of each id, instead of MMseqs2.")
 @click.option(
     "--identity",
     type=click.FloatRange(0, 1),

@@ -12,7 +12,7 @@ from esmcls.errors import UsageError
 from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.options import (
-    PATH,
+    SOURCE,
     Grouped,
     common,
     complete_encoders,
@@ -52,11 +52,11 @@ _GROUPS = {
 
 @click.command("embed", cls=Grouped, groups=_GROUPS)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--validation", type=PATH, multiple=True, metavar="FILE", help="Records of the validation part.")
-@click.option("--test", type=PATH, multiple=True, metavar="FILE", help="Records of the test part.")
+@click.option("--validation", type=SOURCE, multiple=True, metavar="FILE", help="Records of the validation part.")
+@click.option("--test", type=SOURCE, multiple=True, metavar="FILE", help="Records of the test part.")
 @click.option(
     "--labels",
-    type=PATH,
+    type=SOURCE,
     multiple=True,
     metavar="FILE",
     help="Table `id<TAB>label`, FASTA of residues' labels, or CAFA's with --obo.",
@@ -69,7 +69,7 @@ _GROUPS = {
 @label_column_option
 @mask_column_option
 @split_column_option
-@click.option("--obo", type=PATH, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
+@click.option("--obo", type=SOURCE, metavar="FILE", help="Gene Ontology: --labels list terms of it, many a protein.")
 @evidence_option
 @click.option("--no-propagate", is_flag=True, help="Learn the terms listed alone, without those that contain them.")
 @click.option(
@@ -77,7 +77,7 @@ _GROUPS = {
     metavar="dots|cath|ec|FILE",
     help="What classes lie under: labels are codes with dots, or a table `child<TAB>parent` says it.",
 )
-@click.option("--clusters", type=PATH, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
+@click.option("--clusters", type=SOURCE, metavar="FILE", help="Table of the cluster of each id: draw whole clusters.")
 @click.option(
     "--encoder",
     shell_complete=complete_encoders,
@@ -159,7 +159,8 @@ def command(
 ) -> int:
     """Embed sequences into the workspace; what is there already is not embedded again.
 
-    INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, or `-`; packed or not.
+    INPUT is FASTA, CSV or TSV with a column `sequence`, Pfam's Stockholm, a folder of these, `-`, or the URL of one
+    (https://, s3://, gs://); packed or not.
     If it has labels it becomes the workspace's dataset, else its vectors are only kept. With --obo the labels are
     Gene Ontology terms, in CAFA's tables `EntryID term aspect`. Without INPUT: the dataset again, in a fresh
     workspace the demo set.

@@ -10,6 +10,7 @@ import click
 from esmcls.errors import UsageError
 from esmcls_cli.options import (
     PATH,
+    SOURCE,
     common,
     complete_models,
     evidence_option,
@@ -23,7 +24,7 @@ from esmcls_cli.options import (
 
 @click.command("evaluate")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--labels", type=PATH, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
+@click.option("--labels", type=SOURCE, help="Table of the true labels of INPUT, or of its terms (CAFA's).")
 @evidence_option
 @click.option(
     "--known",

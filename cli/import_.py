@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, common, integers, note, warn
+from esmcls_cli.options import PATH, SOURCE, common, integers, note, warn
 
 
 @click.command("import")
 @click.argument("file", type=PATH)
 @click.option("--sequences", multiple=True, required=True, metavar="INPUT", help="Their sequences, joined by id.")
-@click.option("--labels", type=PATH, metavar="FILE", help="Table `id<TAB>label`.")
+@click.option("--labels", type=SOURCE, metavar="FILE", help="Table `id<TAB>label`.")
 @click.option("--hierarchy", metavar="dots|cath|ec|FILE", help="As in `esmcls embed`.")
 @click.option("--pool", default="mean", show_default=True, help="What to make of residue vectors: mean, cls or max.")
 @click.option("--layers", metavar="N,N,…", help="Layers to take of fair-esm's files.  [default: all]")

@@ -43,6 +43,8 @@ COMMANDS = {
     "info": "info",
 }
 """Command -> its module, in the order of the work."""
+_OF_FOLDERS = ("--encoder", "--encoders", "--model", "--teacher", "--from", "-o", "--output")
+"""Options of names that may be folders or files, which are not read at a URL."""
 
 
 @click.command("esmcls", cls=Group, lazy=COMMANDS, context_settings=context_settings)
@@ -163,7 +165,8 @@ def _ends_when_asked() -> Iterator[None]:
 def _run(args: list[str]) -> int:
     for before, word in zip(["", *args], args, strict=False):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
-        refuse_address(value)
+        if option in _OF_FOLDERS:
+            refuse_address(value)
         if option not in ("-o", "--output"):  # which may be written to a pipe or device
             with contextlib.suppress(OSError, ValueError):  # no path, or one that is told of where it is used
                 if is_device(value):

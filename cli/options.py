@@ -18,12 +18,34 @@ import click
 from click.core import ParameterSource
 
 from esmcls.errors import FolderError, UnknownNameError, UsageError
+from esmcls.files import refuse_address
+from esmcls.remote.addresses import address_of
 from esmcls_cli.colours import paint, say, with_counts
 
 context_settings: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 DEFAULT_WORKSPACE = "esmcls-work"
 
-PATH = click.Path(path_type=Path)
+
+class _LocalPath(click.Path):
+    """A path of this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a URL is refused."""
+        refuse_address(value)
+        return super().convert(value, param, ctx)
+
+
+class _Source(click.Path):
+    """A path, or a URL, which stays a text: a path would take a slash from it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the text."""
+        return address_of(value) or super().convert(value, param, ctx)
+
+
+PATH = _LocalPath(path_type=Path)
+SOURCE = _Source(path_type=Path)
+"""Of what is read from its beginning to its end, a line after the other."""
 
 
 def share(value: Any) -> float:
@@ -111,6 +133,8 @@ def common(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if device or devices:
             function = _with_device(function, devices)
+        if workspace:
+            function = _with_mirror(function)
         options = [
             (workspace, _WORKSPACE),
             (device or devices, _DEVICE),
@@ -137,6 +161,23 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
     return command
 
 
+def _with_mirror(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command work in the mirror of a workspace at a URL."""
+
+    @functools.wraps(function)
+    def command(*args: Any, workspace: Path, **options: Any) -> Any:
+        address = address_of(workspace)
+        if address is None:
+            return function(*args, workspace=workspace, **options)
+        from esmcls.remote.mirror import mirrored
+
+        with mirrored(address) as folder:
+            note(f"{address}: its mirror here is {folder}")
+            return function(*args, workspace=folder, **options)
+
+    return command
+
+
 def _remember_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta["esmcls.quiet"] = value
     if value:
@@ -146,10 +187,10 @@ def _remember_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None
 _WORKSPACE = click.option(
     "-w",
     "--workspace",
-    type=PATH,
+    type=SOURCE,
     default=Path(DEFAULT_WORKSPACE),
     show_default=f"./{DEFAULT_WORKSPACE}",
-    help="Folder of the dataset, caches, models and reports.",
+    help="Folder of the dataset, caches, models and reports; or s3://… or gs://….",
 )
 _DEVICE = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:0,cuda:1 (a process each), mps, or auto."

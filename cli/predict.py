@@ -14,6 +14,7 @@ from esmcls.errors import UsageError
 from esmcls_cli.colours import NarrowRows
 from esmcls_cli.options import (
     PATH,
+    SOURCE,
     common,
     complete_models,
     evidence_option,
@@ -80,7 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--known",
     multiple=True,
-    type=PATH,
+    type=SOURCE,
     metavar="FILE",
     help="Terms: GAF or table of what is known of the proteins, which is no news; can be repeated.",
 )

@@ -6,7 +6,7 @@
 
 The rooms, in the order of the flow; each imports only from those above it:
 
-errors types files programs text_files   the ground
+errors types files programs remote text_files   the ground
 foreign                          files of other tools' formats, checked before their libraries see them
 labels, reporting, reading       classes and the Gene Ontology; what reports share; proteins from files
 metrics, training                how good predictions are; the one training loop
@@ -59,6 +59,7 @@ _HOMES = {
     "SamplingPlan": "datasets.sampling_plan",
     "stratify": "datasets.sampling",
     "Workspace": "workspace.workspace",
+    "mirrored": "remote.mirror",
     "embed_dataset": "workspace.embed_in_workspace",
     "Head": "heads.base",
     "load_head": "heads.registry",
@@ -123,6 +124,7 @@ if TYPE_CHECKING:
     from esmcls.reading.readers import read_records
     from esmcls.reading.record_columns import Columns
     from esmcls.reading.records import Protein, Record, Tally
+    from esmcls.remote.mirror import mirrored
     from esmcls.tasks.go_terms.prediction import TermPrediction
     from esmcls.tasks.many_labels.prediction import LabelPrediction
     from esmcls.tasks.number.prediction import NumberPrediction

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, cast
 
 from esmcls.errors import DataError, NotTextError
-from esmcls.files import is_descriptor, kind_instead, refuse_address
+from esmcls.files import is_descriptor, kind_instead
+from esmcls.remote.addresses import address_of
+from esmcls.remote.streams import open_address
 
 STDIN: Final = "-"
 LONGEST_FIRST_LINE: Final = 1 << 20
@@ -67,7 +69,7 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
     Parameters
     ----------
     path : str
-        A file, or "-" for standard input.
+        A file, "-" for standard input, or a URL.
 
     Yields
     ------
@@ -107,7 +109,10 @@ def _buffered(stream: BinaryIO | io.RawIOBase) -> io.BufferedReader:
 
 @contextlib.contextmanager
 def _file(path: str) -> Iterator[io.BufferedReader]:
-    refuse_address(path)
+    if (address := address_of(path)) is not None:
+        with open_address(address) as stream:
+            yield stream
+        return
     with contextlib.ExitStack() as stack:
         try:
             check_readable(path)

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from esmcls import text_files
-from esmcls.errors import DataError, NotTextError, UsageError
+from esmcls.errors import DataError, NotTextError
 from esmcls.reading.readers import Source, find_sources, read_records
 from esmcls.text_files import LONGEST_FIRST_LINE, STDIN, open_lines, shown
 
@@ -189,11 +189,6 @@ def test_a_pipe_that_the_shell_makes_is_read() -> None:
     os.close(writing)
     assert lines_of(Path(f"/dev/fd/{reading}")) == [">a\n", "MKT\n"]
     os.close(reading)
-
-
-def test_an_address_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"https:/+example\.org/a\.fasta: an address, not a path"):
-        lines_of(Path("https://example.org/a.fasta"))
 
 
 # bombs

@@ -51,14 +51,20 @@ def test_closed_standard_files_are_one_line_each() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "embed https://example.org/a.fasta",
-        "embed a.fasta -w s3://bucket/w",
-        "embed a.fasta --workspace=s3://bucket/w",
         "predict a.fasta -o gs://bucket/a.tsv",
+        "predict a.fasta --output=s3://bucket/a.tsv",
         "fit --encoder https://example.org/esm2.pt",
+        "predict a.fasta --model s3://bucket/w/models/knn",
+        "compare --ia https://example.org/ia.tsv",
+        "export --output s3://bucket/a.npz",
+        "info s3://bucket/w",
+        "import s3://bucket/vectors.h5 --sequences a.csv",
+        "cache merge s3://bucket/w",
     ],
 )
-def test_an_address_is_refused_wherever_it_stands(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_is_refused_where_a_file_or_folder_of_this_machine_is_needed(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ran = run(*words.split())
     assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)

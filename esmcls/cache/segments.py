@@ -39,7 +39,8 @@ import numpy.typing as npt
 from esmcls.cache.spec import BLOCK, FORMAT, RESIDUE_INT8, EmbeddingSpec, canonical
 from esmcls.errors import CacheError, EsmclsError, UsageError
 from esmcls.files import atomic_path, from_plain, parse_json, system_errno
-from esmcls.foreign.hdf5 import TRUNCATED, check_hdf5
+from esmcls.foreign.hdf5 import TRUNCATED, check_hdf5, check_open_hdf5
+from esmcls.remote.blocks import About, RemoteSegments
 from esmcls.types import Indices, Vectors
 
 BLOCK_BYTES: Final = 16 << 20
@@ -209,23 +210,40 @@ def plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _open_hdf5(path: Path) -> h5py.File:
+def _open_hdf5(path: Path, remote: RemoteSegments | None) -> h5py.File:
     """Open an HDF5 file for reading; errors of the system are told apart from those of its content."""
     with _told(path):
+        if remote is not None and not path.exists():
+            return _open_remote(path, remote)
         if not stat.S_ISREG(path.stat().st_mode):
             raise CacheError(path, "this is no file", "move it out of this folder")
         with open(path, "rb") as handle:
             start = handle.read(len(SIGNATURE))
-        if start != SIGNATURE:
-            raise CacheError(path, "this segment is no HDF5 file, or a damaged one", AGAIN)
-        _check_layout(path)
+        _check_start(path, start)
+        with _layout_of(path):
+            check_hdf5(path)
         return h5py.File(path, "r", locking=False)  # sealed: nobody writes, and network disks may not lock
 
 
-def _check_layout(path: Path) -> None:
+def _open_remote(path: Path, remote: RemoteSegments) -> h5py.File:
+    """Open a segment that lies in a store alone; the library holds the handle as long as the file is open."""
+    handle = remote.open(path.name)
+    _check_start(path, handle.read(len(SIGNATURE)))
+    with _layout_of(path):
+        check_open_hdf5(handle, remote.stat(path.name).st_size)
+    return h5py.File(handle, "r")
+
+
+def _check_start(path: Path, start: bytes | None) -> None:
+    if start != SIGNATURE:
+        raise CacheError(path, "this segment is no HDF5 file, or a damaged one", AGAIN)
+
+
+@contextlib.contextmanager
+def _layout_of(path: Path) -> Iterator[None]:
     """Refuse, before the library sees it, what is not laid out as a segment: a file of others, or a damaged one."""
     try:
-        check_hdf5(path)
+        yield
     except ValueError as error:
         if str(error) == TRUNCATED:
             raise CacheError(path, "this segment is truncated", AGAIN) from None
@@ -325,6 +343,8 @@ class Segment:
     path : Path
     known : Known, optional
         What is known of it from an index; else its head and keys are read.
+    remote : RemoteSegments, optional
+        Where it is read from if it is not in its folder.
 
     Raises
     ------
@@ -334,23 +354,20 @@ class Segment:
         If it is not there; another process may have compacted it.
     """
 
-    def __init__(self, path: Path, known: Known | None = None) -> None:
+    def __init__(self, path: Path, known: Known | None = None, remote: RemoteSegments | None = None) -> None:
         self.path = path
+        self.remote = remote
         self.name = path.name
         if known is None:
-            about = self._stat()
+            about = segment_stat(path, remote)
             with _OPEN.use(self) as file, _told(path):
                 head = _head(file, path)
                 known = Known(*head, file["key"][:], about.st_size, about.st_mtime_ns)
         self.spec, self.replaces, self.keys, self.nbytes, self.mtime_ns = known
 
-    def _stat(self) -> os.stat_result:
-        with _told(self.path):
-            return self.path.stat()
-
     def opened(self) -> h5py.File:
         """Open the file and check that every column is there, in its form."""
-        file = _open_hdf5(self.path)
+        file = _open_hdf5(self.path, self.remote)
         try:
             with _told(self.path):
                 spec = _head(file, self.path)[0]
@@ -437,6 +454,20 @@ class Segment:
             rows = np.arange(start, min(start + step, shape[0]), dtype=np.int64)
             digest.update(self.read_into(name, rows).data)
         return digest.hexdigest()
+
+
+def segment_stat(path: Path, remote: RemoteSegments | None) -> os.stat_result | About:
+    """Return bytes and time of a segment, here or in a store.
+
+    Raises
+    ------
+    SegmentGoneError
+        If it is in neither.
+    CacheError
+        If the system does not say it.
+    """
+    with _told(path):
+        return path.stat() if remote is None or path.exists() else remote.stat(path.name)
 
 
 class Known(NamedTuple):

@@ -34,10 +34,11 @@ from esmcls.cache.index import (
     write_index,
 )
 from esmcls.cache.pending import Pending
-from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, write_segment
+from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, segment_stat, write_segment
 from esmcls.cache.spec import RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
 from esmcls.errors import CacheError, UsageError
 from esmcls.files import read_json, remove_left_overs, write_json
+from esmcls.remote.blocks import RemoteSegments, remote_segments
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class EmbeddingCache:
         self._index: KeyIndex | None = None
         self._held: dict[str, Vectors] = {}
         self._rows_read: dict[str, int] = {}
+        self._remote = remote_segments(folder)
         self.refresh()
 
     @classmethod
@@ -182,10 +184,10 @@ class EmbeddingCache:
         listed = []
         lacking = 0
         for name in names:
-            segment = known.get(name) or _indexed(self.folder / name, index.get(name))
+            segment = known.get(name) or _indexed(self.folder / name, index.get(name), self._remote)
             if segment is None:
                 lacking += 1
-                segment = Segment(self.folder / name)
+                segment = Segment(self.folder / name, remote=self._remote)
             listed.append(segment)
         if many and (lacking >= INDEX_FROM or len(index) > 2 * len(names)):
             write_index(self.folder, self.spec, [segment for segment in listed if segment.spec == self.spec])
@@ -193,10 +195,11 @@ class EmbeddingCache:
 
     def _names(self) -> list[str]:
         """List the segments, sorted; until two lists agree, since a list is no snapshot while others rename."""
+        there = [] if self._remote is None else self._remote.names()
         names: list[str] | None = None
         while True:
             before = names
-            names = sorted(path.name for path in self.folder.glob("*.h5") if path.name[0] != ".")
+            names = sorted({*there, *(path.name for path in self.folder.glob("*.h5") if path.name[0] != ".")})
             if names == before:
                 return names
 
@@ -397,7 +400,7 @@ class EmbeddingCache:
         self._pending = Pending(self.spec)
         if len(pending):
             self._set_segments([*self._segments, self._write(pending.columns())])
-        if len(self._segments) > MOST_SEGMENTS:
+        if len(self._segments) > MOST_SEGMENTS and self._remote is None:  # of a store all would have to come here
             with contextlib.suppress(CacheError, SegmentGoneError):  # it only saves files; the rows are safe
                 self.refresh()
                 self._compact(self._cheapest_run())
@@ -407,10 +410,12 @@ class EmbeddingCache:
         path = self.folder / new_name(replaced[0].name if replaced else None)
         self._sweep()
         names = {segment.name for segment in replaced}
-        left = {name for segment in replaced for name in segment.replaces if (self.folder / name).exists()}
+        left = {name for segment in replaced for name in segment.replaces if name in self._names()}
         with _as_cache_error(self.folder, "a segment cannot be written"):
             write_segment(path, self.spec, columns, sorted(names | left))  # left-overs stay hidden
-            return Segment(path)
+            if self._remote is not None:
+                self._remote.put(path.name)
+            return Segment(path, remote=self._remote)
 
     def _sweep(self) -> None:
         """Remove what dead writers left: old temporaries, and segments that were replaced."""
@@ -420,7 +425,13 @@ class EmbeddingCache:
         remove_left_overs(self.folder)
         with contextlib.suppress(OSError):
             for name in {name for segment in self._segments for name in segment.replaces}:
-                (self.folder / name).unlink(missing_ok=True)
+                self._delete(name)
+
+    def _delete(self, name: str) -> None:
+        """Delete a segment that another replaces, if it is there."""
+        if self._remote is not None:
+            self._remote.remove(name)
+        (self.folder / name).unlink(missing_ok=True)
 
     # compacting and merging
 
@@ -516,7 +527,7 @@ class EmbeddingCache:
             segment.close()
         with _as_cache_error(self.folder, "replaced segments cannot be deleted"):
             for name in merged.replaces:
-                (self.folder / name).unlink(missing_ok=True)
+                self._delete(name)
 
     # verifying
 
@@ -593,14 +604,14 @@ def _unless_gone(read: Callable[[], T], refresh: Callable[[], object] = lambda: 
     return read()
 
 
-def _indexed(path: Path, known: Known | None) -> Segment | None:
+def _indexed(path: Path, known: Known | None, remote: RemoteSegments | None) -> Segment | None:
     """Return a segment as the index has it, if that is of this very file."""
     if known is None:
         return None
-    about = path.stat()
+    about = segment_stat(path, remote)
     if (about.st_size, about.st_mtime_ns) != (known.nbytes, known.mtime_ns):
         return None
-    return Segment(path, known)
+    return Segment(path, known, remote)
 
 
 def _open_existing(folder: str | Path, spec: EmbeddingSpec) -> EmbeddingCache:

@@ -15,6 +15,7 @@ makes a file can make them fit.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -52,7 +53,18 @@ def check_hdf5(path: Path) -> None:
         If the system does not give it.
     """
     with open(path, "rb") as handle:
-        _Walk(handle, os.fstat(handle.fileno()).st_size).check()
+        check_open_hdf5(handle, os.fstat(handle.fileno()).st_size)
+
+
+def check_open_hdf5(handle: BinaryIO | io.RawIOBase, size: int) -> None:
+    """Make sure of the same of a file that is open, of so many bytes.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    _Walk(handle, size).check()
 
 
 def _encoded(dtype: str) -> bytes:
@@ -78,7 +90,7 @@ class _Object:
 class _Walk:
     """The way through the metadata of one file."""
 
-    def __init__(self, handle: BinaryIO, size: int) -> None:
+    def __init__(self, handle: BinaryIO | io.RawIOBase, size: int) -> None:
         self.handle = handle
         self.size = size
         self.heaps: dict[int, dict[int, int]] = {}
@@ -111,7 +123,7 @@ class _Walk:
         if not 0 <= place <= place + size <= self.size:
             raise ValueError("an address beyond its end")
         self.handle.seek(place)
-        return self.handle.read(size)
+        return self.handle.read(size) or b""
 
     def _root(self) -> int:
         if self.size < _SUPERBLOCK.size:

@@ -23,7 +23,7 @@ class Inputs:
     Parameters
     ----------
     inputs : tuple of str or Path
-        Files, folders, or "-".
+        Files, folders, URLs of files, or "-".
     validation, test : tuple of str or Path
         More files, each record of which is of that part.
     labels : Path or tuple of them, optional

@@ -20,6 +20,8 @@ from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
 from esmcls.reading.tables import USUAL, LabelTable, NamedColumns, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
+from esmcls.remote.addresses import address_of, file_name
+from esmcls.remote.streams import check_address
 from esmcls.text_files import STDIN, open_lines, shown
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def find_sources(item: str, hidden: list[str] | None = None) -> list[Source]:
     Parameters
     ----------
     item : str
-        A file, a folder or "-".
+        A file, a folder, "-", or the URL of a file.
     hidden : list of str, optional
         Gets what was left out.
 
@@ -61,6 +63,9 @@ def find_sources(item: str, hidden: list[str] | None = None) -> list[Source]:
     path = Path(item)
     if item == STDIN:
         return [Source(STDIN, None)]
+    if (address := address_of(item)) is not None:
+        check_address(address)
+        return [Source(address, _first_part(file_name(address), file_name(address.rpartition("/")[0])))]
     if path.is_dir():
         files = sorted(_seen_below(path, [] if hidden is None else hidden))
         return [Source(str(file), _part_below(file, path)) for file in files]
@@ -126,7 +131,7 @@ def read_records(
     Parameters
     ----------
     inputs : str, Path or sequence of them
-        Files, folders or "-".
+        Files, folders, URLs of files, or "-".
     labels : str, Path or sequence of them, or LabelTable, optional
         Tables `id<TAB>label` to take the labels from, by id; of UniProt's ids (`sp|P69905|HBA_HUMAN`) by accession.
     ontology : Ontology, optional

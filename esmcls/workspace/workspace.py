@@ -30,7 +30,6 @@ from esmcls.files import (
     from_plain,
     put_all_back,
     read_json,
-    refuse_address,
     remove_left_overs,
     sha256_file,
     temporary_beside,
@@ -42,6 +41,8 @@ from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.readers import find_sources
+from esmcls.remote.addresses import address_of, without_secrets
+from esmcls.remote.streams import content_of
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
@@ -206,8 +207,12 @@ class Workspace:
         ------
         WorkspaceError
             If there is none, its workspace.json is damaged or from a newer esmcls, or the folder is another file.
+        UsageError
+            If it is a URL.
         """
-        refuse_address(folder)
+        if (address := address_of(folder)) is not None:
+            fix = "open the folder that esmcls.mirrored(address) gives, or -w ADDRESS of a command"
+            raise UsageError(f"{address}: an address, not a folder; {fix}")
         workspace = cls(Path(folder))
         if create:
             remove_left_overs(workspace.folder)
@@ -402,7 +407,7 @@ class Workspace:
         report : SplitReport
             Of its split; kind, seed and fractions are remembered.
         files : sequence of str or Path
-            Files or folders that it was read from; each file is remembered with bytes and sha256.
+            Files, folders or URLs that it was read from; each file is remembered with bytes and sha256.
         ontology : Ontology, optional
             Labels are terms of it, many a protein.
         propagate : bool
@@ -424,7 +429,7 @@ class Workspace:
         if ontology is not None:
             ontology.save(self.folder / ONTOLOGY)
             facts["ontology_sha256"] = sha256_file(self.folder / ONTOLOGY)
-        facts["files"] = [_describe(file) for path in files for file in _files(Path(path))]
+        facts["files"] = [_describe(file) for path in files for file in _files(path)]
         facts["parquet_sha256"] = sha256_file(self.folder / TABLE)
         self._update(dataset=facts, split=split)
         kind = task if ontology is None else GO_TERMS
@@ -680,13 +685,19 @@ def _encoder_digest(manifest: Path) -> str:
         raise ModelError(manifest, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
+def _files(path: str | Path) -> list[str | Path]:
+    if address := address_of(path):
+        return [address]
+    if Path(path).is_dir():
         return [Path(source.path) for source in find_sources(str(path))]
-    return [path] if path.is_file() else []  # none for standard input
+    return [path] if Path(path).is_file() else []  # none for standard input
 
 
-def _describe(path: Path) -> dict[str, object]:
+def _describe(file: str | Path) -> dict[str, object]:
+    if address := address_of(file):
+        content = content_of(address)
+        return {"path": without_secrets(address), "bytes": content.nbytes, "sha256": content.sha256}
+    path = Path(file)
     return {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
