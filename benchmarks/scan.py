@@ -113,11 +113,13 @@ def real_proteins(truth: Path, families: set[str], most: int, longest: int) -> l
     return [Known(name, sequence, tuple(places[name])) for name, sequence in rows if len(sequence) <= longest][:most]
 
 
-def test_chains(truth: Path, families: list[str], each: int) -> list[Known]:
-    """Return chains of test domains, `each` a family, with linkers of test proteins."""
-    domains = read_domains(truth / "test_domains.csv", set(families), each)
+def part_chains(truth: Path, part: str, families: list[str], each: int) -> list[Known]:
+    """Return chains of domains of a part, `each` a family at most, with linkers of its proteins."""
+    domains = read_domains(truth / f"{part}_domains.csv", set(families), each)
     coded = [(sequence, families.index(family)) for sequence, family in domains]
-    made = chains(coded, [sequence for _, sequence in read_fasta(truth / "linkers_test.fasta")], len(families), seed=7)
+    made = chains(
+        coded, [sequence for _, sequence in read_fasta(truth / f"linkers_{part}.fasta")], len(families), seed=7
+    )
     return [
         Known(f"chain{row}", chain.sequence, tuple((p.start, p.end, families[p.code]) for p in chain.places))
         for row, chain in enumerate(made)
@@ -290,8 +292,13 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=700, help="residues of one")
     parser.add_argument("--each", type=int, default=2, help="test domains a family in chains")
     parser.add_argument("--smooth", type=int, default=ScanConfig.smooth)
+    parser.add_argument("--context", action="store_true", help="learn from whole proteins of context.fasta, too")
     parser.add_argument("--seconds", type=float, default=420.0)
-    parser.add_argument("--development", action="store_true", help="stop when fitted, and say how good on validation")
+    parser.add_argument(
+        "--development",
+        action="store_true",
+        help="chains of Pfam's dev part instead of test, and no real proteins: what choices are made on",
+    )
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     work = arguments.work
@@ -307,15 +314,16 @@ def main() -> None:
     parts = [[train[row] for row in range(len(train)) if (row in held) == wanted] for wanted in (False, True)]
     linkers = [sequence for _, sequence in read_fasta(arguments.truth / "linkers_dev.fasta")]
     config = ScanConfig(smooth=arguments.smooth)
-    scanner = fit_scanner(Material(parts[0], parts[1], linkers), spec, vectors, config)
+    whole = [sequence for _, sequence in read_fasta(arguments.truth / "context.fasta")] if arguments.context else []
+    scanner = fit_scanner(Material(parts[0], parts[1], linkers, whole), spec, vectors, config)
     print(scanner.judge, scanner.recogniser.residues.scores, scanner.recogniser.windows.scores, flush=True)
-    if arguments.development:
-        return
-
+    part = "dev" if arguments.development else "test"
     sets = {
-        "chains": test_chains(arguments.truth, families, arguments.each),
+        "chains": part_chains(arguments.truth, part, families, arguments.each),
         "real": real_proteins(arguments.truth, set(families), arguments.proteins, arguments.longest),
     }
+    if arguments.development:
+        sets["real"] = []
     whole = [protein.sequence for proteins in sets.values() for protein in proteins]
     sets["shuffled"] = [Known(f"s{row}", sequence, ()) for row, sequence in enumerate(shuffled(whole, 3))]
     everything = [protein for proteins in sets.values() for protein in proteins]

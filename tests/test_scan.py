@@ -27,7 +27,7 @@ from esmcls.scanning.formats import write
 from esmcls.scanning.judge import Judge, calibration, fit_scores, tail
 from esmcls.scanning.scanner import Domain, Scanned, Scanner
 from esmcls.scanning.selection import best_set
-from esmcls.scanning.windows import Lengths, Windows, best_windows, means, running_means, sums_from_start
+from esmcls.scanning.windows import Lengths, Windows, best_windows, means, moved, running_means, sums_from_start
 from esmcls.types import Floats
 
 LETTERS = {"zinc": "ACDEF", "ring": "GHIKL", "death": "MNPQR"}
@@ -112,14 +112,16 @@ def test_windows_end_where_the_log_odds_turn() -> None:
     odds = np.full((60, 2), -1.0)
     odds[13:37, 1] = 1.0
     lengths = Lengths.of(np.array([20, 24, 28]), np.array([1, 1, 1]), 2)
-    windows = best_windows(sums_from_start(odds), lengths, stride=4)
+    sums = sums_from_start(odds)
+    near = best_windows(lambda starts, ends: sums[ends] - sums[starts], 60, lengths, stride=4)
+    windows = moved(sums, near, stride=4)
     assert (13, 37, 1) in set(zip(windows.starts.tolist(), windows.ends.tolist(), windows.codes.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("residues", [0, 1, 2, 5])
 def test_proteins_shorter_than_any_domain_have_windows_within_them(residues: int) -> None:
     lengths = Lengths.of(np.array([20, 30]), np.array([0, 0]), 1)
-    windows = best_windows(sums_from_start(np.full((residues, 1), 90.0)), lengths, stride=4)
+    windows = best_windows(lambda starts, ends: np.full((len(starts), 1), 90.0), residues, lengths, stride=4)
     assert (windows.starts >= 0).all()
     assert (windows.ends <= residues).all()
     assert len(windows) == bool(residues)

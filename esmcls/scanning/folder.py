@@ -25,15 +25,13 @@ from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.heads.settings import parse_settings
 from esmcls.scanning.judge import Judge
 from esmcls.scanning.scanner import Recogniser, ResidueVectors, ScanConfig, Scanner
-from esmcls.scanning.windows import Lengths
+from esmcls.scanning.windows import MEASURES, Lengths
 
 FORMAT: Final = 1
 SCANNERS: Final = "scanners"
 MANIFEST: Final = "scanner.json"
 HEADS: Final = ("residues", "windows")
 AGAIN: Final = "copy the scanner's folder anew, or fit again: esmcls fit-scan"
-MEASURES: Final = 6
-"""Of a window, that its judge looks at."""
 
 
 @dataclass(frozen=True)

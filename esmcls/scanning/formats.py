@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TextIO
@@ -66,11 +68,12 @@ def write(format_: str, scanner: Scanner, proteins: Iterable[Scanned], handle: T
 
 def _table(scanner: Scanner, scanned: Scanned) -> str:
     """Return a line a domain."""
-    return "".join(
-        f"{scanned.protein.id}\t{domain.start}\t{domain.end}\t{domain.family}\t{domain.probability:.4f}"
-        f"\t{domain.score:.2f}\t{domain.by_chance:.2g}\n"
-        for domain in scanned.domains
-    )
+    lines = io.StringIO()
+    rows = csv.writer(lines, delimiter="\t", lineterminator="\n")
+    for domain in scanned.domains:
+        numbers = (f"{domain.probability:.4f}", f"{domain.score:.2f}", f"{domain.by_chance:.2g}")
+        rows.writerow((scanned.protein.id, domain.start, domain.end, domain.family, *numbers))
+    return lines.getvalue()
 
 
 def _gff3(scanner: Scanner, scanned: Scanned) -> str:

@@ -17,8 +17,18 @@ from esmcls.heads.layers.linear import LinearHead
 from esmcls.reading.records import Protein
 from esmcls.scanning.judge import Judge
 from esmcls.scanning.selection import best_set
-from esmcls.scanning.windows import Lengths, Windows, best_windows, means, measures, running_means, sums_from_start
-from esmcls.types import Floats, Vectors
+from esmcls.scanning.windows import (
+    MEASURES,
+    Lengths,
+    Windows,
+    best_windows,
+    means,
+    measures,
+    moved,
+    running_means,
+    sums_from_start,
+)
+from esmcls.types import Floats, Indices, Vectors
 
 BLOCK: Final = 32
 """Proteins whose residue vectors are held at a time."""
@@ -107,11 +117,21 @@ class Recogniser:
         wide = vectors.astype(np.float32)
         odds = against_none(self.residues, running_means(wide, self.config.smooth))
         sums = sums_from_start(np.clip(odds, -self.config.clip, self.config.clip))
-        windows = best_windows(sums, self.lengths, self.config.stride)
+        whole = sums_from_start(wide)
+
+        def by_residues(starts: Indices, ends: Indices) -> Floats:
+            return np.asarray(sums[ends] - sums[starts])
+
+        def by_mean(starts: Indices, ends: Indices) -> npt.NDArray[np.float32]:
+            return against_none(self.windows, means(whole, starts, ends).astype(np.float32))
+
+        stride = self.config.stride
+        found = [best_windows(scores, len(wide), self.lengths, stride) for scores in (by_residues, by_mean)]
+        windows = Windows.united(found)
+        windows = Windows.united([windows, moved(sums, windows, stride)])
         if not len(windows):
-            return windows, np.zeros((0, 6))
-        rows = means(sums_from_start(wide), windows.starts, windows.ends).astype(np.float32)
-        of_means = against_none(self.windows, rows)[np.arange(len(windows)), windows.codes]
+            return windows, np.zeros((0, MEASURES))
+        of_means = by_mean(windows.starts, windows.ends)[np.arange(len(windows)), windows.codes]
         return windows, measures(sums, windows, self.lengths, of_means.astype(np.float64))
 
 

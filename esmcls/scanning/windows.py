@@ -1,14 +1,14 @@
 """Windows of a protein and their scores: sums over a window are differences of sums from the start of the protein.
 
-A protein has the log odds of each family against none of these at each residue, (residues, families). A window of many
-lengths stands at every few residues; of each the best family is kept, then the best of those that lie upon one another,
-and the ends of these are moved to where the sum is largest.
+A window of many lengths stands at every few residues; of each the best family is kept, by the log odds of each family
+against none of these, then the best of those that lie upon one another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from esmcls.types import Floats, Indices
 
 SAME: Final = 0.7
 """Windows of one family that have this share in common are one."""
+MEASURES: Final = 6
+"""By which a window is recognised; see `measures`."""
 FLANK: Final = 10
 """Residues on either side of a window that are looked at."""
 
@@ -37,6 +39,12 @@ class Windows:
     def lengths(self) -> Indices:
         """Residues of each."""
         return self.ends - self.starts
+
+    @classmethod
+    def united(cls, parts: Sequence[Windows]) -> Windows:
+        """Return the windows of all parts, each once."""
+        rows = np.concatenate([np.stack([part.starts, part.ends, part.codes], axis=1) for part in parts])
+        return cls(*np.unique(rows, axis=0).T)
 
     def take(self, rows: npt.ArrayLike) -> Windows:
         """Return some of them."""
@@ -107,41 +115,40 @@ class Lengths:
         return np.asarray((np.log(np.maximum(lengths, 1)) - self.centres[codes]) / self.spreads[codes])
 
 
-def best_windows(sums: Floats, lengths: Lengths, stride: int) -> Windows:
-    """Return the windows that may be domains: as scored, and with their ends moved; of sums of log odds.
+Scores: TypeAlias = Callable[[Indices, Indices], npt.NDArray[np.floating]]
+"""Gives the log odds of each family in windows, by their starts and ends, (windows, families)."""
+
+
+def best_windows(scores: Scores, residues: int, lengths: Lengths, stride: int) -> Windows:
+    """Return the windows of a protein that may be domains: the best of those that lie upon one another.
 
     Parameters
     ----------
-    sums : float64 array, (residues + 1, families)
-        From `sums_from_start`.
+    scores : callable
+    residues : int
+        Of the protein.
     lengths : Lengths
     stride : int
-        Residues from one window to the next.
+        Residues from one window to the next, at least; windows of more than eight times that are farther apart.
     """
-    windows, scores = _on_a_grid(sums, lengths, stride)
-    kept = windows.take(_apart(windows, scores, most=10 + len(sums) // 10))
-    moved = _moved(sums, kept, stride)
-    both = np.concatenate([np.stack([w.starts, w.ends, w.codes], axis=1) for w in (kept, moved)])
-    starts, ends, codes = np.unique(both, axis=0).T
-    return Windows(starts, ends, codes)
+    windows, best = _on_a_grid(scores, residues, lengths, stride)
+    return windows.take(_apart(windows, best, most=10 + residues // 10))
 
 
-def _on_a_grid(sums: Floats, lengths: Lengths, stride: int) -> tuple[Windows, Floats]:
+def _on_a_grid(scores: Scores, residues: int, lengths: Lengths, stride: int) -> tuple[Windows, Floats]:
     """Return the windows of all lengths with the best family of each, where its score is above 0, and the scores."""
-    residues, families = len(sums) - 1, sums.shape[1]
-    tried = sorted({min(length, residues) for length in lengths.tried.tolist()})
-    parts = []
-    for length in tried if residues else ():
-        starts = np.unique([*range(0, residues - length + 1, stride), residues - length])
+    parts = [(np.zeros((0, 3), dtype=np.int64), np.zeros(0))]
+    for length in sorted({min(length, residues) for length in lengths.tried.tolist()}) if residues else ():
+        starts = np.unique([*range(0, residues - length + 1, max(stride, length // 8)), residues - length])
+        odds = scores(starts, starts + length)
+        families = odds.shape[1]
         deviations = lengths.deviations(np.full(families, length), np.arange(families))
-        scores = sums[starts + length] - sums[starts] - np.square(deviations) / 2
-        codes = scores.argmax(1)
-        best = scores[np.arange(len(starts)), codes]
+        fitting = odds - np.square(deviations) / 2
+        codes = fitting.argmax(1)
+        best = fitting[np.arange(len(starts)), codes]
         rows = np.stack([starts, starts + length, codes], axis=1)
         parts.append((rows[best > 0], best[best > 0]))
-    rows = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros((0, 3), dtype=np.int64)
-    scores = np.concatenate([scores for _, scores in parts]) if parts else np.zeros(0)
-    return Windows(*rows.T), scores
+    return Windows(*np.concatenate([rows for rows, _ in parts]).T), np.concatenate([best for _, best in parts])
 
 
 def _apart(windows: Windows, scores: Floats, most: int) -> list[int]:
@@ -158,8 +165,17 @@ def _apart(windows: Windows, scores: Floats, most: int) -> list[int]:
     return kept
 
 
-def _moved(sums: Floats, windows: Windows, stride: int) -> Windows:
-    """Return the windows with each end where the sum is largest, not far from where it was."""
+def moved(sums: Floats, windows: Windows, stride: int) -> Windows:
+    """Return windows with each end where the sum of log odds is largest, not far from where it was.
+
+    Parameters
+    ----------
+    sums : float64 array, (residues + 1, families)
+        From `sums_from_start`.
+    windows : Windows
+    stride : int
+        An end moves by a fifth of the window at most, or by this.
+    """
     starts, ends = windows.starts.copy(), windows.ends.copy()
     for row, code in enumerate(windows.codes.tolist()):
         start, end = int(starts[row]), int(ends[row])
