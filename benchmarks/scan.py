@@ -354,6 +354,9 @@ def main() -> None:
             start += len(proteins)
         rows = {"usual": measures(usual, sets, hits)}
         wanted = wanted or float(rows["usual"]["chains_precision_50"])  # that of scan, the first
+        if name == "scan":
+            one_false = float(scanner.judge.log_odds(np.array(scanner.judge.score_of(1.0))))
+            rows["with_false_1"] = measures(one_false, sets, hits)
         rows["at_the_precision_of_scan"] = measures(same_precision(wanted, sets["chains"], hits["chains"]), sets, hits)
         results[name] = rows
     text = json.dumps(results, indent=1) + "\n"

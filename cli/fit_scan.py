@@ -52,8 +52,9 @@ def command(
     place = Workspace.open(workspace)
     stretches, whole = (_sequences(paths) for paths in (linkers, proteins))
     note(f"embedding chains of the domains, with {len(stretches):,} linkers between, and {len(whole):,} whole proteins")
-    options = {"linkers": stretches, "proteins": whole}
-    folder, scanner = fit_in_workspace(place, name, **options, encoder=encoder, seed=seed, device=device)
+    folder, scanner = fit_in_workspace(
+        place, name, linkers=stretches, proteins=whole, encoder=encoder, seed=seed, device=device
+    )
     measured = scanner.recogniser.residues.scores["accuracy"], scanner.recogniser.windows.scores["accuracy"]
     residues, windows = (f"{share:.1%}" for share in measured)
     click.echo(

@@ -26,6 +26,12 @@ _ENDINGS = {".gff": "gff3", ".gff3": "gff3", ".domtblout": "domtblout", ".domtbl
     help="The least probability of a domain.",
 )
 @click.option(
+    "--false",
+    type=click.FloatRange(0, min_open=True),
+    metavar="NUMBER",
+    help="Domains in a megaresidue of shuffled proteins, at most.  [default: all of --min-probability]",
+)
+@click.option(
     "--format",
     "format_",
     type=click.Choice(["tsv", "gff3", "domtblout"]),
@@ -40,6 +46,7 @@ def command(
     scanner: str | None,
     encoder: str | None,
     min_probability: float,
+    false: float | None,
     format_: str | None,
     output: Path | None,
     on_bad_record: Any,
@@ -65,7 +72,7 @@ def command(
     opened = load_scanner(find_scanner(workspace, scanner), device)
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    scanned = opened.scan(proteins, encoded(opened.spec, device, encoder), min_probability)
+    scanned = opened.scan(proteins, encoded(opened.spec, device, encoder), min_probability, false)
     if output is None:
         count = write(format_, opened, scanned, sys.stdout)
     else:

@@ -306,6 +306,21 @@ def test_fewer_domains_are_expected_by_chance_the_better_they_score() -> None:
     assert judge.by_chance(location + 2 * scale, 100_000) == pytest.approx(2000 * np.exp(-2), rel=0.01)
 
 
+def test_the_score_of_so_many_false_domains_is_the_one_that_chance_gives_so_often() -> None:
+    judge = Judge((0.0,), (1.0,), (1.0,), 0.0, rate=0.002, location=-2.0, scale=0.7)
+    assert judge.by_chance(judge.score_of(1.0), 1_000_000) == pytest.approx(1.0)
+    assert judge.score_of(5000.0) == -2.0
+
+
+def test_fewer_domains_are_told_where_fewer_may_be_false(scanner: Scanner) -> None:
+    [first, *_] = chains_of(seed=17)
+    [vectors] = vectors_of([first.sequence])
+    some, all_of_them = scanner.domains(vectors, 0.05, false=1.0), scanner.domains(vectors, 0.05)
+    assert len(some) <= len(all_of_them)
+    assert all(1e6 * domain.by_chance / len(vectors) <= 1.0 for domain in some)
+    assert scanner.domains(vectors, 0.05, false=1e-12) == ()
+
+
 def test_chance_that_gave_next_to_nothing_is_not_taken_for_none() -> None:
     assert tail(np.array([]), 1000)[0] > 0
 
@@ -426,7 +441,7 @@ def test_scan_writes_the_format_that_a_file_is_named_by(
 
 def refused(*words: str | Path) -> str:
     """Return the one line that a command is refused with."""
-    ran = run(*words)
+    ran = run(*words, "--quiet")
     assert ran.code in (1, 2)
     [line] = ran.err.splitlines()
     return line

@@ -220,7 +220,9 @@ def _judge(recogniser: Recogniser, proteins: Sequence[Annotated], residue_vector
         found.append((protein, windows, measures, overlaps(windows, protein.places)))
     close = np.concatenate([shares for *_, shares in found]) >= CLOSE
     judge = fit_scores(np.concatenate([measures for _, _, measures, _ in found]), close)
-    scores, right, chance = [], [], []
+    scores: list[float] = []
+    right: list[bool] = []
+    chance: list[float] = []
     for protein, windows, measures, shares in found:
         of_windows = judge.scores(measures)
         chosen = best_set(windows, of_windows - LEAST_SCORE)

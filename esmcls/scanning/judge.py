@@ -55,6 +55,10 @@ class Judge:
         """Return how probable it is that windows are domains."""
         return np.asarray(expit(self.log_odds(scores)))
 
+    def score_of(self, false: float) -> float:
+        """Return the score from which a megaresidue of shuffled proteins has so many windows."""
+        return float(self.location + self.scale * max(np.log(max(self.rate, 1e-300) * 1e6 / false), 0.0))
+
     def by_chance(self, score: float, residues: int) -> float:
         """Return how many windows of that score or more shuffled proteins of so many residues have."""
         return float(self.rate * residues * np.exp(-max(score - self.location, 0.0) / self.scale))

@@ -162,11 +162,23 @@ class Scanner:
     recogniser: Recogniser
     judge: Judge
 
-    def domains(self, vectors: Vectors, least: float = 0.5) -> tuple[Domain, ...]:
-        """Return the best set of domains of a protein by its residue vectors, each of a probability above `least`."""
+    def domains(self, vectors: Vectors, least: float = 0.5, false: float | None = None) -> tuple[Domain, ...]:
+        """Return the best set of domains of a protein.
+
+        Parameters
+        ----------
+        vectors : float array, (residues, width)
+        least : float
+            Each has a probability above it.
+        false : float, optional
+            Each has a score that shuffled proteins have so often a megaresidue, at most.
+        """
         windows, rows = self.recogniser.candidates(vectors)
         scores = self.judge.scores(rows)
-        weights = self.judge.log_odds(scores) - np.log(least / (1 - least))
+        line = np.log(least / (1 - least))
+        if false is not None:
+            line = max(line, float(self.judge.log_odds(np.array(self.judge.score_of(false)))))
+        weights = self.judge.log_odds(scores) - line
         probabilities = self.judge.probabilities(scores)
         return tuple(
             Domain(
@@ -181,7 +193,11 @@ class Scanner:
         )
 
     def scan(
-        self, proteins: Iterable[Protein], residue_vectors: ResidueVectors, least: float = 0.5
+        self,
+        proteins: Iterable[Protein],
+        residue_vectors: ResidueVectors,
+        least: float = 0.5,
+        false: float | None = None,
     ) -> Iterator[Scanned]:
         """Give each protein with its domains, in their order, some proteins in memory at a time.
 
@@ -190,8 +206,8 @@ class Scanner:
         proteins : iterable of Protein
         residue_vectors : callable
             Of the encoder that the scanner was fitted with; see `esmcls.scanning.folder.encoded`.
-        least : float
-            The least probability of a domain, in (0, 1).
+        least, false
+            As in `domains`.
 
         Raises
         ------
@@ -204,4 +220,4 @@ class Scanner:
             for protein, rows in zip(block, vectors, strict=True):
                 if not np.isfinite(rows).all():
                     raise NonFiniteError(protein.sequence, "a vector of it is not finite", "embed with float32")
-                yield Scanned(protein, self.domains(rows, least))
+                yield Scanned(protein, self.domains(rows, least, false))
