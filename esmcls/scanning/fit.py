@@ -26,6 +26,8 @@ from esmcls.types import Floats, Indices, Vectors
 
 RESIDUES: Final = 25
 """Residues of a domain that the head of residues is fitted on; of what is none of these, one in four."""
+SHUFFLED: Final = 3
+"""One protein of so many is learnt from shuffled, too, as none of these."""
 RIGHT: Final = 0.5
 """The reciprocal overlap from which a domain is found."""
 CLOSE: Final = 0.75
@@ -99,6 +101,7 @@ def fit_scanner(
     lengths, codes = np.array([(len(residues), code) for residues, code in train]).T
     for_train, for_held = linkers_for(material, train, seed)
     proteins = chains(train, for_train, len(families), seed) + found_in(material.proteins, train)
+    proteins += without_domains(shuffled([chain.sequence for chain in proteins[::SHUFFLED]], seed), len(families))
     checked = chains(held, for_held, len(families), seed + 1)
     checked += without_domains(shuffled([protein.sequence for protein in checked], seed), len(families))
     names = (*families, _unlike(families))
@@ -139,7 +142,7 @@ def linkers_for(material: Material, train: Sequence[tuple[str, int]], seed: int)
 def _head(names: tuple[str, ...], rows: Rows, held: Rows, seed: int, device: str) -> LinearHead:
     """Fit a linear head that chooses on the held rows."""
     validation = Features.from_arrays(held[0]), Labels(names, held[1])
-    head = LinearHead(LinearConfig(epochs=4), device)
+    head = LinearHead(LinearConfig(epochs=4, class_weights="balanced", ridge_weights="balanced"), device)
     return head.fit(Features.from_arrays(rows[0]), Labels(names, rows[1]), validation, seed)
 
 

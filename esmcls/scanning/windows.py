@@ -19,6 +19,9 @@ SAME: Final = 0.7
 """Windows of one family that have this share in common are one."""
 MEASURES: Final = 6
 """By which a window is recognised; see `measures`."""
+AS_IF: Final = 5
+LEAST_SPREAD: Final = 0.1
+"""Of the logarithm of a family's lengths."""
 FLANK: Final = 10
 """Residues on either side of a window that are looked at."""
 
@@ -100,15 +103,20 @@ class Lengths:
     spreads: Floats
 
     @classmethod
-    def of(cls, lengths: Indices, codes: Indices, n_families: int, count: int = 12, apart: float = 0.15) -> Lengths:
-        """Measure training domains: quantiles of all lengths, and each family's own, its deviation `apart` at least."""
+    def of(cls, lengths: Indices, codes: Indices, n_families: int, count: int = 12) -> Lengths:
+        """Measure training domains: quantiles of all lengths, and each family's own.
+
+        A family's deviation is estimated as if it had AS_IF domains more, which deviate as those of all families do.
+        """
         logs = np.log(np.maximum(lengths, 1))
         sizes = np.maximum(np.bincount(codes, minlength=n_families), 1)
         centres = np.bincount(codes, logs, minlength=n_families) / sizes
         squares = np.bincount(codes, np.square(logs - centres[codes]), minlength=n_families) / sizes
+        pooled = (squares * sizes).sum() / sizes.sum()
+        variances = (squares * sizes + pooled * AS_IF) / (sizes + AS_IF) + LEAST_SPREAD**2
         low, high = np.quantile(lengths, [0.01, 0.99])
         tried = np.unique(np.geomspace(max(low, 1), max(high, 1), count).round().astype(np.int64))
-        return cls(tried, centres, np.sqrt(squares + apart**2))
+        return cls(tried, centres, np.sqrt(variances))
 
     def deviations(self, lengths: Indices, codes: Indices) -> Floats:
         """Return by how many deviations a window's length differs from its family's, (windows,)."""
