@@ -121,7 +121,7 @@ def test_windows_end_where_the_log_odds_turn() -> None:
 @pytest.mark.parametrize("residues", [0, 1, 2, 5])
 def test_proteins_shorter_than_any_domain_have_windows_within_them(residues: int) -> None:
     lengths = Lengths.of(np.array([20, 30]), np.array([0, 0]), 1)
-    windows = best_windows(lambda starts, ends: np.full((len(starts), 1), 90.0), residues, lengths, stride=4)
+    windows = best_windows(lambda starts, ends: np.full((len(starts), 1), 900.0), residues, lengths, stride=4)
     assert (windows.starts >= 0).all()
     assert (windows.ends <= residues).all()
     assert len(windows) == bool(residues)
