@@ -31,6 +31,8 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "fit-scan": "fit_scan",
+    "scan": "scan",
     "cache": "cache",
     "export": "export",
     "import": "import_",

@@ -27,8 +27,8 @@ ENCODERS = (
 HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
 COMMANDS = (
-    "cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, export, finetune, fit, heads, import, info, "
-    "layers, predict, pretrain, push"
+    "cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, export, finetune, fit, fit-scan, heads, import, "
+    "info, layers, predict, pretrain, push, scan"
 )
 
 
