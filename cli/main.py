@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "explain": "explain",
     "cache": "cache",
     "export": "export",
     "import": "import_",
