@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "explain": "explain",
+    "map": "map",
     "cache": "cache",
     "export": "export",
     "import": "import_",
