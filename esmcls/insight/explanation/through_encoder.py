@@ -60,12 +60,15 @@ class ThroughEncoder:
     attention : float tensor, (width,), optional
         Weights of a residue's score.
     opened : OpenedHead
+    tries : tuple of int
+        Points of the integral, until what is left unexplained is small.
     """
 
     model: _FromEmbedding
     layers: tuple[int, ...]
     attention: Tensor | None
     opened: OpenedHead
+    tries: tuple[int, ...] = POINTS
 
     @classmethod
     def of(cls, config: ModelConfig, state: Mapping[str, Tensor], layers: Sequence[int], opened: OpenedHead) -> Self:
@@ -83,7 +86,7 @@ class ThroughEncoder:
         start[[0, -1]] = whole[[0, -1]]
         with torch.no_grad():
             base, output = self._outputs(tokens, torch.stack([start, whole]), column).tolist()
-        for points in POINTS:
+        for points in self.tries:
             gradient = self._mean_gradient(tokens, start, whole, column, points)  # (tokens, width)
             values = ((whole - start).double() * gradient).sum(1)
             if abs(output - base - float(values.sum())) <= SMALL * abs(output - base):

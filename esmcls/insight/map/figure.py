@@ -48,9 +48,10 @@ def draw_map(drawn: ProteinMap, output: Path, colour: Colour, dpi: int = 300) ->
     from matplotlib.figure import Figure
 
     with house_style(**{**PAPER, "axes.grid": False}):
-        figure = Figure(figsize=(5.2, 4.2))
-        axes = figure.add_axes((0.02, 0.03, 0.62, 0.94))
-        axes.set(xticks=[], yticks=[], aspect="equal")
+        figure = Figure(figsize=(6.4, 4.2))
+        axes = figure.add_axes((0.01, 0.02, 0.6, 0.96))
+        axes.set(aspect="equal")
+        axes.set_axis_off()
         if isinstance(colour.values, list):
             _draw_categories(figure, axes, drawn, colour, colour.values)
         else:
@@ -75,10 +76,10 @@ def _draw_categories(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colo
     others = len(set(values[: drawn.known]) - {""} - set(names))
     if others:
         shades.append((f"{others:,} others", GREY))
-    dots = [(shortened(name, 28), Line2D([], [], marker="o", ls="", ms=4, color=shade)) for name, shade in shades]
+    dots = [(shortened(name, 30), Line2D([], [], marker="o", ls="", ms=4, color=shade)) for name, shade in shades]
     if drawn.known < len(drawn.ids):
         dots.append(("new", Line2D([], [], marker="D", ls="", ms=4, mfc="none", color="black")))
-    name_lines(figure, dots, loc="center left", bbox_to_anchor=(0.65, 0.5), title=colour.name, alignment="left")
+    name_lines(figure, dots, loc="center left", bbox_to_anchor=(0.62, 0.5), title=colour.name, alignment="left")
 
 
 def _draw_numbers(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colour) -> None:
@@ -86,7 +87,7 @@ def _draw_numbers(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colour)
     known = np.isfinite(values)
     axes.scatter(*drawn.places[: drawn.known][~known].T, c=GREY, **_points(drawn))
     points = axes.scatter(*drawn.places[: drawn.known][known].T, c=values[known], cmap="viridis", **_points(drawn))
-    bar = figure.colorbar(points, cax=figure.add_axes((0.68, 0.25, 0.02, 0.5)))
+    bar = figure.colorbar(points, cax=figure.add_axes((0.66, 0.25, 0.02, 0.5)))
     bar.set_label(colour.name)
 
 

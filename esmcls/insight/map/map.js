@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = id => document.getElementById(id);
 const bytes = text => Uint8Array.from(atob(text), sign => sign.charCodeAt(0));
 const numbers = (text, wide) => wide ? new Uint32Array(bytes(text).buffer) : new Uint16Array(bytes(text).buffer);
-const STEPS = 65535, GREY = [196, 196, 196], LISTED = 40, HITS = 20;
+const STEPS = 65535, GREY = [196, 196, 196], LISTED = 40, COLOURED = 400, HITS = 20;
 const n = data.ids.length, known = data.known;
 const places = numbers(data.places, false);
 const canvas = at("canvas"), context = canvas.getContext("2d"), ring = at("ring"), tip = at("tip");
@@ -27,7 +27,7 @@ function viridis(share) {
 function shade(code, names) {  // the most frequent have the palette's colours, further ones turn around the colour wheel
   if (names[code] === "") return GREY;
   if (code < data.palette.length) return rgb(data.palette[code]);
-  if (code >= LISTED) return GREY;
+  if (code >= COLOURED) return GREY;
   const hue = code * 137.508 % 360, light = [0.42, 0.62, 0.5][code % 3];
   return [0, 8, 4].map(k => {
     const turn = (k + hue / 30) % 12;
@@ -78,7 +78,7 @@ function legend() {
     };
     item(list, button);
   });
-  if (one.names.length > LISTED) item(list, `${(one.names.length - LISTED).toLocaleString("en")} others, grey`);
+  if (one.names.length > LISTED) item(list, `${(one.names.length - LISTED).toLocaleString("en")} others`);
 }
 
 function item(list, content) {
