@@ -17,8 +17,10 @@ def fill(template: str, **values: object) -> str:
     """Return a page by a template of this room; values are escaped unless they are `Markup`."""
     folder = resources.files("esmcls").joinpath("insight")
     loader = FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8"))
-    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return f"{Environment(loader=loader, **options).get_template(template).render(**values)}\n"
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return f"{environment.get_template(template).render(**values)}\n"
 
 
 def script_json(value: object) -> Markup:
