@@ -286,6 +286,18 @@ def test_counts_of_k_mers_have_no_residues(tmp_path: Path) -> None:
     assert "encoder composition has no vectors of residues" in ran.err
 
 
+def test_a_fine_tuned_model_is_explained_through_its_own_encoder(workspace: Path) -> None:
+    tuning = ["--method", "full", "--epochs", "1", "--batch", "16", "--lr", "1e-3", "--start", "zero", "--quiet"]
+    words = ["--encoder", workspace / "tiny.safetensors", "--name", "tuned", "--precision", "fp32", *tuning]
+    done("finetune", "-w", workspace / "w", *words)
+    rows = rows_of(done("explain", workspace / "q.fasta", "-w", workspace / "w", "--model", "tuned").out)
+    plain = ["--model", "tuned", "--method", "residues", "--class", rows[0]["of"]]
+    others = rows_of(done("explain", workspace / "q.fasta", "-w", workspace / "w", *plain).out)
+    assert {row["method"] for row in rows} == {"gradients"}
+    assert {row["method"] for row in others} == {"residues"}
+    assert float(rows[0]["output"]) == pytest.approx(float(others[0]["output"]), abs=1e-3)
+
+
 # what it is worth
 
 
