@@ -13,6 +13,9 @@ from esmcls.errors import UsageError
 from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file
 
 if TYPE_CHECKING:
+    from _csv import Writer
+    from collections.abc import Iterable
+
     from esmcls.insight.explanation.explain import Explainer, Explanation
 
 MOST_ON_A_PAGE = 500
@@ -109,14 +112,15 @@ def command(
 
 
 def _write_tables(
-    explainer: Explainer, explanations: Any, output: Path | None, nearest: Path | None, most: int
+    explainer: Explainer, explanations: Iterable[Explanation], output: Path | None, nearest: Path | None, most: int
 ) -> list[Explanation]:
     """Write the tables as explanations come, and return the first of these."""
     from esmcls.files import atomic_text
     from esmcls.insight.explanation.tables import NEIGHBOURS, RESIDUES, table_of, write_neighbours, write_residues
 
     kept: list[Explanation] = []
-    residues = neighbours = None
+    residues: Writer | None = None
+    neighbours: Writer | None = None
     with contextlib.ExitStack() as files:
         handle = sys.stdout if output is None else files.enter_context(atomic_text(output))
         if explainer.adds:

@@ -188,7 +188,9 @@ class Explainer:
         if not block:
             return
         x = self.model.features([protein.sequence for protein in block])
-        vectors = list(self._residues(x.sequences)) if reads_vectors(self.model.head) else [None] * len(block)
+        vectors: list[Vectors | None] = [None] * len(block)
+        if reads_vectors(self.model.head):
+            vectors = list(self._residues(x.sequences))
         for row, (protein, residues) in enumerate(zip(block, vectors, strict=True)):
             yield self._explain_one(protein, x.take([row]), residues)
 

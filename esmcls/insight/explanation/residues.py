@@ -21,7 +21,7 @@ from torch import Tensor
 
 from esmcls.errors import UsageError
 from esmcls.insight.explanation.opened import OpenedHead
-from esmcls.types import Floats, Residues
+from esmcls.types import Floats, Vectors
 
 POINTS = (32, 64, 128, 256)
 """Of the integral; doubled until what is left unexplained is small."""
@@ -53,7 +53,7 @@ class Contributions:
 
 
 def contributions(
-    opened: OpenedHead, residues: Residues, column: int, attention: npt.NDArray[np.floating] | None = None
+    opened: OpenedHead, residues: Vectors, column: int, attention: npt.NDArray[np.floating] | None = None
 ) -> Contributions:
     """Return what each residue adds to one output of a head.
 

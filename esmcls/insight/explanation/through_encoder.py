@@ -116,7 +116,7 @@ class ThroughEncoder:
         finally:
             self.model.given = None
         side_by_side = torch.cat([states[layer] for layer in self.layers], dim=-1)
-        pooled = torch.stack([self._pooled(part) for part in side_by_side.split(length)])  # (points, width)
+        pooled = torch.stack([self._pooled(part) for part in torch.split(side_by_side, length)])  # (points, width)
         return self.opened.outputs(self.opened.scaled(pooled.double()))[:, column]
 
     def _pooled(self, vectors: Tensor) -> Tensor:

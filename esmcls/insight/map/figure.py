@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -91,6 +91,6 @@ def _draw_numbers(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colour)
     bar.set_label(colour.name)
 
 
-def _points(drawn: ProteinMap) -> dict[str, object]:
+def _points(drawn: ProteinMap) -> dict[str, Any]:
     size = float(np.clip(6000 / drawn.known, 0.3, 8))
     return {"s": size, "linewidths": 0, "rasterized": drawn.known > RASTERISED}

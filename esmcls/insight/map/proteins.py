@@ -17,7 +17,7 @@ from esmcls.insight.map.layout import laid_out, placed_among, unit_rows, whitene
 from esmcls.labels.kinds import NUMBER, OF_RESIDUES, ONE_LABEL
 from esmcls.models.model import Model, features_for
 from esmcls.reading.records import Protein
-from esmcls.types import Floats, Vectors
+from esmcls.types import Floats, Indices, Vectors
 
 if TYPE_CHECKING:
     from esmcls.heads.whitening import Whitening
@@ -156,7 +156,7 @@ def drawn(cache: EmbeddingCache, dataset: Dataset, most: int, seed: int) -> list
     return [int(row) for row in there]
 
 
-def nearest_known(known: Vectors, new: Vectors) -> tuple[np.ndarray, Floats]:
+def nearest_known(known: Vectors, new: Vectors) -> tuple[Indices, Floats]:
     """Return the rows and cosines of the known proteins nearest to each new one, the nearest first, both (n, k)."""
     import torch
 
@@ -174,7 +174,7 @@ def _embedded(cache: EmbeddingCache, new: Sequence[Protein], pooling: str, white
     return unit_rows(np.concatenate(vectors).astype(cache.spec.dtype), whitening)
 
 
-def _classes(known: Dataset) -> np.ndarray | None:
+def _classes(known: Dataset) -> Indices | None:
     """Return the class of each training protein, -1 of others; None where proteins are not of one class each."""
     if known.task != ONE_LABEL:
         return None
@@ -205,10 +205,7 @@ def _colours_of(model: Model | None, known: Dataset, new: Sequence[Protein]) -> 
     """Return what a model says of all proteins: class, probability, and status."""
     if model is None:
         return []
-    from esmcls.workspace.workspace import Workspace
-
-    place = model.place if isinstance(model.place, Workspace) else None
-    parts = [_said(model, known.ids, known.sequences, features_for(model, known, place))]
+    parts = [_said(model, known.ids, known.sequences, features_for(model, known, model.place))]
     if new:
         names, texts = [protein.id for protein in new], [protein.sequence for protein in new]
         parts.append(_said(model, names, texts, model.features(texts)))

@@ -30,7 +30,7 @@ _SEPARATORS: Final = str.maketrans({";": ",", "|": "/"})
 def write_bundle(path: Path, drawn: ProteinMap) -> None:
     """Write a bundle, whole or not at all; an id of several proteins gets a number for all but the first."""
     names = distinct(drawn.ids)
-    annotations = pl.DataFrame({"identifier": names} | _columns(drawn))
+    annotations = pl.DataFrame({"identifier": names, **_columns(drawn)})
     about = json.dumps({"method": "t-SNE", "made_by": f"esmcls {__version__}"})
     metadata = pl.DataFrame({"projection_name": [PROJECTION], "dimensions": [2], "info_json": [about]})
     [x, y] = drawn.places.T.astype(np.float32)
