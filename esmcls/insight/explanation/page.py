@@ -101,7 +101,7 @@ def colour_of(strength: float) -> str:
     Examples
     --------
     >>> colour_of(0), colour_of(2), colour_of(-0.5)
-    ('#ffffff', '#d55e00', '#80b8d8')
+    ('#ffffff', '#d55e00', '#80b9d9')
     """
     share = min(abs(strength), 1.0)
     end = FOR if strength > 0 else AGAINST

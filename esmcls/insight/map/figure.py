@@ -71,7 +71,8 @@ def _draw_categories(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colo
     for number in range(-1, len(names)):
         rows = np.flatnonzero(codes == number)
         shade = GREY if number < 0 else COLORS[number]
-        axes.scatter(*drawn.places[rows].T, c=shade, **_points(drawn))
+        [x, y] = drawn.places[rows].T
+        axes.scatter(x, y, c=shade, **_points(drawn))
     shades = [*zip(names, COLORS, strict=False)]
     others = len(set(values[: drawn.known]) - {""} - set(names))
     if others:
@@ -85,8 +86,9 @@ def _draw_categories(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colo
 def _draw_numbers(figure: Figure, axes: Axes, drawn: ProteinMap, colour: Colour) -> None:
     values = np.asarray(colour.values)[: drawn.known]
     known = np.isfinite(values)
-    axes.scatter(*drawn.places[: drawn.known][~known].T, c=GREY, **_points(drawn))
-    points = axes.scatter(*drawn.places[: drawn.known][known].T, c=values[known], cmap="viridis", **_points(drawn))
+    [x, y] = drawn.places[: drawn.known].T
+    axes.scatter(x[~known], y[~known], c=GREY, **_points(drawn))
+    points = axes.scatter(x[known], y[known], c=values[known], cmap="viridis", **_points(drawn))
     bar = figure.colorbar(points, cax=figure.add_axes((0.66, 0.25, 0.02, 0.5)))
     bar.set_label(colour.name)
 

@@ -44,7 +44,7 @@ def stepped_places(drawn: ProteinMap) -> npt.NDArray[np.uint16]:
     lowest, highest = drawn.places.min(0), drawn.places.max(0)
     span = max(float((highest - lowest).max()), 1e-9)
     centred = (drawn.places - (lowest + highest) / 2) / span + 0.5
-    return np.rint(np.clip(centred * [1, -1] + [0, 1], 0, 1) * STEPS).astype(np.uint16)
+    return np.asarray(np.rint(np.clip(centred * [1, -1] + [0, 1], 0, 1) * STEPS), dtype=np.uint16)
 
 
 def colour_json(colour: Colour) -> dict[str, Any]:
