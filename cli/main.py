@@ -33,6 +33,8 @@ COMMANDS = {
     "predict": "predict",
     "fit-scan": "fit_scan",
     "scan": "scan",
+    "explain": "explain",
+    "map": "map",
     "cache": "cache",
     "export": "export",
     "import": "import_",
