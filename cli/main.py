@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "app": "app",
     "cache": "cache",
     "export": "export",
     "import": "import_",
