@@ -32,6 +32,8 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "app": "app",
+    "fit-scan": "fit_scan",
+    "scan": "scan",
     "cache": "cache",
     "export": "export",
     "import": "import_",

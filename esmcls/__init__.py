@@ -15,6 +15,7 @@ cache, datasets, workspace       vectors that are kept; labelled sequences and t
 heads                            classifiers on vectors
 tasks                            what is particular to one label, a number, or Gene Ontology terms a protein
 layer_choice                     which of an encoder's layers serve a data set
+scanning                         domains of known families in whole proteins
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
 app                              the page that asks models in a browser
 info, demo                       what the commands of these names do

@@ -1,0 +1,69 @@
+"""`esmcls fit-scan`: what `scan` needs, from the workspace's domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esmcls_cli.options import PATH, common, complete_encoders, note
+
+
+@click.command("fit-scan")
+@click.option("--name", default="scan", show_default=True, help="Name of the scanner.")
+@click.option(
+    "--linkers",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Stretches of real proteins without a domain of these families; can be repeated.  [default: shuffled domains]",
+)
+@click.option(
+    "--proteins",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Whole proteins: those that hold a training domain, to the residue, are learnt from, too; can be repeated.",
+)
+@click.option(
+    "--encoder",
+    shell_complete=complete_encoders,
+    help="Make vectors as in the cache of this encoder.  [default: of the cache used last]",
+)
+@common(device=True, seed=True)
+def command(
+    workspace: Path,
+    name: str,
+    linkers: tuple[Path, ...],
+    proteins: tuple[Path, ...],
+    encoder: str | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Fit a scanner, which finds domains in whole proteins, on the embedded data set of domains.
+
+    Domains of the train part are put together to proteins, with linkers between, and two linear heads fitted on their
+    residues and windows; chains of the validation part, and the same shuffled, calibrate it. The test part is never
+    looked at. Writes scanners/<name>/.
+    """
+    from esmcls.scanning.in_workspace import fit_in_workspace
+    from esmcls.workspace.workspace import Workspace
+
+    place = Workspace.open(workspace)
+    stretches, whole = (_sequences(paths) for paths in (linkers, proteins))
+    note(f"embedding chains of the domains, with {len(stretches):,} linkers between, and {len(whole):,} whole proteins")
+    options = {"linkers": stretches, "proteins": whole}
+    folder, scanner = fit_in_workspace(place, name, **options, encoder=encoder, seed=seed, device=device)
+    measured = scanner.recogniser.residues.scores["accuracy"], scanner.recogniser.windows.scores["accuracy"]
+    residues, windows = (f"{share:.1%}" for share in measured)
+    click.echo(
+        f"{folder}: {len(scanner.families):,} families; of validation residues {residues} are told rightly, "
+        f"of windows {windows}"
+    )
+    note("next: esmcls scan proteins.fasta")
+
+
+def _sequences(paths: tuple[Path, ...]) -> list[str]:
+    from esmcls.reading.readers import read_records
+
+    return [record.protein.sequence for record in read_records(list(paths))] if paths else []

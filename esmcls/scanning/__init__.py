@@ -1,0 +1,1 @@
+"""Whole proteins: which domains of known families lie where in them."""
