@@ -34,6 +34,8 @@ COMMANDS = {
     "app": "app",
     "fit-scan": "fit_scan",
     "scan": "scan",
+    "explain": "explain",
+    "map": "map",
     "cache": "cache",
     "export": "export",
     "import": "import_",

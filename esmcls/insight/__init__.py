@@ -1,0 +1,1 @@
+"""For people's eyes: why a model says what it says, and the map of all proteins."""

@@ -1,0 +1,215 @@
+"""Contributions as B-factors of a structure that the user gives, PDB or mmCIF: viewers colour by them.
+
+Nothing else of the file changes. What belongs to no residue of the protein gets 0.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from esmcls.errors import DataError, MissingExtraError, UsageError
+from esmcls.files import atomic_text
+from esmcls.insight.explanation.explain import Explanation
+from esmcls.text_files import open_lines
+
+if TYPE_CHECKING:
+    from biotite.structure import AtomArray
+
+ResidueKey: TypeAlias = tuple[str, int, str]
+"""Chain, number and insertion code, as the authors gave them."""
+
+FULL: Final = 99.0
+"""B-factor of the largest contribution, or minus that: a PDB has room for the six characters of -99.00."""
+ALIKE: Final = 0.95
+"""Share of the shorter one, chain or protein, that must be the same residues."""
+_CIF: Final = (".cif", ".mmcif")
+_SUFFIXES: Final = (".pdb", ".ent", *_CIF)
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """What was written.
+
+    Parameters
+    ----------
+    chains : tuple of str
+        Those that are the protein.
+    residues, differing : int
+        Residues with a contribution, and those of them that are another amino acid than in the sequence.
+    unit : float
+        The contribution that has a B-factor of 99.
+    """
+
+    chains: tuple[str, ...]
+    residues: int
+    differing: int
+    unit: float
+
+
+def require_biotite() -> None:
+    """Make sure that structures can be read, before anything takes time; MissingExtraError if not."""
+    try:
+        import biotite.structure  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtraError("--structure", "biotite", "structure") from None
+
+
+def kind_of(path: Path) -> str:
+    """Return `pdb` or `cif`, by the end of a name, of which .gz is no part; UsageError if it is neither."""
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"{path}: a structure is a file named .pdb, .ent, .cif or .mmcif; name it by its format")
+    return "cif" if suffix.lower() in _CIF else "pdb"
+
+
+def colour_structure(path: Path, output: Path, explanation: Explanation, chain: str | None = None) -> Coloured:
+    """Write a structure with the contributions of its residues as B-factors, whole or not at all.
+
+    Parameters
+    ----------
+    path, output : Path
+        Of the same format.
+    explanation : Explanation
+        With a contribution a residue.
+    chain : str, optional
+        The chain that is the protein; default each that is.
+
+    Raises
+    ------
+    DataError
+        If the structure cannot be read, has no such chain, or none that is the protein.
+    UsageError
+        If one of the files is no structure by its name, or they are of two formats.
+    """
+    kind = kind_of(path)
+    if kind_of(output) != kind:
+        raise UsageError(f"{output}: the structure is written as it was read; name it .{kind}")
+    with open_lines(str(path)) as lines:
+        text = "".join(lines)
+    known = np.abs(explanation.values[np.isfinite(explanation.values)])
+    unit = float(known.max(initial=0.0)) or 1.0
+    factors = np.nan_to_num(explanation.values) / unit * FULL
+    file, atoms = _parsed(path, text, kind)
+    places, differing = _places(path, atoms, explanation, chain)
+    of_residue = {key: float(factors[place]) for key, place in places.items()}
+    coloured = _cif_with(file, of_residue) if kind == "cif" else _pdb_with(text, of_residue)
+    with atomic_text(output) as handle:
+        handle.write(coloured)
+    return Coloured(tuple(dict.fromkeys(key[0] for key in places)), len(places), differing, unit)
+
+
+def _parsed(path: Path, text: str, kind: str) -> tuple[Any, AtomArray]:
+    """Return biotite's file, and the atoms of its first model."""
+    from biotite.structure.io import pdb, pdbx
+
+    try:
+        if kind == "pdb":
+            file = pdb.PDBFile.read(io.StringIO(text))
+            return file, pdb.get_structure(file, model=1)
+        cif = pdbx.CIFFile.read(io.StringIO(text))
+        return cif, pdbx.get_structure(cif, model=1)
+    except Exception as error:  # a parser of foreign text may fail in any way
+        raise DataError(path, f"no structure that can be read ({_words(error)})", "check the file") from None
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+
+
+def _places(
+    path: Path, atoms: AtomArray, explanation: Explanation, chain: str | None
+) -> tuple[dict[ResidueKey, int], int]:
+    """Return which residue of the protein each of the structure's is, and how many differ from it."""
+    chains = chains_of(atoms)
+    if chain is not None and chain not in chains:
+        there = ", ".join(chains) or "none"
+        raise DataError(path, f"no protein chain {chain!r}; there are: {there}", "name one with --chain")
+    sequence = explanation.protein.sequence
+    places: dict[ResidueKey, int] = {}
+    differing, shares = 0, {}
+    for name in chains if chain is None else [chain]:
+        keys, letters = chains[name]
+        pairs = aligned(letters, sequence)
+        same = sum(letters[ours] in (sequence[theirs], "X") for ours, theirs in pairs)
+        shares[name] = same / max(min(len(letters), len(sequence)), 1)
+        if shares[name] >= ALIKE:
+            places |= {keys[ours]: theirs for ours, theirs in pairs}
+            differing += len(pairs) - same
+    if not places:
+        nearest = max(shares, key=shares.__getitem__, default="")
+        found = f"chain {nearest} has {shares[nearest]:.0%} of its residues" if shares else "there is no protein chain"
+        fix = "give the sequence of the structure, or another structure"
+        raise DataError(path, f"is not of {explanation.protein.id!r}: {found}", fix)
+    return places, differing
+
+
+def chains_of(atoms: AtomArray) -> dict[str, tuple[list[ResidueKey], str]]:
+    """Return the residues of each protein chain and their letters, X for one that is none of the twenty."""
+    from biotite.structure import filter_amino_acids, get_residue_starts
+    from biotite.structure.info import one_letter_code
+
+    protein = atoms[filter_amino_acids(atoms)]
+    chains: dict[str, tuple[list[ResidueKey], str]] = {}
+    for start in get_residue_starts(protein).tolist() if len(protein) else []:
+        key = (str(protein.chain_id[start]), int(protein.res_id[start]), str(protein.ins_code[start]).strip())
+        keys, letters = chains.get(key[0], ([], ""))
+        chains[key[0]] = ([*keys, key], letters + (one_letter_code(str(protein.res_name[start])) or "X"))
+    return chains
+
+
+def aligned(chain: str, sequence: str) -> list[tuple[int, int]]:
+    """Return pairs of places, of the residues of a chain and of a sequence; parts of either may be missing.
+
+    Examples
+    --------
+    >>> aligned("MKVLA", "GSMKTTTTVLA")
+    [(0, 2), (1, 3), (2, 8), (3, 9), (4, 10)]
+    """
+    from biotite.sequence import ProteinSequence
+    from biotite.sequence.align import SubstitutionMatrix, align_optimal
+
+    alphabet = ProteinSequence.alphabet
+    scores = np.full((len(alphabet), len(alphabet)), -2, dtype=np.int32)
+    np.fill_diagonal(scores, 5)
+    matrix = SubstitutionMatrix(alphabet, alphabet, scores)
+    both = [ProteinSequence(_known(text, alphabet.get_symbols())) for text in (chain, sequence)]
+    [best, *_] = align_optimal(*both, matrix, gap_penalty=(-6, -1), terminal_penalty=False, max_number=1)
+    return [(ours, theirs) for ours, theirs in best.trace.tolist() if ours >= 0 and theirs >= 0]
+
+
+def _known(letters: str, symbols: Sequence[str]) -> str:
+    return "".join(letter if letter in symbols else "X" for letter in letters)
+
+
+def _pdb_with(text: str, factors: Mapping[ResidueKey, float]) -> str:
+    """Return the text of a PDB file with other B-factors, columns 61 to 66 of its atoms."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith(("ATOM  ", "HETATM")):
+            key = (line[21].strip(), int(line[22:26]), line[26].strip())
+            line = f"{line[:60]:60}{factors.get(key, 0.0):6.2f}{line[66:]}"
+        lines.append(f"{line}\n")
+    return "".join(lines)
+
+
+def _cif_with(file: Any, factors: Mapping[ResidueKey, float]) -> str:
+    """Return the text of an mmCIF file with other B-factors of its atoms."""
+    from biotite.structure.io.pdbx import CIFColumn
+
+    atoms = file.block["atom_site"]
+    chains = atoms["auth_asym_id"].as_array(str)
+    numbers = atoms["auth_seq_id"].as_array(int)
+    codes = [""] * len(chains)
+    if "pdbx_PDB_ins_code" in atoms:
+        codes = atoms["pdbx_PDB_ins_code"].as_array(str, masked_value="").tolist()
+    keys = zip(chains.tolist(), numbers.tolist(), codes, strict=True)
+    atoms["B_iso_or_equiv"] = CIFColumn([f"{factors.get(key, 0.0):.2f}" for key in keys])
+    written = io.StringIO()
+    file.write(written)
+    return written.getvalue()

@@ -1,0 +1,1 @@
+"""The map: vectors of many proteins laid out in a plane."""
