@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import html
 from pathlib import Path
 
 import pytest
 from command import run
 from families import rows, write_families
 from number_proteins import write_numbers
+from tiny import write_encoder, write_set
 
 import esmcls
 from esmcls.app.answers import ask, linked
+from esmcls.app.beside import Domains, domains, why
 from esmcls.app.details import details
 from esmcls.app.models import OpenModels
 from esmcls.app.questions import Limits, proteins_of
 from esmcls.app.verdicts import NONE_OF_THESE, verdict
-from esmcls.errors import DataError, SequenceError, UnknownNameError, UsageError
+from esmcls.errors import DataError, ModelError, SequenceError, UnknownNameError, UsageError
 from esmcls.reading.records import Protein
+from esmcls.scanning.scanner import Domain, Scanned
 from esmcls.tasks.one_label.prediction import Prediction
 
 MARKUP = "<script>alert(1)</script>"
@@ -132,6 +136,42 @@ def test_the_best_model_comes_first_and_no_other_name_is_opened(workspace: Path)
     assert sorted(models.names) == ["knn", "linear"]
     with pytest.raises(UnknownNameError, match="unknown model"):
         models.get("../elsewhere")
+
+
+def test_why_a_model_says_so_is_a_page_within_the_page(tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "tiny.safetensors")
+    place = esmcls.Workspace.open(tmp_path / "w", create=True)
+    esmcls.embed_dataset(place, write_set(tmp_path / "set.csv"), encoder=str(encoder))
+    esmcls.fit(place, "linear")
+    answers = ask(OpenModels.of(tmp_path / "w").get("linear"), [Protein(MARKUP, "MKTAYIAKQRQISFVKSHFSRQ")])
+    frame = why(answers, 1)
+    assert frame.startswith('<iframe sandbox="allow-scripts" srcdoc="&lt;!DOCTYPE html&gt;')
+    assert "The logit of" in frame
+    assert MARKUP not in html.unescape(frame)
+
+
+def test_a_model_that_says_nothing_of_residues_says_so(workspace: Path) -> None:
+    answers = ask(OpenModels.of(workspace).get("linear"), [Protein("a", "MAAAAAAAAALIVE")])
+    with pytest.raises(UsageError, match="no vectors of residues"):
+        why(answers, 1)
+
+
+def test_domains_are_drawn_to_one_scale_with_names_escaped() -> None:
+    whole = Scanned(Protein("whole", "M" * 200), (Domain(1, 100, MARKUP, 0.9, 5.0, 0.01),))
+    half = Scanned(Protein(MARKUP, "M" * 100), ())
+    drawing = Domains([whole, half], []).drawing()
+    assert '<rect x="0.0" y="4" width="500.0"' in drawing
+    assert '<rect x="0" y="13" width="1000.0"' in drawing
+    assert '<rect x="0" y="13" width="500.0"' in drawing
+    assert "none of these" in drawing
+    assert MARKUP not in drawing
+
+
+def test_without_a_scanner_there_is_no_button_for_domains(workspace: Path, tmp_path: Path) -> None:
+    models = OpenModels.of(workspace)
+    assert (models.has_scanner, models.has_dataset) == (False, True)
+    with pytest.raises(ModelError, match="esmcls fit-scan"):
+        domains(workspace, [Protein("a", "MAAA")], tmp_path)
 
 
 def test_without_a_workspace_the_command_says_what_to_do(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from esmcls.errors import UnknownNameError
+from esmcls.errors import EsmclsError, UnknownNameError
 from esmcls.models.model import Model
 from esmcls.models.predict import open_model
-from esmcls.workspace.workspace import Workspace
+from esmcls.scanning.folder import find_scanner
+from esmcls.workspace.workspace import STATE, Workspace
 
 KEPT: Final = 2
 """Models that are held in memory at a time."""
@@ -50,6 +51,20 @@ class OpenModels:
         best = place.best_model().name
         others = (model.name for model in place.models() if model.name != best)
         return cls(workspace, [best, *others], device)
+
+    @property
+    def has_dataset(self) -> bool:
+        """Whether the workspace has proteins for a map."""
+        return (self.workspace / STATE).is_file() and Workspace.open(self.workspace).has_dataset
+
+    @property
+    def has_scanner(self) -> bool:
+        """Whether the workspace has a scanner to find domains by."""
+        try:
+            find_scanner(self.workspace)
+        except EsmclsError:
+            return False
+        return True
 
     def get(self, name: str) -> Model:
         """Return a model; the one that was not asked for longest is let go.

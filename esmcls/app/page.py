@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from esmcls.app.answers import Answers, ask
+from esmcls.app.beside import domains, on_the_map, why
 from esmcls.app.details import details
 from esmcls.app.models import OpenModels
 from esmcls.app.questions import Limits, proteins_of
 from esmcls.app.verdicts import MEANING
-from esmcls.errors import EsmclsError, MissingExtraError
+from esmcls.errors import EsmclsError, MissingExtraError, UsageError
 
 EXAMPLE: Final = ">example\nMRIMKFFKDVGKEMKKVSWPKGKELTRYTITVISTVIFFVIFFALLDTGISQLIRLIVE\n"
 WAITING: Final = 32
@@ -45,7 +48,7 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
         raise MissingExtraError("the page", "gradio", "app") from None
     with gradio.Blocks(title="esmcls", analytics_enabled=False) as page:
         gradio.Markdown("# esmcls\nPaste sequences or drop a file; nothing leaves this machine.")
-        kept = gradio.State(None)
+        kept, chosen = gradio.State(None), gradio.State(1)
         with gradio.Row():
             pasted = gradio.Textbox(
                 label="Sequences (FASTA, a table, or one sequence)", lines=8, max_lines=20, value=EXAMPLE, scale=3
@@ -55,17 +58,28 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
                 model = gradio.Dropdown(models.names, value=models.names[0], label="Model")
                 start = gradio.Button("Ask", variant="primary")
         said = gradio.Markdown(_about(limits))
-        table = gradio.Dataframe(interactive=False, max_chars=60, label="Answers", elem_id="answers", max_height=420)
+        table = gradio.Dataframe(interactive=False, label="Answers", elem_id="answers", max_height=420)
         files = gradio.File(label="Files", interactive=False, file_count="multiple")
         shown = gradio.HTML(label="The protein", elem_id="details")
+        with gradio.Row():
+            because = gradio.Button("Why: what each residue adds")
+            along = gradio.Button("Domains of all", visible=models.has_scanner)
+            around = gradio.Button("All on the map", visible=models.has_dataset)
+        beside = gradio.HTML(elem_id="beside")
+        hidden: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
+        asked = _Asked(gradio, models, limits, folder)
         start.click(
-            _asking(gradio, models, limits, folder),
+            asked.ask,
             [pasted, dropped, model],
-            [table, files, said, shown, kept],
+            [table, files, said, shown, kept, chosen, beside],
             api_name="ask",
+            concurrency_id="model",
             concurrency_limit=1,
         )
-        table.select(_choosing(gradio), [kept], [shown], api_visibility="private")
+        table.select(asked.choosing(), [kept], [shown, chosen, beside], api_visibility="private")
+        because.click(asked.why, [kept, chosen], [beside], **hidden)
+        along.click(asked.domains, [kept, files], [beside, files], **hidden)
+        around.click(asked.on_the_map, [kept], [beside], **hidden)
     return page.queue(max_size=WAITING)
 
 
@@ -74,30 +88,74 @@ def _about(limits: Limits) -> str:
     return f"Up to {limits.sequences:,} sequences and {limits.residues:,} residues at a time. {words}."
 
 
-def _asking(gradio: Any, models: OpenModels, limits: Limits, folder: Path) -> Callable[..., Any]:
-    def asking(pasted: str, dropped: str | None, model: str, progress: Any = gradio.Progress()) -> Any:  # noqa: B008
-        """Ask a model: FASTA or table as text, or a file, and the model's name; a table, files, what was asked."""
+@dataclass(frozen=True)
+class _Asked:
+    """What the page's buttons do. Answers are kept by the browser's session; errors are told in a line."""
+
+    gradio: Any
+    models: OpenModels
+    limits: Limits
+    folder: Path
+
+    @property
+    def ask(self) -> Callable[..., Any]:
+        def ask_models(pasted: str, dropped: str | None, model: str, progress: Any = self.gradio.Progress()) -> Any:  # noqa: B008
+            """Ask a model: FASTA or a table as text, or a file, and the model's name."""
+            with self._told():
+                proteins = proteins_of(pasted, dropped, self.limits)
+                progress(0, desc=f"opening {model}")
+                opened = self.models.get(model)
+                answers = ask(opened, proteins, lambda done, total: progress((done, total), unit="proteins"))
+                paths = [str(path) for path in answers.write(self._place())]
+            shown = answers.table()
+            value = self.gradio.Dataframe(value=shown.rows, headers=shown.titles, datatype=shown.types)
+            return value, paths, html.escape(answers.line(), quote=False), details(answers, 1), answers, 1, ""
+
+        return ask_models
+
+    def choosing(self) -> Callable[..., Any]:
+        """Return what a click on a row does."""
+
+        def choose(answers: Answers | None, chosen: Any) -> Any:
+            if answers is None:
+                return "", 1, ""
+            number = int(chosen.row_value[0])
+            return details(answers, number), number, ""
+
+        choose.__annotations__["chosen"] = self.gradio.SelectData  # by which Gradio knows that it is to be given
+        return choose
+
+    def why(self, answers: Answers | None, number: int) -> str:
+        with self._told():
+            return why(_there(answers), number)
+
+    def domains(self, answers: Answers | None, files: list[str] | None) -> Any:
+        with self._told():
+            proteins = [answered.protein for answered in _there(answers).answered]
+            found = domains(self.models.workspace, proteins, self._place(), self.models.device)
+        return found.drawing(), [*(files or []), *map(str, found.paths)]
+
+    def on_the_map(self, answers: Answers | None) -> str:
+        with self._told():
+            return on_the_map(self.models.workspace, _there(answers))
+
+    def _place(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="answers-", dir=self.folder))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn an error of ours into a message of the page."""
         try:
-            proteins = proteins_of(pasted, dropped, limits)
-            progress(0, desc=f"opening {model}")
-            answers = ask(models.get(model), proteins, lambda done, total: progress((done, total), unit="proteins"))
-            place = Path(tempfile.mkdtemp(prefix="answers-", dir=folder))
-            paths = [str(path) for path in answers.write(place)]
+            yield
         except EsmclsError as error:
-            raise gradio.Error(html.escape(str(error), quote=False), duration=None, print_exception=False) from None
-        shown = answers.table()
-        value = gradio.Dataframe(value=shown.rows, headers=shown.titles, datatype=shown.types)
-        return value, paths, html.escape(answers.line(), quote=False), details(answers, 1), answers
-
-    return asking
+            text = html.escape(str(error), quote=False)
+            raise self.gradio.Error(text, duration=None, print_exception=False) from None
 
 
-def _choosing(gradio: Any) -> Callable[..., str]:
-    def choosing(answers: Answers | None, chosen: Any) -> str:
-        return "" if answers is None else details(answers, int(chosen.row_value[0]))
-
-    choosing.__annotations__["chosen"] = gradio.SelectData
-    return choosing
+def _there(answers: Answers | None) -> Answers:
+    if answers is None:
+        raise UsageError("nothing was asked yet; ask first")
+    return answers
 
 
 def serve(page: Any, host: str, port: int, limits: Limits) -> str:

@@ -72,6 +72,10 @@ def test_the_page_shows_answers_and_asks_no_other_machine(address: str, width: i
         assert page.locator("#details h3").inner_text() == MARKUP
         page.locator("#answers").get_by_text("lysine-rich").first.click()
         page.wait_for_function("document.querySelector('#details h3').innerText == 'second'", timeout=30_000)
+        page.get_by_role("button", name="All on the map").click()
+        frame = page.frame_locator("#beside iframe")
+        frame.locator("#new").get_by_text("second").wait_for(timeout=120_000)
+        assert page.get_by_role("button", name="Domains of all").count() == 0
         overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         browser.close()
     assert alerts == []
