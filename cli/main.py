@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "app": "app",
     "fit-scan": "fit_scan",
     "scan": "scan",
     "explain": "explain",

@@ -17,6 +17,7 @@ tasks                            what is particular to one label, a number, or G
 layer_choice                     which of an encoder's layers serve a data set
 scanning                         domains of known families in whole proteins
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
+app                              the page that asks models in a browser
 info, demo                       what the commands of these names do
 
 Paths of modules in 0.1.0 are known to moved, for one version.

@@ -208,8 +208,8 @@ def stream_rows(
     Every record is answered, those with equal ids or sequences too, in input order; equal sequences of a block are
     embedded once.
     """
-    answering = _answering(model, k, options)
-    for protein, answer, note in _noted(model, answer_stream(model, proteins, answering.ask, block=block)):
+    answering = answering_of(model, k, options)
+    for protein, answer, note in noted(model, answer_stream(model, proteins, answering.ask, block=block)):
         yield from answering.rows(protein, answer, note)
 
 
@@ -244,7 +244,7 @@ def write_answers(
         has none.
     """
     model.task.refuse({f"--format {format}": True}, f"model {model.name}")
-    answering = _answering(model, k, options, format=format)
+    answering = answering_of(model, k, options, format=format)
     proteins = iter(proteins)
     first = list(itertools.islice(proteins, BLOCK))
     described = format == "cafa" or any(protein.description for protein in first)  # the former has no room for any
@@ -260,7 +260,7 @@ def write_answers(
         answered = answer_stream(model, counted(), answering.ask)
     else:
         answered = _aligned(model, counted(), answering.ask, alignments)
-    answers = _noted(model, answered)
+    answers = noted(model, answered)
     written = answering.write(answers, handle, described)
     return replace(written, undescribed=undescribed)
 
@@ -290,8 +290,8 @@ def _aligned(
         yield protein, answer[0]
 
 
-def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:
-    """Add to each answer what makes it doubtful."""
+def noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> Iterator[Answered[T]]:
+    """Add to each answer of `answer_stream` what makes it doubtful."""
     specs = model.manifest.specs if reads_vectors(model.head) else ()
     cut = [parse_long(spec.long) for spec in specs if spec.encoder != IMPORTED]
     given = given_vectors(model)
@@ -303,8 +303,16 @@ def _noted(model: Model, answers: Iterable[tuple[Protein, T | Unanswered]]) -> I
         yield Answered(protein, answer, cautions(protein.sequence, unseen))
 
 
-def _answering(model: Model, k: int | None, options: dict[str, Any], **more: Any) -> Answering[Any]:
-    """Return how a model answers, with the options that are given: those that its kind of task lacks are refused."""
+def answering_of(model: Model, k: int | None, options: dict[str, Any], **more: Any) -> Answering[Any]:
+    """Return how a model answers, with options as in `predict`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such option, or format.
+    UsageError
+        If an option is not for the model's kind of task.
+    """
     for name in options.keys() - OPTIONS.keys():
         raise UnknownNameError("option", name, OPTIONS)
     given = {name: value for name, value in {"k": k, **options}.items() if value not in (None, ())}

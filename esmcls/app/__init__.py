@@ -1,0 +1,1 @@
+"""Models asked in a web browser, on this machine."""
