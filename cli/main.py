@@ -31,6 +31,8 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "annotate": "annotate",
+    "reference": "reference",
     "cache": "cache",
     "export": "export",
     "import": "import_",

@@ -16,6 +16,7 @@ heads                            classifiers on vectors
 tasks                            what is particular to one label, a number, or Gene Ontology terms a protein
 layer_choice                     which of an encoder's layers serve a data set
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
+reference                        a model of GO terms that says what it knows, to annotate with
 info, demo                       what the commands of these names do
 
 Paths of modules in 0.1.0 are known to moved, for one version.
