@@ -207,21 +207,17 @@ def test_a_packed_reference_says_what_the_folder_says(
     folders = (built[0], of_vectors.folder)
     assert packed.stat().st_size < sum(one.stat().st_size for place in folders for one in place.iterdir()) / 2
     queries = write_queries(tmp_path)
-    for folder in folders:  # the second where no engine is
-        from_folder = rows_of(done("annotate", queries, "--reference", folder).out)
-        from_file = rows_of(done("annotate", queries, "--reference", packed).out)
-        assert [told(row) for row in from_file] == [told(row) for row in from_folder]
-        chances = [[float(row["probability"] or 0) for row in rows] for rows in (from_file, from_folder)]
-        assert np.abs(np.subtract(*chances)).max() < 0.05
-        monkeypatch.setattr("esmcls.reference.packed.installed", lambda name: None)
+    answered = [rows_of(done("annotate", queries, "--reference", place).out) for place in (built[0], packed)]
+    assert answered[0] == answered[1]  # sequences are kept as they are
+    monkeypatch.setattr("esmcls.reference.packed.installed", lambda name: None)
+    answered = [rows_of(done("annotate", queries, "--reference", place).out) for place in (of_vectors.folder, packed)]
+    status, rounded = ({row["id"]: row["status"] for row in rows} for rows in answered)
+    assert status == rounded
+    terms, others = ({(row["id"], row["term"]) for row in rows} for rows in answered)
+    assert len(terms & others) >= 0.8 * len(terms | others)  # vectors are rounded: a term may cross its threshold
     pack([built[0]], packed)
     with pytest.raises(EngineMismatchError, match="phmmer"):
         unpack(packed, tmp_path)
-
-
-def told(row: dict[str, str]) -> tuple[str, ...]:
-    near = row["status"] != NOTHING_NEAR  # else which is nearest is chance
-    return row["id"], row["term"], row["status"], row["nearest_id"] if near else ""
 
 
 # what ships with the package
