@@ -36,6 +36,8 @@ COMMANDS = {
     "scan": "scan",
     "explain": "explain",
     "map": "map",
+    "annotate": "annotate",
+    "reference": "reference",
     "cache": "cache",
     "export": "export",
     "import": "import_",

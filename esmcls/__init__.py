@@ -18,6 +18,7 @@ layer_choice                     which of an encoder's layers serve a data set
 scanning                         domains of known families in whole proteins
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
 app                              the page that asks models in a browser
+reference                        a model of GO terms that says what it knows, to annotate with
 info, demo                       what the commands of these names do
 
 Paths of modules in 0.1.0 are known to moved, for one version.

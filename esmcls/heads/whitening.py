@@ -54,6 +54,10 @@ class Whitening:
         """Whiten float32 rows and bring each to length 1."""
         return F.normalize(self(block), eps=1e-9)
 
+    def leading(self, components: int) -> Whitening:
+        """Return the map to the directions of largest variance alone: the last columns, as `WithinClass` has them."""
+        return Whitening(self.mean, self.matrix[:, -components:].contiguous())
+
 
 @dataclass(frozen=True)
 class WithinClass:

@@ -91,7 +91,7 @@ def save_model(
             head.save(temporary)
             if findings is not None:
                 findings.save(temporary)
-            _write_manifest(temporary, manifest)
+            write_manifest(temporary, manifest)
             write_card(temporary, folder.name, manifest, [] if findings is None else findings.lines())
             settle(temporary / CARD)
             replace_folder(temporary, folder)
@@ -117,7 +117,7 @@ def refuse_foreign(folder: Path) -> None:
         raise ModelError(folder, "a model cannot be written there", fix)
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest with the digests of all other files, once these are on disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:

@@ -26,7 +26,7 @@ POWERS = (1.0, 2.0, 4.0)
 BACKGROUNDS = (5.0, 10.0, 20.0, 30.0, 40.0)
 """The values that are tried on validation: k and power together, then the background."""
 NEAREST_HITS = 20
-"""Hits that are asked for where the nearest alone is wanted: those of the same rows are mostly asked for, too."""
+"""Hits that are asked for at least: whatever is asked of the same rows, they are searched once."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,19 @@ class TermHomologyHead(BaseTermHead):
 
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
-        yield from _carried(self.known, self.chosen, self.finder.hits(x, self.chosen.k or 1))
+        yield from _carried(self.known, self.chosen, self._hits(x))
+
+    def _hits(self, x: Features) -> Hits:
+        """Return the hits that all questions about rows are answered by, of one search."""
+        return self.finder.hits(x, max(self.chosen.k or 1, NEAREST_HITS))
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
-        return self.finder.nearest(x, NEAREST_HITS)
+        return self.finder.nearest(x, max(self.chosen.k or 1, NEAREST_HITS))
 
     def related(self, x: Features) -> npt.NDArray[np.bool_]:
         """Return whether each row aligns with a training sequence at an E-value of .001 or less, bool (n,)."""
-        return np.asarray(self.finder.hits(x, self.chosen.k or 1).evalues[:, 0] <= RELATED)
+        return np.asarray(self._hits(x).evalues[:, 0] <= RELATED)
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.alignment.finder` does, and `terms.safetensors` (offsets, codes int64)."""

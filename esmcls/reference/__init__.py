@@ -1,0 +1,1 @@
+"""References: models of Gene Ontology terms that say what they know, to annotate proteins without own labels."""
