@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import forked_client
@@ -132,3 +134,49 @@ esmcls: error: w: no dataset: ...
 
 def test_the_exit_code_of_a_command_that_a_signal_ended_is_a_shells() -> None:
     assert [forked_client.exit_code(status) for status in (0, 2 << 8, signal.SIGKILL)] == [0, 2, 137]
+
+
+def shown(page: str) -> dict[tuple[str, str], list[str]]:
+    """Return the rows of a page's tables by the first words of their header and their own first cell."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    header = ""
+    for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().strip("`*") for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            header = ""
+        elif not header:
+            header = cells[0]
+        elif cells[0] != "---":
+            rows[header, cells[0].split("`")[0]] = cells[1:]
+    return rows
+
+
+def measured(name: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of a kept comparison by head; of the encoder `bundled` where there are others."""
+    comparison = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    rows = [row for row in comparison["rows"] if not row["baseline"] and row["encoder"] in ("", "bundled")]
+    return {row["head"]: row for row in reversed(rows)}  # the better of two ensembles
+
+
+@pytest.mark.parametrize(
+    ("column", "result"),
+    [(0, "compare_pfam_bundled_aligned"), (1, "compare_function5000_bundled"), (2, "compare_cath_bundled_aligned")],
+)
+def test_the_advice_on_heads_is_what_was_measured(column: int, result: str) -> None:
+    rows, kept = shown("which.md"), measured(result)
+    for head in ("linear", "knn", "homology", "align", "ensemble"):
+        told = rows["head", head][column]
+        assert told == (f"{100 * kept[head]['metrics']['accuracy']['value']:.1f}" if head in kept else ""), head
+
+
+@pytest.mark.parametrize(
+    ("header", "result"),
+    [("CATH", "compare_cath_bundled_aligned"), ("UniProt function", "compare_function5000_bundled")],
+)
+def test_the_advice_on_labels_is_what_was_measured(header: str, result: str) -> None:
+    rows, kept = shown("which.md"), measured(result)
+    told = {head: cells for (title, head), cells in rows.items() if title == header}
+    assert len(told) == 4
+    for head, cells in told.items():
+        tiers = [tier["accuracy"] for tier in kept[head]["tiers"] if tier["n"]]
+        assert cells == [f"{100 * accuracy:.1f}" for accuracy in tiers], head
