@@ -1,4 +1,4 @@
-"""Marks every test of this folder `extras`: tox's env of that name installs what they need, and nothing there is skipped."""
+"""Marks every test of this folder `extras`: tox's env of that name has what they need, and nothing is skipped."""
 
 from __future__ import annotations
 
