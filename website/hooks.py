@@ -10,7 +10,7 @@ from typing import Any
 
 from command_pages import commands_page
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from notebook_pages import notebook_page
 
@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 COPIED = "repository"
 """Folder of the site for files of the repository that are no pages."""
 ROW = re.compile(r"^\| \[([^\]]+)\]\(([^)]+)\) \|", re.MULTILINE)
+RELATIVE = re.compile(r"\[([^\]]*)\]\(([^):#\s]+)(#[^)\s]*|)\)")
 OUTWARD = re.compile(r"\]\(((?:\.\./)+[^)#\s]+)")
 
 
@@ -61,7 +62,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, data in images.items():
             files.append(File.generated(config, f"notebooks/{name}", content=data))
     for path in sorted(set(linked_files())):
-        files.append(File.generated(config, f"{COPIED}/{path}", abs_src_path=str(ROOT / path)))
+        if path.endswith(".md"):
+            page = page_elsewhere((ROOT / path).read_text(encoding="utf-8"), path)
+            named: dict[str, Any] = {"content": page, "inclusion": InclusionLevel.NOT_IN_NAV}
+        else:
+            named = {"abs_src_path": str(ROOT / path)}
+        files.append(File.generated(config, f"{COPIED}/{path}", **named))
     return files
 
 
@@ -72,9 +78,24 @@ def linked_files() -> Iterator[str]:
             yield posixpath.normpath(posixpath.join("docs", target))
 
 
+def page_elsewhere(markdown: str, path: str) -> str:
+    """Return a page that lies outside of docs/, with links to pages that lie there; what else it links to is named."""
+    here = posixpath.dirname(f"{COPIED}/{path}")
+
+    def led(match: re.Match[str]) -> str:
+        name, target, part = match.groups()
+        found = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        is_page = found.startswith("docs/") and found.endswith(".md")
+        return f"[{name}]({posixpath.relpath(found.removeprefix('docs/'), here)}{part})" if is_page else name
+
+    return RELATIVE.sub(led, markdown)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to files of the repository lead to their copies on the site, and those to notebooks to their pages."""
     folder = posixpath.dirname(page.file.src_uri)
+    if folder.startswith(COPIED):
+        return markdown
 
     def copied(match: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join("docs", folder, match[1]))

@@ -82,7 +82,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[str, Html]:
     found = {path.relative_to(site).as_posix(): Html(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
-    return {name: page for name, page in found.items() if not name.startswith("repository/") and name != "404.html"}
+    return {name: page for name, page in found.items() if name != "404.html"}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def asked(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
 
 def test_every_page_and_notebook_is_on_the_site_and_in_its_navigation(pages: dict[str, Html]) -> None:
     names = {source.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for source in SOURCES}
-    assert names | {"commands.html"} == set(pages)
+    assert names | {"commands.html"} == {name for name in pages if not name.startswith("repository/")}
     assert names <= {unquote(link).split("#")[0] for link in pages["index.html"].links} | {"index.html"}
 
 
@@ -195,7 +195,9 @@ def website(name: str) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look for the names in annotations
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "website"))
+        spec.loader.exec_module(module)
     return module
 
 
@@ -241,3 +243,9 @@ def test_every_picture_of_the_pages_is_small_and_the_gallery_shows_all_that_its_
     taken = {shot.name for shot in website("screenshots").SHOTS}
     shown = set(re.findall(r"\(images/([\w-]+)\.png\)", (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")))
     assert taken == shown <= set(images)
+
+
+def test_a_page_outside_of_docs_leads_to_the_pages_of_the_site_and_names_what_else_it_links_to() -> None:
+    text = "See [a](../docs/a.md), [b](../docs/b.md#c), [d](d.csv), [e](https://e.org) and [f](#f)."
+    led = "See [a](../../a.md), [b](../../b.md#c), d, [e](https://e.org) and [f](#f)."
+    assert website("hooks").page_elsewhere(text, "data/README.md") == led
