@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
@@ -180,3 +181,10 @@ def test_the_advice_on_labels_is_what_was_measured(header: str, result: str) -> 
     for head, cells in told.items():
         tiers = [tier["accuracy"] for tier in kept[head]["tiers"] if tier["n"]]
         assert cells == [f"{100 * accuracy:.1f}" for accuracy in tiers], head
+
+
+def test_the_advice_on_few_labels_is_what_was_measured() -> None:
+    kept = json.loads((ROOT / "benchmarks" / "results" / "labels_needed.json").read_text(encoding="utf-8"))["accuracy"]
+    for head in ("linear", "knn"):
+        means = [fmean(kept[f"bundled {head} {size}"]) for size in (1, 2, 4, 8, 100)]
+        assert shown("which.md")["head, labels a class", head] == [f"{accuracy:.1f}" for accuracy in means]
