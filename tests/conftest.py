@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import forking_program
 from hypothesis import settings
+from pages import ROOT
 
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="esmcls-hub-")  # read once, when huggingface_hub is imported
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
@@ -32,3 +34,18 @@ def shared() -> Path | None:
     """Return the folder with real data sets beside the project, or None where it is absent (tests then use `data/`)."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Return surroundings in which a shell finds an `esmcls` that needs no seconds to begin."""
+    with forking_program(tmp_path_factory.mktemp("bin")) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture
+def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder to be in, with `data/` of the checkout in it."""
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -1,141 +1,33 @@
-"""The documentation runs: blocks of README and docs, docstring examples, help pages, links."""
+"""The documentation is true: docstring examples, help pages, links. `test_docs_*.py` run the blocks of its pages."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
-import os
+import json
 import pkgutil
 import re
-import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import click
+import forked_client
 import pytest
 from command import done
+from pages import FLAGS, LINK, PAGES, ROOT, blocks, commands, run_console, run_python
 
 import esmcls
 import esmcls_cli
 from esmcls_cli.main import esmcls as program
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRESS = re.compile(r"^esmcls: (?:[\d,]+ of [\d,]+ residues, .*|step [\d,]+ of .*)\n", re.MULTILINE)
-"""Lines that a slow machine sees every half minute."""
-FILE = re.compile(r"# ([\w./-]+/[\w.-]+)\n")
-LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(?:#[^)]*)?\)")
 MODULES = sorted(
     module.name
     for package in (esmcls, esmcls_cli)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 )
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page: its language, its text, and the line of the page that its text starts on."""
-
-    language: str
-    text: str
-    line: int
-
-    @property
-    def file(self) -> str:
-        """The file that the block is to be, which a first line such as `# plugin/halves.py` names; or an empty text."""
-        named = FILE.match(self.text)
-        return named[1] if named else ""
-
-
-def blocks(page: str) -> list[Block]:
-    """Return a page's fenced blocks.
-
-    The languages: `python` and `console` are executed; `sh` (installing) and `text` are not. A block whose first line
-    names a file is written to that file instead.
-    """
-    return [Block(match[1], match[2], page.count("\n", 0, match.start(2)) + 1) for match in BLOCK.finditer(page)]
-
-
-def commands(text: str) -> Iterator[tuple[str, str]]:
-    """Take a console block apart into (command, expected output); a backslash at its end continues a command."""
-    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-        match = re.match(r"((?:.*\\\n)*.*)\n?([\s\S]*)", part)
-        assert match is not None
-        yield match[1], match[2]
-
-
-def assert_alike(expected: str, got: str, where: str) -> None:
-    """Compare output with what a page says; `...` stands for anything, blanks and line ends do not count."""
-    __tracebackhide__ = True
-    if not doctest.OutputChecker().check_output(expected or "\n", got or "\n", FLAGS):
-        pytest.fail(f"{where}\nthe page says:\n{expected}\nbut it printed:\n{got}", pytrace=False)
-
-
-def run_console(text: str, folder: Path, where: str) -> None:
-    """Run a console block's commands as a shell would; a command that fails must say so in the page.
-
-    Python is told not to buffer: what a command says and what it answers then come in the order that a terminal shows,
-    whatever the surroundings of the tests say.
-    """
-    surroundings = {
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    for command, expected in commands(text):
-        ran = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=surroundings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        said = PROGRESS.sub("", ran.stdout)
-        assert_alike(expected, said, f"{where}: {command}")
-        assert (ran.returncode != 0) == ("error:" in expected), f"{where}: {command}: exit code {ran.returncode}"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder to be in, with `data/` of the checkout in it."""
-    shutil.copytree(ROOT / "data", tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_of_a_page_does_what_the_page_says(page: Path, folder: Path) -> None:
-    namespace: dict[str, Any] = {}
-    for block in blocks(page.read_text(encoding="utf-8")):
-        where = f"{page.name}, line {block.line}"
-        if block.file:
-            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
-            Path(block.file).write_text(block.text, encoding="utf-8")
-        elif block.language == "console":
-            run_console(block.text, folder, where)
-        elif block.language == "python":
-            run_python(block.text, namespace, where)
-
-
-def run_python(text: str, namespace: dict[str, Any], where: str) -> None:
-    """Run a Python block: as a session where it has prompts, else as a file."""
-    if ">>> " not in text:
-        exec(compile(text, where, "exec"), namespace)
-        return
-    said: list[str] = []
-    test = doctest.DocTestParser().get_doctest(text, namespace, where, where, 0)
-    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=said.append, clear_globs=False)
-    namespace.update(test.globs)
-    assert not said, "".join(said)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -221,3 +113,78 @@ def test_the_index_of_the_documentation_names_every_page() -> None:
 def test_the_page_of_heads_is_what_their_docstrings_say() -> None:
     """After a change: esmcls heads --markdown > docs/heads.md."""
     assert (ROOT / "docs" / "heads.md").read_text(encoding="utf-8") == done("heads", "--markdown").out
+
+
+def test_a_command_of_a_page_is_the_program_in_a_process_of_its_own(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    """Files, folder, exit codes and the order of what is said are as if it were started by itself."""
+    block = """$ printf '>a\\nMKK\\n' | esmcls embed - --encoder composition -w w
+esmcls: 1 record read
+esmcls: no labels in -...
+1 sequence, 1 distinct: 1 embedded, 0 were cached
+$ ls w/cache | wc -l
+1
+$ cd w && esmcls info -w . | head -1
+workspace .
+$ esmcls fit -w w
+esmcls: error: w: no dataset: ...
+"""
+    run_console(block, tmp_path, "here", surroundings)
+
+
+def test_the_exit_code_of_a_command_that_a_signal_ended_is_a_shells() -> None:
+    assert [forked_client.exit_code(status) for status in (0, 2 << 8, signal.SIGKILL)] == [0, 2, 137]
+
+
+def shown(page: str) -> dict[tuple[str, str], list[str]]:
+    """Return the rows of a page's tables by the first words of their header and their own first cell."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    header = ""
+    for line in (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().strip("`*") for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            header = ""
+        elif not header:
+            header = cells[0]
+        elif cells[0] != "---":
+            rows[header, cells[0].split("`")[0]] = cells[1:]
+    return rows
+
+
+def measured(name: str) -> dict[str, dict[str, Any]]:
+    """Return the rows of a kept comparison by head; of the encoder `bundled` where there are others."""
+    comparison = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    rows = [row for row in comparison["rows"] if not row["baseline"] and row["encoder"] in ("", "bundled")]
+    return {row["head"]: row for row in reversed(rows)}  # the better of two ensembles
+
+
+@pytest.mark.parametrize(
+    ("column", "result"),
+    [(0, "compare_pfam_bundled_aligned"), (1, "compare_function5000_bundled"), (2, "compare_cath_bundled_aligned")],
+)
+def test_the_advice_on_heads_is_what_was_measured(column: int, result: str) -> None:
+    rows, kept = shown("which.md"), measured(result)
+    for head in ("linear", "knn", "homology", "align", "ensemble"):
+        told = rows["head", head][column]
+        assert told == (f"{100 * kept[head]['metrics']['accuracy']['value']:.1f}" if head in kept else ""), head
+
+
+@pytest.mark.parametrize(
+    ("header", "result"),
+    [("CATH", "compare_cath_bundled_aligned"), ("UniProt function", "compare_function5000_bundled")],
+)
+def test_the_advice_on_labels_is_what_was_measured(header: str, result: str) -> None:
+    rows, kept = shown("which.md"), measured(result)
+    told = {head: cells for (title, head), cells in rows.items() if title == header}
+    assert len(told) == 4
+    for head, cells in told.items():
+        tiers = [tier["accuracy"] for tier in kept[head]["tiers"] if tier["n"]]
+        assert cells == [f"{100 * accuracy:.1f}" for accuracy in tiers], head
+
+
+def test_the_advice_on_few_labels_is_what_was_measured() -> None:
+    kept = json.loads((ROOT / "benchmarks" / "results" / "labels_needed.json").read_text(encoding="utf-8"))["accuracy"]
+    for head in ("linear", "knn"):
+        means = [fmean(kept[f"bundled {head} {size}"]) for size in (1, 2, 4, 8, 100)]
+        assert shown("which.md")["head, labels a class", head] == [f"{accuracy:.1f}" for accuracy in means]
