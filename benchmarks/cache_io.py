@@ -8,9 +8,9 @@ of the files (posix_fadvise), "warm" straight after. Writes benchmarks/results/c
 
     python benchmarks/cache_io.py --keys 1000000,10000000
 
-What many actors leave, without the vectors: so many rows of eight numbers in segments of 7,000, which is a block of
-2.1 million residues. They are sealed, opened, asked for all keys and a tenth more, joined, and merged with a tenth
-more, each step in a process of its own whose CPU time and memory are measured. Writes results/cache_keys.json.
+What many actors leave, but with random keys and vectors of eight numbers: so many rows, in segments of 7,000, which is
+a block of 2.1 million residues. They are sealed, opened, asked for all keys and a tenth more, joined, and merged with a
+tenth more, each step in a process of its own whose CPU time and memory are measured. Writes results/cache_keys.json.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pathlib import Path
 
 import numpy as np
 
-from esmcls.cache.index import INDEX
-from esmcls.cache.pending import Pending
+from esmcls.cache.index import INDEX, Keys
+from esmcls.cache.segments import Column, new_name, write_segment
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.cache.store import EmbeddingCache, seal
-from esmcls.cache.to_embed import Missing
+from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.to_embed import BLOCK_SEQUENCES
 from esmcls.encoders.encoder import Embedded
 
 BLOCK = 64 << 20
@@ -130,21 +130,24 @@ def measure(folder: Path, rows: int, width: int) -> dict[str, float]:
     return result
 
 
-def names_of(start: int, stop: int) -> Iterator[str]:
-    """Give the sequences of some numbers."""
-    return (sequence(number) for number in range(start, stop))
+def keys_at(first: int, stop: int) -> Keys:
+    """Return keys, of which each number has its own, as random as the digests of sequences are."""
+    return np.random.default_rng(first).integers(0, 256, (stop - first, 32), dtype=np.uint8)
+
+
+def parts(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Give the bounds of segments."""
+    return ((first, min(first + SEGMENT, stop)) for first in range(start, stop, SEGMENT))
 
 
 def seal_all(folder: Path, start: int, stop: int) -> int:
     """Seal rows as actors do: a segment a block, nobody looking at what is there."""
-    vectors = np.random.default_rng(0).standard_normal((SEGMENT, NARROW.width)).astype(np.float32)
     EmbeddingCache.open(folder, NARROW).close()
-    for first in range(start, stop, SEGMENT):
-        names = list(names_of(first, min(first + SEGMENT, stop)))
-        ones = np.ones(len(names), dtype=np.int64)
-        pending = Pending(NARROW)
-        pending.add(names, range(len(names)), Embedded({"mean": vectors[: len(names)]}, ones, ones))
-        seal(folder, pending)
+    for first, last in parts(start, stop):
+        ones = np.ones(last - first, dtype=np.int64)
+        vectors = np.ones((last - first, NARROW.width), dtype=np.float16)
+        columns = {"key": keys_at(first, last), "length": ones, "inputs": ones, "mean": vectors}
+        write_segment(folder / new_name(), NARROW, {name: Column.of(array) for name, array in columns.items()})
     return len(list(folder.glob("*.h5")))
 
 
@@ -157,9 +160,17 @@ def count(folder: Path, indexed: bool) -> int:
 
 
 def count_missing(folder: Path, start: int, stop: int) -> int:
-    """Go through an input as `embed` does, and count what the cache lacks."""
+    """Go through keys as `Missing` does through sequences, and count those that the cache lacks."""
+    seen: set[bytes] = set()
+    missing = 0
     with EmbeddingCache.open(folder) as cache:
-        return sum(1 for _ in Missing(cache, names_of(start, stop)))
+        for first, last in parts(start, stop):
+            keys = keys_at(first, last)
+            for place in range(0, len(keys), BLOCK_SEQUENCES):
+                block = keys[place : place + BLOCK_SEQUENCES]
+                seen.update(key.tobytes()[:16] for key in block)
+                missing += int((cache._keys().find(block) < 0).sum())
+    return missing
 
 
 def tidy(folder: Path) -> int:

@@ -40,6 +40,12 @@ from esmcls.workspace.workspace import Workspace
 RESULTS = Path(__file__).with_name("results") / "ray_cluster.json"
 MEMORY = 100 << 20
 SAMPLE_SECONDS = 0.25
+SETTINGS = {
+    "RAY_worker_niceness": "0",  # else whatever else runs on this machine goes before
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_failure_threshold": "50",
+}
 
 
 def write_short(source: Path, target: Path, sequences: int, residues: int) -> None:
@@ -107,7 +113,7 @@ class Nodes:
 
     def __init__(self, count: int) -> None:
         import_ray()
-        os.environ["RAY_worker_niceness"] = "0"  # else whatever else runs on this machine goes before
+        os.environ.update(SETTINGS)
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster()

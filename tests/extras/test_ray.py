@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from command import done, run
 from families import write_families, write_unknown
+from ray_nodes import Nodes
 from tiny import write_encoder, write_set
 
 from esmcls.cache.store import EmbeddingCache
@@ -31,40 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-MEMORY = 80 << 20
-"""Bytes of each node's object store."""
-
-
-class Nodes:
-    """A cluster whose head works at nothing, and three nodes of one CPU each."""
-
-    def __init__(self) -> None:
-        ray_team.import_ray()
-        os.environ["RAY_worker_niceness"] = "0"  # else whatever else runs on this machine goes before
-        from ray.cluster_utils import Cluster as RealCluster
-
-        self.cluster = RealCluster()
-        self._added(num_cpus=0, include_dashboard=False)
-        self.working = [self._added(num_cpus=1) for _ in range(3)]
-        self.address = self.cluster.address
-
-    def _added(self, **options: Any) -> Any:
-        """Begin a node, again where a loaded machine needs more than the half minute that Ray gives it."""
-        for _ in range(5):
-            try:
-                return self.cluster.add_node(object_store_memory=MEMORY, **options)
-            except Exception as error:  # Ray's own class for it is Exception
-                if "timed out during startup" not in str(error):
-                    raise
-        return self.cluster.add_node(object_store_memory=MEMORY, **options)
-
-    def kill_one(self) -> None:
-        """End a raylet and all its workers at once, as when a machine loses power."""
-        self.cluster.remove_node(self.working.pop(0), allow_graceful=False)
-
-    def add_one(self) -> None:
-        """Begin another node."""
-        self.working.append(self._added(num_cpus=1))
 
 
 @pytest.fixture(scope="module")
