@@ -16,10 +16,12 @@ Writes benchmarks/results/ray_cluster.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -108,6 +110,15 @@ def vectors(workspace: Path, texts: list[str]) -> Any:
         return cache.read(texts)
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
 class Nodes:
     """A cluster whose head does no work, and nodes of one CPU each."""
 
@@ -122,13 +133,18 @@ class Nodes:
         self.words = ["--engine", "ray", "--address", self.cluster.address]
 
     def _added(self, **options: Any) -> Any:
-        """Begin a node, again where a loaded machine needs more than the half minute that Ray gives it."""
+        """Begin a node, again where a loaded machine needs more than the half minute that Ray gives it.
+
+        Its ports are named, since a raylet waits but seconds for its agents to say which they took.
+        """
+        names = ("dashboard_agent_listen_port", "metrics_export_port", "metrics_agent_port", "runtime_env_agent_port")
         for _ in range(5):
+            ports = dict(zip(names, free_ports(len(names)), strict=True))
             try:
-                return self.cluster.add_node(object_store_memory=MEMORY, **options)
+                return self.cluster.add_node(object_store_memory=MEMORY, **ports, **options)
             except Exception as error:  # Ray's own class for it is Exception
                 print(f"again: {error}", file=sys.stderr)
-        return self.cluster.add_node(object_store_memory=MEMORY, **options)
+        raise SystemExit("no node could be begun: the machine is too busy")
 
     def kill_one(self) -> None:
         """End a raylet with all its workers."""

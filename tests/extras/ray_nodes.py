@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +13,7 @@ from esmcls.engines.ray_team import import_ray
 
 MEMORY = 80 << 20
 """Bytes of each node's object store."""
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 200.0
 SETTINGS = {
     "RAY_worker_niceness": "0",  # else whatever else runs on this machine goes before
     "RAY_agent_register_timeout_ms": "600000",
@@ -31,9 +33,15 @@ class Nodes:
 
         services.get_node = patient(services.get_node)  # of which Ray asks for half a minute
         self.cluster = Cluster()
-        self.cluster.add_node(num_cpus=0, object_store_memory=MEMORY, include_dashboard=False)
-        self.working = [self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(3)]
+        self._add(num_cpus=0, include_dashboard=False)
+        self.working = [self._add(num_cpus=1) for _ in range(3)]
         self.address = self.cluster.address
+
+    def _add(self, **options: Any) -> Any:
+        """Begin a node, with ports that are named: a raylet waits but seconds for agents to say which they took."""
+        names = ("dashboard_agent_listen_port", "metrics_export_port", "metrics_agent_port", "runtime_env_agent_port")
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        return self.cluster.add_node(object_store_memory=MEMORY, **ports, **options)
 
     def kill_one(self) -> None:
         """End a raylet and all its workers at once, as when a machine loses power."""
@@ -41,7 +49,16 @@ class Nodes:
 
     def add_one(self) -> None:
         """Begin another node."""
-        self.working.append(self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+        self.working.append(self._add(num_cpus=1))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
