@@ -367,3 +367,9 @@ def test_one_device_of_a_node_and_the_address_of_a_client_are_refused() -> None:
         Cluster(device="cuda:1")
     with pytest.raises(UsageError, match="--address ray://head:10001: give HOST:PORT, on a machine of the cluster"):
         Cluster("ray://head:10001")
+
+
+def test_where_there_is_nothing_to_do_no_actor_is_waited_for() -> None:
+    ray = FakeRay(lambda actor, method, args: pytest.fail(f"{method} was waited for"))
+    with connection(ray).team(doubling) as team:
+        assert list(team.run([])) == []

@@ -376,13 +376,13 @@ class Team(Generic[Job, Result]):
             waiting: deque[tuple[int, Job]] = deque()  # one at most, read but not begun
             ended = False
             while True:
-                while self.idle and (self.lost or not ended):
+                while self.lost or not ended:
                     if not self.lost and not waiting:
                         following = next(coming, None)
                         ended = following is None
                         waiting.extend([] if following is None else [following])
                         continue
-                    if not self.lost and waiting[0][0] >= self.limit:
+                    if not self.idle or (not self.lost and waiting[0][0] >= self.limit):
                         break
                     self._give(*(self.lost or waiting).popleft())
                 if ended and not self.lost and not waiting:
