@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esmcls_cli.colours import say, with_best
+from esmcls_cli.engine import ENGINE_OPTIONS, engine_options
 from esmcls_cli.options import (
     PATH,
     Grouped,
@@ -27,6 +28,7 @@ from esmcls_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from esmcls.engines.ray_team import Cluster
     from esmcls.workspace.workspace import Workspace
 
 _BY_KIND = {
@@ -58,6 +60,7 @@ _GROUPS = {
         "refit",
         "seed",
     ),
+    "Where it is done": ENGINE_OPTIONS,
     "Other options": (),
 }
 
@@ -112,6 +115,7 @@ _GROUPS = {
 @click.option("--name", default="", help="Of the report and its models.  [default: a new number]")
 @click.option("--replace", is_flag=True, help="Replace a report and models of these names, whatever made them.")
 @common(device=True, seed=True)
+@engine_options
 def command(
     workspace: Path,
     heads: str | None,
@@ -136,6 +140,7 @@ def command(
     replace: bool,
     device: str,
     seed: int,
+    cluster: Cluster | None,
 ) -> int:
     """Fit every head on the same split, measure all on the test part, and write a report.
 
@@ -145,6 +150,7 @@ def command(
     weighted Fmax and Smin in each aspect, by frequency and length; of numbers by the Spearman correlation. Exits with 3
     if a head had to be left out.
     """
+    from esmcls.engines.compare import compare_on_ray
     from esmcls.evaluation.compare import compare
     from esmcls.evaluation.plan import ComparisonPlan
     from esmcls.tasks.kinds import task_of
@@ -176,7 +182,10 @@ def command(
         evidence=evidence,
     )
     class_names = read_names(names) if names is not None else {}
-    compared = compare(place, plan, device=device, say=note, progress=progress)
+    if cluster is None:
+        compared = compare(place, plan, device=device, say=note, progress=progress)
+    else:
+        compared = compare_on_ray(place, plan, cluster, say=note, progress=progress)
     page = compared.write(names=class_names)
     say("\n".join(with_best(compared.lines(), compared.report.best, sys.stdout)))
     click.echo(_choice(compared.report.chosen, place))

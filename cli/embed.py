@@ -11,6 +11,7 @@ import click
 from esmcls.errors import UsageError
 from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
+from esmcls_cli.engine import ENGINE_OPTIONS, engine_options
 from esmcls_cli.options import (
     SOURCE,
     Grouped,
@@ -29,9 +30,9 @@ from esmcls_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from esmcls.cache.embed import RunPlan
     from esmcls.cache.spec import EmbeddingSpec
     from esmcls.cache.to_embed import EmbedReport
+    from esmcls.engines.ray_team import Cluster
     from esmcls.reading.inputs import Inputs
     from esmcls.reading.readers import OnBad
     from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
@@ -46,7 +47,11 @@ _GROUPS = {
         *("no_propagate", "hierarchy", "clusters", "on_bad_record", "seed"),
     ),
     "How a vector is made": ("layers", "keep_all_layers", "long", "window", "stride", "pool", "precision"),
-    "What is kept, and where it is made": ("dtype", "chunks", "residues", "residue_dtype", "shard", "debug"),
+    "What is kept, and where it is made": (
+        *("dtype", "chunks", "residues", "residue_dtype", "shard"),
+        *ENGINE_OPTIONS,
+        "debug",
+    ),
 }
 
 
@@ -124,6 +129,7 @@ _GROUPS = {
 @click.option("--shard", metavar="I/N", help="Embed the I-th of N shares; run all N, anywhere, into one workspace.")
 @on_bad_option
 @common(devices=True, seed=True)
+@engine_options
 def command(
     inputs: tuple[str, ...],
     validation: tuple[Path, ...],
@@ -156,6 +162,7 @@ def command(
     on_bad_record: OnBad,
     device: str,
     seed: int,
+    cluster: Cluster | None,
 ) -> int:
     """Embed sequences into the workspace; what is there already is not embedded again.
 
@@ -168,8 +175,9 @@ def command(
     from esmcls.cache.spec import RESIDUE, RESIDUE_INT8
     from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
+    from esmcls.engines.embed import embed_on_ray
     from esmcls.reading.inputs import Inputs
-    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of, plan_in_workspace
+    from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of
     from esmcls.workspace.workspace import STATE, Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
@@ -197,19 +205,23 @@ def command(
         (*pool.split(","), *ragged),
     )
     part = _shard(shard)
-    if auto and part != (1, 1):
-        raise UsageError("--layers auto looks at all sequences; embed the shares with all layers named, then run it")
+    if auto and (part != (1, 1) or cluster is not None):
+        shares = "the shares" if cluster is None else "them with --engine ray"
+        raise UsageError(f"--layers auto looks at all sequences; embed {shares} with all layers named, then run it")
     if dry_run:
         recipe = _whole(place, recipe, device) if auto else recipe
-        plan = plan_in_workspace(place, intake, recipe, device=device, shard=part)
+        lines = _plan_lines(place, intake, recipe, device, part, cluster)
         note(*intake.lines())
-        click.echo("\n".join(_plan_lines(plan, kind_of(place, intake))))
+        click.echo("\n".join(lines))
         return 0
     assert place is not None
     if auto:
         return _embed_auto(place, intake, recipe, keep_all_layers, device, seed)
     first = not place.caches
-    report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
+    if cluster is None:
+        report = embed_in_workspace(place, intake, recipe, device=device, shard=part, progress=progress)
+    else:
+        report = embed_on_ray(place, intake, recipe, cluster, shard=part, progress=progress)
     code = _tell(report, intake)
     if (
         first
@@ -291,14 +303,30 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def _plan_lines(plan: RunPlan, kind: str) -> list[str]:
+def _plan_lines(
+    place: Workspace | None,
+    intake: Intake,
+    recipe: EmbeddingRecipe,
+    device: str,
+    shard: tuple[int, int],
+    cluster: Cluster | None,
+) -> list[str]:
+    """Return what a run would take; nothing is written."""
+    from esmcls.engines.embed import plan_on_ray
     from esmcls.heads.alignment.residues.aligner import ResidueConfig
+    from esmcls.workspace.embed_in_workspace import kind_of, plan_in_workspace
 
+    if cluster is None:
+        plan = plan_in_workspace(place, intake, recipe, device=device, shard=shard)
+    else:
+        on_ray = plan_on_ray(place, intake, recipe, cluster, shard=shard)
+        plan = on_ray.plan
     each = ResidueConfig.components
     of_align = f"a model of the head align keeps {each} bytes a residue: {size(each * plan.residues)} of all these"
     return [
         f"{plan.distinct:,} distinct sequences: {plan.cached:,} cached, {plan.missing:,} to embed",
         f"{plan.residues:,} residues, {size(plan.nbytes)} on disk, about {length_of_time(plan.seconds)}",
-        *([of_align] if plan.of_residues and plan.residues and kind not in OF_RESIDUES else []),
+        *([] if cluster is None else on_ray.lines()),
+        *([of_align] if plan.of_residues and plan.residues and kind_of(place, intake) not in OF_RESIDUES else []),
         "nothing was written (--dry-run)",
     ]

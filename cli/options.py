@@ -156,6 +156,8 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
 
         if "," in device and not several:
             raise UsageError(f"--device {device}: several devices are for embed, pretrain and finetune; give one")
+        if options.get("engine") == "ray":  # whose nodes may have what this machine lacks
+            return function(*args, device=device, **options)
         return function(*args, device=resolve_device(device), **options)
 
     return command

@@ -12,6 +12,7 @@ import click
 
 from esmcls.errors import UsageError
 from esmcls_cli.colours import NarrowRows
+from esmcls_cli.engine import engine_options
 from esmcls_cli.options import (
     PATH,
     SOURCE,
@@ -26,6 +27,7 @@ from esmcls_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from esmcls.engines.ray_team import Cluster
     from esmcls.models.model import Model
     from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
 )
 @on_bad_option
 @common(device=True)
+@engine_options
 def command(
     inputs: tuple[str, ...],
     workspace: Path,
@@ -140,6 +143,7 @@ def command(
     taxon_constraints: Path | None,
     taxonomy: Path | None,
     taxon: str | None,
+    cluster: Cluster | None,
     **options: Any,
 ) -> int:
     """Give each sequence of INPUT its likeliest classes, labels, terms or number; or its residues a label.
@@ -155,7 +159,8 @@ def command(
     an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
     answer it is.
     """
-    from esmcls.models.predict import open_model, write_answers
+    from esmcls.engines.predict import ModelSource, asker_on_ray
+    from esmcls.models.predict import write_answers
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
     from esmcls.reporting.rows import NO_VECTOR
@@ -171,7 +176,8 @@ def command(
         raise UsageError("--format xlsx writes a file; name it with -o FILE")
     if model is None and (workspace / STATE).exists():
         warn(str(Workspace.open(workspace).choose_model()))
-    opened = open_model(workspace, model, device=device, encoder=encoder, vectors=vectors, nearest=nearest)
+    source = ModelSource(workspace, model, device, encoder, vectors, nearest)
+    opened = source.open()
     if opened.lacks_neighbours:
         note("nearest training proteins are not told: their vectors are not in this workspace, or too many (--nearest)")
     options |= _known(opened, known, evidence)
@@ -182,7 +188,8 @@ def command(
     with contextlib.ExitStack() as files:
         handle = files.enter_context(_writing(output, narrow))
         segments = None if alignments is None else files.enter_context(_writing(alignments, narrow=False))
-        written = write_answers(opened, proteins, handle, format_, k=top_k, alignments=segments, **options)
+        asker = None if cluster is None else asker_on_ray(cluster, source)
+        written = write_answers(opened, proteins, handle, format_, k=top_k, alignments=segments, ask=asker, **options)
     if narrow:
         note("on a terminal these columns alone; all of them with -o FILE, or --format tsv")
     note(*tally.lines(), f"model {opened.name}: {written.summary()}", *([] if taxa is None else taxa.lines()))

@@ -18,10 +18,11 @@ from typing import Final
 
 import numpy as np
 
+from esmcls.cache.pending import Pending
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.segments import form_of
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.cache.store import EmbeddingCache
+from esmcls.cache.store import EmbeddingCache, seal
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
 from esmcls.encoders.windows import parse_long, residues_seen
@@ -36,6 +37,7 @@ __all__ = [
     "RunPlan",
     "Shard",
     "embed",
+    "embed_apart",
     "embed_into",
     "embed_items",
     "plan_run",
@@ -136,6 +138,34 @@ def embed_items(
         batches.close()
         cache.flush()
         report.seconds = time.monotonic() - started
+    return report
+
+
+def embed_apart(folder: Path, spec: EmbeddingSpec, encoder: Encoder, items: Sequence[Item]) -> EmbedReport:
+    """Embed items and seal them in one segment, without looking at what the cache holds.
+
+    For one of many processes that are told what to embed: none of them needs the keys of all that is there.
+
+    Raises
+    ------
+    CacheError
+        If the encoder is not of that spec, or the segment cannot be written.
+    NonFiniteError
+        If a vector is not finite; nothing is stored then.
+    """
+    if difference := spec.difference(EmbeddingSpec.of(encoder, spec.dtype, spec.poolings)):
+        raise CacheError(
+            folder, f"the encoder is of another spec here ({difference})", "use the same weights everywhere"
+        )
+    report = EmbedReport()
+    pending = Pending(spec)
+    for batch in plan_batches(encoder, items):
+        fitting, embedded = _encode(encoder, batch, spec, "".join(spec.ragged), report)
+        if embedded is not None:
+            pending.add([sequence for _, sequence in fitting], range(len(fitting)), embedded)
+            _count(report, fitting, embedded)
+    if len(pending):
+        seal(folder, pending)
     return report
 
 

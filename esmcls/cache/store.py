@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -505,6 +506,28 @@ class EmbeddingCache:
                 taken += len(rows)
         return taken
 
+    def tidy(self) -> int:
+        """Join segments to half as many as there may be, if there are more; return how many there were.
+
+        What many processes sealed at once is compacted by none of them. Each byte is written once.
+
+        Raises
+        ------
+        CacheError
+            If it cannot be written.
+        """
+        if len(self._pending):
+            self.flush()  # which joins some segments itself
+        return self._unless_gone(self._tidy)
+
+    def _tidy(self) -> int:
+        self.refresh()
+        before = len(self._segments)
+        if before > MOST_SEGMENTS:
+            for run in _even_runs(self._segments, MOST_SEGMENTS // 2):
+                self._compact(run)
+        return before
+
     def _cheapest_run(self) -> Sequence[Segment]:
         """Return half as many neighbours as there may be segments, those with the fewest bytes.
 
@@ -592,6 +615,27 @@ class EmbeddingCache:
                     raise CacheError(self.folder, problem, "delete this folder and run embed again")
                 worst = max(worst, off)
         return worst
+
+
+def seal(folder: Path, pending: Pending) -> None:
+    """Seal rows in a segment of their own, for whoever opens the cache or refreshes it.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be written.
+    """
+    with _as_cache_error(folder, "a segment cannot be written"):
+        write_segment(folder / new_name(), pending.spec, pending.columns())
+
+
+def _even_runs(segments: Sequence[Segment], runs: int) -> list[Sequence[Segment]]:
+    """Part segments, in their order, into runs of about as many bytes each."""
+    ends = np.cumsum([segment.nbytes for segment in segments])
+    middles = ends - np.array([segment.nbytes for segment in segments]) / 2
+    number = (middles * runs / ends[-1]).astype(np.int64)
+    bounds = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(segments)]
+    return [segments[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 def _unless_gone(read: Callable[[], T], refresh: Callable[[], object] = lambda: None) -> T:

@@ -6,6 +6,7 @@ import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import UsageError
 from esmcls.evaluation.check_plan import check_plan
 from esmcls.evaluation.comparison_folder import ComparisonFolder, open_comparison
-from esmcls.evaluation.fit_and_ask import Arena, Contestant, digest_of
+from esmcls.evaluation.fit_and_ask import Arena, Contestant, FittingEngine, digest_of
 from esmcls.evaluation.nearness import nearness
 from esmcls.evaluation.origin import machine, origin
 from esmcls.evaluation.plan import ComparisonPlan, Say, find_caches, plan_models, variants
@@ -22,7 +23,7 @@ from esmcls.reporting.phrases import counted
 from esmcls.reporting.results import Cost, NotRun, Report, Timing
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.task import Answers, AnyTask, Entrant, Proceedings
-from esmcls.workspace.embed_in_workspace import Progress
+from esmcls.workspace.embed_in_workspace import Progress, embed_in_workspace
 from esmcls.workspace.workspace import Workspace
 
 
@@ -80,6 +81,7 @@ def compare(
     device: str = "cpu",
     say: Say = lambda line: None,
     progress: Progress | None = None,
+    engine: FittingEngine | None = None,
     **settings: Any,
 ) -> Compared:
     """Fit and ask every head, and compare what they answer.
@@ -94,6 +96,8 @@ def compare(
         Told what is being done.
     progress : callable, optional
         As in `embed_in_workspace`, for encoders that are not embedded yet.
+    engine : FittingEngine, optional
+        Where models are fitted and sequences embedded, if not here.
     **settings
         Of `ComparisonPlan`, where no plan is given: heads, encoders, models, folds and so on.
 
@@ -110,9 +114,14 @@ def compare(
     for line in task.check_known(plan.known, plan.evidence):
         say(line)
     place = _open_place(workspace, plan, task)
-    caches, baseline = find_caches(workspace, plan, task.baseline_encoder, device, say, progress)
+    embed = partial(
+        embed_in_workspace, device=device, progress=progress, engine=None if engine is None else engine.embedding
+    )
+    caches, baseline = find_caches(workspace, plan, task.baseline_encoder, say, embed)
     plans, not_run = plan_models(plan, task, caches, baseline, say)
     arena = Arena(workspace, task, plan, device, say, tuple(sorted(set(dataset.labels))), place)
+    if engine is not None:
+        engine.fit(arena, plans)
     rounds = [arena.round(number, variant, plans, not_run) for number, variant in variants(dataset, plan, task)]
     names = [name for name in rounds[0] if all(name in answers for answers in rounds)]
     if not names:

@@ -43,6 +43,8 @@ class ComparisonFolder:
         Name of a model that it made -> the digest of its folder; empty of one that it is about to make.
     reserved : frozenset of str
         Names that its models cannot have.
+    kept_elsewhere : bool
+        Whether another process writes what is known of it.
     """
 
     workspace: Workspace
@@ -52,6 +54,7 @@ class ComparisonFolder:
     replace: bool = False
     models: dict[str, str] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
+    kept_elsewhere: bool = False
 
     @property
     def folder(self) -> Path:
@@ -116,6 +119,8 @@ class ComparisonFolder:
 
     def save(self) -> None:
         """Write what is known of it."""
+        if self.kept_elsewhere:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {"format": 1, "name": self.name, "settings": self.settings, "named": self.named, "models": self.models}
         try:

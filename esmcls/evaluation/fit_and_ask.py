@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
@@ -35,6 +35,7 @@ from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import Answers, AnyTask, Questions
+from esmcls.workspace.embed_in_workspace import EmbeddingEngine
 from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
 
 
@@ -45,6 +46,17 @@ class Contestant:
     head: str
     encoder: str = ""
     baseline: bool = False
+
+
+class FittingEngine(Protocol):
+    """Fits the models of a comparison in other processes, which keep them as an interrupted run would have."""
+
+    @property
+    def embedding(self) -> EmbeddingEngine:
+        """Where what is not embedded yet is."""
+
+    def fit(self, arena: Arena, plans: Sequence[PlannedModel]) -> None:
+        """Fit and ask all models on all splits; what cannot be fitted is told in `arena.failed`."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +74,23 @@ class Arena:
     """Name of a model -> what it is; baselines that need no fitting are not among them."""
     asked: list[tuple[Dataset, Dataset]] = field(default_factory=list)
     """Of each split, the proteins that models were asked about and those that they were fitted on."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Models that another process could not fit, by the name of their answers, with the reason."""
+
+    def bout(self, fold: int | None, dataset: Dataset, not_run: list[dict[str, str]]) -> Bout:
+        """Return where the models of one split are fitted and asked."""
+        models = self.workspace.folder / "models" if fold is None else self.place.folder / "folds" / str(fold)
+        apart = set_aside(dataset, self.plan.shares, self.plan.seed)
+        questions = self.task.questions(apart, apart.kept.part("train"), self.classes, self.plan.setting)
+        return Bout(self, dataset, apart.kept, models, questions, fold, not_run)
 
     def round(
         self, fold: int | None, dataset: Dataset, plans: Sequence[PlannedModel], not_run: list[dict[str, str]]
     ) -> dict[str, Answers]:
         """Fit and ask all models on one split; a head that cannot be fitted is told in `not_run`."""
-        models = self.workspace.folder / "models" if fold is None else self.place.folder / "folds" / str(fold)
-        apart = set_aside(dataset, self.plan.shares, self.plan.seed)
-        train = apart.kept.part("train")
-        questions = self.task.questions(apart, train, self.classes, self.plan.setting)
+        bout = self.bout(fold, dataset, not_run)
         refits = self.plan.refits(self.task, self.workspace)
-        self.asked.append((questions.known, trained_on(apart.kept, refits)))
-        bout = Bout(self, dataset, models, questions, fold, not_run)
+        self.asked.append((bout.questions.known, trained_on(bout.kept, refits)))
         for plan in plans:
             bout.add(plan)
         for name in self.plan.models:
@@ -84,7 +101,7 @@ class Arena:
         if self.task.combines and (reason := no_ensemble(fitted, self.plan)):
             not_run.append({"name": ENSEMBLE, "reason": reason})
         if self.plan.baselines:
-            bout.answers.update(questions.without_model(train))
+            bout.answers.update(bout.questions.without_model(bout.kept.part("train")))
         return bout.answers
 
 
@@ -94,6 +111,7 @@ class Bout:
 
     arena: Arena
     dataset: Dataset
+    kept: Dataset
     models: Path
     questions: Questions[Any, Any, Any]
     fold: int | None
@@ -111,13 +129,22 @@ class Bout:
 
     def add(self, plan: PlannedModel) -> None:
         """Fit and ask one model, or take what an earlier run left of it, if its folder is still what it was then."""
+        plan = self.named(plan)
+        self.plans.append(plan)
+        self.arena.contestants[plan.name] = Contestant(plan.head, plan.encoder, plan.baseline)
+        self.make(plan)
+
+    def named(self, plan: PlannedModel) -> PlannedModel:
+        """Return a model to be with the name that it gets."""
         alike = partial(self._is_alike, plan.head, (plan.cache.spec,), ())
         name = self._named(plan.name, lambda name: self._key(plan.head, (replace(plan, name=name),), name), alike)
-        plan = replace(plan, name=name)
-        self.plans.append(plan)
-        self.arena.contestants[name] = Contestant(plan.head, plan.encoder, plan.baseline)
-        ask = partial(self._asked, partial(self.fit, plan), name, (plan.cache,), plan.baseline)
-        self._add_made(name, ask, self._key(plan.head, (plan,), name), alike)
+        return replace(plan, name=name)
+
+    def make(self, plan: PlannedModel) -> None:
+        """Fit and ask a model that has its name."""
+        alike = partial(self._is_alike, plan.head, (plan.cache.spec,), ())
+        ask = partial(self._asked, partial(self.fit, plan), plan.name, (plan.cache,), plan.baseline)
+        self._add_made(plan.name, ask, self._key(plan.head, (plan,), plan.name), alike)
 
     def add_ensemble(self, name: str, members: Sequence[PlannedModel]) -> None:
         """Combine and ask models that were fitted, or take what an earlier run left of that."""
@@ -177,6 +204,9 @@ class Bout:
         self._add(folder.name, partial(self._entered, model), key, folder)
 
     def _add(self, name: str, ask: Callable[[], Answers], key: str, entered: Path | None = None) -> None:
+        if reason := self.arena.failed.get(name + self.suffix):
+            self.not_run.append({"name": name, "reason": reason})
+            return
         try:
             answers = self._kept(name, key, ask, entered)
         except EsmclsError as error:

@@ -19,11 +19,12 @@ from esmcls.heads.settings import parse_settings
 from esmcls.models.combine import ENSEMBLE
 from esmcls.tasks.fitted import AnyHead
 from esmcls.tasks.task import AnyTask, Setting
-from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
+from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import CacheEntry, Workspace
 
 Say = Callable[[str], None]
+Embed = Callable[[Workspace, Intake, EmbeddingRecipe], object]
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class PlannedModel:
 
 
 def find_caches(
-    workspace: Workspace, plan: ComparisonPlan, baseline: str | None, device: str, say: Say, progress: Progress | None
+    workspace: Workspace, plan: ComparisonPlan, baseline: str | None, say: Say, embed: Embed
 ) -> tuple[list[CacheEntry], CacheEntry | None]:
     """Return the cache of each encoder and of the baseline, unless it is one of them; what is missing is embedded."""
     names = plan.encoders or (workspace.latest_cache().spec.encoder,)
@@ -158,7 +159,7 @@ def find_caches(
             like = known[-1].spec if known else None
             recipe = EmbeddingRecipe(name) if like is None else EmbeddingRecipe(like.encoder, like.layers, like.long)
             recipe = recipe if long is None else replace(recipe, long=long)
-            embed_in_workspace(workspace, Intake(workspace.dataset), recipe, device=device, progress=progress)
+            embed(workspace, Intake(workspace.dataset), recipe)
             entry = workspace.caches[-1]
         entries.append(entry)
     workspace.cache_for(entries[0].spec)  # a baseline is not to become what `fit` takes by default

@@ -7,7 +7,7 @@ import html
 import importlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, fields, is_dataclass, replace
+from dataclasses import astuple, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias, TypeVar
 
@@ -52,6 +52,52 @@ OwnVectors: TypeAlias = str | Path | Mapping[str, npt.ArrayLike]
 """A file of vectors, or id -> vector."""
 T = TypeVar("T")
 """What is said of a protein."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What proteins are asked about: so much as another process needs to ask its own copy of a model.
+
+    Parameters
+    ----------
+    k, options
+        As in `predict`.
+    format : str
+        See `write_answers`.
+    aligned : bool
+        Whether how each aligns is asked, too.
+    """
+
+    k: int | None
+    options: dict[str, Any]
+    format: str
+    aligned: bool = False
+
+    def of(self, model: Model) -> Callable[[Features], Sequence[Any]]:
+        """Return what a model is asked: from vectors of proteins to an answer for each, with its segments if aligned.
+
+        Raises
+        ------
+        UsageError
+            If an option is not for the model's kind of task, or its head aligns nothing.
+        """
+        answering = answering_of(model, self.k, self.options, format=self.format)
+        if not self.aligned:
+            return answering.ask
+        head = model.head
+        if not isinstance(head, ShowsAlignments):
+            raise UsageError(
+                f"model {model.name} aligns nothing (head {model.head_name}); --alignments is for the head align"
+            )
+
+        def both(x: Features) -> list[tuple[Any, list[AlignedSegment]]]:
+            return list(zip(answering.ask(x), head.segments(x), strict=True))
+
+        return both
+
+
+Asker: TypeAlias = Callable[[Request, Iterable[Protein]], Iterator[tuple[Protein, Any]]]
+"""Gives each protein with the answer to a request, in input order."""
 
 
 def open_model(
@@ -221,6 +267,7 @@ def write_answers(
     *,
     k: int | None = None,
     alignments: TextIO | None = None,
+    ask: Asker | None = None,
     **options: Any,
 ) -> Written:
     """Write the rows of proteins as they come: what the command `predict` does.
@@ -234,6 +281,8 @@ def write_answers(
         cafa is for terms alone, fasta and gff3 for residues.
     alignments : text file, optional
         Written to, of a head that aligns: a row a segment, as `AlignedSegment` has it.
+    ask : callable, optional
+        Gives each protein its answer, in their order; default this process does.
 
     Raises
     ------
@@ -256,31 +305,21 @@ def write_answers(
             undescribed += bool(protein.description) and not described
             yield protein
 
-    if alignments is None:
-        answered = answer_stream(model, counted(), answering.ask)
-    else:
-        answered = _aligned(model, counted(), answering.ask, alignments)
-    answers = noted(model, answered)
+    request = Request(k, options, format, alignments is not None)
+    asked = request.of(model)
+    answered = answer_stream(model, counted(), asked) if ask is None else ask(request, counted())
+    answers = noted(model, answered if alignments is None else _aligned(answered, alignments))
     written = answering.write(answers, handle, described)
     return replace(written, undescribed=undescribed)
 
 
 def _aligned(
-    model: Model, proteins: Iterable[Protein], ask: Callable[[Features], Sequence[T]], handle: TextIO
+    answered: Iterable[tuple[Protein, tuple[T, list[AlignedSegment]] | Unanswered]], handle: TextIO
 ) -> Iterator[tuple[Protein, T | Unanswered]]:
     """Give answers, and write how each protein aligns."""
-    head = model.head
-    if not isinstance(head, ShowsAlignments):
-        raise UsageError(
-            f"model {model.name} aligns nothing (head {model.head_name}); --alignments is for the head align"
-        )
     table = csv.writer(handle, delimiter="\t", lineterminator="\n")
     table.writerow(["id", *(column.name for column in fields(AlignedSegment))])
-
-    def both(x: Features) -> list[tuple[T, list[AlignedSegment]]]:
-        return list(zip(ask(x), head.segments(x), strict=True))
-
-    for protein, answer in answer_stream(model, proteins, both):
+    for protein, answer in answered:
         if isinstance(answer, Unanswered):
             yield protein, answer
             continue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from esmcls.cache.embed import RunPlan, embed_into, plan_run
 from esmcls.cache.exchange.import_vectors import (
@@ -74,14 +74,66 @@ class EmbeddingRecipe:
         poolings = self.poolings if kept else (*self.poolings, RESIDUE)
         return replace(self, poolings=poolings, long=str(Window()) if self.long == str(Balanced()) else self.long)
 
+    def precision_in(self, workspace: Workspace | None) -> str:
+        """Return the precision; `auto` where the workspace has no vectors of the encoder."""
+        known = [self.precision]
+        if self.precision == "auto" and workspace is not None:
+            known += [entry.spec.precision for entry in workspace.caches if entry.spec.encoder == self.encoder]
+        return known[-1]
+
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
         """Open the encoder; return it with the spec of its cache."""
-        precision = self.precision
-        if precision == "auto" and workspace is not None:
-            known = [entry.spec.precision for entry in workspace.caches if entry.spec.encoder == self.encoder]
-            precision = known[-1] if known else precision
+        precision = self.precision_in(workspace)
         encoder = load_encoder(self.encoder, layers=self.layers, long=self.long, precision=precision, device=device)
         return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
+
+
+class EmbeddingEngine(Protocol):
+    """Where sequences are embedded: in this process and beside it, or on a cluster."""
+
+    def open(self, recipe: EmbeddingRecipe, workspace: Workspace) -> tuple[Encoder, EmbeddingSpec]:
+        """Open the encoder; return it with the spec of its cache."""
+
+    def embed(
+        self,
+        cache: EmbeddingCache,
+        encoder: Encoder,
+        name: str,
+        sequences: Iterable[str],
+        *,
+        residues: int | None = None,
+        shard: Shard = (1, 1),
+        progress: EmbedProgress | None = None,
+    ) -> EmbedReport:
+        """Embed what the cache does not hold yet; `residues` are those of all sequences, where that is known."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """An `EmbeddingEngine` of this machine: several devices, with commas between, are given a process each."""
+
+    device: str = "cpu"
+
+    def open(self, recipe: EmbeddingRecipe, workspace: Workspace) -> tuple[Encoder, EmbeddingSpec]:
+        """Open the encoder on the first device; return it with the spec of its cache."""
+        return recipe.open(workspace, self.device.split(",")[0])
+
+    def embed(
+        self,
+        cache: EmbeddingCache,
+        encoder: Encoder,
+        name: str,
+        sequences: Iterable[str],
+        *,
+        residues: int | None = None,
+        shard: Shard = (1, 1),
+        progress: EmbedProgress | None = None,
+    ) -> EmbedReport:
+        """Embed what the cache does not hold yet."""
+        devices = self.device.split(",")
+        if len(devices) == 1:
+            return embed_into(cache, encoder, sequences, progress=progress, shard=shard)
+        return embed_on_devices(cache, name, sequences, devices, progress=progress, shard=shard)
 
 
 def embed_in_workspace(
@@ -93,6 +145,7 @@ def embed_in_workspace(
     shard: Shard = (1, 1),
     progress: Progress | None = None,
     passing: bool = False,
+    engine: EmbeddingEngine | None = None,
 ) -> EmbedReport:
     """Make a labelled intake the workspace's dataset, and embed what its cache of this recipe does not hold yet.
 
@@ -113,17 +166,18 @@ def embed_in_workspace(
         From the residues of the input (None: not known) to a context manager that gives what to call with those done.
     passing : bool
         Whether the cache, if it is new, is there for what is done next alone; see `Workspace.cache_for`.
+    engine : EmbeddingEngine, optional
+        Where it is done, in place of `device`.
     """
-    devices = device.split(",")
-    encoder, spec = recipe.for_labels(kind_of(workspace, intake)).open(workspace, devices[0])
+    engine = engine or Here(device)
+    encoder, spec = engine.open(recipe.for_labels(kind_of(workspace, intake)), workspace)
     keep_dataset(workspace, intake)
     with workspace.cache_for(spec, passing=passing) as cache:
         workspace.take_layers(cache)
         residues = sum(map(len, intake.sequences)) if intake.again else None
         with (progress or _silent)(residues) as tell:
-            if len(devices) == 1:
-                return embed_into(cache, encoder, intake.sequences, progress=tell, shard=shard)
-            return embed_on_devices(cache, recipe.encoder, intake.sequences, devices, progress=tell, shard=shard)
+            todo = (cache, encoder, recipe.encoder, intake.sequences)
+            return engine.embed(*todo, residues=residues, shard=shard, progress=tell)
 
 
 def kind_of(workspace: Workspace | None, intake: Intake) -> str:

@@ -1,0 +1,375 @@
+"""The work of a cluster without one: who is given what, what is done again, what is refused; a fake plays Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from command import done, run
+from families import write_families
+from toy_encoder import ToyEncoder, letters, stacked
+
+from esmcls.cache.embed import embed_apart, embed_into
+from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.store import MOST_SEGMENTS, EmbeddingCache
+from esmcls.cache.to_embed import plan_batches
+from esmcls.engines import ray_team
+from esmcls.engines.embed import RayPlan, block_residues, blocks
+from esmcls.engines.ray_team import Actor, Cluster, ClusterError, Connection, Home, Outcome
+from esmcls.errors import CacheError, MissingExtraError, UsageError
+
+SPEC = EmbeddingSpec.of(ToyEncoder())
+
+
+class Lost(Exception):
+    """Stands for Ray's error of an actor that ended."""
+
+
+class Bug(Lost):
+    """Stands for Ray's error of a method that raised."""
+
+
+@dataclass
+class FakeRay:
+    """Runs actors in this process when their results are waited for; `ends` says which calls take the actor with them.
+
+    Parameters
+    ----------
+    ends : callable
+        From the number of an actor, a method and its arguments to whether the actor ends.
+    cpus : float
+        Of the cluster.
+    """
+
+    ends: Callable[[int, str, tuple[Any, ...]], bool] = lambda actor, method, args: False
+    cpus: float = 3.0
+    killed: list[int] = field(default_factory=list)
+    made: int = 0
+    exceptions: Any = field(default_factory=lambda: SimpleNamespace(RayError=Lost, RayTaskError=Bug))
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": self.cpus}
+
+    def remote(self, **_: float) -> Callable[[type], Any]:
+        return lambda actor_class: SimpleNamespace(remote=lambda *args: self._actor(actor_class(*args)))
+
+    def _actor(self, actor: Any) -> Any:
+        self.made += 1
+        number = self.made
+
+        def method(name: str) -> Any:
+            return SimpleNamespace(remote=lambda *args: _Call(number, name, args, getattr(actor, name)))
+
+        return SimpleNamespace(number=number, ready=method("ready"), work=method("work"))
+
+    def wait(self, references: list[Any], **_: float) -> tuple[list[Any], list[Any]]:
+        return references[-1:], references[:-1]  # the last comes first, so that results are out of order
+
+    def get(self, reference: Any) -> Any:
+        if self.ends(reference.actor, reference.name, reference.args):
+            raise Lost("it ended")
+        return reference.method(*reference.args)
+
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor.number)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    actor: int
+    name: str
+    args: tuple[Any, ...]
+    method: Callable[..., Any]
+
+
+def doubling() -> Callable[[int], int]:
+    return lambda job: 2 * job
+
+
+def connection(ray: FakeRay, **options: Any) -> Connection:
+    return Connection(cast(Any, ray), Cluster(device="cpu", **options))
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_team.time, "sleep", lambda seconds: None)
+
+
+# the team
+
+
+def test_every_job_is_done_once_and_results_come_in_order_where_that_is_asked() -> None:
+    ray = FakeRay()
+    with connection(ray).team(doubling) as team:
+        assert sorted(team.run(range(40))) == [(number, number, 2 * number) for number in range(40)]
+    with connection(ray).team(doubling) as team:
+        assert list(team.in_order(range(40))) == [(number, 2 * number) for number in range(40)]
+    assert sorted(ray.killed) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_job_is_not_begun_far_before_the_oldest_that_is_unfinished() -> None:
+    read: list[int] = []
+
+    def jobs() -> Any:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    with connection(FakeRay(), actors=2).team(doubling) as team:
+        next(team.in_order(jobs()))
+    assert len(read) <= ray_team.AHEAD * 2 + 5
+
+
+def test_a_job_that_was_lost_is_done_by_another_actor(caplog: pytest.LogCaptureFixture) -> None:
+    lost: set[int] = set()
+
+    def ends(actor: int, method: str, args: tuple[Any, ...]) -> bool:
+        if method == "work" and args[0] % 5 == 0 and args[0] not in lost:
+            lost.add(args[0])
+            return True
+        return False
+
+    with connection(FakeRay(ends)).team(doubling) as team:
+        assert sorted(team.run(range(12))) == [(number, number, 2 * number) for number in range(12)]
+    assert lost == {0, 5, 10}
+    assert "an actor was lost (Lost); its part 6 is done again by another" in caplog.messages
+
+
+def test_a_job_that_takes_every_actor_with_it_is_told() -> None:
+    ray = FakeRay(lambda actor, method, args: method == "work" and args[0] == 7)
+    with (
+        pytest.raises(ClusterError, match=r"part 8 took 4 actors with it \(Lost\); .*run again: what is done stays"),
+        connection(ray).team(doubling) as team,
+    ):
+        list(team.run(range(12)))
+
+
+def test_an_actor_that_ends_before_it_is_ready_is_begun_anew() -> None:
+    ray = FakeRay(lambda actor, method, args: method == "ready" and actor < 4)
+    with connection(ray).team(doubling) as team:
+        assert len(list(team.run(range(5)))) == 5
+    assert ray.made == 4  # it does all jobs while two others are still to be ready
+
+
+def test_actors_that_never_become_ready_are_told() -> None:
+    ray = FakeRay(lambda actor, method, args: method == "ready")
+    with (
+        pytest.raises(ClusterError, match=r"21 actors in a row ended before they were ready"),
+        connection(ray).team(doubling) as team,
+    ):
+        list(team.run(range(5)))
+
+
+def test_nodes_that_join_are_used_unless_a_number_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_team, "LOOK_SECONDS", -1.0)
+    for actors, expected in ((None, 5), (2, 2)):
+        ray = FakeRay(cpus=2)
+        with connection(ray, actors=actors).team(doubling) as team:
+            results = team.run(range(50))
+            next(results)
+            ray.cpus = 5
+            list(results)
+        assert ray.made == expected
+
+
+def test_a_cluster_without_room_is_waited_for_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ray = FakeRay(cpus=0)
+    monkeypatch.setattr(ray, "wait", lambda references, **_: ([], references))
+    monkeypatch.setattr(ray_team, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(ray_team, "PATIENCE_SECONDS", -1.0)
+    with connection(ray, cpus=4).team(doubling) as team:
+        list(team._results())
+    assert caplog.messages == ["waiting: the cluster has no room yet for an actor of 4 CPUs and 0 GPUs"]
+
+
+def test_what_an_actor_says_is_wrong_ends_the_work_in_one_line() -> None:
+    def refusing() -> Callable[[int], int]:
+        raise CacheError("w/cache", "the disk is full", "make room")
+
+    with (
+        pytest.raises(ClusterError, match=r"^w/cache: the disk is full; make room$"),
+        connection(FakeRay()).team(refusing) as team,
+    ):
+        list(team.run(range(3)))
+
+
+def test_a_bug_is_no_loss() -> None:
+    def broken(reference: Any) -> Any:
+        raise Bug("a traceback")
+
+    ray = FakeRay()
+    cast(Any, ray).get = broken
+    with pytest.raises(Bug), connection(ray).team(doubling) as team:
+        list(team.run(range(3)))
+
+
+def test_an_actor_opens_once_in_the_folder_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened: list[Path] = []
+
+    def opener() -> Callable[[int], int]:
+        opened.append(Path.cwd())
+        return lambda job: job + 1
+
+    (tmp_path / "here").mkdir()
+    actor = Actor(Home(tmp_path / "here"), opener)
+    assert (actor.ready(), actor.work(1), actor.work(2)) == (Outcome(), Outcome(2), Outcome(3))
+    assert opened == [tmp_path / "here"]
+
+
+def test_a_node_without_the_folder_or_with_another_esmcls_says_so(tmp_path: Path) -> None:
+    missing = Actor(Home(tmp_path / "absent"), doubling).ready().problem
+    assert missing.endswith(
+        f"has no folder {tmp_path / 'absent'}; work in a folder that all nodes of the cluster share"
+    )
+    older = Actor(replace(Home(), version="0.0.1"), doubling).work(1).problem
+    assert "not 0.0.1; install the same on every node" in older
+
+
+# blocks and segments
+
+
+@pytest.mark.parametrize("residues", [1, 7, 20, 1000])
+def test_blocks_begin_and_end_where_batches_of_one_process_do(residues: int) -> None:
+    items = list(enumerate(letters(number) for number in range(100)))
+    batches = list(plan_batches(ToyEncoder(), items))
+    parts = list(blocks(batches, SPEC, residues))
+    assert [item for part in parts for item in part] == items
+    again = [batch for part in parts for batch in plan_batches(ToyEncoder(), part)]
+    assert again == batches
+
+
+def test_a_block_of_residue_vectors_is_bound_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.engines.embed.MOST_BYTES", 8 * (1 + 10))  # of a sequence of ten, in four numbers each
+    batches = [[(number, "A" * 10)] for number in range(3)]
+    of_residues = replace(SPEC, poolings=("mean", "residue"))
+    assert [len(part) for part in blocks(batches, of_residues, 10_000)] == [1, 1, 1]
+    assert [len(part) for part in blocks(batches, SPEC, 10_000)] == [3]
+
+
+def test_what_processes_embed_apart_is_one_cache_and_a_block_done_twice_counts_once(tmp_path: Path) -> None:
+    sequences = [letters(number) for number in range(30)]
+    items = list(enumerate(sequences))
+    with EmbeddingCache.open(tmp_path / "cache", SPEC) as cache:
+        for part in (items[:12], items[12:], items[:12]):
+            report = embed_apart(tmp_path / "cache", SPEC, ToyEncoder(), part)
+            assert (report.embedded, report.residues) == (len(part), sum(len(text) for _, text in part))
+        cache.refresh()
+        assert (cache.segments, len(cache)) == (3, 30)
+        assert np.array_equal(cache.read(sequences), stacked(sequences))
+
+
+def test_an_encoder_of_other_weights_is_refused_where_it_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"the encoder is of another spec here .*; use the same weights everywhere"):
+        embed_apart(tmp_path, SPEC, ToyEncoder(digest="71"), [(0, "MKT")])
+
+
+@pytest.mark.parametrize("segments", [MOST_SEGMENTS, MOST_SEGMENTS + 40])
+def test_many_segments_are_joined_to_half_as_many_as_there_may_be(tmp_path: Path, segments: int) -> None:
+    sequences = [letters(number) for number in range(2 * segments)]
+    EmbeddingCache.open(tmp_path, SPEC).close()
+    for number in range(segments):
+        embed_apart(tmp_path, SPEC, ToyEncoder(), [(0, text) for text in sequences[2 * number : 2 * number + 2]])
+    with EmbeddingCache.open(tmp_path) as cache:
+        assert cache.tidy() == segments
+        assert cache.segments == (segments if segments == MOST_SEGMENTS else MOST_SEGMENTS // 2)
+        assert np.array_equal(cache.read(sequences), stacked(sequences))
+        assert embed_into(cache, ToyEncoder(), sequences).embedded == 0
+
+
+# what is planned, and what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "device", "expected"),
+    [
+        ({}, {"CPU": 8.0}, "cpu", 8),
+        ({"cpus": 3}, {"CPU": 8.0}, "cpu", 2),
+        ({"cpus": 0.1}, {"CPU": 0.3}, "cpu", 3),
+        ({}, {"CPU": 8.0, "GPU": 2.0}, "cuda", 2),
+        ({"gpus": 0.25}, {"CPU": 5.0, "GPU": 2.0}, "cuda", 5),
+        ({"gpus": 0}, {"CPU": 5.0}, "cuda", 5),
+        ({}, {"CPU": 8.0}, "cuda", 0),
+    ],
+)
+def test_there_are_as_many_actors_as_there_is_room_for(
+    options: dict[str, float], there: dict[str, float], device: str, expected: int
+) -> None:
+    assert Cluster(**cast(Any, options)).room(there, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("blocks_", "actors", "seconds"), [(1, 1, 60.0), (4, 4, 15.0), (5, 4, 24.0), (3, 40, 20.0), (0, 4, 0.0)]
+)
+def test_the_time_is_that_of_the_actor_with_most_blocks(blocks_: int, actors: int, seconds: float) -> None:
+    plan = cast(Any, SimpleNamespace(seconds=60.0))
+    assert RayPlan(plan, blocks_, actors).seconds == pytest.approx(seconds)
+
+
+def test_a_dry_run_says_blocks_actors_and_time_and_asks_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmcls.engines.ray_team.import_ray", lambda: pytest.fail("Ray was asked"))
+    families = write_families(tmp_path / "families.csv")
+    words = ["embed", families, "--encoder", "composition", "-w", tmp_path / "w", "--dry-run", "--engine", "ray"]
+    lines = done(*words, "--actors", "3").out.splitlines()
+    assert lines[2].startswith("Ray: about 1 block for 3 actors, about ")
+    assert lines[-1] == "nothing was written (--dry-run)"
+    assert not (tmp_path / "w").exists()
+
+
+def test_an_actor_gets_about_sixteen_blocks_of_a_size_that_is_neither_small_nor_large() -> None:
+    assert block_residues(16 * 4 * 100_000, 4) == 100_000
+    assert (block_residues(10, 4), block_residues(10**12, 4)) == (1 << 16, 1 << 21)
+
+
+@pytest.mark.parametrize("command", [["embed", "x.fasta"], ["predict", "x.fasta"], ["compare"]])
+def test_without_ray_the_engine_is_refused_in_one_line_before_anything_is_read(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_team.importlib.util, "find_spec", lambda name: None)
+    ran = run(*command, "--engine", "ray")
+    assert ran.err == "esmcls: error: --engine ray needs the package ray; run: pip install 'esmcls[ray]'\n"
+    assert ran.code == 1
+    with pytest.raises(MissingExtraError):
+        ray_team.import_ray()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--actors", "2"], "--actors belongs to --engine ray; give that, too"),
+        (["--address", "head:6379"], "--address belongs to --engine ray; give that, too"),
+        (["--engine", "ray", "--device", "mps"], "--device mps: with --engine ray choose from auto, cpu, cuda"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(words: list[str], message: str) -> None:
+    ran = run("embed", "x.fasta", *words)
+    assert (ran.code, ran.err) == (2, f"esmcls: error: {message}\n")
+
+
+def test_layers_are_not_chosen_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmcls.engines.ray_team.require_ray", lambda: None)
+    families = write_families(tmp_path / "families.csv")
+    ran = run("embed", families, "--layers", "auto", "--engine", "ray", "-w", tmp_path / "w")
+    assert "--layers auto looks at all sequences; embed them with --engine ray with all layers named" in ran.err
+
+
+def test_one_device_of_a_node_and_the_address_of_a_client_are_refused() -> None:
+    with pytest.raises(UsageError, match="--device cuda:1: with --engine ray choose from auto, cpu, cuda"):
+        Cluster(device="cuda:1")
+    with pytest.raises(UsageError, match="--address ray://head:10001: give HOST:PORT, on a machine of the cluster"):
+        Cluster("ray://head:10001")
+
+
+def test_where_there_is_nothing_to_do_no_actor_is_waited_for() -> None:
+    ray = FakeRay(lambda actor, method, args: pytest.fail(f"{method} was waited for"))
+    with connection(ray).team(doubling) as team:
+        assert list(team.run([])) == []
