@@ -239,6 +239,6 @@ def encoded(spec: EmbeddingSpec, device: str = "cpu", source: str | None = None)
         raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
 
     def residue_vectors(sequences: Sequence[str]) -> Any:
-        return residues_by(encoder, sequences, spec.dtype)
+        return residues_by(encoder, sequences, spec)
 
     return residue_vectors

@@ -117,7 +117,7 @@ def aligned_with(
     """
     names, sequences = list(targets), list(targets.values())
     spec: EmbeddingSpec = model.spec
-    theirs = list(residues_by(model.encoder, sequences, "float32"))
+    theirs = list(residues_by(model.encoder, sequences, None))
     knobs = ResidueConfig()
     together = np.concatenate([residues, *theirs])
     reduction = Reduction.of(together, min(knobs.components, *together.shape))
