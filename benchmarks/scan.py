@@ -75,10 +75,10 @@ class Vectors:
                     print(f"{self.residues:,} residues, {self.cpu:.0f} s of CPU; run again to go on")
                     sys.exit(75)
                 begun = time.process_time()
-                [vectors] = residues_by(self.encoder, [sequence], "float16")
+                [vectors] = residues_by(self.encoder, [sequence], None)
                 self.cpu += time.process_time() - begun
                 self.residues += len(sequence)
-                np.save(path.with_suffix(".part.npy"), vectors)
+                np.save(path.with_suffix(".part.npy"), vectors.astype(np.float16))
                 os.replace(path.with_suffix(".part.npy"), path)
             yield np.load(path)
 
@@ -330,7 +330,7 @@ def main() -> None:
     residues = sum(len(protein.sequence) for protein in everything)
     ours, cpu = by_scanner(scanner, vectors, everything)
     begun = time.process_time()
-    list(residues_by(vectors.encoder, whole[:40], "float16"))
+    list(residues_by(vectors.encoder, whole[:40], None))
     rate = (time.process_time() - begun) / sum(map(len, whole[:40]))
     mmseqs, mmseqs_cpu = by_mmseqs(work, train, everything)
     hmmscan, hmmscan_cpu = by_hmmscan(work, build_hmms(work, train), everything)

@@ -17,8 +17,9 @@ tasks                            what is particular to one label, a number, or G
 layer_choice                     which of an encoder's layers serve a data set
 scanning                         domains of known families in whole proteins
 models, evaluation, finetuning   a head with its encoder; models compared; the encoder trained end to end
-app                              the page that asks models in a browser
+insight, engines                 why a model says so, and the map of all proteins; clusters of machines
 reference                        a model of GO terms that says what it knows, to annotate with
+app                              the page that asks models in a browser
 info, demo                       what the commands of these names do
 
 Paths of modules in 0.1.0 are known to moved, for one version.

@@ -335,7 +335,7 @@ def test_shuffling_the_most_important_tenth_lowers_the_logit_more_than_a_random_
             letters = np.array(list(sequences[row]))
             tenth = order[: max(2, length // 10)]
             letters[tenth] = letters[random.permutation(tenth)]
-            [vectors] = residues_by(encoder, ["".join(letters)], "float32")
+            [vectors] = residues_by(encoder, ["".join(letters)], None)
             lowered[name].append(added.output - contributions(part, vectors, column).output)
     assert len(lowered["random"]) == 10
     assert np.mean(lowered["important"]) > np.mean(lowered["random"])

@@ -80,7 +80,7 @@ SPEC = EmbeddingSpec("letters", ENCODER.digest, (0,), "full", "fp32", "float32",
 
 def vectors_of(sequences: list[str]) -> list[np.ndarray]:
     """Return residue vectors by the letter encoder."""
-    return list(residues_by(ENCODER, sequences, "float32"))
+    return list(residues_by(ENCODER, sequences, None))
 
 
 @pytest.fixture(scope="module")
