@@ -37,9 +37,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """Return a cluster; workers find the test modules where this process does."""
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray_team.import_ray().cloudpickle.register_pickle_by_value(sys.modules[__name__])
     made = Nodes()
     yield made
     made.cluster.shutdown()
