@@ -8,7 +8,7 @@ scanners/<name>/
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from esmcls.heads.settings import parse_settings
 from esmcls.scanning.judge import Judge
 from esmcls.scanning.scanner import Recogniser, ResidueVectors, ScanConfig, Scanner
 from esmcls.scanning.windows import MEASURES, Lengths
+from esmcls.types import Vectors
 
 FORMAT: Final = 1
 SCANNERS: Final = "scanners"
@@ -238,7 +239,7 @@ def encoded(spec: EmbeddingSpec, device: str = "cpu", source: str | None = None)
     if encoder.digest != spec.digest:
         raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
 
-    def residue_vectors(sequences: Sequence[str]) -> Any:
+    def residue_vectors(sequences: Sequence[str]) -> Iterator[Vectors]:
         return residues_by(encoder, sequences, spec)
 
     return residue_vectors
