@@ -80,7 +80,7 @@ def _embed_late(embed: Callable[[Any], EmbedReport], block: Any) -> EmbedReport:
 def test_a_killed_raylet_loses_nothing_and_the_vectors_are_those_of_one_process(
     nodes: Nodes, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, proteins = write_encoder(tmp_path / "tiny.safetensors"), write_set(tmp_path / "set.csv")
+    encoder, proteins = write_encoder(tmp_path / "tiny.safetensors"), write_set(tmp_path / "set.csv", 1500)
     told = done("embed", proteins, "--encoder", encoder, "-w", tmp_path / "one").out
     plain = ray_embedding.BlockEncoder
     monkeypatch.setattr(ray_embedding, "BlockEncoder", lambda *facts: SlowBlocks(plain(*facts)))
