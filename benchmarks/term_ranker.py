@@ -38,8 +38,8 @@ from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Counts, count, group_codes
 from esmcls.models.manifest import versions
-from esmcls.tasks.label_sets.evaluation import with_unseen
 from esmcls.tasks.kinds import task_of
+from esmcls.tasks.label_sets.evaluation import with_unseen
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results"

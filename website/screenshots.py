@@ -4,6 +4,8 @@
     esmcls embed small.csv.gz
     esmcls compare --heads linear,knn
     esmcls evaluate --model linear
+    esmcls map
+    esmcls app &
     python website/screenshots.py esmcls-work
 
 Needs the package `playwright` and Chromium (`CHROMIUM` names it where it is not on the PATH). A page that is to be in
@@ -29,13 +31,14 @@ LARGEST = 200_000
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot: its name, the page it is of, the heading it begins at ("" for the top), and its size in pixels."""
+    """A screenshot: its name, page, the heading it begins at ("" for the top), size in pixels, a button pressed first."""
 
     name: str
     page: str
     heading: str = ""
     width: int = 1100
     height: int = 800
+    press: str = ""
 
 
 SHOTS = (
@@ -45,6 +48,8 @@ SHOTS = (
     Shot("report-confusions", "reports/compare/report.html", "What the best model confuses"),
     Shot("report-wrong", "reports/evaluate-linear/report.html", "Every wrong protein", height=500),
     Shot("report-phone", "reports/compare/report.html", "Results", width=400, height=800),
+    Shot("map", "reports/map.html", height=700),
+    Shot("app", "http://127.0.0.1:7860/", height=1000, press="Ask"),
 )
 
 
@@ -76,6 +81,11 @@ def taken(page: Page, shot: Shot) -> bytes:
     """Return a PNG of the page from the shot's heading down."""
     page.set_viewport_size({"width": shot.width, "height": shot.height})
     top = 0.0
+    if shot.press:
+        page.get_by_role("button", name=shot.press, exact=True).click()
+        page.wait_for_selector("#details h3", timeout=120_000)
+        page.get_by_role("button", name="Why").click()
+        page.frame_locator("#beside iframe").locator("h2").first.wait_for(timeout=120_000)
     if shot.heading:
         box = page.locator("h2", has_text=shot.heading).first.bounding_box()
         assert box is not None, f"{shot.name}: the page has no heading {shot.heading!r}"
