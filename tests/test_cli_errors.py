@@ -27,8 +27,8 @@ ENCODERS = (
 HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
 COMMANDS = (
-    "cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, export, finetune, fit, fit-scan, heads, import, "
-    "info, layers, predict, pretrain, push, scan"
+    "annotate, app, cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, explain, export, finetune, fit, "
+    "fit-scan, heads, import, info, layers, map, predict, pretrain, push, reference, scan"
 )
 
 

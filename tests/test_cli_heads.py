@@ -98,7 +98,7 @@ def test_names_of_heads_encoders_and_models_are_completed_wherever_one_is_asked_
         for param in command.params
         if param.name in completing and param._custom_shell_complete is not completing[param.name]
     }
-    weights = {("predict", "encoder"), ("evaluate", "encoder")}  # of a model, where they lie elsewhere: a path
+    weights = {(command, "encoder") for command in ("evaluate", "explain", "predict", "scan")}  # of a model: a path
     assert silent == weights | {("pretrain", "heads")}  # a number
 
 

@@ -102,11 +102,12 @@ def test_one_text_instead_of_a_list_is_refused(workspace: esmcls.Workspace) -> N
         esmcls.predict(workspace, "MKTAYIAKQR")
 
 
-def test_an_option_of_another_kind_of_task_is_refused_with_the_reason(workspace: esmcls.Workspace) -> None:
-    many = workspace.ontology is not None
-    option, reason = ({"coverage": 0.9}, "thresholds") if many else ({"min_score": 0.3}, "one label a protein")
-    with pytest.raises(UsageError, match=f"is not for model knn, which .*{reason}"):
-        esmcls.predict(workspace, ["MKTAYIAKQR"], **option)
+def test_an_option_that_a_model_cannot_have_is_refused_with_the_reason(workspace: esmcls.Workspace) -> None:
+    if workspace.ontology is None:
+        with pytest.raises(UsageError, match=r"is not for model knn, which .*one label a protein"):
+            esmcls.predict(workspace, ["MKTAYIAKQR"], min_score=0.3)
+    with pytest.raises(UsageError, match=r"calibration rows .*fit .*with --calibration 10%"):
+        esmcls.predict(workspace, ["MKTAYIAKQR"], coverage=0.9)
 
 
 def test_everything_shows_itself_in_a_notebook(workspace: esmcls.Workspace) -> None:

@@ -373,7 +373,6 @@ def test_without_a_validation_part_the_epoch_is_chosen_on_rows_that_are_held_out
         ("--families 3", "--families takes the largest families, but a protein has any number of Gene Ontology terms"),
         ("--stratify 1x2", "--stratify draws so many sequences a family, but"),
         ("--hold-out-families 10%", "--hold-out-families keeps families from training, but"),
-        ("--calibration 10%", "--calibration is for sets that hold the one true class, but"),
         ("--class-weights balanced", "--class-weights weighs a sequence by its one family, but"),
         ("--sampling balanced", "--sampling balanced draws each family as often, but"),
         ("--loss ce", "--loss ce is not for Gene Ontology terms; choose from bce, weighted, focal, asymmetric"),

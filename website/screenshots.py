@@ -31,7 +31,7 @@ LARGEST = 200_000
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot: its name, page, the heading it begins at ("" for the top), size in pixels, a button pressed first."""
+    """A screenshot: its name, page, the heading it begins at ("" for the top), its size, a button pressed first."""
 
     name: str
     page: str

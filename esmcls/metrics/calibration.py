@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy.optimize import minimize_scalar
-from torch import Tensor
-from torch.nn import functional as F
 
 from esmcls.errors import UsageError
 from esmcls.metrics.classification import Floats
 from esmcls.types import Indices, Probabilities
 
-Block = tuple[Tensor, Indices]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Block: TypeAlias = "tuple[Tensor, Indices]"
 """Logits (rows, classes) and the class codes (rows,) of the same rows; -1 for a class the head does not know."""
 
 TEMPERATURES = (0.02, 50.0)
@@ -49,6 +49,9 @@ def fit_temperature(blocks: Callable[[], Iterable[Block]]) -> float:
     ----------
     Guo et al. 2017, arXiv:1706.04599.
     """
+    import torch
+    from scipy.optimize import minimize_scalar
+    from torch.nn import functional as F
 
     def surprise(log_temperature: float) -> float:
         total = seen = 0.0

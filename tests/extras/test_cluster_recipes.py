@@ -12,7 +12,7 @@ from string import Template
 import numpy as np
 import pytest
 import yaml
-from test_docs import Block, blocks
+from pages import Block, blocks
 
 from esmcls.cache.store import EmbeddingCache
 from esmcls.workspace.workspace import Workspace
