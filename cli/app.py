@@ -42,6 +42,8 @@ def command(
     The page shows what a model says of each protein in words, with probabilities and the nearest known proteins, and
     has files to take home. Programs ask the same through the page's API (docs/app.md). It ends with Ctrl-C.
     """
+    import os
+
     from esmcls.app.models import OpenModels
     from esmcls.app.page import build, serve
     from esmcls.app.questions import Limits
@@ -52,6 +54,7 @@ def command(
     if host not in LOCAL:
         warn(f"whoever reaches this machine can ask the models: --host {host} is not this machine alone")
     with temporary_folder("app") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")  # what is dropped and answered goes with it, too
         page = build(models, limits, folder)
         address = serve(page, host, port, limits)
         say(f"{address}  (Ctrl-C ends it)")

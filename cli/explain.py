@@ -91,6 +91,8 @@ def command(
         raise UsageError("--structure FILE is what is read and --coloured FILE what is written; give both or neither")
     if chain is not None and structure is None:
         raise UsageError("--chain is of a structure; give --structure FILE, too")
+    if coloured is not None and coloured.suffix == ".gz":
+        raise UsageError(f"--coloured {coloured}: it is written unpacked; leave .gz out")
     if structure is not None:
         kind_of(structure)
         require_biotite()
@@ -100,6 +102,11 @@ def command(
         if path is not None:
             output_file(path)
     explainer = Explainer(open_model(workspace, model, device=device, encoder=encoder), wanted, method, most)
+    if nearest is not None and explainer.opened is not None:
+        raise UsageError(
+            f"--nearest is for the heads knn, align and homology; model {explainer.model.name} has the head "
+            f"{explainer.model.head_name}, which knows no training protein"
+        )
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     kept = _write_tables(explainer, explainer.explain(proteins), output, nearest, MOST_ON_A_PAGE + 1)

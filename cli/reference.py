@@ -19,6 +19,7 @@ from esmcls_cli.options import (
     note,
     on_bad_option,
     progress,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def build(
     on_bad_record: OnBad,
     device: str,
     seed: int,
-) -> None:
+) -> int:
     """Make a reference of PROTEINS, a FASTA file, and their ANNOTATIONS: GAF files, or tables `id<TAB>term`.
 
     Its parts are those of `esmcls embed --obo` and `esmcls fit`: nearest neighbours among vectors and, where MMseqs2
@@ -91,11 +92,14 @@ def build(
         place = Workspace.open(folder, create=True)
         report = embed_in_workspace(place, intake, EmbeddingRecipe(encoder), device=device, progress=progress)
         note(*report.lines())
+        for name in intake.names(report.too_large):
+            warn(f"{name}: too large for the memory; left out")
         settings = {**SETTINGS, "knn": {"components": components}}
         named = source or ", ".join(path.name for path in (proteins, *annotations, obo))
         built = build_reference(place, output, source=named, settings=settings, device=device, seed=seed)
     click.echo("\n".join([str(built), *built.scope.lines()[1:]]))
     note(f"next: esmcls annotate FASTA --reference {output}")
+    return 3 if intake.tally.bad or report.too_large else 0
 
 
 @contextlib.contextmanager

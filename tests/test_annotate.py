@@ -185,6 +185,21 @@ def test_a_gaf_says_what_it_is_from_and_is_read_again(built: tuple[Path, Ran], t
     done("embed", answered, *again, "-w", tmp_path / "w")
 
 
+def test_of_records_with_one_accession_a_gaf_holds_the_first_and_the_others_are_told(
+    built: tuple[Path, Ran], tmp_path: Path
+) -> None:
+    queries = tmp_path / "twice.fasta"
+    text = write_queries(tmp_path).read_text()
+    sequence = "".join(text.split(">")[1].split("\n")[1:])
+    queries.write_text(f'>x"1 one\n{sequence}\n>x"1 two\n{sequence}\n')
+    ran = done("annotate", queries, "--reference", built[0], "--format", "gaf")
+    rows = [line.split("\t") for line in ran.out.splitlines() if not line.startswith("!")]
+    assert {row[1] for row in rows} == {'x"1'}
+    assert len({row[4] for row in rows}) == len(rows)
+    assert "1 record" in ran.err
+    assert "not written" in ran.err
+
+
 def test_a_submission_holds_scores_of_all_but_strangers(built: tuple[Path, Ran], tmp_path: Path) -> None:
     ran = done("annotate", write_queries(tmp_path), "--reference", built[0], "--format", "cafa")
     lines = [line.split("\t") for line in ran.out.splitlines()]

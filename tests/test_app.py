@@ -17,7 +17,7 @@ from esmcls.app.answers import ask, linked
 from esmcls.app.beside import Domains, domains, why
 from esmcls.app.details import details
 from esmcls.app.models import OpenModels
-from esmcls.app.questions import Limits, proteins_of
+from esmcls.app.questions import EXAMPLE, Limits, proteins_of
 from esmcls.app.verdicts import NONE_OF_THESE, verdict
 from esmcls.errors import DataError, ModelError, SequenceError, UnknownNameError, UsageError
 from esmcls.reading.records import Protein
@@ -43,10 +43,26 @@ def test_a_bare_sequence_fasta_and_a_table_are_all_taken() -> None:
     assert [protein.id for protein in proteins_of("id,sequence\nx,MKT\n", None, Limits())] == ["x"]
 
 
-def test_a_dropped_file_goes_before_the_text(tmp_path: Path) -> None:
+def test_a_wrapped_sequence_is_one_and_a_list_of_several_is_not_glued_together() -> None:
+    assert [protein.sequence for protein in proteins_of("MKTA\nMAAA\nMK\n", None, Limits())] == ["MKTAMAAAMK"]
+    for text in ("MKTAYI\nMAAAK\nMKTAYI\n", "MKT\nMKTAYI\n"):
+        with pytest.raises(UsageError, match="one sequence or several"):
+            proteins_of(text, None, Limits())
+    assert [protein.sequence for protein in proteins_of("sequence\nMKTAYIAK\nMAAAAK\n", None, Limits())] == [
+        "MKTAYIAK",
+        "MAAAAK",
+    ]
+    with pytest.raises((DataError, UsageError)):
+        proteins_of("id sequence\na MKT\n", None, Limits())
+
+
+def test_a_dropped_file_is_taken_and_one_beside_a_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.fasta"
     path.write_text(">of-file\nMKT\n")
-    assert [protein.id for protein in proteins_of(">pasted\nMAA\n", str(path), Limits())] == ["of-file"]
+    for text in ("", EXAMPLE):
+        assert [protein.id for protein in proteins_of(text, str(path), Limits())] == ["of-file"]
+    with pytest.raises(UsageError, match="a file and a text are given"):
+        proteins_of(">pasted\nMAA\n", str(path), Limits())
 
 
 def test_a_complaint_names_the_line_and_no_folder_of_the_page(tmp_path: Path) -> None:

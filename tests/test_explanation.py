@@ -268,6 +268,11 @@ def test_a_spiteful_label_of_a_neighbour_is_escaped() -> None:
         (["--model", "knn", "--method", "gradients"], "--method gradients is for linear, ridge and mlp heads on ESM-2"),
         (["--model", "linear", "--structure", "a.pdb"], "--structure FILE is what is read and --coloured FILE"),
         (["--model", "linear", "--structure", "a.txt", "--coloured", "b.txt"], "a.txt: a structure is a file named"),
+        (["--model", "linear", "--structure", "a.pdb", "--coloured", "b.pdb.gz"], "b.pdb.gz: it is written unpacked"),
+        (
+            ["--model", "linear", "--nearest", "n.tsv"],
+            "--nearest is for the heads knn, align and homology; model linear",
+        ),
         (["--model", "linear", "--chain", "A"], "--chain is of a structure"),
     ],
 )

@@ -18,7 +18,7 @@ from esmcls.cache.embed import embed_into, plan_run
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec, quantised, restored
 from esmcls.cache.store import EmbeddingCache
-from esmcls.encoders.encoder import Encoder
+from esmcls.encoders.encoder import Embedded, Encoder
 from esmcls.errors import CacheError, NonFiniteError, UsageError
 from esmcls.models.folder import load_model
 from esmcls.models.model import features_for
@@ -105,6 +105,30 @@ def test_what_is_not_finite_is_refused_as_ever(tmp_path: Path) -> None:
     encoder.table[ord("K"), 5] = np.inf
     with EmbeddingCache.open(tmp_path, spec_of()) as cache, pytest.raises(NonFiniteError):
         embed_into(cache, encoder, ["AK"])
+
+
+def test_what_no_scale_can_hold_is_refused_and_not_stored_as_infinity(tmp_path: Path) -> None:
+    encoder = LetterEncoder(width=64)
+    spec = EmbeddingSpec.of(encoder, "float32", INT8)
+    with EmbeddingCache.open(tmp_path / "cache", spec) as cache:
+        embedded = encoder.encode(["MKT"], ("mean",), "residue")
+        large = Embedded(embedded.pooled, embedded.inputs, embedded.seen, residues=[np.full((3, 64), 1e7, np.float32)])
+        with pytest.raises(NonFiniteError, match="too large for int8 with float16 scales"):
+            cache.append(["MKT"], large)
+        assert not len(cache)
+
+
+def test_a_cache_of_means_takes_residues_from_one_beside_it_that_keeps_them_as_int8(tmp_path: Path) -> None:
+    encoder = LetterEncoder(width=64)
+    for poolings in (("mean",), INT8):
+        spec = EmbeddingSpec.of(encoder, poolings=poolings)
+        with EmbeddingCache.open(tmp_path / spec.key(), spec) as cache:
+            embed_into(cache, encoder, SEQUENCES[:3])
+    with EmbeddingCache.open(tmp_path / EmbeddingSpec.of(encoder, poolings=("mean",)).key()) as cache:
+        beside = cache.with_residues()
+        assert beside is not None
+        with beside:
+            assert beside.spec.poolings == INT8
 
 
 def test_a_damaged_scale_is_told_and_gives_no_vectors(cache: EmbeddingCache) -> None:

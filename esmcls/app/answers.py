@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from esmcls.files import atomic_text
 from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream, answering_of, noted
-from esmcls.reading.ids import accession
+from esmcls.reading.ids import accession, is_accession
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Row
 from esmcls.tasks.one_label.task import OneLabel
@@ -28,8 +27,6 @@ K: Final = 5
 """Classes of a protein that the details show."""
 COVERAGE: Final = 0.9
 """Of sets, levels and intervals, where the model has calibration rows enough."""
-_ACCESSION: Final = re.compile(r"[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2}")
-"""Of UniProt, as https://www.uniprot.org/help/accession_numbers has it."""
 
 
 class Column(NamedTuple):
@@ -119,9 +116,11 @@ def ask(
 def _answering(model: Model, **format: str) -> Answering[Any]:
     """Return how a model answers: more than the likeliest class, and sets or intervals where it can give them."""
     k = K if model.task.kind == ONE_LABEL else None
+    if model.task.kind not in (ONE_LABEL, NUMBER):  # sets of terms and labels may be long: for a file, not a page
+        return answering_of(model, k, {}, **format)
     try:
         return answering_of(model, k, {"coverage": COVERAGE}, **format)
-    except UsageError:  # no calibration rows for it, or no such option of this kind of task
+    except UsageError:  # no calibration rows for it
         return answering_of(model, k, {}, **format)
 
 
@@ -219,7 +218,7 @@ def linked(id_: str | None) -> str:
     if id_ is None:
         return ""
     key = accession(id_)
-    return _link(f"https://www.uniprot.org/uniprotkb/{key}", id_) if _ACCESSION.fullmatch(key) else html.escape(id_)
+    return _link(f"https://www.uniprot.org/uniprotkb/{key}", id_) if is_accession(key) else html.escape(id_)
 
 
 def linked_term(term: str | None) -> str:

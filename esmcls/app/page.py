@@ -14,11 +14,12 @@ from esmcls.app.answers import Answers, ask
 from esmcls.app.beside import domains, on_the_map, why
 from esmcls.app.details import details
 from esmcls.app.models import OpenModels
-from esmcls.app.questions import Limits, proteins_of
+from esmcls.app.questions import EXAMPLE, Limits, proteins_of
 from esmcls.app.verdicts import MEANING
 from esmcls.errors import EsmclsError, MissingExtraError, UsageError
 
-EXAMPLE: Final = ">example\nMRIMKFFKDVGKEMKKVSWPKGKELTRYTITVISTVIFFVIFFALLDTGISQLIRLIVE\n"
+HOUR: Final = 3600
+"""Seconds that files of a question are kept, and answers for the buttons below them."""
 WAITING: Final = 32
 """Questions that may wait; the next is told that there are too many."""
 _STYLE: Final = (
@@ -46,9 +47,9 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
         import gradio
     except ModuleNotFoundError:
         raise MissingExtraError("the page", "gradio", "app") from None
-    with gradio.Blocks(title="esmcls", analytics_enabled=False) as page:
+    with gradio.Blocks(title="esmcls", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.Markdown("# esmcls\nPaste sequences or drop a file; nothing leaves this machine.")
-        kept, chosen = gradio.State(None), gradio.State(1)
+        kept, chosen = gradio.State(None, time_to_live=HOUR), gradio.State(1, time_to_live=HOUR)
         with gradio.Row():
             pasted = gradio.Textbox(
                 label="Sequences (FASTA, a table, or one sequence)", lines=8, max_lines=20, value=EXAMPLE, scale=3
@@ -68,14 +69,15 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
         beside = gradio.HTML(elem_id="beside")
         hidden: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "model", "concurrency_limit": 1}
         asked = _Asked(gradio, models, limits, folder)
-        start.click(
+        answered = start.click(
             asked.ask,
             [pasted, dropped, model],
-            [table, files, said, shown, kept, chosen, beside],
+            [table, files, said, shown, kept, chosen],
             api_name="ask",
             concurrency_id="model",
             concurrency_limit=1,
         )
+        answered.then(lambda: "", None, [beside], api_visibility="private")
         table.select(asked.choosing(), [kept], [shown, chosen, beside], api_visibility="private")
         because.click(asked.why, [kept, chosen], [beside], **hidden)
         along.click(asked.domains, [kept, files], [beside, files], **hidden)
@@ -104,12 +106,12 @@ class _Asked:
             with self._told():
                 proteins = proteins_of(pasted, dropped, self.limits)
                 progress(0, desc=f"opening {model}")
-                opened = self.models.get(model)
+                opened = self.models.get(str(model))
                 answers = ask(opened, proteins, lambda done, total: progress((done, total), unit="proteins"))
                 paths = [str(path) for path in answers.write(self._place())]
             shown = answers.table()
             value = self.gradio.Dataframe(value=shown.rows, headers=shown.titles, datatype=shown.types)
-            return value, paths, html.escape(answers.line(), quote=False), details(answers, 1), answers, 1, ""
+            return value, paths, html.escape(answers.line(), quote=False), details(answers, 1), answers, 1
 
         return ask_models
 
@@ -170,20 +172,25 @@ def serve(page: Any, host: str, port: int, limits: Limits) -> str:
     port : int
         0 for the first that is free from 7860 on.
     limits : Limits
+
+    Raises
+    ------
+    UsageError
+        If the port is taken, or the address is none of this machine.
     """
     import gradio
 
     fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port or None,
-        max_file_size=limits.bytes,
-        theme=gradio.themes.Default(**fonts),
-        css=_STYLE,
-        share=False,
-        quiet=True,
-        ssr_mode=False,
-        footer_links=[],
-        prevent_thread_lock=True,
-    )
+    options = {"share": False, "quiet": True, "ssr_mode": False, "footer_links": [], "prevent_thread_lock": True}
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port or None,
+            max_file_size=limits.bytes,
+            theme=gradio.themes.Default(**fonts),
+            css=_STYLE,
+            **options,
+        )
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be had ({error}); give another --port, or 0") from None
     return str(address)

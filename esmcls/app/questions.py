@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from esmcls.errors import DataError, UsageError
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Protein, clean_sequence
 
-PASTED = "the pasted text"
+PASTED: Final = "the pasted text"
+EXAMPLE: Final = ">example\nMRIMKFFKDVGKEMKKVSWPKGKELTRYTITVISTVIFFVIFFALLDTGISQLIRLIVE\n"
+_HEADER: Final = re.compile(r"(id|ids|sequences?|seq|entry|accession|name)\b", re.IGNORECASE)
+"""How a table begins whose columns have blanks between, or are one."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,19 @@ def proteins_of(pasted: str, dropped: str | None, limits: Limits) -> list[Protei
     pasted : str
         FASTA, a table, or a bare sequence.
     dropped : str or None
-        A file of any format that `esmcls predict` takes; it goes before the text.
+        A file of any format that `esmcls predict` takes.
     limits : Limits
 
     Raises
     ------
     UsageError
-        If there is nothing, or more than the limits.
+        If there is nothing, a file and a text of the user's own, or more than the limits.
     DataError
         If a record cannot be used: the line and what is wrong there.
     """
+    pasted = (pasted or "").lstrip("\ufeff")
+    if dropped is not None and pasted.strip() not in ("", EXAMPLE.strip()):
+        raise UsageError("a file and a text are given; empty one of the two")
     if dropped is None and not pasted.strip():
         raise UsageError("nothing is asked; paste sequences or drop a file")
     proteins = list[Protein]()
@@ -82,9 +90,8 @@ def _read(path: str) -> Iterator[Protein]:
 
 
 def _read_text(text: str) -> Iterator[Protein]:
-    if not text.lstrip().startswith((">", "#")) and "\t" not in text and "," not in text:
-        sequence, _ = clean_sequence("".join(text.split()))
-        yield Protein("pasted", sequence)
+    if not text.lstrip().startswith((">", "#")) and not re.search(r"[\t,]", text) and not _HEADER.match(text.lstrip()):
+        yield Protein("pasted", _bare(text))
         return
     with tempfile.TemporaryDirectory(prefix="esmcls-app-") as folder:
         path = Path(folder, "pasted")
@@ -94,6 +101,22 @@ def _read_text(text: str) -> Iterator[Protein]:
                 yield record.protein
         except DataError as error:
             raise _renamed(error, PASTED) from None
+
+
+def _bare(text: str) -> str:
+    """Return a sequence that is there alone, on one line or wrapped: lines of one length but for the last.
+
+    Raises
+    ------
+    UsageError
+        If the lines look like several sequences.
+    SequenceError
+        If it is none.
+    """
+    lines = ["".join(line.split()) for line in text.split("\n") if line.strip()]
+    if len({len(line) for line in lines[:-1]}) > 1 or len(lines[-1]) > len(lines[0]):
+        raise UsageError("lines of several lengths: one sequence or several? Give them as FASTA, each under a line >id")
+    return clean_sequence("".join(lines))[0]
 
 
 def _renamed(error: DataError, name: str) -> DataError:

@@ -62,6 +62,8 @@ class Pending:
             if parts is None:
                 raise UsageError(f"the cache stores {name} vectors, but the encoder was not asked to keep them")
             cast = [self._cast([sequences[row]] * len(parts[row]), parts[row]) for row in rows]
+            if name == RESIDUE_INT8:
+                self._check_scales([sequences[row] for row in rows], cast)
             shape, dtype = form_of(self.spec, name)
             stored = map(quantised, cast) if name == RESIDUE_INT8 else cast
             batch[name] = np.concatenate([np.empty((0, *shape), dtype=dtype), *stored])
@@ -87,6 +89,13 @@ class Pending:
             problem = "the encoder gave a vector that is not finite"
             fix = "try --precision fp32, or check the weights"
         raise NonFiniteError(sequences[bad[0]], problem, fix)
+
+    def _check_scales(self, sequences: Sequence[str], vectors: Sequence[Vectors]) -> None:
+        """Refuse vectors of residues whose scales, float16, cannot hold a 127th of their numbers."""
+        for sequence, part in zip(sequences, vectors, strict=True):
+            if len(part) and float(np.abs(part).max()) / 127 > float(np.finfo(np.float16).max):
+                problem = "a number of a vector of its residues is too large for int8 with float16 scales"
+                raise NonFiniteError(sequence, problem, "leave --residue-dtype int8 out")
 
     def columns(self) -> dict[str, Column]:
         """Return the columns of the segment."""

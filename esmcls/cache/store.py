@@ -336,9 +336,11 @@ class EmbeddingCache:
 
     def with_residues(self) -> EmbeddingCache | None:
         """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
-        spec = replace(self.spec, poolings=(*self.spec.pooled, RESIDUE))
-        folder = self.folder.parent / spec.key()
-        return EmbeddingCache.open(folder) if (folder / "spec.json").is_file() else None
+        for kept in (RESIDUE, RESIDUE_INT8):
+            folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, kept)).key()
+            if (folder / "spec.json").is_file():
+                return EmbeddingCache.open(folder)
+        return None
 
     def unseen(self, sequences: Sequence[str]) -> list[int]:
         """Return how many residues of each sequence another tool's vector knows nothing of; 0 where it saw all.
@@ -523,7 +525,7 @@ class EmbeddingCache:
     def _tidy(self) -> int:
         self.refresh()
         before = len(self._segments)
-        if before > MOST_SEGMENTS:
+        if before > MOST_SEGMENTS and self._remote is None:  # in a store nothing is joined unasked
             for run in _even_runs(self._segments, MOST_SEGMENTS // 2):
                 self._compact(run)
         return before

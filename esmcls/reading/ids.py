@@ -31,6 +31,7 @@ _BARS: Final = {
     "gi": 3,
 }
 """Prefix -> bars before the id; of MMseqs2, src/commons/Util.cpp, getFastaHeaderPosition."""
+_ACCESSION: Final = re.compile(r"[OPQ][0-9][A-Z0-9]{3}[0-9]|[A-NR-Z][0-9](?:[A-Z][A-Z0-9]{2}[0-9]){1,2}")
 _PDB: Final = re.compile(r"(?:pdb[|:])?(\d(?=\d{0,2}[A-Z])[A-Z0-9]{3})[|:_.-]?([A-Za-z0-9]{1,4})", re.IGNORECASE)
 _ALPHAFOLD: Final = re.compile(r"AF-([A-Z0-9]+)-F\d+(?:-model_v\d+)?(?:\.(?:pdb|cif))?")
 
@@ -45,6 +46,17 @@ def accession(id_: str) -> str:
     """
     match = _UNIPROT.fullmatch(id_) if "|" in id_ else None
     return match[1] if match else id_
+
+
+def is_accession(key: str) -> bool:
+    """Say whether a key is an accession of UniProt, as https://www.uniprot.org/help/accession_numbers has it.
+
+    Examples
+    --------
+    >>> is_accession("P69905"), is_accession("A0A023GPI8"), is_accession("mine1")
+    (True, True, False)
+    """
+    return _ACCESSION.fullmatch(key) is not None
 
 
 def first_word(id_: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from esmcls.models.folder import load_model
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream
 from esmcls.reading.cautions import cautions
-from esmcls.reading.ids import accession, first_word
+from esmcls.reading.ids import accession, first_word, is_accession
 from esmcls.reading.records import Protein
 from esmcls.reference.packed import unpack
 from esmcls.reference.scope import NOTHING_NEAR, Nearest, Scope, find_nearest, parts_of
@@ -276,19 +275,25 @@ def _write_gaf(reference: Reference, proteins: Iterable[Protein], handle: TextIO
     written = Written()
     handle.write("!gaf-version: 2.2\n!generated-by: esmcls annotate\n")
     handle.writelines(f"!reference: {line}\n" for line in reference.scope.lines())
-    table = csv.writer(handle, delimiter="\t", lineterminator="\n")
+    names: set[str] = set()
     today = time.strftime("%Y%m%d")
     for protein, told in reference.answers(proteins):
+        name = accession(first_word(protein.id))
+        if name in names:
+            written.repeated.append(protein.id)
+            continue
+        names.add(name)
         for row in _rows(reference, protein, told, False):
-            name = accession(first_word(row.id))
             if row.rank in (None, 1):
                 _count(written, row, told)
             if row.term is None:
                 handle.write(f"!{name}: {row.status}{'' if row.note is None else f' ({row.note})'}\n")
                 continue
-            beside = f"UniProtKB:{accession(first_word(row.nearest_id or ''))}" if row.nearest_id else ""
+            near = accession(first_word(row.nearest_id or ""))
+            beside = f"{'UniProtKB' if is_accession(near) else 'esmcls'}:{near}" if near else ""
             about = ["esmcls", name, name, RELATIONS[str(row.aspect)], row.term, "esmcls:reference", "IEA", beside]
-            table.writerow([*about, row.aspect, "", "", "protein", f"taxon:{taxon}", today, "esmcls", "", ""])
+            cells = [*about, str(row.aspect), "", "", "protein", f"taxon:{taxon}", today, "esmcls", "", ""]
+            handle.write("\t".join(cells) + "\n")
     return written
 
 

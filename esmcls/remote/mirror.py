@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ MOST_TRIES: Final = 5
 """How often files are fetched anew because some have changed in between."""
 _LAST: Final = {"spec.json": 0, MANIFEST: 2, STATE: 3}
 """File -> when it goes to the store: what describes others comes last, what others are found by first."""
+_OF_DATASET: Final = {"dataset.parquet", "ontology.json", "hierarchy.json"}
 _log = logging.getLogger("esmcls")
 
 
@@ -62,14 +63,14 @@ class _Ledger:
 def mirrors() -> Path:
     """Return the folder of all mirrors: `$ESMCLS_MIRRORS`, else `esmcls/mirrors` of the user's cache directory."""
     if folder := os.environ.get(MIRRORS):
-        return Path(folder).absolute()
+        return Path(os.path.realpath(folder))
     caches = os.environ.get("XDG_CACHE_HOME")
     if not caches:
         try:
             caches = str(Path.home() / ".cache")
         except RuntimeError:  # a user whom the system does not know
             caches = tempfile.gettempdir()
-    return Path(caches).absolute() / "esmcls" / "mirrors"
+    return Path(os.path.realpath(caches)) / "esmcls" / "mirrors"
 
 
 def mirror_folder(address: str) -> Path:
@@ -80,7 +81,7 @@ def mirror_folder(address: str) -> Path:
 
 def address_above(folder: Path) -> str | None:
     """Return the URL that a folder of a mirror stands for; None of any other folder."""
-    place, root = Path(os.path.normpath(folder.absolute())), mirrors()
+    place, root = Path(os.path.realpath(folder)), mirrors()
     if not place.is_relative_to(root) or place == root:
         return None
     name, *rest = place.relative_to(root).parts
@@ -241,7 +242,7 @@ class Mirror:
             if not changed and not gone:
                 return
             there = self._listed()
-            self._refuse_another_dataset(changed, there, ledger)
+            self._meet_another_state(changed, there, ledger)
             for unit in sorted({_unit(name) for name in changed if _is_anothers(name, there, ledger)}):
                 _log.warning("%s/%s: another has put it meanwhile; replaced", self.address, unit)
             try:
@@ -278,16 +279,26 @@ class Mirror:
                 with told(f"{self.address}/{name}", "cannot be removed"):
                     self.system.rm_file(f"{self.path}/{name}")
 
-    def _refuse_another_dataset(self, changed: list[str], there: dict[str, Entry], ledger: _Ledger) -> None:
-        """Refuse to put a data set in the place of one that another has put since we looked."""
+    def _meet_another_state(self, changed: list[str], there: dict[str, Entry], ledger: _Ledger) -> None:
+        """Where another has put workspace.json since we looked: keep theirs with our caches, if the data set is theirs.
+
+        Raises
+        ------
+        AddressError
+            If we have changed the data set, too, and to another.
+        """
         known = ledger.files.get(STATE)
         if STATE not in changed or STATE not in there or (known and there[STATE] == (known.size, known.stamp)):
             return
         address = f"{self.address}/{STATE}"
         with told(address):
-            theirs = _dataset_of(self.system.cat_file(f"{self.path}/{STATE}"))
-        ours = _dataset_of((self.folder / STATE).read_bytes())
-        if theirs is not None and theirs != ours:
+            theirs = _state_of(self.system.cat_file(f"{self.path}/{STATE}"))
+        ours = _state_of((self.folder / STATE).read_bytes())
+        if not _OF_DATASET & {*changed}:
+            write_json(self.folder / STATE, _with_caches(theirs, ours))
+        elif not theirs.get("dataset") or _dataset_of(theirs) == _dataset_of(ours):
+            write_json(self.folder / STATE, _with_caches(ours, theirs))
+        else:
             found = "another has put another data set meanwhile; nothing was put from here but sealed vectors"
             raise AddressError(address, found, f"use another workspace, or delete {self.folder} and run again")
 
@@ -381,10 +392,24 @@ def _is_segment(name: str) -> bool:
     return name.startswith("cache/") and SEGMENT.fullmatch(name.rpartition("/")[2]) is not None
 
 
-def _dataset_of(state: bytes) -> Any:
-    """Return the identity of the data set of a workspace.json; None where there is none."""
+def _state_of(text: bytes) -> dict[str, Any]:
+    """Return what a workspace.json says; nothing where it is damaged."""
     try:
-        about = parse_json(state)["dataset"]
-        return None if about is None else [about.get(key) for key in ("digest", "ontology", "propagate", "task")]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        state = parse_json(text)
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _with_caches(state: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a workspace.json with the caches of another one before its own, of which the last is what heads read."""
+    own = list(state.get("caches", []))
+    return {**state, "caches": [name for name in other.get("caches", []) if name not in own] + own}
+
+
+def _dataset_of(state: Mapping[str, Any]) -> Any:
+    """Return the identity of a workspace's data set, with its split and hierarchy."""
+    about = state.get("dataset")
+    named = about if isinstance(about, dict) else {}
+    keys = ("digest", "ontology", "propagate", "task")
+    return [named.get(key) for key in keys], state.get("split"), state.get("hierarchy")

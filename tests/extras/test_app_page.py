@@ -38,7 +38,7 @@ def test_programs_ask_what_the_page_asks(address: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.fasta"
     path.write_text(FASTA)
     client = Client(address, verbose=False)
-    table, files, said, shown, *_ = client.predict("", handle_file(path), "knn", api_name="/ask")
+    table, files, said, shown = client.predict("", handle_file(path), "knn", api_name="/ask")
     classes = [row[table["headers"].index("class")] for row in table["value"]["data"]]
     assert classes == ["alanine-rich", "lysine-rich"]
     assert Path(files[0]).read_text().count("\n") > 2

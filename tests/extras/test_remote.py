@@ -210,6 +210,8 @@ def test_segments_are_compacted_in_the_store(
     machine("first")
     assert ", 2 were cached" in done("embed", others, *ENCODER, "-w", at(bucket)).out
     assert "sequences: 56; segments: 1;" in done("cache", "info", "-w", at(bucket)).out
+    kept = {block.parent.name for block in (tmp_path / "machines").rglob(".blocks/*/*")}
+    assert kept <= {Path(name).name for name in bucket.segments}  # of what was joined no block stays
     assert len(bucket.segments) == 1
 
 
@@ -340,6 +342,39 @@ def test_a_data_set_is_not_replaced_by_that_of_another_writer(
     with pytest.raises(EsmclsError, match="another has put another data set meanwhile; nothing was put from here but"):
         context.__exit__(None, None, None)
     assert json.loads(bucket.read("w/workspace.json"))["dataset"]["records"] == 54
+
+
+def test_who_only_embeds_keeps_the_data_set_that_another_has_put_meanwhile(
+    bucket: Bucket, labelled: Path, tmp_path: Path, machine: Callable[[str], Path]
+) -> None:
+    from esmcls import mirrored
+
+    done("embed", labelled, *ENCODER, "-w", at(bucket))
+    with mirrored(at(bucket)) as folder:
+        done("embed", *ENCODER, "--dtype", "float32", "-w", folder)
+        machine("second")
+        done("embed", write_set(tmp_path / "other.csv", 90), *ENCODER, "-w", at(bucket))
+        machine("first")
+    state = json.loads(bucket.read("w/workspace.json"))
+    assert len(state["caches"]) == 2
+    for name in ("first", "second", "third"):
+        machine(name)
+        assert f"{state['dataset']['records']} records" in done("info", "-w", at(bucket)).out.replace("records: ", "")
+        done("fit", "--head", "knn", "--name", name, "-w", at(bucket))
+
+
+def test_a_mirror_is_known_through_links(
+    bucket: Bucket, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from esmcls.remote.mirror import address_above, mirror_folder
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("ESMCLS_MIRRORS", str(tmp_path / "linked"))
+    done("embed", labelled, *ENCODER, "-w", at(bucket))
+    name = mirror_folder(at(bucket)).name
+    for root in ("linked", "disk"):
+        assert address_above(tmp_path / root / name / "cache") == f"{at(bucket)}/cache"
 
 
 def test_what_is_removed_in_the_store_is_removed_in_the_mirror(bucket: Bucket, labelled: Path) -> None:

@@ -189,10 +189,12 @@ def _known(letters: str, symbols: Sequence[str]) -> str:
 
 def _pdb_with(text: str, factors: Mapping[ResidueKey, float]) -> str:
     """Return the text of a PDB file with other B-factors, columns 61 to 66 of its atoms."""
+    from biotite.structure.io.pdb.hybrid36 import decode_hybrid36
+
     lines = []
     for line in text.splitlines():
         if line.startswith(("ATOM  ", "HETATM")):
-            key = (line[21].strip(), int(line[22:26]), line[26].strip())
+            key = (line[21].strip(), decode_hybrid36(line[22:26].strip()), line[26].strip())
             line = f"{line[:60]:60}{factors.get(key, 0.0):6.2f}{line[66:]}"
         lines.append(f"{line}\n")
     return "".join(lines)
@@ -203,8 +205,8 @@ def _cif_with(file: Any, factors: Mapping[ResidueKey, float]) -> str:
     from biotite.structure.io.pdbx import CIFColumn
 
     atoms = file.block["atom_site"]
-    chains = atoms["auth_asym_id"].as_array(str)
-    numbers = atoms["auth_seq_id"].as_array(int)
+    chains = atoms["auth_asym_id" if "auth_asym_id" in atoms else "label_asym_id"].as_array(str)
+    numbers = atoms["auth_seq_id" if "auth_seq_id" in atoms else "label_seq_id"].as_array(int)
     codes = [""] * len(chains)
     if "pdbx_PDB_ins_code" in atoms:
         codes = atoms["pdbx_PDB_ins_code"].as_array(str, masked_value="").tolist()
