@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
+from esmcls.remote.mirror import address_above
 
 ENGINE_OPTIONS = ("engine", "address", "actors", "actor_cpus", "actor_gpus")
 """Their names, for a group of a command's help."""
@@ -37,6 +38,11 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         from esmcls.engines.ray_team import Cluster, require_ray
 
         cluster = Cluster(address, actors, 1.0 if actor_cpus is None else actor_cpus, actor_gpus, device)
+        if not cluster.local and (place := address_above(options["workspace"])):  # where a mirror is of this machine
+            raise UsageError(
+                f"--engine ray -w {place}: the nodes of a cluster need a folder that all share; give one, or embed "
+                "with --shard on each machine"
+            )
         if not options.get("dry_run"):
             require_ray()
         return function(*args, device="cpu", cluster=cluster, **options)

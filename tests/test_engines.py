@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +13,24 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from command import done, run
 from families import write_families
+from tiny import sequences as tiny_sequences
+from tiny import write_encoder
 from toy_encoder import ToyEncoder, letters, stacked
 
 from esmcls.cache.embed import embed_apart, embed_into
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import RAGGED, EmbeddingSpec
 from esmcls.cache.store import MOST_SEGMENTS, EmbeddingCache
 from esmcls.cache.to_embed import plan_batches
+from esmcls.encoders.encoder import load_encoder
+from esmcls.engines import embed as ray_embedding
 from esmcls.engines import ray_team
 from esmcls.engines.embed import RayPlan, block_residues, blocks
 from esmcls.engines.ray_team import Actor, Cluster, ClusterError, Connection, Home, Outcome
 from esmcls.errors import CacheError, MissingExtraError, UsageError
+from esmcls.remote.mirror import LEDGER, mirror_folder
 
 SPEC = EmbeddingSpec.of(ToyEncoder())
 
@@ -85,6 +94,39 @@ class _Call:
     name: str
     args: tuple[Any, ...]
     method: Callable[..., Any]
+
+
+@dataclass
+class AskedRay:
+    """Stands for a Ray that is asked one question, which it answers when it was waited for so many times.
+
+    Parameters
+    ----------
+    waits : int
+        How often no node has room.
+    error : Exception, optional
+        What comes in place of the answer.
+    """
+
+    waits: int = 0
+    error: Exception | None = None
+    patience: list[float] = field(default_factory=list)
+    exceptions: Any = field(default_factory=lambda: SimpleNamespace(RayError=Lost, RayTaskError=Bug))
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0, "GPU": 0.0}
+
+    def remote(self, **_: float) -> Callable[..., Any]:
+        return lambda answer: SimpleNamespace(remote=lambda *args: lambda: answer(*args))
+
+    def wait(self, references: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        self.patience.append(timeout)
+        return ([], references) if len(self.patience) <= self.waits else (references, [])
+
+    def get(self, answer: Callable[[], Any]) -> Any:
+        if self.error is not None:
+            raise self.error
+        return answer()
 
 
 def doubling() -> Callable[[int], int]:
@@ -189,6 +231,58 @@ def test_a_cluster_without_room_is_waited_for_and_that_is_told(
     assert caplog.messages == ["waiting: the cluster has no room yet for an actor of 4 CPUs and 0 GPUs"]
 
 
+def test_a_question_for_which_no_node_has_room_waits_and_tells_it(caplog: pytest.LogCaptureFixture) -> None:
+    ray = AskedRay(waits=2)
+    assert Connection(cast(Any, ray), Cluster(device="cuda")).ask_there(lambda: 42) == 42
+    assert ray.patience == [ray_team.PATIENCE_SECONDS] * 3
+    assert caplog.messages == ["waiting: the cluster has no room yet for an actor of 1 CPUs and 1 GPUs"] * 2
+
+
+def test_a_question_whose_node_is_lost_ends_in_one_line_and_a_bug_in_its_traceback() -> None:
+    for error, seen, message in (
+        (Lost("gone"), ClusterError, r"^no node of the cluster answered \(Lost\); look at the memory of the nodes"),
+        (Bug("a traceback"), Bug, "a traceback"),
+    ):
+        with pytest.raises(seen, match=message):
+            Connection(cast(Any, AskedRay(error=error)), Cluster(device="cpu")).ask_there(lambda: 42)
+
+
+@pytest.fixture
+def fake_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A module in place of Ray, for `connected`."""
+    ray = SimpleNamespace(
+        exceptions=SimpleNamespace(RayError=Lost, RayTaskError=Bug),
+        is_initialized=lambda: False,
+        init=lambda **options: None,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(ray_team, "import_ray", lambda: ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return ray
+
+
+def test_a_cluster_that_does_not_let_us_in_is_one_line(fake_ray: SimpleNamespace) -> None:
+    def refuse(**_: Any) -> None:
+        raise Lost("no token\n  of this cluster")
+
+    fake_ray.init = refuse
+    with (
+        pytest.raises(
+            ClusterError, match=r"at auto gives no connection \(Lost: no token of this cluster\); .*its token"
+        ),
+        Cluster("auto").connected(),
+    ):
+        pytest.fail("it was entered")
+
+
+def test_a_cluster_that_fails_in_the_middle_is_one_line_and_a_bug_its_traceback(fake_ray: SimpleNamespace) -> None:
+    message = r"^the Ray cluster failed \(Lost\); .*what is done stays$"
+    with pytest.raises(ClusterError, match=message), Cluster().connected():
+        raise Lost("the head is gone")
+    with pytest.raises(Bug), Cluster().connected():
+        raise Bug("a traceback")
+
+
 def test_what_an_actor_says_is_wrong_ends_the_work_in_one_line() -> None:
     def refusing() -> Callable[[int], int]:
         raise CacheError("w/cache", "the disk is full", "make room")
@@ -252,6 +346,36 @@ def test_a_block_of_residue_vectors_is_bound_by_their_bytes(monkeypatch: pytest.
     of_residues = replace(SPEC, poolings=("mean", "residue"))
     assert [len(part) for part in blocks(batches, of_residues, 10_000)] == [1, 1, 1]
     assert [len(part) for part in blocks(batches, SPEC, 10_000)] == [3]
+
+
+def test_vectors_of_residues_in_int8_bind_a_block_too_by_the_bytes_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    int8 = replace(SPEC, poolings=("mean", "residue_int8"), width=32)
+    batches = [[(number, "A" * 10)] for number in range(4)]
+    of_one = 64 + 10 * (32 + 2)  # the mean in float16; of each residue 32 numbers of a byte and their scale
+    for limit, expected in ((of_one, [1, 1, 1, 1]), (2 * of_one, [2, 2])):
+        monkeypatch.setattr("esmcls.engines.embed.MOST_BYTES", limit)
+        assert [len(part) for part in blocks(batches, int8, 10_000)] == expected
+
+
+@pytest.mark.parametrize("ragged", ["", *RAGGED])
+def test_what_is_embedded_apart_is_what_one_process_embeds_whatever_is_kept(tmp_path: Path, ragged: str) -> None:
+    encoder = load_encoder(str(write_encoder(tmp_path / "tiny.safetensors")))
+    spec = EmbeddingSpec.of(encoder, poolings=("mean", ragged) if ragged else ("mean",))
+    texts = tiny_sequences(6)
+    with (
+        EmbeddingCache.open(tmp_path / "together", spec) as together,
+        EmbeddingCache.open(tmp_path / "apart", spec) as apart,
+    ):
+        report = embed_into(together, encoder, texts)
+        done_apart = embed_apart(apart.folder, spec, encoder, list(enumerate(texts)))
+        apart.refresh()
+        assert (done_apart.embedded, done_apart.residues) == (report.embedded, report.residues)
+        assert np.array_equal(apart.read(texts), together.read(texts))
+        if ragged:
+            read = EmbeddingCache.read_chunks if ragged == "chunk" else EmbeddingCache.read_residues
+            for vectors_apart, vectors in zip(read(apart, texts), read(together, texts), strict=True):
+                assert len(vectors) > 0
+                assert np.array_equal(vectors_apart, vectors)
 
 
 def test_what_processes_embed_apart_is_one_cache_and_a_block_done_twice_counts_once(tmp_path: Path) -> None:
@@ -325,6 +449,28 @@ def test_a_dry_run_says_blocks_actors_and_time_and_asks_no_cluster(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "measured_on"),
+    [("cuda", 1, "cuda"), ("cuda", 0, "cpu"), ("auto", 1, "cuda"), ("auto", 0, "cpu"), ("cpu", 1, "cpu")],
+)
+def test_a_dry_run_measures_on_the_device_of_the_actors_where_this_machine_has_it(
+    device: str, gpus: int, measured_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(gpus))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    devices: list[str] = []
+
+    def plan(*_: Any, device: str, **__: Any) -> Any:
+        devices.append(device)
+        return SimpleNamespace(residues=10, nbytes=10)
+
+    monkeypatch.setattr(ray_embedding, "plan_in_workspace", plan)
+    intake, recipe = cast(Any, SimpleNamespace(again=False)), cast(Any, None)
+    assert ray_embedding.plan_on_ray(None, intake, recipe, Cluster(actors=2, device=device)).actors == 2
+    assert devices == [measured_on]
+
+
 def test_an_actor_gets_about_sixteen_blocks_of_a_size_that_is_neither_small_nor_large() -> None:
     assert block_residues(16 * 4 * 100_000, 4) == 100_000
     assert (block_residues(10, 4), block_residues(10**12, 4)) == (1 << 16, 1 << 21)
@@ -348,6 +494,7 @@ def test_without_ray_the_engine_is_refused_in_one_line_before_anything_is_read(
         (["--actors", "2"], "--actors belongs to --engine ray; give that, too"),
         (["--address", "head:6379"], "--address belongs to --engine ray; give that, too"),
         (["--engine", "ray", "--device", "mps"], "--device mps: with --engine ray choose from auto, cpu, cuda"),
+        (["--engine", "ray", "--actor-cpus", "nan"], "--actor-cpus nan: give a number of at least 0.0001"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words: list[str], message: str) -> None:
@@ -367,6 +514,71 @@ def test_one_device_of_a_node_and_the_address_of_a_client_are_refused() -> None:
         Cluster(device="cuda:1")
     with pytest.raises(UsageError, match="--address ray://head:10001: give HOST:PORT, on a machine of the cluster"):
         Cluster("ray://head:10001")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpus": 1.5}, "--actor-gpus 1.5: Ray gives whole GPUs or a share of one; give such a number"),
+        ({"gpus": math.nan}, "--actor-gpus nan: give a number of at least 0.0001"),
+        ({"gpus": 0.00001}, "--actor-gpus 1e-05: give a number of at least 0.0001"),
+        ({"cpus": 0.00001}, "--actor-cpus 1e-05: give a number of at least 0.0001"),
+        ({"cpus": math.inf}, "--actor-cpus inf: give a number of at least 0.0001"),
+        ({"cpus": 0}, "--actor-cpus 0: give a number of at least 0.0001"),
+    ],
+)
+def test_an_actor_that_ray_could_not_place_is_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Cluster(**cast(Any, options))
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("options", [{"gpus": 2}, {"gpus": 0}, {"gpus": 0.0001}, {"cpus": 1.5}, {"cpus": 0.0001}])
+def test_whole_gpus_and_shares_of_one_are_taken(options: dict[str, float]) -> None:
+    Cluster(**cast(Any, options))
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_client_in_the_environment_is_refused_where_ray_would_take_it(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(UsageError, match=r"^RAY_ADDRESS ray://head:10001: give HOST:PORT, on a machine of the cluster"):
+        Cluster(address)
+    assert Cluster("head:6379").head == "head:6379"
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "local"),
+    [(None, "", True), (None, "h:1", False), (None, "local", True), ("auto", "", False), ("h:1", "local", False)],
+)
+def test_a_cluster_is_of_this_machine_alone_where_no_address_names_another(
+    address: str | None, environment: str, local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", environment)
+    assert Cluster(address).local == local
+
+
+@pytest.mark.parametrize("command", [["embed", "x.fasta"], ["embed", "x.fasta", "--dry-run"], ["predict", "x.fasta"]])
+def test_a_workspace_in_a_bucket_is_refused_on_other_machines_whose_mirrors_are_others(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESMCLS_MIRRORS", str(tmp_path))
+
+    @contextlib.contextmanager
+    def mirrored(address: str) -> Iterator[Path]:
+        folder = mirror_folder(address)
+        folder.mkdir()
+        (folder / LEDGER).write_text(json.dumps({"address": address, "files": {}}))
+        yield folder
+
+    monkeypatch.setattr("esmcls.remote.mirror.mirrored", mirrored)
+    ran = run(*command, "-w", "s3://bucket/w", "--engine", "ray", "--address", "head:6379", "--quiet")
+    assert (ran.code, ran.err) == (
+        2,
+        "esmcls: error: --engine ray -w s3://bucket/w: the nodes of a cluster need a folder that all share; give one, "
+        "or embed with --shard on each machine\n",
+    )
 
 
 def test_where_there_is_nothing_to_do_no_actor_is_waited_for() -> None:

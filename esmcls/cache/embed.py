@@ -160,7 +160,7 @@ def embed_apart(folder: Path, spec: EmbeddingSpec, encoder: Encoder, items: Sequ
     report = EmbedReport()
     pending = Pending(spec)
     for batch in plan_batches(encoder, items):
-        fitting, embedded = _encode(encoder, batch, spec, "".join(spec.ragged), report)
+        fitting, embedded = _encode(encoder, batch, spec, spec.keeps, report)
         if embedded is not None:
             pending.add([sequence for _, sequence in fitting], range(len(fitting)), embedded)
             _count(report, fitting, embedded)

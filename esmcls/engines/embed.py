@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from esmcls.cache.embed import RunPlan, embed_apart
+from esmcls.cache.segments import form_of
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
@@ -179,7 +180,7 @@ def blocks(batches: Iterable[list[Item]], spec: EmbeddingSpec, residues: int) ->
     filled = taken = 0
     for batch in batches:
         size = sum(len(sequence) for _, sequence in batch)
-        nbytes = _vectors(spec, batch) * spec.width * np.dtype(spec.dtype).itemsize
+        nbytes = _bytes(spec, batch)
         if block and (filled + size > residues or taken + nbytes > MOST_BYTES):
             yield block
             block = []
@@ -191,10 +192,13 @@ def blocks(batches: Iterable[list[Item]], spec: EmbeddingSpec, residues: int) ->
         yield block
 
 
-def _vectors(spec: EmbeddingSpec, batch: list[Item]) -> int:
-    """Return how many vectors are kept of a batch."""
-    of_residues = sum(len(sequence) for _, sequence in batch) if "residue" in spec.ragged else 0
-    return len(batch) * len(spec.pooled) + of_residues
+def _bytes(spec: EmbeddingSpec, batch: list[Item]) -> int:
+    """Return the bytes of the vectors that are kept of a batch, at most; those of chunks are few."""
+    nbytes = len(batch) * len(spec.pooled) * spec.width * np.dtype(spec.dtype).itemsize
+    if spec.residues:
+        [numbers], dtype = form_of(spec, spec.residues)
+        nbytes += sum(len(sequence) for _, sequence in batch) * numbers * dtype.itemsize
+    return nbytes
 
 
 @dataclass(frozen=True)
@@ -235,20 +239,28 @@ class RayPlan:
 def plan_on_ray(
     workspace: Workspace | None, intake: Intake, recipe: EmbeddingRecipe, cluster: Cluster, *, shard: Shard = (1, 1)
 ) -> RayPlan:
-    """Say what `embed_on_ray` would take; a cluster is only asked how many actors it has room for, if nobody said."""
-    actors = cluster.actors or _actors_there(cluster)
+    """Say what `embed_on_ray` would take; a cluster is only asked how many actors it has room for, if nobody said.
+
+    Time is measured on a GPU of this machine where it has one and the actors are to have some.
+    """
+    import torch
+
+    there = _resources(cluster)
+    actors = cluster.actors_among(there)
+    device = cluster.device_among(there) if torch.cuda.is_available() else "cpu"
     residues = sum(map(len, intake.sequences)) if intake.again else None
-    plan = plan_in_workspace(workspace, intake, recipe, shard=shard)
+    plan = plan_in_workspace(workspace, intake, recipe, device=device, shard=shard)
     parts = max(math.ceil(plan.residues / block_residues(residues, actors)), math.ceil(plan.nbytes / MOST_BYTES))
     return RayPlan(plan, parts, actors)
 
 
-def _actors_there(cluster: Cluster) -> int:
+def _resources(cluster: Cluster) -> dict[str, float]:
+    """Return what a cluster has; nothing, without asking it, where the number of actors is told."""
     if cluster.local:
         import torch
 
-        there = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
-        device = cluster.device if cluster.device != "auto" else "cuda" if there["GPU"] else "cpu"
-        return cluster.room(there, device)
+        return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    if cluster.actors:
+        return {}
     with cluster.connected() as connection:
-        return connection.actors
+        return connection.resources

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import signal
 import socket
@@ -47,6 +48,8 @@ LOOK_SECONDS: Final = 5.0
 """How often it is seen whether nodes have joined."""
 PATIENCE_SECONDS: Final = 60.0
 """How long nothing may be ready before that is told."""
+LEAST_SHARE: Final = 0.0001
+"""Of a CPU or a GPU, below which Ray knows none."""
 KNOCK_SECONDS: Final = 20.0
 """How long the head of a cluster may take to answer at all."""
 AHEAD: Final = 4
@@ -79,7 +82,7 @@ class Cluster:
     Raises
     ------
     UsageError
-        If it is another device, or the address is that of a Ray client.
+        If it is another device, the address is that of a Ray client, or an actor is to take what Ray cannot give.
     """
 
     address: str | None = None
@@ -91,15 +94,40 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise UsageError(f"--device {self.device}: with --engine ray choose from {', '.join(DEVICES)}")
-        if (self.address or "").startswith("ray://"):
+        if "://" in self.head:
+            option = "--address" if self.head == self.address else "RAY_ADDRESS"
             raise UsageError(
-                f"--address {self.address}: give HOST:PORT, on a machine of the cluster; Ray's client is not used"
+                f"{option} {self.head}: give HOST:PORT, on a machine of the cluster; Ray's client is not used"
             )
+        _check_share("--actor-cpus", self.cpus)
+        if self.gpus:
+            _check_share("--actor-gpus", self.gpus)
+            if self.gpus > 1 and self.gpus != int(self.gpus):
+                raise UsageError(
+                    f"--actor-gpus {self.gpus:g}: Ray gives whole GPUs or a share of one; give such a number"
+                )
+
+    @property
+    def head(self) -> str:
+        """The address that counts, as Ray chooses it: RAY_ADDRESS where none or `auto` was given; empty if none is."""
+        if self.address and self.address != "auto":
+            return self.address
+        return os.environ.get("RAY_ADDRESS") or self.address or ""
 
     @property
     def local(self) -> bool:
         """Whether it is one that is started on this machine for the work."""
-        return not (self.address or os.environ.get("RAY_ADDRESS"))
+        return self.head in ("", "local")
+
+    def device_among(self, there: dict[str, float]) -> str:
+        """Return the device of the actors in a cluster of these resources."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if there.get("GPU") else "cpu"
+
+    def actors_among(self, there: dict[str, float]) -> int:
+        """Return how many actors there are to be: as told, else those that these resources have room for."""
+        return self.actors or self.room(there, self.device_among(there))
 
     def demands(self, device: str) -> dict[str, float]:
         """Return what an actor takes: CPUs, and GPUs for that device."""
@@ -128,7 +156,7 @@ class Cluster:
         MissingExtraError
             If Ray is not installed.
         ClusterError
-            If there is no such cluster.
+            If there is no such cluster, or it fails meanwhile.
         """
         ray = import_ray()
         own = not ray.is_initialized()
@@ -137,9 +165,21 @@ class Cluster:
                 _connect(ray, self)
         try:
             yield Connection(ray, self)
+        except ray.exceptions.RayTaskError:  # a bug, with its traceback
+            raise
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"the Ray cluster failed ({_in_short(error)}); look at its head, and run again: what is done stays"
+            ) from error
         finally:
             if own:
                 ray.shutdown()
+
+
+def _check_share(option: str, share: float) -> None:
+    """Refuse a number of CPUs or GPUs that Ray does not take."""
+    if not (math.isfinite(share) and share >= LEAST_SHARE):
+        raise UsageError(f"{option} {share:g}: give a number of at least {LEAST_SHARE:g}")
 
 
 def require_ray() -> None:
@@ -170,11 +210,17 @@ def _connect(ray: ModuleType, cluster: Cluster) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if cluster.local:
         options["include_dashboard"] = False
-    where = cluster.address or os.environ.get("RAY_ADDRESS") or "this machine"
+    where = "this machine" if cluster.local else cluster.head
     try:
         if not cluster.local:
             _knock(where)
-        ray.init(address="local" if cluster.local else cluster.address, **options)
+        ray.init(address="local" if cluster.local else cluster.head, **options)
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterError(
+            f"the Ray cluster at {where} gives no connection ({_in_short(error)}: {reason}); see that it runs, and "
+            "that this machine has its token (RAY_AUTH_TOKEN)"
+        ) from error
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ClusterError(
@@ -229,23 +275,45 @@ class Connection:
     @property
     def device(self) -> str:
         """The device of the actors."""
-        if self.cluster.device != "auto":
-            return self.cluster.device
-        return "cuda" if self.resources.get("GPU") else "cpu"
+        return self.cluster.device_among(self.resources)
 
     @property
     def actors(self) -> int:
         """How many actors there are to be: as told, else those that there is room for now."""
-        return self.cluster.actors or self.cluster.room(self.resources, self.device)
+        return self.cluster.actors_among(self.resources)
 
     def ask_there(self, question: Callable[[], Result]) -> Result:
-        """Return what a question is answered on some node, with the resources of an actor."""
-        remote = self.ray.remote(**self.cluster.demands(self.device))(_answer)
-        outcome: Outcome[Result] = self.ray.get(remote.remote(Home(), question))
+        """Return what a question is answered on some node, with the resources of an actor; wait until there is room.
+
+        Raises
+        ------
+        ClusterError
+            If the node lacks what it needs, or is lost again and again.
+        """
+        asked = self.ray.remote(**self.cluster.demands(self.device))(_answer).remote(Home(), question)
+        try:
+            while not self.ray.wait([asked], num_returns=1, timeout=PATIENCE_SECONDS)[0]:
+                self.tell_no_room(self.device)
+            outcome: Outcome[Result] = self.ray.get(asked)
+        except self.ray.exceptions.RayTaskError:  # a bug, with its traceback
+            raise
+        except self.ray.exceptions.RayError as error:
+            raise ClusterError(
+                f"no node of the cluster answered ({_in_short(error)}); look at the memory of the nodes, and run again"
+            ) from error
         if outcome.problem:
             raise ClusterError(outcome.problem)
         assert outcome.result is not None
         return outcome.result
+
+    def tell_no_room(self, device: str) -> None:
+        """Warn that no actor could begin yet."""
+        wanted = self.cluster.demands(device)
+        LOG.warning(
+            "waiting: the cluster has no room yet for an actor of %g CPUs and %g GPUs",
+            wanted["num_cpus"],
+            wanted["num_gpus"],
+        )
 
     @contextlib.contextmanager
     def team(self, opener: Callable[[], Callable[[Job], Result]]) -> Iterator[Team[Job, Result]]:
@@ -449,12 +517,7 @@ class Team(Generic[Job, Result]):
             self._grow()
         if not self.idle and not self.busy and time.monotonic() - self.last_ready > PATIENCE_SECONDS:
             self.last_ready = time.monotonic()
-            wanted = self.connection.cluster.demands(self.device)
-            LOG.warning(
-                "waiting: the cluster has no room yet for an actor of %g CPUs and %g GPUs",
-                wanted["num_cpus"],
-                wanted["num_gpus"],
-            )
+            self.connection.tell_no_room(self.device)
 
     def _started(self, actor: ActorHandle, reference: Reference) -> None:
         """Take in an actor that is ready; begin another in place of one that ended meanwhile."""
