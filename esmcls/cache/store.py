@@ -36,7 +36,7 @@ from esmcls.cache.index import (
 )
 from esmcls.cache.pending import Pending
 from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, segment_stat, write_segment
-from esmcls.cache.spec import RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
+from esmcls.cache.spec import BLOCK, RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
 from esmcls.errors import CacheError, UsageError
 from esmcls.files import read_json, remove_left_overs, write_json
 from esmcls.remote.blocks import RemoteSegments, remote_segments
@@ -336,7 +336,7 @@ class EmbeddingCache:
 
     def with_residues(self) -> EmbeddingCache | None:
         """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
-        for kept in (RESIDUE, RESIDUE_INT8):
+        for kept in (RESIDUE, RESIDUE_INT8) if self.spec.width % BLOCK == 0 else (RESIDUE,):
             folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, kept)).key()
             if (folder / "spec.json").is_file():
                 return EmbeddingCache.open(folder)

@@ -9,6 +9,11 @@ import pytest
 HERE = Path(__file__).parent
 
 
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave the folder alone where it is deselected: its files import what only the env `extras` has."""
+    return True if "not extras" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lies beside this file; pytest calls this with the tests of all folders."""
     for item in items:

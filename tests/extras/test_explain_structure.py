@@ -145,5 +145,6 @@ def test_what_is_no_structure_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_tag_and_a_gap_align_with_the_sequence() -> None:
+    assert aligned("MKVLA", "GSMKTTTTVLA") == [(0, 2), (1, 3), (2, 8), (3, 9), (4, 10)]
     assert aligned("GSHM" + SEQUENCE[:8] + SEQUENCE[14:], SEQUENCE)[0] == (4, 0)
     assert aligned(SEQUENCE[:8] + SEQUENCE[14:], SEQUENCE)[-1] == (15, 21)

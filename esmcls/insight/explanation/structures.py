@@ -164,13 +164,7 @@ def chains_of(atoms: AtomArray) -> dict[str, tuple[list[ResidueKey], str]]:
 
 
 def aligned(chain: str, sequence: str) -> list[tuple[int, int]]:
-    """Return pairs of places, of the residues of a chain and of a sequence; parts of either may be missing.
-
-    Examples
-    --------
-    >>> aligned("MKVLA", "GSMKTTTTVLA")
-    [(0, 2), (1, 3), (2, 8), (3, 9), (4, 10)]
-    """
+    """Return pairs of places, of the residues of a chain and of a sequence; parts of either may be missing."""
     from biotite.sequence import ProteinSequence
     from biotite.sequence.align import SubstitutionMatrix, align_optimal
 
