@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, complete_models, note, on_bad_option, output_file
+from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, output_file, weights_option
 
 if TYPE_CHECKING:
     from _csv import Writer
@@ -24,13 +24,8 @@ MOST_ON_A_PAGE = 500
 
 @click.command("explain")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "--model",
-    metavar="NAME_OR_FOLDER",
-    shell_complete=complete_models,
-    help="Or hf:OWNER/NAME, of the Hugging Face Hub.  [default: the workspace's best, by its score on validation]",
-)
-@click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
+@model_option
+@weights_option
 @click.option(
     "--class",
     "--term",

@@ -253,6 +253,17 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
     return _completed(incomplete, {path.parent.name for path in (workspace / "models").glob("*/manifest.json")})
 
 
+model_option = click.option(
+    "--model",
+    metavar="NAME_OR_FOLDER",
+    shell_complete=complete_models,
+    help="Or hf:OWNER/NAME, of the Hugging Face Hub.  [default: the workspace's best, by its score on validation]",
+)
+weights_option = click.option(
+    "--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now."
+)
+
+
 def _completed(incomplete: str, names: Iterable[str]) -> list[str]:
     before, comma, begun = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(begun)]

@@ -17,13 +17,14 @@ from esmcls_cli.options import (
     PATH,
     SOURCE,
     common,
-    complete_models,
     evidence_option,
+    model_option,
     note,
     on_bad_option,
     output_file,
     share,
     warn,
+    weights_option,
 )
 
 if TYPE_CHECKING:
@@ -34,13 +35,8 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "--model",
-    metavar="NAME_OR_FOLDER",
-    shell_complete=complete_models,
-    help="Or hf:OWNER/NAME, of the Hugging Face Hub.  [default: the workspace's best, by its score on validation]",
-)
-@click.option("--encoder", metavar="PATH", help="Weights of the model's encoder, where they lie elsewhere now.")
+@model_option
+@weights_option
 @click.option(
     "--vectors",
     type=PATH,

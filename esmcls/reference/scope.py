@@ -19,7 +19,6 @@ from esmcls.heads.base import BaseTermHead, FindsNearest, TellsRelatives, TermHe
 from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead
 from esmcls.labels.kinds import GO_TERMS
-from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.task import GoTerms
@@ -81,11 +80,7 @@ class Scope:
         ModelError
             If the model is none: it predicts no Gene Ontology terms, or says nothing of its scope.
         """
-        return cls.of_manifest(model.manifest, model)
-
-    @classmethod
-    def of_manifest(cls, manifest: Manifest, model: Model) -> Scope:
-        """Read that of a manifest; see `of`."""
+        manifest = model.manifest
         if manifest.kind != GO_TERMS or SCOPE not in manifest.setup:
             fix = "make one with esmcls reference build, or ask the model with esmcls predict --model"
             raise ModelError(model.folder, f"is a model ({model.head_name}), but no reference", fix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -227,8 +226,3 @@ class Questions:
         labels = targets(self.kind, self.known.labels, self.classes or None)
         sizes = np.diff(labels.offsets)
         return ResidueAnswers(sizes, truth_of(labels), answers, self.known.ids, self.classes, seconds, about)
-
-
-def is_number(value: float | None) -> bool:
-    """Return whether something is known."""
-    return value is not None and not math.isnan(value)
