@@ -12,6 +12,8 @@ Vectors: TypeAlias = npt.NDArray[np.floating[Any]]
 """(n, width), float16 as stored or float32 as computed."""
 Residues: TypeAlias = npt.NDArray[np.float32]
 """(residues, width): one vector a residue."""
+Coordinates: TypeAlias = npt.NDArray[np.float32]
+"""(residues, 3): places of CA atoms in Å, NaN where a residue was not resolved."""
 Positions: TypeAlias = npt.NDArray[np.int64]
 """(residues,): 0-based positions in the sequence."""
 Indices: TypeAlias = npt.NDArray[np.int64]

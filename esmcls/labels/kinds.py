@@ -19,7 +19,9 @@ RESIDUE_LABEL: Final = "residue-label"
 """A letter for each residue."""
 RESIDUE_NUMBER: Final = "residue-number"
 """A value for each residue."""
-OF_RESIDUES: Final = (RESIDUE_LABEL, RESIDUE_NUMBER)
+STRUCTURE: Final = "structure"
+"""The place of the CA atom of each residue."""
+OF_RESIDUES: Final = (RESIDUE_LABEL, RESIDUE_NUMBER, STRUCTURE)
 """Kinds whose labels say something of each residue, not of the protein."""
 KINDS: Final = (
     ONE_LABEL,
@@ -28,6 +30,7 @@ KINDS: Final = (
     NUMBER,
     RESIDUE_LABEL,
     RESIDUE_NUMBER,
+    STRUCTURE,
 )
 CLASSES_OF: Final = {
     GO_TERMS: "Gene Ontology terms",
@@ -41,9 +44,14 @@ NAMED: Final = (
     NUMBER,
     RESIDUE_LABEL,
     RESIDUE_NUMBER,
+    STRUCTURE,
 )
 """Those that a user may name (`--task`); terms are known by their ontology."""
-WITHOUT_CLASSES: Final = {NUMBER: "a number each", RESIDUE_NUMBER: "a number for each residue"}
+WITHOUT_CLASSES: Final = {
+    NUMBER: "a number each",
+    RESIDUE_NUMBER: "a number for each residue",
+    STRUCTURE: "a structure each",
+}
 """Kinds whose labels are no classes, and what proteins have instead."""
 
 

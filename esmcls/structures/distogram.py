@@ -1,0 +1,59 @@
+"""Distances between CA atoms in bins, and what a distribution over the bins says of a pair of residues."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from esmcls.types import Coordinates, Floats, Indices, Probabilities
+
+BINS: Final = 64
+NEAREST: Final = 2.0
+FARTHEST: Final = 22.0
+"""Å: the first bin begins at `NEAREST`, the last holds all that lies beyond its lower end."""
+WIDTH: Final = (FARTHEST - NEAREST) / BINS
+CONTACT: Final = 8.0
+"""Å: CA atoms nearer than this are in contact."""
+CENTRES: Final[Floats] = NEAREST + WIDTH * (np.arange(BINS) + 0.5)
+"""(64,): the middle of each bin in Å."""
+UNRESOLVED: Final = -1
+
+
+def distances(trace: Coordinates) -> Probabilities:
+    """Return the distances between all CA atoms, float32 (residues, residues), NaN where one was not resolved."""
+    squared = np.zeros((len(trace), len(trace)), dtype=np.float32)
+    for axis in range(3):
+        squared += np.square(trace[:, None, axis] - trace[None, :, axis])
+    return np.sqrt(squared)
+
+
+def binned(distance: Probabilities) -> Indices:
+    """Return the bin of each distance in Å, int64 of the same shape, -1 where it is NaN.
+
+    Examples
+    --------
+    >>> binned(np.array([0.0, 2.1, 3.8, 21.9, 50.0, np.nan])).tolist()
+    [0, 0, 5, 63, 63, -1]
+    """
+    place = np.floor((np.nan_to_num(distance, nan=0.0) - NEAREST) / WIDTH)
+    return np.where(np.isnan(distance), UNRESOLVED, np.clip(place, 0, BINS - 1)).astype(np.int64)
+
+
+def contact_probabilities(distogram: Probabilities, within: float = CONTACT) -> Probabilities:
+    """Return the probability that each pair is nearer than `within` Å, float32 (residues, residues).
+
+    A bin that the limit divides counts by the share of it that lies below.
+
+    Parameters
+    ----------
+    distogram : float32 array, (residues, residues, 64)
+        Probabilities of the bins.
+    """
+    share = np.clip((within - NEAREST) / WIDTH - np.arange(BINS), 0.0, 1.0).astype(np.float32)
+    return np.asarray(distogram @ share)
+
+
+def expected_distances(distogram: Probabilities) -> Probabilities:
+    """Return the mean distance of each pair in Å, float32 (residues, residues); the last bin counts as its middle."""
+    return np.asarray(distogram @ CENTRES.astype(np.float32))
