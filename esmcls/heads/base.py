@@ -2,7 +2,7 @@
 
 A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class,
 or a number. `FittableHead` is what all promise, whatever their labels, `LabelledHead` what those of classes do; `Head`,
-`TermHead`, `NumberHead` and `ResidueHead` add what one kind of label has alone.
+`TermHead`, `NumberHead`, `ResidueHead` and `PairHead` add what one kind of label has alone.
 A head may do more than it must: what it can do besides is one of the protocols from `FindsNearest` on, and whoever
 wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py`) checks every registered head.
 """
@@ -37,6 +37,8 @@ from esmcls.heads.settings import Settings
 from esmcls.labels.labels import Labels, LabelSets
 from esmcls.labels.numbers import Numbers
 from esmcls.labels.residue_labels import Targets
+from esmcls.labels.structure_labels import Structures
+from esmcls.structures.distogram import PairAnswer
 from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -173,6 +175,23 @@ class ResidueHead(LabelledHead[Targets], Protocol):
 
         There is an output a class, or one, the number.
         """
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote; the result predicts the same bits."""
+        ...
+
+
+class PairHead(FittableHead[Structures], Protocol):
+    """A head for the distances between the residues of a protein. It has no classes.
+
+    `scores` holds `precision_l` and `precision_l5` (long-range contacts among as many pairs as a chain has residues,
+    and a fifth of that), `lddt` of the expected distances, `loss`, the cross-entropy of the distogram, and `n` chains.
+    """
+
+    def per_protein(self, x: Features) -> Iterator[PairAnswer]:
+        """Give what is said of each protein, one in memory at a time."""
         ...
 
     @classmethod
