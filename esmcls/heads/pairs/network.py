@@ -126,8 +126,9 @@ class PairNetwork(nn.Module):
         self.judge = nn.Sequential(nn.Linear(hidden + 2 * channels, hidden), nn.GELU(), nn.Linear(hidden, 1))
         for table in (self.separation, self.length):
             nn.init.normal_(table.weight, std=EMBEDDED)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for layer in (*self.trunk, *self.blocks, self.out):
+            nn.init.zeros_(layer.weight)  # what is added begins at nothing, and the answer at the prior
+            nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
