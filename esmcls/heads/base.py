@@ -2,7 +2,7 @@
 
 A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class,
 or a number. `FittableHead` is what all promise, whatever their labels, `LabelledHead` what those of classes do; `Head`,
-`TermHead`, `NumberHead` and `ResidueHead` add what one kind of label has alone.
+`TermHead`, `NumberHead`, `ResidueHead` and `PairHead` add what one kind of label has alone.
 A head may do more than it must: what it can do besides is one of the protocols from `FindsNearest` on, and whoever
 wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py`) checks every registered head.
 """
@@ -37,6 +37,8 @@ from esmcls.heads.settings import Settings
 from esmcls.labels.labels import Labels, LabelSets
 from esmcls.labels.numbers import Numbers
 from esmcls.labels.residue_labels import Targets
+from esmcls.labels.structure_labels import Structures
+from esmcls.structures.distogram import PairAnswer
 from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -181,6 +183,23 @@ class ResidueHead(LabelledHead[Targets], Protocol):
         ...
 
 
+class PairHead(FittableHead[Structures], Protocol):
+    """A head for the distances between the residues of a protein. It has no classes.
+
+    `scores` holds `precision_l` and `precision_l5` (long-range contacts among as many pairs as a chain has residues,
+    and a fifth of that), `lddt` of the expected distances, `loss`, the cross-entropy of the distogram, and `n` chains.
+    """
+
+    def per_protein(self, x: Features) -> Iterator[PairAnswer]:
+        """Give what is said of each protein, one in memory at a time."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote; the result predicts the same bits."""
+        ...
+
+
 class NumberHead(FittableHead[Numbers], Protocol):
     """A regression: a number a protein. It has no classes; `scores` holds the measures of `metrics.regression`."""
 
@@ -211,6 +230,14 @@ class KnowsItsRows(Protocol):
     def label_of_row(self) -> Mapping[str, str]:
         """The label of each training row by its id; ids of rows with different labels are not there."""
         ...
+
+
+@runtime_checkable
+class KeepsCheckpoints(Protocol):
+    """A head whose training takes long: where it was interrupted, the same fit goes on from its last checkpoint."""
+
+    checkpoints: Path | None
+    """The folder of checkpoints, made if need be; None for none. Who names it removes it when the fit is done."""
 
 
 def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Heads by name: the classifiers on embeddings; each is a plugin, the built-in ones too.
 
 A head is registered under an entry-point group: `esmcls.heads` for one label a protein, `esmcls.term_heads` for many,
-`esmcls.number_heads` for a number, where the kin of a head has the same name. What heads promise stands in
-`esmcls.heads.base`; this module does not import it, so that names can be listed without loading PyTorch.
+`esmcls.number_heads` for a number, `esmcls.residue_heads` for labels and numbers of residues, `esmcls.pair_heads` for
+structures; the kin of a head has the same name. What heads promise stands in `esmcls.heads.base`; this module does not
+import it, so that names can be listed without loading PyTorch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import FittableHead, Head, NumberHead, ResidueHead, TermHead
+    from esmcls.heads.base import FittableHead, Head, NumberHead, PairHead, ResidueHead, TermHead
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)
@@ -38,10 +39,10 @@ TERM_GROUP: Final[Group[TermHead]] = Group("esmcls.term_heads")
 """Of heads for many labels a protein, Gene Ontology terms."""
 NUMBER_GROUP: Final[Group[NumberHead]] = Group("esmcls.number_heads")
 """Of heads for a number a protein."""
-
-
 RESIDUE_GROUP: Final[Group[ResidueHead]] = Group("esmcls.residue_heads")
 """Of heads for labels and numbers of residues."""
+PAIR_GROUP: Final[Group[PairHead]] = Group("esmcls.pair_heads")
+"""Of heads for the distances between the residues of a protein."""
 
 
 def reads_vectors(head: FittableHead[Never] | type[FittableHead[Never]]) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from esmcls.types import Coordinates, Floats, Indices, Probabilities
+from esmcls.types import Coordinates, Floats, Indices, Positions, Probabilities
 
 BINS: Final = 64
 NEAREST: Final = 2.0
@@ -18,6 +19,28 @@ CONTACT: Final = 8.0
 CENTRES: Final[Floats] = NEAREST + WIDTH * (np.arange(BINS) + 0.5)
 """(64,): the middle of each bin in Å."""
 UNRESOLVED: Final = -1
+
+
+@dataclass(frozen=True, eq=False)
+class PairAnswer:
+    """What a head says of the pairs of residues of a protein.
+
+    Parameters
+    ----------
+    positions : int64 array, (seen,)
+        0-based places in the sequence that some encoder input held: all, unless a long sequence was cut.
+    distogram : float32 array, (seen, seen, 64)
+        Probability of each bin of distance, symmetric; sums to 1.
+    confidence : float32 array, (seen,)
+        Predicted lDDT of each residue, 0 to 1.
+    length : int
+        Residues of the sequence.
+    """
+
+    positions: Positions
+    distogram: Probabilities
+    confidence: Probabilities
+    length: int
 
 
 def distances(trace: Coordinates) -> Probabilities:
