@@ -18,12 +18,13 @@ from esmcls.datasets.split import SplitReport
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.labels.structure_labels import Structures, trace_in_words
 from esmcls.structures.distogram import CENTRES, PairAnswer, distances
+from esmcls.structures.folding.fold import Fold
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import Workspace
 
 PARTS = ("train",) * 6 + ("validation",) * 2 + ("test",) * 5
-CORNERS = np.array([[0, 0], [5, 0], [5, 6], [0, 6]], dtype=np.float64)
+CORNERS = np.array([[-2.5, -3], [2.5, -3], [2.5, 3], [-2.5, 3]])
 STRAND = 9
 
 
@@ -34,12 +35,12 @@ def sequences(n: int = len(PARTS)) -> list[str]:
 
 
 def trace_of(sequence: str) -> NDArray[np.float32]:
-    """Return strands that wind round a bundle of four, moved a little as the sequence says: long-range contacts abound."""
+    """Return strands that wind round a bundle of four, each place moved a little: long-range contacts abound."""
     random = np.random.default_rng(zlib.crc32(sequence.encode()))
     places = np.arange(len(sequence))
     strand, along = places // STRAND, places % STRAND
     forth = np.where(strand % 2, STRAND - 1 - along, along)
-    trace = np.column_stack([3.4 * forth, CORNERS[strand % 4] * (1 + 0.8 * (strand // 4))[:, None]])
+    trace = np.column_stack([3.4 * forth, CORNERS[strand % 4] * (1 + strand // 4)[:, None]])
     return (trace + random.normal(0, 0.3, trace.shape)).astype(np.float32)
 
 
@@ -101,7 +102,7 @@ class Seer:
 
     def distances(self, sequence: str) -> NDArray[np.float32]:
         """Return what the head takes for the distances."""
-        return distances(trace_of(sequence))
+        return np.minimum(distances(trace_of(sequence)), CENTRES[-1])
 
     def per_protein(self, x: Features) -> Iterator[PairAnswer]:
         """Give a distogram around the distances; surer in the first half of the chain."""
@@ -134,3 +135,15 @@ class Straight(Seer):
 
 
 HEADS: dict[str, type[Seer]] = {"pairs": Seer, "separation": Straight}
+
+
+def quick_fold(answer: PairAnswer, **options: Any) -> Fold:
+    """Return the places that multidimensional scaling gives; folding itself is tried elsewhere."""
+    squared = np.square(answer.distogram @ CENTRES)
+    n = len(squared)
+    centring = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-centring @ squared @ centring / 2)
+    places = vectors[:, -3:] * np.sqrt(np.maximum(values[-3:], 0))
+    trace = np.full((answer.length, 3), np.nan, dtype=np.float32)
+    trace[answer.positions] = places
+    return Fold(trace, answer.confidence, 0.0)

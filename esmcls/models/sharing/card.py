@@ -65,8 +65,8 @@ _LIMITS: Final = {
     MANY_LABELS: "Labels that it lacks are never predicted, and every sequence is given one at least.",
     RESIDUE_LABEL: "To every residue it gives one of its classes, whatever the protein.",
     RESIDUE_NUMBER: "To every residue it gives a number, whatever the protein.",
-    STRUCTURE: "To every sequence it gives distances, also where it has none: a chain that is disordered, or whose fold "
-    "other chains make; the confidence of each residue says how far they may be trusted.",
+    STRUCTURE: "To every sequence it gives distances, also where it has none: a chain that is disordered, or folds "
+    "with others alone; the confidence of each residue says how far they may be trusted.",
     NUMBER: "To every sequence it gives a number, however far it is from all that it was fitted on; the nearest "
     "training protein, which is told beside it, says how far.",
 }

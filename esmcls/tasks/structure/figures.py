@@ -55,7 +55,7 @@ def draw_traces(report: StructureReport) -> Figure | None:
     folded = [sample for sample in report.samples if len(sample.folded) > 2]
     if not folded:
         return None
-    figure = new_figure(4.6)
+    figure = new_figure(4.0)
     panels = figure.subplots(2, len(folded), squeeze=False)
     for column, sample in zip(panels.T, folded, strict=True):
         views = seen_from(np.array(sample.true), np.array(sample.folded))
@@ -88,6 +88,7 @@ def _draw_trace(axes: Axes, true: Floats, predicted: Floats, numbers: list[int])
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 def _with_gaps(places: Floats, numbers: list[int]) -> Floats:

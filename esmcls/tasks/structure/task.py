@@ -19,7 +19,7 @@ from esmcls.labels.kinds import STRUCTURE
 from esmcls.labels.structure_labels import Structures, trace_of
 from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
-from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions
+from esmcls.tasks.structure.answers import FOLDED_CHAINS, StructureAnswers, StructureQuestions
 from esmcls.tasks.structure.comparison import compare_structures, samples
 from esmcls.tasks.structure.evaluation import StructureEvaluation, evaluate_structures
 from esmcls.tasks.structure.findings import StructureFindings
@@ -189,7 +189,8 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
         if not len(exam.part):
             raise UsageError("no chains to evaluate on: give INPUT with structures, or a dataset with a test part")
         about = {"model": None, "validation": None, "megabytes": 0.0}
-        questions = StructureQuestions(exam.part, exam.part.take([]))
+        chains = FOLDED_CHAINS if exam.folded is None else exam.folded
+        questions = StructureQuestions(exam.part, exam.part.take([]), chains)
         answers = questions.ask(model, exam.x, exam.x.take([]), None, about)
         return Examined(evaluate_structures(answers, seed=exam.seed))
 
