@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls.heads.registry import GROUP, NUMBER_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 from esmcls_cli.options import common, complete_heads
 
@@ -30,10 +30,14 @@ _HEADER = ["| knob | default | values | what | when to change it |", "|---|---|-
 @click.option("--terms", is_flag=True, help="Those for many labels a protein, Gene Ontology terms or others.")
 @click.option("--numbers", is_flag=True, help="Those for a number a protein.")
 @click.option("--residues", is_flag=True, help="Those for labels and numbers of residues.")
+@click.option("--structures", is_flag=True, help="Those for structures.")
 @common(workspace=False)
-def command(name: str | None, as_json: bool, markdown: bool, terms: bool, numbers: bool, residues: bool) -> None:
+def command(
+    name: str | None, as_json: bool, markdown: bool, terms: bool, numbers: bool, residues: bool, structures: bool
+) -> None:
     """List the heads (classifiers), each knob with its default; or explain each knob of the head NAME."""
-    groups: dict[AnyGroup, bool] = {TERM_GROUP: terms, NUMBER_GROUP: numbers, RESIDUE_GROUP: residues}
+    groups: dict[AnyGroup, bool] = {TERM_GROUP: terms, NUMBER_GROUP: numbers}
+    groups |= {RESIDUE_GROUP: residues, PAIR_GROUP: structures}
     group: AnyGroup = next((group for group, wanted in groups.items() if wanted), GROUP)
     if markdown:
         click.echo("\n".join(page()), nl=False)
@@ -93,6 +97,7 @@ def page() -> list[str]:
         "Gene Ontology terms": TERM_GROUP,
         "A number a protein": NUMBER_GROUP,
         "Labels and numbers of residues": RESIDUE_GROUP,
+        "Structures": PAIR_GROUP,
     }
     for title, group in groups.items():
         lines += [f"## {title}", ""]

@@ -234,9 +234,9 @@ evidence_option = click.option(
 
 def complete_heads(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a head, the last of several with commas between, in a shell."""
-    from esmcls.heads.registry import GROUP, NUMBER_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
+    from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
 
-    groups = (GROUP, TERM_GROUP, NUMBER_GROUP, RESIDUE_GROUP)
+    groups = (GROUP, TERM_GROUP, NUMBER_GROUP, RESIDUE_GROUP, PAIR_GROUP)
     return _completed(incomplete, {name for group in groups for name in list_heads(group)})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.encoders.encoder import Encoder, load_encoder
+from esmcls.encoders.encoder import Encoder, GivesAttention, load_encoder
 from esmcls.errors import CacheError, EncoderMismatchError, UnknownNameError, UsageError
 from esmcls.reading.records import NamedSequences
 from esmcls.types import Indices, RowSelection, Vectors
@@ -203,6 +203,21 @@ class Features:
             If the encoder that is found by its name now is another.
         """
         return self.store.residues(self.places.tolist(), self.sequences)
+
+    def attending(self) -> GivesAttention:
+        """Open the encoder that made the vectors, for its attention maps.
+
+        Raises
+        ------
+        UsageError
+            If it has none.
+        CacheError, EncoderMismatchError
+            As `residues`.
+        """
+        encoder = self.store.encoder()
+        if not isinstance(encoder, GivesAttention):
+            raise UsageError(f"encoder {encoder.name} gives no attention maps; take an ESM-2, or --set attention false")
+        return encoder
 
     def embedded(self, sequences: Sequence[str], pooling: str = "mean") -> Features:
         """Embed other sequences as these were, now, their residues too, all held in memory.

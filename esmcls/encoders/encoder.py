@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
@@ -20,6 +20,9 @@ from esmcls.encoders.sources.places import bundled_path, config_of, find_weights
 from esmcls.errors import PluginError, UnknownNameError, UsageError
 from esmcls.foreign.transformers_folder import is_esm2
 from esmcls.types import Indices, Vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP: Final = "esmcls.encoders"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
@@ -103,6 +106,18 @@ class Encoder(Protocol):
         NonFiniteError
             If a vector holds NaN or infinity.
         """
+
+
+@runtime_checkable
+class GivesAttention(Protocol):
+    """An encoder that shows what its residues attend to."""
+
+    @property
+    def attention_heads(self) -> int:
+        """The attention heads of all layers together."""
+
+    def attention_maps(self, sequence: str) -> Iterator[Tensor]:
+        """Give, layer by layer, the attention between the residues seen, symmetric: float32 (heads, seen, seen)."""
 
 
 Opener: TypeAlias = Callable[..., Encoder]

@@ -20,6 +20,7 @@ from esmcls.encoders.pooling import Tokens, TransformerEncoder, check_layers
 from esmcls.encoders.sources.checkpoints import check_architecture
 from esmcls.encoders.sources.places import config_of, have_weights
 from esmcls.encoders.weights import ATTENTION_WEIGHT, default_layers, load_state, state_digest
+from esmcls.encoders.windows import glue, positions_of
 from esmcls.errors import WeightsError
 from esmcls.foreign.transformers_folder import is_esm2
 
@@ -94,9 +95,53 @@ class ESM2Encoder(TransformerEncoder):
         for _, state in self.model.states(tokens, lengths, self.layers):
             yield torch.split(state, lengths)
 
+    @property
+    def attention_heads(self) -> int:
+        """The attention heads of all layers together."""
+        return self.model.config.layers * self.model.config.heads
+
+    def attention_maps(self, sequence: str) -> Iterator[Tensor]:
+        """Give the attention between the residues seen of a sequence, symmetric, layer by layer; see `symmetrised`.
+
+        Float32 (heads, seen, seen). Of a sequence in several inputs, pairs that several of them hold have the mean,
+        pairs that none holds zero.
+        """
+        cuts = self.strategy.cut(len(sequence))
+        tokens = (torch.from_numpy(self.tokens_of(glue(sequence, cut))) for cut in cuts)
+        layers = zip(*(self.model.attentions(part) for part in tokens), strict=True)
+        if len(cuts) == 1:
+            yield from (symmetrised(layer[:, 1:-1, 1:-1]) for [layer] in layers)
+            return
+        held = [positions_of(cut) for cut in cuts]
+        seen = np.unique(np.concatenate(held))
+        places = [torch.from_numpy(np.searchsorted(seen, positions)).to(self.device) for positions in held]
+        for parts in layers:
+            whole = torch.zeros(self.model.config.heads, len(seen), len(seen), device=self.device)
+            times = torch.zeros(len(seen), len(seen), device=self.device)
+            for part, place in zip(parts, places, strict=True):
+                whole[:, place[:, None], place] += symmetrised(part[:, 1:-1, 1:-1])
+                times[place[:, None], place] += 1
+            yield whole / times.clamp(min=1)
+
     def memory_of(self, tokens: int) -> int:
         """Return the bytes that a pass over one input of so many tokens holds at once, at most."""
         return VALUES_A_TOKEN * 4 * tokens * self.model.config.width
+
+
+def symmetrised(attention: Tensor) -> Tensor:
+    """Return attention plus its transpose, less the average product of rows and columns; (heads, residues, residues).
+
+    As for contacts from attention in Rao et al. 2021, doi:10.1101/2020.12.15.422761; fair-esm 2.0.0, `esm/modules.py`,
+    `symmetrize` and `apc`.
+
+    Examples
+    --------
+    >>> symmetrised(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])).tolist()
+    [[[-0.25, 0.25], [0.25, -0.25]]]
+    """
+    both = attention + attention.transpose(1, 2)
+    rows = both.sum(2, keepdim=True)
+    return both - rows * rows.transpose(1, 2) / rows.sum(1, keepdim=True)
 
 
 def open_esm2(

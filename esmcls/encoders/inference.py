@@ -96,6 +96,19 @@ class PackedESM2:
             if number in wanted:
                 yield number, self.norm_after(x) if number == self.config.layers else x
 
+    @torch.inference_mode()
+    def attentions(self, tokens: Tensor) -> Iterator[Tensor]:
+        """Run one sequence and yield what its tokens attend to in each layer: float32 (heads, tokens, tokens).
+
+        Each row sums to 1. The softmax is written out, where `states` has it done in parts by a fused product.
+        """
+        stream = Stream([len(tokens)], self.config, self.turns, self.device, emulated=self.emulated)
+        x = self.embed(tokens.to(self.device), stream)
+        for layer in self.layers:
+            query, key = (part.transpose(0, 1).float() for part in layer.attended(x, stream)[:2])
+            yield torch.bmm(query, key.transpose(1, 2)).softmax(-1)
+            x = layer(x, stream)
+
     def embed(self, tokens: Tensor, stream: Stream) -> Tensor:
         """Return the embedding, (total, width); masked tokens are zero and scale their sequence (token dropout)."""
         x = F.embedding(tokens.int(), self.embedding)
@@ -128,10 +141,14 @@ class Layer:
 
     def __call__(self, x: Tensor, stream: Stream) -> Tensor:
         """Return the fp32 stream after this layer, (total, width)."""
-        mixed = self.query_key_value(self.attention_norm(x).to(self.dtype))  # (total, 3 width)
-        x = x + self.out(stream.attend(*stream.rotate(mixed)))
+        x = x + self.out(stream.attend(*self.attended(x, stream)))
         x += self.narrow(self.widen(self.final_norm(x).to(self.dtype)))
         return x
+
+    def attended(self, x: Tensor, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, (total, heads, head width) each, the softmax scale in the query."""
+        mixed = self.query_key_value(self.attention_norm(x).to(self.dtype))  # (total, 3 width)
+        return stream.rotate(mixed)
 
 
 class Norm:

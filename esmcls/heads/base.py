@@ -232,6 +232,14 @@ class KnowsItsRows(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsCheckpoints(Protocol):
+    """A head whose training takes long: where it was interrupted, the same fit goes on from its last checkpoint."""
+
+    checkpoints: Path | None
+    """The folder of checkpoints, made if need be; None for none. Who names it removes it when the fit is done."""
+
+
 def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> dict[str, str]:
     """Return the label of each id, but of those that stand for rows of different classes.
 

@@ -1,8 +1,9 @@
 """Heads by name: the classifiers on embeddings; each is a plugin, the built-in ones too.
 
 A head is registered under an entry-point group: `esmcls.heads` for one label a protein, `esmcls.term_heads` for many,
-`esmcls.number_heads` for a number, `esmcls.pair_heads` for a structure, where the kin of a head has the same name. What heads promise stands in
-`esmcls.heads.base`; this module does not import it, so that names can be listed without loading PyTorch.
+`esmcls.number_heads` for a number, `esmcls.residue_heads` for labels and numbers of residues, `esmcls.pair_heads` for
+structures; the kin of a head has the same name. What heads promise stands in `esmcls.heads.base`; this module does not
+import it, so that names can be listed without loading PyTorch.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import NOTHING, Shares, StrangerFold, set_aside, stranger_folds
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.heads.base import Log
+from esmcls.heads.base import KeepsCheckpoints, Log
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.kinds import classes_in_words
 from esmcls.models.folder import load_model, refuse_foreign, save_model
@@ -60,6 +61,7 @@ def fit_dataset(
     shares: Shares = NOTHING,
     refit: bool = False,
     log: Log | None = None,
+    checkpoints: Path | None = None,
 ) -> Fit[H, F]:
     """Fit a head on the train part and validate it on the validation part; the test part is never looked at.
 
@@ -82,6 +84,8 @@ def fit_dataset(
         Fit the rows of both parts in the end, with what was chosen on the validation part.
     log : callable, optional
         Told each training step or choice.
+    checkpoints : Path, optional
+        Folder for those of a head whose training takes long; a fit that was interrupted goes on from there.
 
     Returns
     -------
@@ -104,6 +108,8 @@ def fit_dataset(
     head_class = task.head_class(head)
     config = parse_settings(head_class.Config, with_pooling(head_class, settings or {}, pooling, cache.spec.poolings))
     fitted, features = head_class(config, device), partial(Features.from_cache, cache)
+    if isinstance(fitted, KeepsCheckpoints):
+        fitted.checkpoints = checkpoints
     folds = stranger_folds(apart.kept, shares, seed) if shares.families and shares.folds else []
     labels, scores, findings = _fit_on_parts(task, fitted, train, validation, features, seed, log)
     findings = _ask_strangers(task, fitted, findings, folds, features, seed)
@@ -286,8 +292,13 @@ def fit(
     refuse_foreign(folder)
     cache = workspace.latest_cache() if encoder is None else workspace.cache_of_encoder(encoder)
     again = workspace.drawn_validation if refit is None else refit
-    fitted = fit_dataset(task, workspace.dataset, cache, head, settings, refit=again, **options)
-    return Fitted.of(fitted, folder)
+    checkpoints = workspace.folder / "reports" / "fit" / folder.name
+    fitted = fit_dataset(
+        task, workspace.dataset, cache, head, settings, refit=again, checkpoints=checkpoints, **options
+    )
+    saved = Fitted.of(fitted, folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return saved
 
 
 fit_head = fit
