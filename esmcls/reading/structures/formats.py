@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -105,7 +106,9 @@ def first_model(path: str | Path, file: Any, altloc: str = "first", extra_fields
 
     reader = pdb if isinstance(file, pdb.PDBFile) else pdbx
     try:
-        return reader.get_structure(file, model=1, altloc=altloc, extra_fields=list(extra_fields))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of columns that another stands in for
+            return reader.get_structure(file, model=1, altloc=altloc, extra_fields=list(extra_fields))
     except Exception as error:  # as above
         raise unreadable(path, error) from None
 
