@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from esmcls.labels.structure_labels import Structures
 from esmcls.reading.records import Protein
 from esmcls.structures.distogram import BINS, PairAnswer, binned, distances
 from esmcls.structures.folding import fold as folding
+from esmcls.tasks.structure import report
 from esmcls.tasks.structure import task as structure_task
 from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions, graded
 from esmcls.tasks.structure.comparison import by_confidence, by_depth, compare_structures
 from esmcls.tasks.structure.evaluation import evaluate_structures
-from esmcls.tasks.structure.figures import seen_from
+from esmcls.tasks.structure.figures import draw_confidence, draw_lengths, draw_maps, draw_traces, seen_from
 from esmcls.tasks.structure.findings import StructureFindings
 from esmcls.tasks.structure.measures import MEASURES, intervals_over_chains, measured, spread
 from esmcls.tasks.structure.prediction import StructureAnswering, contacts_of
+from esmcls.tasks.structure.results import StructureReport
 from esmcls.tasks.task import Entrant
 
 ABOUT = {"model": None, "validation": {"precision_l": 0.5}, "megabytes": 0.1}
@@ -336,8 +339,8 @@ def test_evaluate_prints_measures_with_intervals_and_names_what_a_contact_is(wor
 
 
 def test_the_report_of_a_model_shows_maps_traces_lengths_confidence_and_every_chain(work: Path) -> None:
-    report = work / "reports" / "evaluate-pairs"
-    page = (report / "report.html").read_text()
+    folder = work / "reports" / "evaluate-pairs"
+    page = (folder / "report.html").read_text()
     for part in (
         "Distances between residues, as pairs expects them",
         "Folded traces over true ones",
@@ -348,11 +351,11 @@ def test_the_report_of_a_model_shows_maps_traces_lengths_confidence_and_every_ch
         "Every chain",
     ):
         assert part in page
-    assert {path.stem for path in (report / "figures").iterdir()} == {"maps", "traces", "lengths", "confidence"}
-    rows = list(csv.DictReader((report / "chains.tsv").read_text().splitlines(), delimiter="\t"))
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"maps", "traces", "lengths", "confidence"}
+    rows = list(csv.DictReader((folder / "chains.tsv").read_text().splitlines(), delimiter="\t"))
     assert [row["id"] for row in rows] == [f"c{number}" for number in range(8, 13)]
     assert all(float(row["lddt"]) > 0.9 and float(row["tm_score"]) > 0 for row in rows)
-    metrics = json.loads((report / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["contacts"].startswith("CA-CA < 8 Å")
     assert metrics["folded"] == 5
 
@@ -364,36 +367,58 @@ def test_a_report_is_the_same_bytes_twice(work: Path) -> None:
     assert page.read_bytes() == before
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take most of their time."""
+    monkeypatch.setattr(report, "FIGURES", {})
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_evaluate_folds_as_many_chains_as_asked_for(work: Path) -> None:
     two = esmcls.evaluate(work / "models" / "pairs", folded=2, name="two")
     assert "folded: 2 chains, spread over the lengths" in two.lines()
     told = done("evaluate", "-w", work, "--folded", "0", "--name", "none").out
     assert "TM-score" not in told
     page = (work / "reports" / "evaluate-none" / "report.html").read_text()
-    assert "Folded traces" not in page
-    assert "Distances between residues" in page
+    assert "TM-score" not in page
+
+
+def test_what_was_not_folded_has_no_trace_to_draw(work: Path) -> None:
+    written = json.loads((work / "reports" / "evaluate-pairs" / "report.json").read_text())
+    whole = StructureReport.from_json(written)
+    without = replace(whole, samples=[replace(sample, true=[], folded=[], numbers=[]) for sample in whole.samples])
+    assert draw_traces(without) is None
+    assert draw_maps(replace(whole, samples=[])) is None
+    assert draw_confidence(replace(whole, rows=[replace(whole.rows[0], confidence=[])])) is None
+    assert draw_lengths(replace(whole, rows=[replace(whole.rows[0], lengths=whole.rows[0].lengths[:1])])) is None
 
 
 def test_compare_sets_the_head_beside_the_mean_distance_by_separation(work: Path) -> None:
     ran = done("compare", "-w", work, "--heads", "pairs", "--name", "two")
-    report = json.loads((work / "reports" / "compare-two" / "report.json").read_text())
-    assert [(row["head"], row["baseline"]) for row in report["rows"]] == [("pairs", False), ("separation", True)]
+    written = json.loads((work / "reports" / "compare-two" / "report.json").read_text())
+    assert [(row["head"], row["baseline"]) for row in written["rows"]] == [("pairs", False), ("separation", True)]
     assert "paired bootstrap over chains" in ran.out
-    assert len(report["samples"]) == 3
+    assert len(written["samples"]) == 3
     page = (work / "reports" / "compare-two" / "report.html").read_text()
     assert "Against separation-two, a baseline: P@L +" in page
     lines = (work / "reports" / "compare-two" / "table.tsv").read_text().splitlines()
     table = list(csv.DictReader(lines, delimiter="\t"))
     assert float(table[1]["tm_score_difference"]) < 0
-    again = done("compare", "-w", work, "--heads", "pairs", "--name", "two")
-    assert "pairs-two: kept from an earlier run" in again.err
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_compare_takes_up_what_it_left(work: Path) -> None:
+    done("compare", "-w", work, "--heads", "pairs", "--name", "again")
+    again = done("compare", "-w", work, "--heads", "pairs", "--name", "again")
+    assert "pairs-again: kept from an earlier run" in again.err
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_compare_in_folds_reads_no_test_part(work: Path) -> None:
     done("compare", "-w", work, "--heads", "pairs", "--folds", "2", "--name", "folds")
-    report = json.loads((work / "reports" / "compare-folds" / "report.json").read_text())
-    assert report["dataset"]["chains"] == 8
-    assert len(report["rows"][0]["folds"]) == 2
+    written = json.loads((work / "reports" / "compare-folds" / "report.json").read_text())
+    assert written["dataset"]["chains"] == 8
+    assert len(written["rows"][0]["folds"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def write_structure_examination(
     chains = list(_chains(answers, examination))
     words = "Those whose contacts are found worst come first; chains without long-range pairs, last."
     hardest = sorted(chains, key=lambda row: (row["precision_l"] is None, row["precision_l"], row["id"]))
-    excerpt = Excerpt("Every chain", CHAINS, words, _COLUMNS, hardest)
+    columns = [column for column in _COLUMNS if answers.folded or column.key not in FOLDED]
+    excerpt = Excerpt("Every chain", CHAINS, words, columns, hardest)
     model = ExaminedModel(examination.on, examination.facts, examination.notes, (excerpt,))
     row, timing = report.best_row, examination.timing(report.best)
     first = f"On {counted(report.dataset.chains, 'chain')} {examination.where}, {row.name} reaches "
