@@ -104,14 +104,14 @@ class PairsConfig:
     channels: int = 32
     blocks: int = 10
     dropout: float = 0.1
-    noise: float = 0.1
+    noise: float = 0.05
     crop: int = 96
     two: float = 0.25
     fape: float = 0.0
-    lr: float = 2e-3
+    lr: float = 1e-3
     weight_decay: float = 0.01
     average: float = 0.999
-    batch: int = 8
+    batch: int = 4
     epochs: int = 5
     patience: int = 2
     stop: int | None = None

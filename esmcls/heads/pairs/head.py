@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.encoders.devices import LOG, choose_precision
-from esmcls.errors import ModelError
+from esmcls.errors import ModelError, WidthMismatchError
 from esmcls.heads.base import Log, Validation
 from esmcls.heads.layers.network import shape_in
 from esmcls.heads.pairs.base import BasePairHead
@@ -103,22 +103,32 @@ class PairsHead(BasePairHead):
             read_chains = chains(x.take(rows), letters=knobs.letters, width=len(self.network.mean))
             return [(chain, labels.row(row)) for row, chain in zip(rows.tolist(), read_chains, strict=True)]
 
-        weights = self.network.parameters()
         return PairDescent(
             self.network,
             read,
             ShuffledSampler(len(x), knobs.batch, seed),
             Augmentation(knobs.crop, knobs.two, knobs.noise),
-            torch.optim.AdamW(weights, lr=knobs.lr, weight_decay=knobs.weight_decay, fused=True),
+            torch.optim.AdamW(self.network.groups(), lr=knobs.lr, weight_decay=knobs.weight_decay, fused=True),
             self._autocast,
             fape=knobs.fape,
             seed=seed,
             read_maps=self._maps(x),
         )
 
-    def _maps(self, x: Features) -> ReadMaps | None:
-        """Return what gives the attention maps of a sequence, where they are read."""
-        return x.attending().attention_maps if self.config.attention else None
+    def _maps(self, x: Features, maps: int | None = None) -> ReadMaps | None:
+        """Return what gives the attention maps of a sequence, where they are read.
+
+        Raises
+        ------
+        WidthMismatchError
+            If there are not as many as were trained on.
+        """
+        if not self.config.attention:
+            return None
+        encoder = x.attending()
+        if maps is not None and encoder.attention_heads != maps:
+            raise WidthMismatchError(maps, encoder.attention_heads)
+        return encoder.attention_maps
 
     def _measured(self, held: Validation[Structures], log: Log | None) -> float:
         """Return the score on held proteins that decides between epochs: the lower the cross-entropy, the higher."""
@@ -173,7 +183,7 @@ class PairsHead(BasePairHead):
 
     def per_protein(self, x: Features) -> Iterator[PairAnswer]:
         """Give what is said of each protein, one in memory at a time."""
-        read_maps = self._maps(x)
+        read_maps = self._maps(x, len(self.network.map_scale))
         for chain in chains(x, letters=self.config.letters, width=len(self.network.mean)):
             yield self._answer(chain, read_maps)
 

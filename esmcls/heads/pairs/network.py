@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ KERNEL: Final = 7
 """Residues that a convolution of the trunk looks at."""
 WIDENED: Final = 4
 """Width of the layer before the logits, as a multiple of the channels."""
+CONVOLUTIONS: Final = 0.25
+"""Learning rate of the convolutions, which add up many more numbers each, as a multiple of the others'."""
 EMBEDDED: Final = 0.2
 """Deviation of what is drawn for distances along the sequence and lengths: less than what residues say of a pair."""
 ROWS: Final = 1 << 17
@@ -126,8 +128,9 @@ class PairNetwork(nn.Module):
         self.judge = nn.Sequential(nn.Linear(hidden + 2 * channels, hidden), nn.GELU(), nn.Linear(hidden, 1))
         for table in (self.separation, self.length):
             nn.init.normal_(table.weight, std=EMBEDDED)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for layer in (*self.trunk, *self.blocks, self.out):
+            nn.init.zeros_(layer.weight)  # what is added begins at nothing, and the answer at the prior
+            nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -144,6 +147,13 @@ class PairNetwork(nn.Module):
         with torch.device("meta"):
             network = cls(width, shape)
         return filled(network, state)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the parameters in groups for an optimiser: those of convolutions learn at a lower rate."""
+        convolutions = [*self.trunk.parameters(), *self.blocks.parameters()]
+        there = set(map(id, convolutions))
+        others = [parameter for parameter in self.parameters() if id(parameter) not in there]
+        return [{"params": others}, {"params": convolutions, "lr_scale": CONVOLUTIONS}]
 
     def standardised(self, vectors: Tensor) -> Tensor:
         """Return vectors (residues, width) less the mean of training residues, by their deviation."""
