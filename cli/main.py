@@ -31,6 +31,7 @@ COMMANDS = {
     "finetune": "finetune",
     "evaluate": "evaluate",
     "predict": "predict",
+    "fold": "fold",
     "explain": "explain",
     "fit-scan": "fit_scan",
     "scan": "scan",

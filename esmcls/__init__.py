@@ -73,6 +73,7 @@ _HOMES = {
     "load_model": "models.folder",
     "fit": "models.fit",
     "fit_head": "models.fit",
+    "fold": "models.fold",
     "predict": "models.predict",
     "evaluate": "evaluation.assess",
     "compare": "evaluation.compare",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from esmcls.layer_choice.embed import choose_layers
     from esmcls.models.estimators import ESMEmbedder
     from esmcls.models.fit import fit, fit_head
+    from esmcls.models.fold import fold
     from esmcls.models.folder import load_model
     from esmcls.models.model import Model
     from esmcls.models.predict import predict, predict_stream

@@ -28,7 +28,7 @@ HEADS = ", ".join(list_heads())
 KNOBS = ", ".join(sorted(LinearHead.Config.__dataclass_fields__))
 COMMANDS = (
     "annotate, app, cache, compare, cut-encoder, data, demo, embed, encoders, evaluate, explain, export, finetune, fit, "
-    "fit-scan, heads, import, info, layers, map, predict, pretrain, push, reference, scan"
+    "fit-scan, fold, heads, import, info, layers, map, predict, pretrain, push, reference, scan"
 )
 
 

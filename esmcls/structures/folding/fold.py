@@ -29,12 +29,16 @@ class Fold:
     confidence : float32 array, (length,)
         Predicted lDDT of each residue in [0, 1]; NaN likewise.
     loss : float
-        A residue, of the start that was chosen.
+        A pair of residues, of the trace: -log of how likely its distances are, less than which none can be (0), and
+        what a chain demands.
+    mirror_loss : float
+        That of the best trace of the other hand: the farther above `loss`, the surer is the choice of the image.
     """
 
     trace: Coordinates
     confidence: Probabilities
     loss: float
+    mirror_loss: float
 
 
 def fold(answer: PairAnswer, *, starts: int = STARTS, seed: int = 0, device: str = "cpu") -> Fold:
@@ -54,17 +58,17 @@ def fold(answer: PairAnswer, *, starts: int = STARTS, seed: int = 0, device: str
     confidence = np.full(answer.length, np.nan, dtype=np.float32)
     confidence[answer.positions] = answer.confidence
     if len(answer.positions) == 0:
-        return Fold(trace, confidence, 0.0)
+        return Fold(trace, confidence, 0.0, 0.0)
     loss = Loss(Restraints.of(answer), device)
     rng = np.random.default_rng(seed)
-    tries = [_tried(answer, loss, None if number == 0 else rng) for number in range(starts)]
-    places, least = min(tries, key=lambda pair: pair[1])
+    tries = [_tried(answer, loss, rng if number else None) for number in range(starts)]
+    images = min(tries, key=lambda images: min(least for _, least in images))
+    [(places, least), (_, other)] = sorted(images, key=lambda image: image[1])
     trace[answer.positions] = places - places.mean(0)
-    return Fold(trace, confidence, least)
+    return Fold(trace, confidence, least, other)
 
 
-def _tried(answer: PairAnswer, loss: Loss, rng: np.random.Generator | None) -> tuple[Floats, float]:
-    """Return the better of a start and its mirror image, and its loss."""
+def _tried(answer: PairAnswer, loss: Loss, rng: np.random.Generator | None) -> list[tuple[Floats, float]]:
+    """Return what comes of a start and of its mirror image: places, and their loss."""
     places, _ = descend(loss, start_places(answer, rng), FIRST_STEPS, handed=False)
-    images = [descend(loss, image, LAST_STEPS, handed=True) for image in (places, places * [1, 1, -1])]
-    return min(images, key=lambda pair: pair[1])
+    return [descend(loss, image, LAST_STEPS, handed=True) for image in (places, places * [1, 1, -1])]
