@@ -28,9 +28,8 @@ import numpy as np
 from esmcls.files import read_json, write_json
 from esmcls.metrics.paired import corrected, difference
 from esmcls.models.fit import fit
-from esmcls.models.folder import load_model
+from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.given_vectors import workspace_of
-from esmcls.models.manifest import read_manifest
 from esmcls.models.model import features_for
 from esmcls.models.recipe import model_digest
 from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions

@@ -45,7 +45,7 @@ NAMES: Final = {
 UNBOUNDED: Final = ("loss", "rmsd")
 """Measures that may be larger than 1."""
 _SHARES: Final = {"precision_l": 1.0, "precision_l2": 0.5, "precision_l5": 0.2}
-_LEAST: Final = 1e-7
+_LEAST: Final = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
