@@ -35,6 +35,12 @@ from esmcls_cli.options import (
 )
 @label_column_option
 @mask_column_option
+@click.option(
+    "--folded",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Structures: fold so many chains, spread over the lengths, for TM-score and RMSD.  [default: 24]",
+)
 @click.option("--ia", type=PATH, help="Terms: table of information accretion.  [default: counted on the train part]")
 @click.option(
     "--model",
@@ -56,6 +62,7 @@ def command(
     known: tuple[Path, ...],
     label_column: str | None,
     mask_column: str | None,
+    folded: int | None,
     ia: Path | None,
     workspace: Path,
     model: str | None,
@@ -72,7 +79,8 @@ def command(
 
     Prints accuracy, top-3/5/10 accuracy, precision, recall and F1 with bootstrap intervals, and the accuracy by
     family size; of Gene Ontology terms Fmax, weighted Fmax and Smin in each aspect, as CAFA measures them, by frequency
-    and length; of many labels Fmax and F1; of numbers Spearman, Pearson, R², RMSE and the mean absolute error. Leaves a
+    and length; of many labels Fmax and F1; of numbers Spearman, Pearson, R², RMSE and the mean absolute error; of
+    structures the precision of long-range contacts and lDDT, and of folded chains TM-score, GDT-TS and RMSD. Leaves a
     report in reports/evaluate-NAME/ of the workspace: a page, tables of every class or term and of every wrong protein
     with what it was taken for and its nearest training protein, figures, and metrics.json.
     """
@@ -106,7 +114,7 @@ def command(
         note(*tally.lines())
     source = source_name(inputs) if inputs else ""
     of_report: dict[str, Any] = {"source": source, "seed": seed, "name": name, "replace": replace, "date": date}
-    assessment = assess(opened, place, given, ia=ia, known_terms=known, evidence=evidence, **of_report)
+    assessment = assess(opened, place, given, ia=ia, known_terms=known, evidence=evidence, folded=folded, **of_report)
     if not assessment.same_split:
         warn("warning: this model was fitted on another split; it may have seen sequences of this test part")
     click.echo("\n".join([f"model {opened.name}", *assessment.lines()]))

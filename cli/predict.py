@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Terms and labels: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
+    help="Terms, labels, contacts: the least probability to write.  [default: .1 and what is predicted; in cafa .01]",
 )
 @click.option(
     "--aspect",
@@ -142,7 +142,7 @@ def command(
     cluster: Cluster | None,
     **options: Any,
 ) -> int:
-    """Give each sequence of INPUT its likeliest classes, labels, terms or number; or its residues a label.
+    """Give each sequence of INPUT its likeliest classes, labels, terms, number or contacts; or its residues a label.
 
     INPUT is anything that `esmcls embed` takes; `-` is standard input. Every record is answered, in input order; a
     terminal shows the columns that fit in eighty places, a file or pipe gets all.
@@ -151,7 +151,8 @@ def command(
     answer the narrowest `level` that is sure enough. One on imported vectors answers where it has the sequence's
     vector, and says no_vector where not. A model of terms or many labels writes those of at least --min-score, and says
     which of them are predicted by the thresholds that validation chose; terms that --known lists and all that contain
-    them are left out, and so is what a NOT there denies; one of residues writes a row for each. `note` says what makes
+    them are left out, and so is what a NOT there denies; one of residues writes a row for each, and one
+    of structures a row for each likely contact, as many as there are residues at most. `note` says what makes
     an answer doubtful: residues that the encoder did not see, a fragment, letters of DNA, low complexity; `model` whose
     answer it is.
     """

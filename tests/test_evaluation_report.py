@@ -315,6 +315,24 @@ def test_identities_stand_in_bins_and_are_searched_for_once(tmp_path: Path, mmse
     assert mmseqs.read_text() == "\n"
 
 
+def test_the_training_proteins_that_align_are_counted_and_an_older_search_tells_none(
+    tmp_path: Path, mmseqs: Path
+) -> None:
+    workspace = ONE_LABEL.workspace(tmp_path / "w")
+    asked = [(workspace.dataset.part("test"), workspace.dataset.part("train"))]
+    for _ in ("searched for", "kept"):
+        near = nearness(asked, workspace)
+        assert near is not None
+        assert near.relatives is not None
+        assert near.relatives.tolist() == [2, 1, 0, 0, 0, 0]
+    [kept] = (workspace.reports / "identities").iterdir()
+    kept.write_text(json.dumps({"format": 1, "identities": json.loads(kept.read_text())["identities"]}))
+    older = nearness(asked, workspace)
+    assert older is not None
+    assert older.relatives is None
+    assert older.places.tolist() == near.places.tolist()
+
+
 def test_where_a_search_fails_the_cosine_stands_for_the_identity_and_the_reason_is_told(
     tmp_path: Path, mmseqs: Path
 ) -> None:

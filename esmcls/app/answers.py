@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from esmcls.app.verdicts import verdict
 from esmcls.errors import UsageError
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER, STRUCTURE
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream, answering_of, noted
 from esmcls.reading.ids import accession, is_accession
@@ -125,11 +125,13 @@ def _answering(model: Model, **format: str) -> Answering[Any]:
 
 
 def _shown_rows(kind: str, protein: Protein, rows: list[Row]) -> Sequence[Any]:
-    """Return what of a protein's rows the table shows: the first, or all, or one in place of those of its residues."""
+    """Return what of a protein's rows the table shows: the first, or all, or one for those of its residues or pairs."""
     if kind == ONE_LABEL:
         return rows[:1]
     if kind in (RESIDUE_LABEL, RESIDUE_NUMBER):
         return [_Summary.of(protein, rows)]
+    if kind == STRUCTURE:
+        return [_Contacts.of(protein, rows)]
     return rows
 
 
@@ -167,6 +169,12 @@ def _columns(model: Model) -> list[Column]:
             nearest,
             Column("its value", "number", lambda row: rounded(row.nearest_value)),
         ],
+        STRUCTURE: [
+            Column("residues", "number", lambda row: row.residues),
+            Column("contacts", "number", lambda row: row.contacts),
+            Column("long-range contacts", "number", lambda row: row.long_range),
+            Column("the likeliest", "str", lambda row: row.likeliest),
+        ],
     }
     residues = [
         Column("residues", "number", lambda row: row.residues),
@@ -198,6 +206,26 @@ class _Summary:
                 rows[0].status or ""
             )
         return cls(protein.id, len(protein.sequence), "".join(labels), shares, rows[0].note)
+
+
+@dataclass(frozen=True)
+class _Contacts:
+    """The rows of a protein's pairs of residues, in one."""
+
+    id: str
+    residues: int
+    contacts: int
+    long_range: int
+    likeliest: str
+    note: str | None
+
+    @classmethod
+    def of(cls, protein: Protein, rows: Sequence[Any]) -> _Contacts:
+        pairs = [row for row in rows if row.i is not None]
+        far = sum(row.j - row.i >= 24 for row in pairs)
+        shown = ", ".join(f"{row.residue_i}{row.i}–{row.residue_j}{row.j}" for row in pairs[:K])
+        said = shown or (rows[0].status or "").replace("_", " ")
+        return cls(protein.id, len(protein.sequence), len(pairs), far, said, rows[0].note)
 
 
 def rounded(value: float | None) -> float | None:

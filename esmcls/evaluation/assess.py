@@ -18,6 +18,7 @@ from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
 from esmcls.files import sha256_file, write_json
+from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
@@ -127,6 +128,7 @@ def assess(
     date: str = "",
     known_terms: Sequence[str | Path] = (),
     evidence: Sequence[str] = (),
+    folded: int | None = None,
 ) -> Assessment:
     """Measure a model and write the metrics into the workspace; `Assessment.write` adds the report.
 
@@ -154,6 +156,8 @@ def assess(
         Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
     evidence : sequence of str
         Codes that count in them; default those of experiments.
+    folded : int, optional
+        Structures: chains that are folded, for TM-score and RMSD; default 24.
 
     Raises
     ------
@@ -163,6 +167,8 @@ def assess(
         If an option is not for the model's kind of task, no protein has a label, or the name is that of another report.
     """
     model.task.refuse({"--ia": ia, "--known": known_terms}, f"model {model.name}")
+    if folded is not None and model.task.kind != STRUCTURE:
+        raise UsageError(f"--folded is for structures; model {model.name} says {model.task.name} a protein")
     check_date(date)
     known = _workspace_of_kind(model, workspace)
     task = model.task if known is None or given is not None else _task_of_part(model, known)
@@ -183,10 +189,11 @@ def assess(
     ]
     settings += [[*(sha256_file(Path(file)) for file in known_terms), *evidence]] if known_terms else []
     default = f"{model.folder.name}-{source}" if source else model.folder.name
+    settings += [] if folded is None else [["folded", folded]]
     folder = None if workspace is None else open_evaluation(workspace, digest_of(settings), default, name, replace)
     features = partial(features_for, model, workspace=workspace)
     train = None if known is None else known.dataset.part("train")
-    exam = Exam(given, features(given), train, unseen, features, seed, ia, known_terms, evidence)
+    exam = Exam(given, features(given), train, unseen, features, seed, ia, known_terms, evidence, folded)
     examined = task.assess(model, exam)
     body = examined.evaluation.to_json()
     for beside in examined.beside:
@@ -267,6 +274,7 @@ def evaluate(
     date: str = "",
     known: str | Path | Sequence[str | Path] = (),
     evidence: Sequence[str] = (),
+    folded: int | None = None,
 ) -> Assessment:
     """Measure a model of whatever kind of task: on its workspace's test part, or on labelled sequences.
 
@@ -294,6 +302,8 @@ def evaluate(
         Terms: GAFs or tables of what was known of the proteins; targets are measured apart by it, too.
     evidence : sequence of str
         Terms: codes that count in GAFs, of labels or of what is known; default those of experiments.
+    folded : int, optional
+        Structures: chains that are folded, for TM-score and RMSD; default 24.
 
     Returns
     -------
@@ -313,7 +323,7 @@ def evaluate(
     workspace = home_of(model) if workspace is None else workspace
     knowing = [known] if isinstance(known, str | Path) else list(known)
     measure = partial(assess, model, workspace, ia=ia, seed=seed, name=name, replace=replace, date=date)
-    measure = partial(measure, known_terms=knowing, evidence=evidence)
+    measure = partial(measure, known_terms=knowing, evidence=evidence, folded=folded)
     if inputs is None or isinstance(inputs, Dataset):
         return measure(inputs, source="" if inputs is None else "dataset")
     files = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)

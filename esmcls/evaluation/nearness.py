@@ -73,15 +73,21 @@ def nearness(
     places = np.full(len(values), -1, dtype=np.int64)
     places[looked_at] = bins
     drawn = f" {looked_at.sum():,} of the {len(values):,} test proteins were looked at, drawn by chance."
-    return Nearness(known[0].sentence + ("" if looked_at.all() else drawn), names, places)
+    relatives = [part.relatives for part in known if part.relatives is not None]
+    counts = np.concatenate(relatives) if len(relatives) == len(known) else None
+    return Nearness(known[0].sentence + ("" if looked_at.all() else drawn), names, places, counts)
 
 
 class _Measured(NamedTuple):
-    """How near each test protein is: NaN where nothing aligns with it, minus infinity where it was not looked at."""
+    """How near each test protein is: NaN where nothing aligns with it, minus infinity where it was not looked at.
+
+    `relatives` counts the training proteins that align, -1 where it was not looked at; None where nobody counted.
+    """
 
     sentence: str
     by_identity: bool
     values: Floats
+    relatives: Indices | None = None
 
 
 def _measure(
@@ -95,8 +101,9 @@ def _measure(
     program, reason = shutil.which(engines.PROGRAM), "MMseqs2 is not installed here"
     if program is not None:
         try:
-            version, values[rows] = _identities(program, queries, train, workspace)
-            return _Measured(_BY_IDENTITY.format(version), True, values)
+            version, found = _aligned(program, queries, train, workspace)
+            values[rows] = [np.nan if value is None else value for value in found.identities]
+            return _Measured(_BY_IDENTITY.format(version), True, values, found.spread(rows, len(test)))
         except EngineError as error:
             reason = f"MMseqs2 failed ({error})"
     if cache is None:
@@ -131,37 +138,55 @@ def _identity_bins(identities: Floats) -> tuple[tuple[str, ...], Indices]:
     return NAMES, np.where(np.isnan(identities), 0, 1 + np.searchsorted(LEAST, identities, side="right"))
 
 
-def _identities(program: str, queries: list[str], train: Dataset, workspace: Workspace | None) -> tuple[str, Floats]:
-    """Return MMseqs2's version and the identity of each query, from an earlier search if there was one."""
+class _Aligned(NamedTuple):
+    """Of each query the highest identity, None where nothing aligns, and how many do; None where none counted them."""
+
+    identities: list[float | None]
+    counts: list[int] | None
+
+    def spread(self, rows: Sequence[int], n: int) -> Indices | None:
+        """Return the counts of n proteins of which those of some rows were the queries, -1 of the others."""
+        if self.counts is None:
+            return None
+        counts = np.full(n, -1, dtype=np.int64)
+        counts[rows] = self.counts
+        return counts
+
+
+def _aligned(program: str, queries: list[str], train: Dataset, workspace: Workspace | None) -> tuple[str, _Aligned]:
+    """Return MMseqs2's version and what aligns with each query, from an earlier search if there was one."""
     version = _run(program, "version").strip()
     targets = list(dict.fromkeys(train.sequences))
     facts = "\n".join([version, *_SEARCH, "", *queries, "", *sorted(targets)])
     kept = None if workspace is None else workspace.reports / "identities" / f"{_digest(facts)}.json"
-    values = None if kept is None else _kept(kept, len(queries))
-    if values is None:
-        values = _search(program, queries, targets)
+    found = None if kept is None else _kept(kept, len(queries))
+    if found is None:
+        found = _search(program, queries, targets)
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {"format": 1, "identities": values})
-    return version, np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+            write_json(kept, {"format": 1, **found._asdict()})
+    return version, found
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _kept(path: Path, n: int) -> list[float | None] | None:
-    """Return identities that were kept; None where there are none, or not of so many proteins."""
+def _kept(path: Path, n: int) -> _Aligned | None:
+    """Return what was kept; None where there is nothing, or not of so many proteins. 0.1.0 kept no counts."""
     try:
-        values = read_json(path)["identities"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(path)
+        values, counts = found["identities"], found.get("counts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    counted = isinstance(counts, list) and len(counts) == n and all(isinstance(number, int) for number in counts)
     sound = isinstance(values, list) and all(value is None or isinstance(value, (int, float)) for value in values)
-    return values if sound and len(values) == n else None
+    return _Aligned(values, counts if counted else None) if sound and len(values) == n else None
 
 
-def _search(program: str, queries: list[str], targets: list[str]) -> list[float | None]:
+def _search(program: str, queries: list[str], targets: list[str]) -> _Aligned:
     best: list[float | None] = [None] * len(queries)
+    counts = [0] * len(queries)
     with tempfile.TemporaryDirectory(prefix="esmcls-identity-") as folder:
         place = Path(folder)
         for name, sequences in (("queries", queries), ("targets", targets)):
@@ -172,12 +197,13 @@ def _search(program: str, queries: list[str], targets: list[str]) -> list[float 
             _run(program, "easy-search", *map(str, paths), *_SEARCH, "--threads", str(torch.get_num_threads()))
         except EngineError as error:
             if "No k-mer could be extracted" in error.said:
-                return best
+                return _Aligned(best, counts)
             raise
         for line in (place / "hits.tsv").read_text(encoding="ascii").splitlines():
             query, identity = line.split("\t")
             best[int(query)] = max(best[int(query)] or 0.0, float(identity))
-    return best
+            counts[int(query)] += 1
+    return _Aligned(best, counts)
 
 
 def _run(program: str, command: str, *arguments: str) -> str:

@@ -298,7 +298,7 @@ class Model:
         return self.ranked(self.features(sequences), k)
 
     def predict(self, sequences: Sequence[str], k: int = 1) -> list[Any]:
-        """Return the k best classes of each sequence with their probabilities, likeliest first; or its number."""
+        """Return the k best classes of each sequence with their probabilities, likeliest first; or what it says."""
         return list(self.task.said(self.head, self.features(sequences), self.classes, k))
 
     def predict_proba(self, sequences: Sequence[str]) -> Probabilities:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.reporting.figure_style import COLORS, PAPER, house_style, name_lines, save_figure
+from esmcls.reporting.figure_style import COLORS, PAPER, house_style, name_lines, save_figure, shortened
+from esmcls.reporting.phrases import Span
 from esmcls.reporting.results import ModelRow, ReportT
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class Look(NamedTuple):
     dash: Any = "-"
     marker: str = ""
     width: float = 1.5
+
+
+class Reached(Span, Protocol):
+    """A value with the ends of its interval."""
+
+    @property
+    def value(self) -> float: ...
 
 
 OTHER: Final = Look("0.8", width=0.8)
@@ -92,6 +100,23 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_intervals(rows: Sequence[ModelRow], reached: Sequence[Reached], label: str) -> Figure:
+    """Draw each model's main measure with its 95 % interval, the best on top, the numbers beside."""
+    figure = new_figure(0.6 + 0.2 * len(rows))
+    axes = figure.subplots()
+    for y, (one, look) in enumerate(zip(reached, looks(rows).values(), strict=True)):
+        axes.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(one.value, y, look.marker or "o", color=look.color)
+        text = f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})"
+        axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
+    axes.set_xlabel(label)
+    axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows], parse_math=False)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, pad=6)
+    axes.grid(visible=False, axis="y")
+    return figure
 
 
 def in_percent(shares: Sequence[float | None]) -> Values:

@@ -85,6 +85,43 @@ def write_report(folder: Path, report: ReportT, timing: Timing, layout: Layout[R
     return folder / PAGE
 
 
+def write_examined(
+    folder: Path,
+    report: ReportT,
+    timing: Timing,
+    template: str,
+    figures: Figures[ReportT],
+    beside: Mapping[str, Table],
+    files: Mapping[str, Table],
+    more: Mapping[str, Any],
+) -> Path:
+    """Write the report of one model into a folder and return its page: nothing in it is timed.
+
+    Parameters
+    ----------
+    folder : Path
+    report : Report
+        Of one row.
+    timing : Timing
+    template : str
+        See `render`.
+    figures : mapping
+        Name -> what draws it.
+    beside : mapping
+        Tables that a comparison has, too.
+    files : mapping
+        Those of a single model, such as of every protein; they are written as XLSX, too.
+    more : mapping
+        What the template asks for: `sentences` and `examined` among it.
+    """
+    tables = {**beside, **files}
+
+    def page(report: ReportT, timing: Timing, drawn: Mapping[str, str]) -> str:
+        return render(template, report, timing, drawn, tables, more)
+
+    return write_report(folder, report, timing, Layout(figures, lambda *_: tables, page, tuple(files), timed=False))
+
+
 def _write_table(path: Path, table: Table) -> None:
     if not table:
         path.unlink(missing_ok=True)

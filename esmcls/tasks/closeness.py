@@ -26,11 +26,14 @@ class Nearness:
         Of the bins, the farthest first.
     places : int64 array, (n,)
         The bin of each; -1 of a protein that was not looked at.
+    relatives : int64 array, (n,), optional
+        Training proteins that each aligns with, where they were counted; -1 of one that was not looked at.
     """
 
     measured_by: str
     names: tuple[str, ...]
     places: Indices
+    relatives: Indices | None = None
 
     def leakage(self, scores: Mapping[str, Callable[[Flags], float | None]]) -> Leakage:
         """Return what models reach in each bin; `scores` is from a model's name to its score on some proteins.

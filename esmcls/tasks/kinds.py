@@ -12,7 +12,7 @@ from typing import Final
 from esmcls.errors import ModelError
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER, STRUCTURE
 from esmcls.labels.ontology import Ontology
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
@@ -91,11 +91,19 @@ def number() -> AnyTask:
     return Number()
 
 
+def structure() -> AnyTask:
+    """Return the task of a structure a protein."""
+    from esmcls.tasks.structure.task import StructureTask
+
+    return StructureTask()
+
+
 _PLAIN: Final[dict[str, Callable[[], AnyTask]]] = {
     ONE_LABEL: one_label,
     MANY_LABELS: many_labels,
     RESIDUE_LABEL: residue_label,
     RESIDUE_NUMBER: residue_number,
     NUMBER: number,
+    STRUCTURE: structure,
 }
 """Those that need nothing but the labels."""

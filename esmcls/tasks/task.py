@@ -295,6 +295,8 @@ class Exam:
         GAFs or tables of terms that the proteins were known to have.
     evidence : sequence of str
         Codes that count in them.
+    folded : int, optional
+        Structures: chains that are folded; default as many as the kind of task says.
     """
 
     part: Dataset
@@ -306,6 +308,7 @@ class Exam:
     ia: str | Path | None = None
     known: Sequence[str | Path] = ()
     evidence: Sequence[str] = ()
+    folded: int | None = None
 
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from esmcls.insight.explanation.evidence import Evidence, Neighbour
 from esmcls.insight.explanation.opened import KNN_HEADS, OpenedHead, opened, opened_at_nearest
 from esmcls.insight.explanation.residues import Contributions, contributions
 from esmcls.insight.explanation.through_encoder import ThroughEncoder
-from esmcls.labels.kinds import OF_RESIDUES, WITHOUT_CLASSES
+from esmcls.labels.kinds import OF_RESIDUES, STRUCTURE, WITHOUT_CLASSES
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, check_encoder, has_own_encoder
 from esmcls.reading.records import Protein
@@ -104,9 +104,8 @@ class Explainer:
     def __post_init__(self) -> None:
         head = self.model.head
         if self.model.task.kind in OF_RESIDUES:
-            raise UsageError(
-                f"model {self.model.name} answers each residue by its own vector; explain a model of whole proteins"
-            )
+            asked = "pairs of residues" if self.model.task.kind == STRUCTURE else "each residue by its own vector"
+            raise UsageError(f"model {self.model.name} answers {asked}; explain a model of whole proteins")
         if self.wanted is not None and self.model.task.kind in WITHOUT_CLASSES:
             raise UsageError(f"model {self.model.name} predicts no classes; leave --class out")
         if self.wanted is not None and self.wanted not in self.model.classes:

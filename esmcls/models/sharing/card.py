@@ -16,7 +16,16 @@ from esmcls.encoders.huggingface.families import AFL, FAMILIES, MIT, NON_COMMERC
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.sources.hub import parse_repository
 from esmcls.files import atomic_text
-from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER, WITHOUT_CLASSES
+from esmcls.labels.kinds import (
+    GO_TERMS,
+    MANY_LABELS,
+    NUMBER,
+    ONE_LABEL,
+    RESIDUE_LABEL,
+    RESIDUE_NUMBER,
+    STRUCTURE,
+    WITHOUT_CLASSES,
+)
 from esmcls.metrics.open_set import wilson
 from esmcls.metrics.regression import MEASURES
 from esmcls.models.manifest import Manifest
@@ -56,6 +65,8 @@ _LIMITS: Final = {
     MANY_LABELS: "Labels that it lacks are never predicted, and every sequence is given one at least.",
     RESIDUE_LABEL: "To every residue it gives one of its classes, whatever the protein.",
     RESIDUE_NUMBER: "To every residue it gives a number, whatever the protein.",
+    STRUCTURE: "To every sequence it gives distances, also where it has none: a chain that is disordered, or folds "
+    "with others alone; the confidence of each residue says how far they may be trusted.",
     NUMBER: "To every sequence it gives a number, however far it is from all that it was fitted on; the nearest "
     "training protein, which is told beside it, says how far.",
 }
@@ -65,6 +76,7 @@ _SUGGESTS: Final = {
     MANY_LABELS: "labels",
     RESIDUE_LABEL: "a label a residue",
     RESIDUE_NUMBER: "a number a residue",
+    STRUCTURE: "distances and contacts between residues, and a CA trace",
     NUMBER: "a number, such as a temperature or an activity,",
 }
 _PREDICTS: Final = {
@@ -73,6 +85,7 @@ _PREDICTS: Final = {
     MANY_LABELS: "any number of labels a protein",
     RESIDUE_LABEL: "one label a residue of proteins",
     RESIDUE_NUMBER: "a number a residue of proteins",
+    STRUCTURE: "distances between the residues of a protein, their contacts and a CA trace",
     NUMBER: "a number a protein",
 }
 """By kind of task: what limits an answer, and what is answered."""

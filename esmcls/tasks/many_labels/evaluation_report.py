@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +11,7 @@ from esmcls.labels.label_lists import JOINED
 from esmcls.metrics.label_f1 import Decided
 from esmcls.reporting.examined import Column, ExaminedModel, Excerpt
 from esmcls.reporting.phrases import counted
-from esmcls.reporting.report import Layout, Table, render, write_report
-from esmcls.reporting.results import Timing
+from esmcls.reporting.report import Table, write_examined
 from esmcls.tasks.closeness import Neighbour, Neighbours
 from esmcls.tasks.label_sets.evaluation import TermDetails
 from esmcls.tasks.label_sets.figures import FIGURES
@@ -87,17 +86,10 @@ def write_evaluation(
         ),
     )
 
-    def all_tables(report: LabelReport, timing: Timing) -> dict[str, Table]:
-        beside = {name: rows for name, rows in tables(report, timing).items() if name in _BESIDE}
-        return beside | {LABELS: labels, WRONG: mistakes}
-
-    def page(report: LabelReport, timing: Timing, figures: Mapping[str, str]) -> str:
-        more = page_names() | {"sentences": _sentences(report, examination), "examined": model}
-        return render(TEMPLATE, report, timing, figures, all_tables(report, timing), more)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    layout = Layout(FIGURES, all_tables, page, workbooks=(LABELS, WRONG), timed=False)
-    return write_report(folder, report, examination.timing(report.best), layout)
+    timing = examination.timing(report.best)
+    beside = {name: rows for name, rows in tables(report, timing).items() if name in _BESIDE}
+    more = page_names() | {"sentences": _sentences(report, examination), "examined": model}
+    return write_examined(folder, report, timing, TEMPLATE, FIGURES, beside, {LABELS: labels, WRONG: mistakes}, more)
 
 
 def _about(nearest: Neighbours) -> str:

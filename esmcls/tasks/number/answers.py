@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import NumberHead
 from esmcls.labels.numbers import Numbers
 from esmcls.metrics.regression import MEASURES, spearman
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
-from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
+from esmcls.tasks.kept_answers import Kept, load_answers, save_answers
 from esmcls.tasks.number.findings import NumberFindings
 from esmcls.types import Floats, Indices
 
@@ -63,24 +60,18 @@ class NumberAnswers:
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
-        write_seconds(path, [[None if math.isnan(one) else one for one in row] for row in self.seconds.tolist()])
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS if name != "seconds"}
-        with atomic_path(path) as temporary:
-            save_file(arrays, temporary, as_metadata(key, about=self.about))
+        seconds = [[None if math.isnan(one) else one for one in row] for row in self.seconds.tolist()]
+        arrays = {name: getattr(self, name) for name in _KEPT}
+        save_answers(path, key, arrays, seconds, about=self.about)
 
     @classmethod
     def load(cls, path: Path, key: str) -> NumberAnswers | None:
         """Read what `save` wrote; None where there is no file, or one of another key."""
-        try:
-            refuse_what_is_no_file(path)
-            with safe_open(path, "numpy") as file:
-                told = from_metadata(file.metadata() or {})
-                if told.get("key") != key:
-                    return None
-                arrays = {name: file.get_tensor(name) for name in _ARRAYS if name != "seconds"}
-            return cls(**arrays, seconds=np.array(read_seconds(path), np.float64), about=told["about"])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-            return None  # as if it were not there: it is computed again
+        return load_answers(path, key, _KEPT, cls._of)
+
+    @classmethod
+    def _of(cls, kept: Kept) -> NumberAnswers:
+        return cls(**kept.arrays, seconds=np.array(kept.seconds, np.float64), about=kept.facts["about"])
 
     @classmethod
     def joined(cls, folds: Sequence[NumberAnswers]) -> NumberAnswers:
@@ -92,6 +83,7 @@ class NumberAnswers:
 
 
 _ARRAYS: Final = tuple(field.name for field in fields(NumberAnswers) if field.name != "about")
+_KEPT: Final = tuple(name for name in _ARRAYS if name != "seconds")
 
 
 @dataclass(frozen=True)

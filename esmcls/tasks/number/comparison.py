@@ -10,12 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from esmcls.metrics.classification import Interval, equal_bins
+from esmcls.metrics.classification import equal_bins
 from esmcls.metrics.paired import Difference
 from esmcls.metrics.regression import DRAWS, number_intervals, score_numbers, spearman, spearman_differences
+from esmcls.tasks.measured import Behind
 from esmcls.tasks.number.answers import NumberAnswers
 from esmcls.tasks.number.evaluation import IntervalsReached
-from esmcls.tasks.number.results import BehindBest, LengthTier, NumberRow
+from esmcls.tasks.number.results import LengthTier, NumberRow
 from esmcls.tasks.task import Entrant
 
 LEAST: Final = 3
@@ -71,15 +72,10 @@ def row_of(entrant: Entrant[NumberAnswers], coverage: float, seed: int, behind: 
         folds=[score_numbers(fold.truth, fold.predicted) for fold in entrant.folds],
         lengths=by_length(answers),
         intervals=reached(answers, coverage),
-        versus_best=None if behind is None else _behind(behind),
+        versus_best=None if behind is None else Behind.of(behind),
         megabytes=answers.about["megabytes"],
         explanation=answers.about.get("explanation", ""),
     )
-
-
-def _behind(difference: Difference) -> BehindBest:
-    interval = Interval(difference.value, difference.low, difference.high)
-    return BehindBest(interval, difference.p, difference.p_holm)
 
 
 def by_length(answers: NumberAnswers) -> list[LengthTier]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from esmcls.reporting.examined import Column, ExaminedModel, Excerpt
 from esmcls.reporting.phrases import counted
-from esmcls.reporting.report import Layout, Table, render, write_report
-from esmcls.reporting.results import Timing
+from esmcls.reporting.report import write_examined
 from esmcls.tasks.closeness import Neighbours
 from esmcls.tasks.number.answers import NumberAnswers
 from esmcls.tasks.number.figures import FIGURES
@@ -60,17 +59,11 @@ def write_evaluation(
         (Excerpt("Every protein", PROTEINS, about, _COLUMNS, proteins),),
     )
 
-    def all_tables(report: NumberReport, timing: Timing) -> dict[str, Table]:
-        beside = {name: rows for name, rows in tables(report, timing).items() if name in _BESIDE}
-        return beside | {PROTEINS: proteins}
-
-    def page(report: NumberReport, timing: Timing, figures: Mapping[str, str]) -> str:
-        more = words() | {"best_row": report.best_row, "sentences": _sentences(report, examination), "examined": model}
-        return render(TEMPLATE, report, timing, figures, all_tables(report, timing), more)
-
+    timing = examination.timing(report.best)
+    beside = {name: rows for name, rows in tables(report, timing).items() if name in _BESIDE}
+    more = words() | {"best_row": report.best_row, "sentences": _sentences(report, examination), "examined": model}
     figures = {name: FIGURES[name] for name in ("scatter", "residuals")}
-    layout = Layout(figures, all_tables, page, workbooks=(PROTEINS,), timed=False)
-    return write_report(folder, report, examination.timing(report.best), layout)
+    return write_examined(folder, report, timing, TEMPLATE, figures, beside, {PROTEINS: proteins}, more)
 
 
 def _sentences(report: NumberReport, examination: Examination) -> list[str]:

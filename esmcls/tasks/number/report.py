@@ -21,9 +21,10 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Cost, Timing, timed
+from esmcls.tasks.measured import Behind, cells
 from esmcls.tasks.number.evaluation import in_words, span_in_words
 from esmcls.tasks.number.figures import FIGURES
-from esmcls.tasks.number.results import BehindBest, NumberReport, NumberRow
+from esmcls.tasks.number.results import NumberReport, NumberRow
 
 TEMPLATE: Final = "tasks/number/report.html"
 
@@ -37,7 +38,7 @@ def tables(report: NumberReport, timing: Timing) -> dict[str, Table]:
     """Return the name and the rows of each TSV file; one without rows is no file."""
     rows = report.rows
     return {
-        "table.tsv": [_measured(row) for row in rows],
+        "table.tsv": [cells(row) for row in rows],
         "lengths.tsv": [{"model": row.name, **_residues(asdict(tier))} for row in rows for tier in row.lengths],
         "folds.tsv": [
             {"model": row.name, "fold": number, **scores} for row in rows for number, scores in enumerate(row.folds, 1)
@@ -50,24 +51,6 @@ def tables(report: NumberReport, timing: Timing) -> dict[str, Table]:
 
 def _residues(tier: dict[str, Any]) -> dict[str, Any]:
     return {"residues": tier.pop("name"), **tier}
-
-
-def _measured(row: NumberRow) -> dict[str, Any]:
-    behind = row.versus_best
-    cells: dict[str, Any] = {"model": row.name, "head": row.head, "encoder": row.encoder}
-    cells["baseline"] = "yes" if row.baseline else "no"
-    for name in MEASURES:
-        cells |= _with_ends(name, row.metrics[name])
-    cells |= _with_ends("difference", behind.difference if behind else None)
-    cells |= {"p": behind.p, "p_holm": behind.p_holm} if behind else {"p": None, "p_holm": None}
-    return cells | {"megabytes": row.megabytes}
-
-
-def _with_ends(name: str, interval: Interval | None) -> dict[str, float | None]:
-    names = (name, f"{name}_low", f"{name}_high")
-    if interval is None:
-        return dict.fromkeys(names)
-    return dict(zip(names, (interval.value, interval.low, interval.high), strict=True))
 
 
 # The terminal
@@ -135,7 +118,7 @@ def spearman_in_words(row: NumberRow) -> str:
     return f"Spearman {value} (95 % interval {ends}), R² {in_words('r2', metrics['r2'].value)}"
 
 
-def _against(row: NumberRow, behind: BehindBest) -> str:
+def _against(row: NumberRow, behind: Behind) -> str:
     """Return a sentence on how far the best is ahead of a row."""
     gap = behind.difference
     ahead = Interval(-gap.value, low=-gap.high, high=-gap.low)

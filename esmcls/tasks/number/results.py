@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esmcls.metrics.classification import Interval
-from esmcls.reporting.results import ComparedData, ComparisonSettings, ModelRow, Report
+from esmcls.reporting.results import ComparedData, ComparisonSettings, Report
+from esmcls.tasks.measured import MeasuredRow
 from esmcls.tasks.number.evaluation import IntervalsReached
-
-
-@dataclass(frozen=True)
-class BehindBest:
-    """How far a model's Spearman is from the best one's, with its two-sided p, and that corrected by Holm's method."""
-
-    difference: Interval
-    p: float
-    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -29,13 +20,11 @@ class LengthTier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumberRow(ModelRow):
-    """A model, the best Spearman first.
+class NumberRow(MeasuredRow):
+    """A model, the best Spearman first; its measures are those of `esmcls.metrics.regression`.
 
     Parameters
     ----------
-    metrics : dict of str to Interval
-        See `esmcls.metrics.regression`.
     predicted : list of float
         For each protein of the report, in their order.
     folds : list of dict of str to float
@@ -43,16 +32,12 @@ class NumberRow(ModelRow):
     lengths : list of LengthTier
     intervals : IntervalsReached or None
         None without calibration rows.
-    versus_best : BehindBest or None
-        None of the best itself.
     """
 
-    metrics: dict[str, Interval]
     predicted: list[float]
     folds: list[dict[str, float]]
     lengths: list[LengthTier]
     intervals: IntervalsReached | None
-    versus_best: BehindBest | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import ResidueHead
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets, signs_of
 from esmcls.metrics.residues import Statistic, label_measures, number_measures, protein_of
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
-from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
+from esmcls.tasks.kept_answers import Kept, load_answers, save_answers
 from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.types import Floats, Indices, Probabilities
 
@@ -101,32 +98,20 @@ class ResidueAnswers:
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
-        write_seconds(path, list(self.seconds))
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in self.arrays}
-        told = {"about": self.about, "ids": self.ids, "classes": list(self.classes)}
-        with atomic_path(path) as temporary:
-            save_file(arrays, temporary, as_metadata(key, **told))
+        arrays = {name: getattr(self, name) for name in self.arrays}
+        facts = {"about": self.about, "ids": self.ids, "classes": list(self.classes)}
+        save_answers(path, key, arrays, list(self.seconds), **facts)
 
     @classmethod
     def load(cls, path: Path, key: str) -> ResidueAnswers | None:
         """Read what `save` wrote; None where there is no file, or one of another key."""
-        try:
-            refuse_what_is_no_file(path)
-            with safe_open(path, "numpy") as file:
-                told = from_metadata(file.metadata() or {})
-                if told.get("key") != key:
-                    return None
-                arrays = {name: file.get_tensor(name) for name in cls.arrays}
-            fit, predict = read_seconds(path)
-            return cls(
-                **arrays,
-                ids=told["ids"],
-                classes=tuple(told["classes"]),
-                seconds=(fit, predict),
-                about=told["about"],
-            )
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-            return None  # as if it were not there: it is computed again
+        return load_answers(path, key, cls.arrays, cls._of)
+
+    @classmethod
+    def _of(cls, kept: Kept) -> ResidueAnswers:
+        ids, classes, about = (kept.facts[name] for name in ("ids", "classes", "about"))
+        fit, predict = kept.seconds
+        return cls(**kept.arrays, ids=ids, classes=tuple(classes), seconds=(fit, predict), about=about)
 
     @classmethod
     def joined(cls, folds: Sequence[ResidueAnswers]) -> ResidueAnswers:

@@ -12,10 +12,11 @@ import numpy as np
 
 from esmcls.labels.residue_labels import UNKNOWN, offsets_of
 from esmcls.metrics.classification import Interval
-from esmcls.metrics.paired import Difference, corrected, difference
+from esmcls.metrics.paired import Difference
 from esmcls.metrics.residues import confusion_of, intervals_over_proteins
+from esmcls.tasks.measured import Behind, behind_best
 from esmcls.tasks.residues.answers import ResidueAnswers
-from esmcls.tasks.residues.results import Behind, ClassScores, Points, ResidueRow, Strip
+from esmcls.tasks.residues.results import ClassScores, Points, ResidueRow, Strip
 from esmcls.tasks.task import Entrant
 from esmcls.types import Floats
 
@@ -57,23 +58,11 @@ def compare_residues(
     }
     main = first.main
     ordered = sorted(entrants, key=lambda one: (-measured[one.name][0][main].value, one.baseline, one.name))
-    differences = _behind_best([measured[one.name] for one in ordered], main)
+    differences = behind_best([measured[one.name] for one in ordered], main)
     return [
         row_of(entrant, measured[entrant.name][0], behind)
         for entrant, behind in zip(ordered, [None, *differences], strict=True)
     ]
-
-
-def _behind_best(measured: Sequence[tuple[dict[str, Interval], Floats]], main: str) -> list[Difference]:
-    """Return how far all but the first are behind it, on the same draws of proteins."""
-    best, best_drawn = measured[0]
-    column = list(best).index(main)
-    return corrected(
-        [
-            difference(intervals[main].value - best[main].value, drawn[:, column] - best_drawn[:, column])
-            for intervals, drawn in measured[1:]
-        ]
-    )
 
 
 def row_of(entrant: Entrant[ResidueAnswers], intervals: dict[str, Interval], behind: Difference | None) -> ResidueRow:
@@ -95,12 +84,8 @@ def row_of(entrant: Entrant[ResidueAnswers], intervals: dict[str, Interval], beh
         points=None if answers.classes else points(answers),
         strips=strips(answers),
         unseen=answers.unseen,
-        versus_best=None if behind is None else _versus(behind),
+        versus_best=None if behind is None else Behind.of(behind),
     )
-
-
-def _versus(found: Difference) -> Behind:
-    return Behind(Interval(found.value, found.low, found.high), found.p, found.p_holm)
 
 
 def confusion(answers: ResidueAnswers) -> list[list[int]]:

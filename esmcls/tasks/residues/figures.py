@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from esmcls.reporting.figure_style import COLORS, shortened
-from esmcls.reporting.model_figures import Figures, looks, new_figure
+from esmcls.reporting.model_figures import Figures, new_figure
+from esmcls.reporting.model_figures import draw_intervals as intervals_of
 from esmcls.tasks.residues.evaluation import NAMES
 from esmcls.tasks.residues.results import ResidueReport, Strip
 
@@ -22,20 +23,8 @@ UNKNOWN_COLOR: Final = "0.9"
 
 def draw_intervals(report: ResidueReport) -> Figure:
     """Draw each model's main measure with its 95 % interval, the best on top, the numbers beside."""
-    figure = new_figure(0.6 + 0.2 * len(report.rows))
-    axes = figure.subplots()
-    for y, (row, look) in enumerate(zip(report.rows, looks(report.rows).values(), strict=True)):
-        one = row.metrics[report.main]
-        axes.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.2, solid_capstyle="butt")
-        axes.plot(one.value, y, look.marker or "o", color=look.color)
-        text = f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})"
-        axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
-    axes.set_xlabel(f"{NAMES[report.main]}, with its 95 % interval over proteins")
-    axes.set_yticks(range(len(report.rows)), [shortened(row.name) for row in report.rows], parse_math=False)
-    axes.set_ylim(len(report.rows) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0, pad=6)
-    axes.grid(visible=False, axis="y")
-    return figure
+    label = f"{NAMES[report.main]}, with its 95 % interval over proteins"
+    return intervals_of(report.rows, [row.metrics[report.main] for row in report.rows], label)
 
 
 def draw_confusion(report: ResidueReport) -> Figure | None:

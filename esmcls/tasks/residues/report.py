@@ -22,9 +22,11 @@ from esmcls.reporting.report import (
     left_out,
     measured_on,
     render,
+    write_examined,
     write_report,
 )
 from esmcls.reporting.results import Timing, timed
+from esmcls.tasks.measured import cells
 from esmcls.tasks.residues.answers import ResidueAnswers
 from esmcls.tasks.residues.evaluation import NAMES
 from esmcls.tasks.residues.figures import FIGURES
@@ -67,21 +69,13 @@ def write_residue_examination(
     excerpt = Excerpt("Every protein", PROTEINS, words, columns, hardest)
     model = ExaminedModel(examination.on, examination.facts, examination.notes, (excerpt,))
 
-    def all_tables(report: ResidueReport, timing: Timing) -> dict[str, Table]:
-        whole = tables(report, timing)
-        return {name: rows for name, rows in whole.items() if name != "timing.tsv"} | {PROTEINS: per_protein}
-
-    def written(report: ResidueReport, timing: Timing, figures: Mapping[str, str]) -> str:
-        row = report.best_row
-        one = row.metrics[report.main]
-        first = f"On {counted(report.dataset.known, 'residue')} of {counted(len(answers.sizes), 'protein')} "
-        first += f"{examination.where}, {row.name} reaches {_with_ends(report.main, one)}."
-        more = {"sentences": [first, *examination.warnings], "examined": model}
-        return _rendered(report, timing, figures, all_tables(report, timing), more)
-
+    row, timing = report.best_row, examination.timing(report.best)
+    first = f"On {counted(report.dataset.known, 'residue')} of {counted(len(answers.sizes), 'protein')} "
+    first += f"{examination.where}, {row.name} reaches {_with_ends(report.main, row.metrics[report.main])}."
+    more = _facts(report) | {"sentences": [first, *examination.warnings], "examined": model}
     figures = {name: FIGURES[name] for name in FIGURES if name != "intervals"}
-    layout = Layout(figures, all_tables, written, workbooks=(PROTEINS,), timed=False)
-    return write_report(folder, report, examination.timing(report.best), layout)
+    beside = {name: rows for name, rows in tables(report, timing).items() if name != "timing.tsv"}
+    return write_examined(folder, report, timing, TEMPLATE, figures, beside, {PROTEINS: per_protein}, more)
 
 
 def protein_table(answers: ResidueAnswers) -> Table:
@@ -117,7 +111,7 @@ def tables(report: ResidueReport, timing: Timing) -> dict[str, Table]:
     """Return the name and the rows of each TSV file; one without rows is no file."""
     classes = report.dataset.classes
     return {
-        "table.tsv": [_measured(row) for row in report.rows],
+        "table.tsv": [cells(row) for row in report.rows],
         "classes.tsv": [
             {"model": row.name, "class": one.name, "residues": one.residues, "precision": one.precision}
             | {"recall": one.recall, "f1": one.f1.value, "f1_low": one.f1.low, "f1_high": one.f1.high}
@@ -137,20 +131,6 @@ def tables(report: ResidueReport, timing: Timing) -> dict[str, Table]:
         "leakage.tsv": leakage_table(report),
         "timing.tsv": [asdict(cost) for cost in timing.rows],
     }
-
-
-def _measured(row: ResidueRow) -> dict[str, Any]:
-    cells: dict[str, Any] = {"model": row.name, "head": row.head, "encoder": row.encoder}
-    cells["baseline"] = "yes" if row.baseline else "no"
-    for name, one in row.metrics.items():
-        cells |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-    behind = row.versus_best
-    names = ("difference", "difference_low", "difference_high", "p", "p_holm")
-    if behind is None:
-        return cells | dict.fromkeys(names) | {"megabytes": row.megabytes}
-    gap = behind.difference
-    values = (gap.value, gap.low, gap.high, behind.p, behind.p_holm)
-    return cells | dict(zip(names, values, strict=True)) | {"megabytes": row.megabytes}
 
 
 # The terminal
@@ -184,15 +164,14 @@ def _with_ends(name: str, one: Interval) -> str:
 
 def page(report: ResidueReport, timing: Timing, figures: Mapping[str, str]) -> str:
     """Return the page: HTML that asks for nothing else, what was timed in its last section alone."""
-    return _rendered(report, timing, figures, tables(report, timing), {"sentences": summary(report)})
+    more = _facts(report) | {"sentences": summary(report)}
+    return render(TEMPLATE, report, timing, figures, tables(report, timing), more)
 
 
-def _rendered(
-    report: ResidueReport, timing: Timing, figures: Mapping[str, str], files: Mapping[str, Table], more: dict[str, Any]
-) -> str:
+def _facts(report: ResidueReport) -> dict[str, Any]:
+    """Return what the template asks for besides the report."""
     measured = list(report.rows[0].metrics)
-    facts = {"best_row": report.best_row, "names": NAMES, "about": _ABOUT, "measured": measured}
-    return render(TEMPLATE, report, timing, figures, files, facts | more)
+    return {"best_row": report.best_row, "names": NAMES, "about": _ABOUT, "measured": measured}
 
 
 def summary(report: ResidueReport) -> list[str]:

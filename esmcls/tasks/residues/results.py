@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esmcls.metrics.classification import Interval
-from esmcls.reporting.results import ComparedData, ModelRow, Report
-
-
-@dataclass(frozen=True)
-class Behind:
-    """How far a model's main measure is from the best one's, with its two-sided p, and that corrected (Holm)."""
-
-    difference: Interval
-    p: float
-    p_holm: float
+from esmcls.reporting.results import ComparedData, Report
+from esmcls.tasks.measured import MeasuredRow
 
 
 @dataclass(frozen=True)
@@ -66,13 +58,11 @@ class Points:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidueRow(ModelRow):
-    """A model, the best by its main measure first.
+class ResidueRow(MeasuredRow):
+    """A model, the best by its main measure first; its measures are those of `esmcls.metrics.residues`.
 
     Parameters
     ----------
-    metrics : dict of str to Interval
-        See `esmcls.metrics.residues`.
     folds : list of float
         The main measure in each fold of a cross-validation.
     classes : list of ClassScores
@@ -83,18 +73,14 @@ class ResidueRow(ModelRow):
     strips : list of Strip
     unseen : int
         Residues with a label of which the encoder saw nothing: they are not scored.
-    versus_best : Behind or None
-        None of the best itself.
     """
 
-    metrics: dict[str, Interval]
     folds: list[float]
     classes: list[ClassScores]
     confusion: list[list[int]]
     points: Points | None
     strips: list[Strip]
     unseen: int
-    versus_best: Behind | None
 
 
 @dataclass(frozen=True, kw_only=True)
