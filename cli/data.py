@@ -1,4 +1,4 @@
-"""`esmcls data`: statistics of a set of sequences, a smaller one drawn from it, its parts drawn anew."""
+"""`esmcls data`: statistics of a set of sequences or structures, a smaller one drawn from it, its parts drawn anew."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from esmcls_cli.options import PATH, SOURCE, Group, common, evidence_option, not
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
     from esmcls.datasets.statistics import Statistics
+    from esmcls.datasets.structures import StructureSet
     from esmcls.labels.ontology import Ontology
     from esmcls.reading.inputs import Inputs
     from esmcls.reading.readers import OnBad
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.group("data", cls=Group)
 def command() -> None:
-    """Look at a set of sequences before it is embedded: stats, stratify, split."""
+    """Look at a set of sequences before it is embedded: stats, structures, stratify, split."""
 
 
 _inputs = click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
@@ -131,6 +132,91 @@ def _anew(files: Inputs, tally: Tally) -> Iterable[Record]:
     if not files.rereadable:
         raise UsageError("labels with ; or | between them, from standard input, which is read once: --task many-labels")
     return files.records(tally)
+
+
+@command.command("structures")
+@_inputs
+@click.option("--validation", type=SOURCE, multiple=True, metavar="FILE", help="Chains of the validation part.")
+@click.option("--test", type=SOURCE, multiple=True, metavar="FILE", help="Chains of the test part.")
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="The .csv or .csv.gz to write; esmcls embed reads it.")
+@click.option("--ss8", type=PATH, metavar="FILE", help="Write a FASTA of DSSP's states, to fit a residue head on.")
+@click.option("--accessibility", type=PATH, metavar="FILE", help="Write a FASTA of relative accessibilities.")
+@on_bad_option
+@common(workspace=False)
+def structures(
+    inputs: tuple[str, ...],
+    validation: tuple[Path, ...],
+    test: tuple[Path, ...],
+    output: Path | None,
+    ss8: Path | None,
+    accessibility: Path | None,
+    on_bad_record: OnBad,
+) -> int:
+    """Count the protein chains of structures, and say how many of a test part have relatives in another.
+
+    INPUT: PDB, mmCIF and BinaryCIF files, packed or not, an .npz of chains, or folders of these. A chain's part is that
+    of the option, else what its file or folder is called (test, validation, train). Secondary structure and
+    accessibility are those of the .npz; of other files they are made from atoms where one of the outputs is asked for,
+    the former by mkdssp where it is installed.
+    """
+    from esmcls.datasets.structures import StructureSet
+    from esmcls.reading.record_columns import check_table_name
+    from esmcls.reading.structures.inputs import StructureReading, chains_of_inputs
+
+    outputs = [output_file(path) for path in (output, ss8, accessibility) if path is not None]
+    if output is not None:
+        check_table_name(output)
+    reading = StructureReading()
+    pairs = [
+        pair
+        for paths, part in ((inputs, None), (validation, "validation"), (test, "test"))
+        for pair in chains_of_inputs(paths, reading, part=part, skip=on_bad_record == "skip", surface=bool(outputs))
+    ]
+    note(*reading.lines())
+    given = any(part not in (None, "train") for _, part in pairs)
+    chains = StructureSet([chain for chain, _ in pairs], [part or ("train" if given else None) for _, part in pairs])
+    if given and (rest := sum(part is None for _, part in pairs)):
+        note(f"{rest:,} chains without a part beside others with one: taken as train")
+    click.echo("\n\n".join(table(section) for section in chains.sections()))
+    if chains.rows("test"):
+        click.echo(f"\n{_leakage(chains)}")
+    _write_structures(chains, output, ss8, accessibility)
+    return 3 if reading.bad else 0
+
+
+def _leakage(chains: StructureSet) -> str:
+    """Search the test chains among all others, and say how many are found."""
+    import os
+
+    import numpy as np
+
+    from esmcls.datasets.structures import LEAKS_BELOW, SENSITIVITIES, leakage
+    from esmcls.heads.alignment.search import Limits, installed, search
+
+    tested = chains.rows("test")
+    others = [row for row in range(len(chains.parts)) if chains.parts[row] != "test"]
+    engine = installed()
+    if engine is None or not others:
+        return f"leakage: not looked for, {'there is no other part' if engine else 'MMseqs2 is not installed'}"
+    both = chains.sequences(tested), chains.sequences(others)
+    found = [
+        search(engine, *both, Limits(sensitivity, LEAKS_BELOW), best=1, threads=os.cpu_count() or 1).evalues[:, 0]
+        for sensitivity in SENSITIVITIES[: 1 if engine.name == "phmmer" else None]
+    ]
+    return f"{leakage(np.min(found, axis=0))} ({engine.name} {engine.version})"
+
+
+def _write_structures(chains: StructureSet, output: Path | None, ss8: Path | None, accessibility: Path | None) -> None:
+    if output is not None:
+        chains.write(output)
+        note(f"{output}: {len(chains.chains):,} chains; next: esmcls embed {output}")
+    for path, write, what in (
+        (ss8, chains.write_states, "DSSP states"),
+        (accessibility, chains.write_accessibility, "accessibility"),
+    ):
+        if path is not None:
+            count = write(path)
+            note(f"{path}: {what} of {count:,} of {len(chains.chains):,} chains")
 
 
 @command.command("stratify")

@@ -77,10 +77,11 @@ def command(
     homology those that they found.
     """
     from esmcls.insight.explanation.explain import Explainer
-    from esmcls.insight.explanation.structures import kind_of, require_biotite
+    from esmcls.insight.explanation.structures import kind_of
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
+    from esmcls.reading.structures.formats import require_biotite
 
     if (structure is None) != (coloured is None):
         raise UsageError("--structure FILE is what is read and --coloured FILE what is written; give both or neither")

@@ -91,6 +91,21 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
         yield _lines(text, path)
 
 
+def read_unpacked(path: str) -> bytes:
+    """Return the bytes of a file or URL, unpacked as `open_lines` does.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be opened, or is cut off or damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(_stdin() if path == STDIN else _file(path))
+        unpacked = stack.enter_context(_unpack(raw, path))
+        with _as_data_error(path):
+            return unpacked.read()
+
+
 @contextlib.contextmanager
 def _stdin() -> Iterator[io.BufferedReader]:
     if sys.stdin is None:

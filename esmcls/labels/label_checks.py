@@ -6,11 +6,20 @@ import re
 from typing import Final, NamedTuple
 
 from esmcls.errors import DataError
-from esmcls.labels.kinds import MANY_LABELS, NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER
+from esmcls.labels.kinds import (
+    MANY_LABELS,
+    NUMBER,
+    OF_RESIDUES,
+    ONE_LABEL,
+    RESIDUE_LABEL,
+    RESIDUE_NUMBER,
+    STRUCTURE,
+)
 from esmcls.labels.label_lists import labels_in, lists_several
 from esmcls.labels.number_labels import Place, check_numbers, in_examples, reading_of_numbers
 from esmcls.labels.numbers import as_number
 from esmcls.labels.residue_labels import NOUNS, length_of, lists_numbers, numbers
+from esmcls.labels.structure_labels import looks_like_trace, trace_of
 
 _SEPARATORS: Final = re.compile(r"\s*[;,|]\s*")
 _CODE: Final = re.compile(
@@ -32,10 +41,13 @@ class Misfit(NamedTuple):
 
     place: Place
     problem: str
+    kind: str
 
     def error(self) -> DataError:
         """Return the error that says so."""
         fix = "give a sign or number for each residue, ? or nan where it is not known"
+        if self.kind == STRUCTURE:
+            fix = "give x,y,z of the CA atom of each residue with blanks between, ? where it was not resolved"
         return DataError(self.place.path, self.problem, fix, line=self.place.line, record=self.place.record)
 
 
@@ -78,7 +90,7 @@ class LabelChecks:
             problem = misfit(label, sequence, kind)
             self.fitting[kind] += enough and not problem
             if problem and kind not in self.misfits:
-                self.misfits[kind] = Misfit(place or Place("labels"), problem)
+                self.misfits[kind] = Misfit(place or Place("labels"), problem, kind)
 
     def kind(self, path: str, asked: str | None = None) -> str:
         """Return the kind of task that the labels are for, and make sure that they can be.
@@ -128,6 +140,8 @@ class LabelChecks:
         """Return which kind of labels of residues they are, if they are any."""
         if self.pairs and self.fitting[RESIDUE_NUMBER] >= _MOST * self.pairs:
             return RESIDUE_NUMBER
+        if self.pairs and self.fitting[STRUCTURE] >= _MOST * self.pairs:
+            return STRUCTURE
         as_long = self.fitting[RESIDUE_LABEL] >= _MOST * self.pairs
         return RESIDUE_LABEL if self.pairs >= _ENOUGH and (as_long or self.residues) else None
 
@@ -155,8 +169,15 @@ def misfit(label: str, sequence: str, kind: str) -> str:
     --------
     >>> misfit("CCH", "MKTA", "residue-label"), misfit("0.5 1 nan", "MKT", "residue-number")
     ('label of 3 signs for a sequence of 4 residues', '')
+    >>> misfit("1,2,3 ?", "MKT", "structure")
+    'structure of 2 residues for a sequence of 3 residues'
     """
+    of_sequence = f"for a sequence of {len(sequence):,} residue{'' if len(sequence) == 1 else 's'}"
+    if kind == STRUCTURE:
+        return _misfit_of_trace(label, len(sequence), of_sequence)
     if kind == RESIDUE_NUMBER:
+        if label.count(",") > 1 and looks_like_trace(label) and len(label.split()) == len(sequence) > 1:
+            return f"label {label[:20]!r} with three numbers a residue, {of_sequence}"
         if not lists_numbers(label) and len(sequence) > 1:
             return f"label {label[:20]!r} that lists no numbers, for a sequence of {len(sequence):,} residues"
         try:
@@ -167,7 +188,17 @@ def misfit(label: str, sequence: str, kind: str) -> str:
     if length == len(sequence):
         return ""
     noun = NOUNS[kind] + ("" if length == 1 else "s")
-    return f"label of {length:,} {noun} for a sequence of {len(sequence):,} residue{'' if len(sequence) == 1 else 's'}"
+    return f"label of {length:,} {noun} {of_sequence}"
+
+
+def _misfit_of_trace(label: str, residues: int, of_sequence: str) -> str:
+    if not looks_like_trace(label):
+        return f"label {label[:20]!r} that is no CA trace, {of_sequence}"
+    try:
+        length = len(trace_of(label))
+    except ValueError as error:
+        return str(error)
+    return "" if length == residues else f"structure of {length:,} residue{'' if length == 1 else 's'} {of_sequence}"
 
 
 def _codes(label: str) -> int:

@@ -87,6 +87,7 @@ def masked(text: str, mask: str) -> str:
     ----------
     text : str
         Signs or numbers.
+        Or the places of a CA trace.
     mask : str
         A sign for each: 1 is known, 0 is not.
 
@@ -97,17 +98,20 @@ def masked(text: str, mask: str) -> str:
 
     Examples
     --------
-    >>> masked("CCHH", "0111"), masked("0.5 1 2", "101")
-    ('?CHH', '0.5 nan 2')
+    >>> masked("CCHH", "0111"), masked("0.5 1 2", "101"), masked("1,2,3 4,5,6", "01")
+    ('?CHH', '0.5 nan 2', '? 4,5,6')
     """
     strange = set(mask) - {"0", "1"}
     if strange:
         raise ValueError(f"a mask with the sign {min(strange)!r}, where 1 is known and 0 is not")
-    listed = pieces(text)
-    signs = listed if len(listed) > 1 else list(text)
+    listed, places = pieces(text), text.split()
+    of_trace = len(places) < len(listed) and len(places) == len(mask)
+    listed = places if of_trace else listed
+    signs = listed if len(listed) > 1 or of_trace else list(text)
     if len(mask) != len(signs):
         raise ValueError(f"a mask of {len(mask):,} signs for a label of {len(signs):,}")
     unknown, between = (UNMEASURED, " ") if len(listed) > 1 else (UNKNOWN, "")
+    unknown = UNKNOWN if of_trace else unknown
     return between.join(sign if shown == "1" else unknown for sign, shown in zip(signs, mask, strict=True))
 
 

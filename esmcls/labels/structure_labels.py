@@ -63,6 +63,18 @@ def trace_of(text: str) -> Coordinates:
     return trace
 
 
+def looks_like_trace(text: str) -> bool:
+    """Say whether the first piece of a text that is no `?` has three numbers' commas, which most labels have not.
+
+    Examples
+    --------
+    >>> looks_like_trace("? 1,2,3 4,5,6"), looks_like_trace("1 2 3"), looks_like_trace("CCH"), looks_like_trace("? ?")
+    (True, False, False, True)
+    """
+    first = next((piece for piece in text.split() if piece != UNKNOWN), None)
+    return first is None or first.count(",") == 2
+
+
 def _is_place(piece: str) -> bool:
     try:
         numbers = [float(number) for number in piece.split(",")]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from esmcls.errors import DataError, UnknownNameError, UsageError
-from esmcls.labels.kinds import MANY_LABELS, NAMED
+from esmcls.labels.kinds import MANY_LABELS, NAMED, STRUCTURE
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
@@ -91,7 +91,13 @@ class Inputs:
         for paths, part in ((self.inputs, None), (self.validation, "validation"), (self.test, "test")):
             if paths:
                 yield from read_records(
-                    paths, labels=self.table, part=part, on_bad=self.on_bad, tally=tally, columns=self.columns
+                    paths,
+                    labels=self.table,
+                    part=part,
+                    on_bad=self.on_bad,
+                    tally=tally,
+                    columns=self.columns,
+                    structures=self.task == STRUCTURE,
                 )
         if self.validation or self.test:
             tally.unused_labels = 0  # counted a reading; a label of the test part is no stray one of train

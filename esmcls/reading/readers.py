@@ -18,6 +18,8 @@ from esmcls.reading.fasta import read_fasta
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
+from esmcls.reading.structures.entries import holds_chains, structure_entries
+from esmcls.reading.structures.formats import format_by_line, format_by_name
 from esmcls.reading.tables import USUAL, LabelTable, NamedColumns, read_table, table_layout
 from esmcls.reading.term_tables import TermTable
 from esmcls.remote.addresses import address_of, file_name
@@ -36,10 +38,11 @@ _NO_GAPS: Final = str.maketrans("", "", GAPS)
 
 
 class Source(NamedTuple):
-    """A file to read (or "-") and the part that its path names."""
+    """A file to read (or "-"), the part that its path names, and whether it was found in a folder."""
 
     path: str
     part: str | None
+    in_folder: bool = False
 
 
 def find_sources(item: str, hidden: list[str] | None = None) -> list[Source]:
@@ -68,7 +71,7 @@ def find_sources(item: str, hidden: list[str] | None = None) -> list[Source]:
         return [Source(address, _first_part(file_name(address), file_name(address.rpartition("/")[0])))]
     if path.is_dir():
         files = sorted(_seen_below(path, [] if hidden is None else hidden))
-        return [Source(str(file), _part_below(file, path)) for file in files]
+        return [Source(str(file), _part_below(file, path), in_folder=True) for file in files]
     if not path.exists():
         raise DataError(item, "no such file or folder", "check the name")
     typed = _typed(path)
@@ -120,10 +123,12 @@ def read_records(
     on_bad: OnBad = "error",
     tally: Tally | None = None,
     columns: NamedColumns = USUAL,
+    structures: bool = False,
 ) -> Iterator[Record]:
     """Stream the records of files and folders in their order.
 
-    A file is FASTA, CSV or TSV, or Stockholm, packed or not, whatever its name; "-" is standard input. Of a folder all
+    A file is FASTA, CSV or TSV, or Stockholm, packed or not, whatever its name, or a structure (PDB, mmCIF, BinaryCIF
+    or an .npz of chains), whose chains are records with their CA trace as label; "-" is standard input. Of a folder all
     files below it are read, sorted by name, and those that hold no records are listed in the tally. A record's part is
     `part`, else what its file says (`SET=`, or a column split, set or part), else what the name of the file or the
     folder says (train, dev, val, valid, validation, test).
@@ -146,6 +151,8 @@ def read_records(
         Is filled while the records are read.
     columns : NamedColumns
         Of tables, where their names are none of the usual.
+    structures : bool
+        Of a folder with both sequences and structures, read the structures; default the sequences.
 
     Returns
     -------
@@ -171,7 +178,7 @@ def read_records(
     _check_word("on_bad", on_bad, ("error", "skip"))
     tally = Tally() if tally is None else tally
     table = label_table(labels, ontology, several, columns=columns)
-    chosen = _choose(_as_list(inputs), table.paths if table else (), tally)
+    chosen = _choose(_as_list(inputs), table.paths if table else (), tally, structures)
     of_records = columns if table is None else NamedColumns(part=columns.part)
     return _stream(chosen, table, part, on_bad, tally, of_records)
 
@@ -225,7 +232,7 @@ def _as_list(items: str | Path | Sequence[str | Path], what: str = "inputs") -> 
     return [str(path) for path in paths]
 
 
-def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Source]:
+def _choose(inputs: list[str], tables: Sequence[str], tally: Tally, structures: bool) -> list[Source]:
     """Return the files to read: each input that is a file, and of each folder those that hold records."""
     chosen: list[Source] = []
     label_tables = {Path(table).resolve() for table in tables}
@@ -233,22 +240,30 @@ def _choose(inputs: list[str], tables: Sequence[str], tally: Tally) -> list[Sour
         sources = find_sources(item, tally.hidden)
         if item != STDIN and Path(item).is_dir():
             sources = [source for source in sources if Path(source.path).resolve() not in label_tables]
-            unread = [source.path for source in sources if not _holds_records(source.path)]
-            sources = [source for source in sources if source.path not in unread]
-            tally.unread.extend(unread)
+            contents = {source.path: _content(source.path) for source in sources}
+            first, second = ("structures", "sequences") if structures else ("sequences", "structures")
+            wanted = first if first in contents.values() else second
+            tally.unread.extend(path for path, content in contents.items() if content != wanted)
+            sources = [source for source in sources if contents[source.path] == wanted]
             if not sources:
                 raise DataError(item, "no file with records in this folder", f"give {_FORMATS}")
         chosen.extend(sources)
     return chosen
 
 
-def _holds_records(path: str) -> bool:
-    """Say whether a file of a folder is one to read; a damaged packed file is an error here too."""
+def _content(path: str) -> Literal["sequences", "structures"] | None:
+    """Return what a file of a folder is to be read for; a damaged packed file is an error here too."""
+    kind = format_by_name(path)
+    if kind == "bcif" or (kind == "arrays" and holds_chains(path)):
+        return "structures"
     try:
         with open_lines(path) as lines:
-            return _reader_of(_head(lines)[-1], path) is not None
+            first = _head(lines)[-1]
+            if _reader_of(first, path) is not None:
+                return "sequences"
+            return "structures" if format_by_line(first, path) else None
     except NotTextError:
-        return False
+        return None
 
 
 def _head(lines: Iterator[str]) -> list[str]:
@@ -279,14 +294,24 @@ def _reader_of(first: str, path: str, tally: Tally | None = None, columns: Named
     return partial(read_table, layout=layout.with_columns(columns, path), facts=facts)
 
 
-def _entries(source: str, tally: Tally, columns: NamedColumns) -> Iterator[RawRecord | DataError]:
-    """Give the entries of one file."""
-    path = shown(source)
-    with open_lines(source) as lines:
+def _entries(
+    source: Source, tally: Tally, columns: NamedColumns, labelled: bool = True
+) -> Iterator[RawRecord | DataError]:
+    """Give the entries of one file; those of a structure have labels if they are to be `labelled`."""
+    path = shown(source.path)
+    of_structure = partial(structure_entries, notes=tally.structures, in_folder=source.in_folder, labelled=labelled)
+    kind = format_by_name(source.path)
+    if kind in ("bcif", "arrays"):
+        yield from of_structure(source.path, kind)
+        return
+    with open_lines(source.path) as lines:
         head = _head(lines)
         if not head[-1].strip():
             raise DataError(path, "an empty file", f"give {_FORMATS}")
         reader = _reader_of(head[-1], path, tally, columns)
+        if reader is None and (kind := format_by_line(head[-1], path)):
+            yield from of_structure(path, kind, text="".join(itertools.chain(head, lines)))
+            return
         if reader is None:
             start = head[-1].strip()[:40]
             raise DataError(
@@ -304,7 +329,7 @@ def _stream(
     columns: NamedColumns,
 ) -> Iterator[Record]:
     for source in sources:
-        for entry in _entries(source.path, tally, columns):
+        for entry in _entries(source, tally, columns, labelled=table is None):
             record = _checked_record(entry, shown(source.path), table, part, source.part, tally)
             if isinstance(record, Record):
                 tally.count(record, shown(source.path))

@@ -99,7 +99,7 @@ class Columns:
             Which records, in which order; default all.
         """
         names = ["id", "sequence", "split"] if self.labels is None else ["id", "sequence", "label", "split"]
-        with _writing(check_table_name(path)) as handle:
+        with writing_table(check_table_name(path)) as handle:
             plain = csv.writer(handle, lineterminator="\n")
             plain.writerow(names)
             for row in range(len(self)) if rows is None else rows:
@@ -134,7 +134,8 @@ def check_table_name(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[TextIO]:
+def writing_table(path: Path) -> Iterator[TextIO]:
+    """Open a table to be written, packed if its name ends in .gz: whole or not at all."""
     with contextlib.ExitStack() as stack:
         handle: IO[bytes] = stack.enter_context(open(stack.enter_context(atomic_path(path)), "wb"))
         if path.suffix.lower() == ".gz":  # without name and time, so that equal tables are equal files

@@ -11,6 +11,7 @@ from esmcls.errors import DataError, SequenceError, UsageError
 from esmcls.reading.ids import rule_lines
 from esmcls.reading.looks import look_of, looks_lines
 from esmcls.reading.rows import TableFacts
+from esmcls.reading.structures.notes import StructureNotes
 
 RESIDUES: Final = "ACDEFGHIKLMNPQRSTVWYXBUZO"
 """The 20 standard amino acids and X B U Z O: the letters ESM-2 has tokens for."""
@@ -145,6 +146,8 @@ class Tally:
         What the reading of the ontology met.
     unknown_terms : dict of str to int
         Terms of a table that the ontology does not know, and the rows of each, which were left out.
+    structures : StructureNotes
+        What structures were read.
 
     Examples
     --------
@@ -165,6 +168,7 @@ class Tally:
     looks: Counter[str] = field(default_factory=Counter)
     ontology_notes: tuple[str, ...] = ()
     unknown_terms: dict[str, int] = field(default_factory=dict)
+    structures: StructureNotes = field(default_factory=StructureNotes)
 
     def count_joined(self, what: str, matched: Counter[str]) -> None:
         """Add how many records were joined to a kind of table, by which rules."""
@@ -195,7 +199,7 @@ class Tally:
 
     def lines(self) -> list[str]:
         """Return one line for each fact that a user should be told."""
-        lines = [_count(self.records, "record") + " read"]
+        lines = [_count(self.records, "record") + " read", *self.structures.lines()]
         if self.j_replaced:
             lines.append(_count(self.j_replaced, "residue") + " J read as X")
         if self.duplicate_ids:

@@ -14,13 +14,13 @@ from esmcls.datasets.dataset import Dataset, build
 from esmcls.datasets.split import SplitReport, part_counts
 from esmcls.errors import DataError, UsageError
 from esmcls.labels.hierarchy import Hierarchy
-from esmcls.labels.kinds import NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL
+from esmcls.labels.kinds import NUMBER, OF_RESIDUES, ONE_LABEL, RESIDUE_LABEL, STRUCTURE
 from esmcls.labels.number_labels import in_examples
 from esmcls.labels.numbers import as_number, spread_in_words
 from esmcls.labels.ontology import Ontology
 from esmcls.labels.residue_labels import UNKNOWN, numbers, signs_of
 from esmcls.reading.inputs import Inputs, SequenceStream
-from esmcls.reading.records import Tally
+from esmcls.reading.records import Record, Tally
 from esmcls.workspace.read_hierarchy import LabelPlaces, read_hierarchy
 
 SHOWN: Final = 40
@@ -113,6 +113,9 @@ class Intake:
             signs = sorted(signs_of(texts))
             known = residues - sum(text.count(UNKNOWN) for text in texts)
             return f"{self.task} ({''.join(signs[:SHOWN])}), known of {known:,} of {residues:,} residues"
+        if self.task == STRUCTURE:
+            resolved = residues - sum(text.count(UNKNOWN) for text in texts)
+            return f"{self.task}, resolved {resolved:,} of {residues:,} residues"
         known = sum(int((~np.isnan(numbers(text))).sum()) for text in texts)
         return f"{self.task}, known of {known:,} of {residues:,} residues"
 
@@ -161,6 +164,8 @@ def take_in(inputs: Inputs, *, seed: int = 0) -> Intake:
     if first.label is not None or inputs.table is not None:
         clusters, ontology = inputs.clusters, inputs.ontology
         task = ONE_LABEL if inputs.hierarchy is not None and inputs.task is None else inputs.task
+        if tally.structures.chains and inputs.table is None:
+            task = _of_structures(task, first)
         built = build(records, clusters=clusters, seed=seed, tally=tally, ontology=ontology, task=task)
         intake = Intake(built.dataset, built.report, tally, inputs.files, ontology, inputs.propagate, built.task)
         return intake if inputs.hierarchy is None else with_hierarchy(intake, inputs.hierarchy, labels)
@@ -171,6 +176,14 @@ def take_in(inputs: Inputs, *, seed: int = 0) -> Intake:
         fix = "give labels (--labels TABLE), or leave --validation, --test and --clusters out"
         raise DataError(first.path, "no label", fix, line=first.line, record=first.protein.id)
     return Intake(SequenceStream(inputs, records, tally))
+
+
+def _of_structures(task: str | None, first: Record) -> str:
+    """Return the kind of task of chains from structures; DataError where another one is asked for."""
+    if task not in (None, STRUCTURE):
+        fix = "leave --task out; of states, accessibility or labels: esmcls data structures, or --labels TABLE"
+        raise DataError(first.path, f"a structure, not labels for --task {task}", fix)
+    return STRUCTURE
 
 
 def with_hierarchy(intake: Intake, source: str | Path, labels: LabelPlaces) -> Intake:

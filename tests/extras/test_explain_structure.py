@@ -13,8 +13,9 @@ from biotite.structure.io import pdb, pdbx
 
 from esmcls.errors import DataError, UsageError
 from esmcls.insight.explanation.explain import Explanation
-from esmcls.insight.explanation.structures import aligned, colour_structure
+from esmcls.insight.explanation.structures import colour_structure
 from esmcls.reading.records import Protein
+from esmcls.reading.structures.residues import aligned
 
 SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 NAMES = (

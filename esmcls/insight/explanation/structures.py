@@ -6,30 +6,27 @@ Nothing else of the file changes. What belongs to no residue of the protein gets
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from esmcls.errors import DataError, MissingExtraError, UsageError
+from esmcls.errors import DataError, UsageError
 from esmcls.files import atomic_text
 from esmcls.insight.explanation.explain import Explanation
+from esmcls.reading.structures.formats import first_model, format_by_name, parse
+from esmcls.reading.structures.residues import ResidueKey, aligned, chains_of
 from esmcls.text_files import open_lines
 
 if TYPE_CHECKING:
     from biotite.structure import AtomArray
 
-ResidueKey: TypeAlias = tuple[str, int, str]
-"""Chain, number and insertion code, as the authors gave them."""
-
 FULL: Final = 99.0
 """B-factor of the largest contribution, or minus that: a PDB has room for the six characters of -99.00."""
 ALIKE: Final = 0.95
 """Share of the shorter one, chain or protein, that must be the same residues."""
-_CIF: Final = (".cif", ".mmcif")
-_SUFFIXES: Final = (".pdb", ".ent", *_CIF)
 
 
 @dataclass(frozen=True)
@@ -52,20 +49,12 @@ class Coloured:
     unit: float
 
 
-def require_biotite() -> None:
-    """Make sure that structures can be read, before anything takes time; MissingExtraError if not."""
-    try:
-        import biotite.structure  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingExtraError("--structure", "biotite", "structure") from None
-
-
-def kind_of(path: Path) -> str:
+def kind_of(path: Path) -> Literal["pdb", "cif"]:
     """Return `pdb` or `cif`, by the end of a name, of which .gz is no part; UsageError if it is neither."""
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() not in _SUFFIXES:
+    kind = format_by_name(path)
+    if kind not in ("pdb", "cif"):
         raise UsageError(f"{path}: a structure is a file named .pdb, .ent, .cif or .mmcif; name it by its format")
-    return "cif" if suffix.lower() in _CIF else "pdb"
+    return kind
 
 
 def colour_structure(path: Path, output: Path, explanation: Explanation, chain: str | None = None) -> Coloured:
@@ -95,31 +84,14 @@ def colour_structure(path: Path, output: Path, explanation: Explanation, chain: 
     known = np.abs(explanation.values[np.isfinite(explanation.values)])
     unit = float(known.max(initial=0.0)) or 1.0
     factors = np.nan_to_num(explanation.values) / unit * FULL
-    file, atoms = _parsed(path, text, kind)
+    file = parse(path, text, kind)
+    atoms = first_model(path, file)
     places, differing = _places(path, atoms, explanation, chain)
     of_residue = {key: float(factors[place]) for key, place in places.items()}
     coloured = _cif_with(file, of_residue) if kind == "cif" else _pdb_with(text, of_residue)
     with atomic_text(output) as handle:
         handle.write(coloured)
     return Coloured(tuple(dict.fromkeys(key[0] for key in places)), len(places), differing, unit)
-
-
-def _parsed(path: Path, text: str, kind: str) -> tuple[Any, AtomArray]:
-    """Return biotite's file, and the atoms of its first model."""
-    from biotite.structure.io import pdb, pdbx
-
-    try:
-        if kind == "pdb":
-            file = pdb.PDBFile.read(io.StringIO(text))
-            return file, pdb.get_structure(file, model=1)
-        cif = pdbx.CIFFile.read(io.StringIO(text))
-        return cif, pdbx.get_structure(cif, model=1)
-    except Exception as error:  # a parser of foreign text may fail in any way
-        raise DataError(path, f"no structure that can be read ({_words(error)})", "check the file") from None
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
 
 
 def _places(
@@ -147,38 +119,6 @@ def _places(
         fix = "give the sequence of the structure, or another structure"
         raise DataError(path, f"is not of {explanation.protein.id!r}: {found}", fix)
     return places, differing
-
-
-def chains_of(atoms: AtomArray) -> dict[str, tuple[list[ResidueKey], str]]:
-    """Return the residues of each protein chain and their letters, X for one that is none of the twenty."""
-    from biotite.structure import filter_amino_acids, get_residue_starts
-    from biotite.structure.info import one_letter_code
-
-    protein = atoms[filter_amino_acids(atoms)]
-    chains: dict[str, tuple[list[ResidueKey], str]] = {}
-    for start in get_residue_starts(protein).tolist() if len(protein) else []:
-        key = (str(protein.chain_id[start]), int(protein.res_id[start]), str(protein.ins_code[start]).strip())
-        keys, letters = chains.get(key[0], ([], ""))
-        chains[key[0]] = ([*keys, key], letters + (one_letter_code(str(protein.res_name[start])) or "X"))
-    return chains
-
-
-def aligned(chain: str, sequence: str) -> list[tuple[int, int]]:
-    """Return pairs of places, of the residues of a chain and of a sequence; parts of either may be missing."""
-    from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import SubstitutionMatrix, align_optimal
-
-    alphabet = ProteinSequence.alphabet
-    scores = np.full((len(alphabet), len(alphabet)), -2, dtype=np.int32)
-    np.fill_diagonal(scores, 5)
-    matrix = SubstitutionMatrix(alphabet, alphabet, scores)
-    both = [ProteinSequence(_known(text, alphabet.get_symbols())) for text in (chain, sequence)]
-    [best, *_] = align_optimal(*both, matrix, gap_penalty=(-6, -1), terminal_penalty=False, max_number=1)
-    return [(ours, theirs) for ours, theirs in best.trace.tolist() if ours >= 0 and theirs >= 0]
-
-
-def _known(letters: str, symbols: Sequence[str]) -> str:
-    return "".join(letter if letter in symbols else "X" for letter in letters)
 
 
 def _pdb_with(text: str, factors: Mapping[ResidueKey, float]) -> str:

@@ -1,0 +1,1 @@
+"""Chains from files of structures: arrays, PDB, mmCIF and BinaryCIF."""
