@@ -6,7 +6,8 @@
 WORKSPACE holds the vectors of residues of all chains of `structure` (`esmcls embed … --residues`) and says which are of
 the validation part. FOLDER gets the head, log.jsonl with a line a step, and scores.json; what was killed goes on from
 its checkpoint there. With --test the saved head is asked about the test part, and nothing is fitted.
---head separation is the baseline; --chains N takes N of the training chains; --held N of the validation ones.
+--head separation is the baseline; --chains N takes N of the training chains, --held N the first N of validation: with
+them knobs are chosen in minutes (results/pair_head.json).
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ class Part:
 
     def __init__(self, place: Workspace, traces: dict[str, Coordinates], name: str, most: int | None) -> None:
         chains = place.dataset.part(name)
-        if most is not None and most < len(chains):
-            chains = chains.take(np.sort(np.random.default_rng(0).permutation(len(chains))[:most]).tolist())
+        if most is not None and name == "train":
+            chains = chains.take(np.sort(np.random.default_rng(0).permutation(len(chains))[:most]))
+        elif most is not None:
+            chains = chains.take(np.arange(min(most, len(chains))))
         self.features = Features.from_cache(place.latest_cache(), chains)
         self.structures = Structures.from_traces([traces[chain] for chain in chains.ids])
 

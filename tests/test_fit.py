@@ -19,6 +19,7 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.held_out import Shares
 from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, UnknownNameError, UsageError, WorkspaceError
+from esmcls.heads.registry import load_head
 from esmcls.models.fit import Fit, fit_dataset, fit_head
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.tasks.kinds import task_of
@@ -188,3 +189,22 @@ def test_models_of_one_label_do_not_say_that_they_are_none_of_many(tmp_path: Pat
         folder = fit(kind.workspace(tmp_path / kind.label[:2])).save(tmp_path / kind.name)
         written = json.loads((folder / "manifest.json").read_text())
         assert ("many" in written) == read_manifest(folder).many == (kind is TERMS)
+
+
+def test_checkpoints_lie_beside_the_reports_until_the_model_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = ONE_LABEL.workspace(tmp_path)
+    head_class: Any = load_head("knn")
+    fit_as_ever, folders = head_class._fit, list[Path]()
+
+    def fit_with_checkpoints(head: Any, *arguments: Any) -> None:
+        head.checkpoints.mkdir(parents=True)
+        folders.append(head.checkpoints)
+        fit_as_ever(head, *arguments)
+
+    monkeypatch.setattr(head_class, "checkpoints", None, raising=False)
+    monkeypatch.setattr(head_class, "_fit", fit_with_checkpoints)
+    fit_head(workspace, "knn", {"k": "3"}, name="mine")
+    assert folders == [workspace.folder / "reports" / "fit" / "mine"]
+    assert not folders[0].exists()

@@ -14,12 +14,13 @@ from esmcls.heads.pairs.config import PairsConfig
 from esmcls.heads.pairs.crops import crop_of
 from esmcls.heads.pairs.head import PairsHead
 from esmcls.heads.pairs.losses import Pairs, folded_error, in_frames, known_pairs, lddt_of_pairs, scaled
-from esmcls.heads.pairs.measures import contact_precision, lddt_of_distances, measured
+from esmcls.heads.pairs.measures import measured
 from esmcls.heads.pairs.network import PairNetwork, PairShape
 from esmcls.heads.pairs.separation import SeparationHead
 from esmcls.heads.registry import PAIR_GROUP, list_heads, load_head
 from esmcls.labels.structure_labels import Structures
-from esmcls.structures.distogram import BINS, CENTRES, PairAnswer, distances
+from esmcls.metrics.structures.distances import lddt_of_distances
+from esmcls.structures.distogram import BINS, PairAnswer, binned, distances, expected_distances
 
 NAMES = list_heads(PAIR_GROUP)
 SMALL = PairsConfig(
@@ -161,8 +162,10 @@ def test_the_network_learns_what_vectors_tell_of_distances_and_how_sure_it_is():
     baseline = SeparationHead().fit(*train, held)
     assert head.scores["loss"] < baseline.scores["loss"] - 0.3
     assert head.scores["lddt"] > baseline.scores["lddt"] + 0.05
-    reached = [lddt_of_distances(answer.distogram @ CENTRES, distances(held[1].row(row)))
-               for row, answer in enumerate(head.per_protein(held[0]))]  # fmt: skip
+    reached = [
+        lddt_of_distances(expected_distances(answer.distogram), distances(held[1].row(row))).mean
+        for row, answer in enumerate(head.per_protein(held[0]))
+    ]
     said = [answer.confidence.mean() for answer in head.per_protein(held[0])]
     assert abs(np.mean(said) - np.mean(reached)) < 0.1
 
@@ -302,18 +305,16 @@ class TestNetwork:
             next(heads["pairs"].per_protein(wide))
 
 
-class TestMeasures:
-    def test_long_range_precision_by_hand(self):
-        positions = np.arange(30)
-        true = np.full((30, 30), 20.0, np.float32)
-        true[0, 24] = true[0, 25] = true[1, 29] = 5.0  # three contacts of long range; 0 and 23 are none
-        true[0, 23] = 5.0
-        said = np.zeros((30, 30), np.float32)
-        said[0, 23], said[0, 24], said[0, 26], said[1, 29], said[2, 28] = 1.0, 0.9, 0.8, 0.7, 0.6
-        assert contact_precision(said, true, positions, share=0.1) == pytest.approx(2 / 3)
-        true[1, 29] = np.nan
-        assert contact_precision(said, true, positions, share=0.1) == pytest.approx(1 / 3)
-        assert np.isnan(contact_precision(said[:20, :20], true[:20, :20], positions[:20]))
+def test_pairs_that_no_encoder_input_held_are_not_counted_and_the_others_at_their_places():
+    positions = np.r_[0:10, 30:40]
+    trace = (8 * np.random.default_rng(0).standard_normal((40, 3))).astype(np.float32)
+    bins = binned(distances(trace[positions]))
+    answer = PairAnswer(positions, np.eye(BINS, dtype=np.float32)[bins], np.ones(20, np.float32), 40)
+    precision, _, lddt, loss = measured(answer, trace)
+    far = distances(trace)[:10, 30:]
+    assert loss == 0
+    assert lddt > 0.9
+    assert precision == pytest.approx((far < 8).sum() / 20)  # of twenty residues, all pairs of long range at hand
 
 
 def test_pairs_are_a_named_tuple_of_places_and_distances():

@@ -16,7 +16,7 @@ FARTHEST: Final = 22.0
 WIDTH: Final = (FARTHEST - NEAREST) / BINS
 CONTACT: Final = 8.0
 """Å: CA atoms nearer than this are in contact."""
-CENTRES: Final[Floats] = NEAREST + WIDTH * (np.arange(BINS) + 0.5)
+CENTRES: Final[Floats] = NEAREST + WIDTH * (np.arange(BINS, dtype=np.float64) + 0.5)
 """(64,): the middle of each bin in Å."""
 UNRESOLVED: Final = -1
 

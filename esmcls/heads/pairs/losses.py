@@ -105,7 +105,8 @@ def scaled(square: Tensor) -> Tensor:
     with torch.no_grad():
         values, vectors = torch.linalg.eigh(products.double())
         along = (vectors[:, -3:] / values[-3:].clamp(min=1e-2).sqrt()).to(products)
-    return products @ along
+    places: Tensor = products @ along
+    return places
 
 
 def in_frames(trace: Tensor, middle: Tensor) -> Tensor:

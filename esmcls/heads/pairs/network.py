@@ -205,7 +205,8 @@ class PairNetwork(nn.Module):
         joined = torch.where(ordered, joined, joined.transpose(0, 1))  # a pair is read from its first residue
         separation = self.separation(separation_bins((positions[:, None] - positions).abs()))
         of_length = self.length(separation_bins(torch.tensor(length, device=h.device)))
-        return (joined + separation + of_length).to(joined.dtype)
+        begun: Tensor = (joined + separation + of_length).to(joined.dtype)
+        return begun
 
     def logits(self, features: Tensor, separation: Tensor) -> Tensor:
         """Return logits (pairs, 64) of features (pairs, channels), of so many residues along the sequence (pairs,)."""
