@@ -188,7 +188,9 @@ def _leakage(chains: StructureSet) -> str:
     """Search the test chains among all others, and say how many are found."""
     import os
 
-    from esmcls.datasets.structures import LEAKS_BELOW, leakage
+    import numpy as np
+
+    from esmcls.datasets.structures import LEAKS_BELOW, SENSITIVITIES, leakage
     from esmcls.heads.alignment.search import Limits, installed, search
 
     tested = chains.rows("test")
@@ -196,10 +198,12 @@ def _leakage(chains: StructureSet) -> str:
     engine = installed()
     if engine is None or not others:
         return f"leakage: not looked for, {'there is no other part' if engine else 'MMseqs2 is not installed'}"
-    limits = Limits(evalue=LEAKS_BELOW)
     both = chains.sequences(tested), chains.sequences(others)
-    hits = search(engine, *both, limits, best=1, threads=os.cpu_count() or 1)
-    return f"{leakage(hits.evalues[:, 0])} ({engine.name} {engine.version})"
+    found = [
+        search(engine, *both, Limits(sensitivity, LEAKS_BELOW), best=1, threads=os.cpu_count() or 1).evalues[:, 0]
+        for sensitivity in SENSITIVITIES[: 1 if engine.name == "phmmer" else None]
+    ]
+    return f"{leakage(np.min(found, axis=0))} ({engine.name} {engine.version})"
 
 
 def _write_structures(chains: StructureSet, output: Path | None, ss8: Path | None, accessibility: Path | None) -> None:

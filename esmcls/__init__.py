@@ -9,7 +9,7 @@ The rooms, in the order of the flow; each imports only from those above it:
 errors types files programs remote text_files   the ground
 foreign                          files of other tools' formats, checked before their libraries see them
 labels, reporting, reading       classes and the Gene Ontology; what reports share; proteins from files
-metrics, training                how good predictions are; the one training loop
+metrics, structures, training    how good predictions are; distances and traces; the one training loop
 encoders, pretraining            sequences to vectors; an encoder of one's own
 cache, datasets, workspace       vectors that are kept; labelled sequences and their split; the folder of both
 heads                            classifiers on vectors

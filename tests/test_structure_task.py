@@ -448,6 +448,7 @@ def test_what_structures_cannot_have_is_refused_in_a_line(
         (("fit", "--calibration", ".2"), "which answers pairs of residues: there are no sets of classes"),
         (("fit", "--hold-out-families", ".2"), "which answers pairs of residues: a protein has no family to hold out"),
         (("embed", "--layers", "auto"), "--layers auto is not for"),
+        (("fit-scan",), "domains"),
         (("map", "--model", "pairs"), "model pairs is of another kind; a map is coloured by one of one label"),
     ],
 )
@@ -478,9 +479,8 @@ def test_folding_is_not_for_other_kinds(tmp_path: Path) -> None:
     ("label", "problem"),
     [
         ("1,2,3 ? 4,5,6", ""),
-        ("1,2,3 4,5,6", "trace of 2 places for a sequence of 3 residues"),
-        ("1,2,3 ? hello", "residue 3 is 'hello', where x,y,z in Å or ? is wanted"),
-        ("", "trace of 0 places for a sequence of 3 residues"),
+        ("1,2,3 4,5,6", "structure of 2 residues for a sequence of 3 residues"),
+        ("1,2,3 ? 4,five,6", "residue 3 is '4,five,6', where x,y,z in Å or ? is wanted"),
     ],
 )
 def test_a_label_that_is_no_trace_of_its_sequence_is_told(label: str, problem: str) -> None:
@@ -493,7 +493,9 @@ def test_info_and_the_card_say_what_a_model_gives(work: Path) -> None:
     assert "a structure each" in told
     card = (work / "models" / "pairs" / "README.md").read_text()
     assert "Predicts distances between the residues of a protein, their contacts and a CA trace" in card
-    assert "P@L" in card  # as evaluate measured it
+    assert "| lDDT of expected distances | 70.0 | – |" in card
+    assert "the confidence of a residue is the lDDT that the head predicts" in card
+    assert "contacts: CA-CA < 8 Å" in card  # as evaluate measured it
 
 
 def test_the_app_shows_contacts_in_short(work: Path) -> None:

@@ -24,6 +24,8 @@ from esmcls.types import Floats
 
 LEAKS_BELOW: Final = 1e-3
 """E-value of a hit in another part, from which down a test chain is not independent of it."""
+SENSITIVITIES: Final = (5.7, 7.5)
+"""Of MMseqs2, one search each: each finds hits, some far below the limit, that the other passes over."""
 STATES: Final = {
     "H": "α helix",
     "G": "3-10 helix",

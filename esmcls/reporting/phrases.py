@@ -65,17 +65,20 @@ def scores_in_words(scores: Mapping[str, float]) -> str:
     ('fmax 0.554, n = 30', 'nothing')
     >>> scores_in_words({"spearman": 0.81234, "rmse": 12.3456})
     'Spearman 0.812, RMSE 12.35'
+    >>> scores_in_words({"precision_l": 0.1234, "lddt": 0.4})
+    'P@L 0.123, lDDT 0.400'
     """
     n = scores.get("n", 0.0)
     shares = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-    correlations = {"spearman": "Spearman", "pearson": "Pearson", "r2": "R²"}
+    decimals = {"spearman": "Spearman", "pearson": "Pearson", "r2": "R²"}
+    decimals |= {"precision_l": "P@L", "precision_l5": "P@L/5", "lddt": "lDDT"}
     errors = {"rmse": "RMSE", "mae": "MAE"}
     parts = [
         f"{shares[name]} {percent_among(value, n)}"
         if name in shares
         else f"{errors[name]} {value:.4g}"
         if name in errors
-        else f"{correlations.get(name, name)} {decimal(value)}"
+        else f"{decimals.get(name, name)} {decimal(value)}"
         for name, value in scores.items()
         if name != "n"
     ]

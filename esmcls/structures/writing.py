@@ -115,7 +115,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 _COLUMNS: Final = (
     *("group_PDB", "id", "type_symbol", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id"),
     *("label_entity_id", "label_seq_id", "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy"),
-    *("B_iso_or_equiv", "auth_seq_id", "auth_asym_id", "pdbx_PDB_model_num"),
+    *("B_iso_or_equiv", "auth_seq_id", "auth_comp_id", "auth_asym_id", "auth_atom_id", "pdbx_PDB_model_num"),
 )
 
 
@@ -127,8 +127,8 @@ def mmcif_text(file: TraceFile) -> str:
     >>> trace = np.array([[0, 0, 0], [1, -3.5, 2]], dtype=np.float32)
     >>> for line in mmcif_text(TraceFile("a b", "MX", trace, np.array([0.5, 1.0]))).splitlines()[-3:]:
     ...     print(line)
-    ATOM 1 C CA . MET A 1 1 ? 0.000 0.000 0.000 1.00 50.00 1 A 1
-    ATOM 2 C CA . UNK A 1 2 ? 1.000 -3.500 2.000 1.00 100.00 2 A 1
+    ATOM 1 C CA . MET A 1 1 ? 0.000 0.000 0.000 1.00 50.00 1 MET A CA 1
+    ATOM 2 C CA . UNK A 1 2 ? 1.000 -3.500 2.000 1.00 100.00 2 UNK A CA 1
     #
     """
     block = re.sub(r"[^A-Za-z0-9_.-]", "_", file.id) or "protein"
@@ -145,7 +145,7 @@ def mmcif_text(file: TraceFile) -> str:
     lines += ["#", "loop_", *(f"_atom_site.{column}" for column in _COLUMNS)]
     for serial, (number, name, x, y, z, factor) in enumerate(file.atoms, 1):
         place = f"{x:.3f} {y:.3f} {z:.3f} 1.00 {factor:.2f}"
-        lines.append(f"ATOM {serial} C CA . {name} A 1 {number} ? {place} {number} A 1")
+        lines.append(f"ATOM {serial} C CA . {name} A 1 {number} ? {place} {number} {name} A CA 1")
     return "\n".join([*lines, "#", ""])
 
 

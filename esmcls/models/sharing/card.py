@@ -52,6 +52,9 @@ _NAMES: Final = {
     "fmax_C": "Fmax, cellular component",
     "fmax_F": "Fmax, molecular function",
     "fmax_P": "Fmax, biological process",
+    "precision_l": "long-range contacts among the L likeliest pairs (P@L)",
+    "precision_l5": "the same among the L/5 likeliest",
+    "lddt": "lDDT of expected distances",
 }
 _UNMEASURED: Final = "Not measured yet: `esmcls evaluate --model {name}` writes it here, with its intervals."
 _USE: Final = """\
@@ -274,6 +277,8 @@ def _calibration(manifest: Manifest, told: Sequence[str]) -> list[str]:
         lines.append(f"logits are times {config['slope']:.4g}, plus {config['shift']:.4g}, which validation chose")
     if manifest.kind == NUMBER:
         return lines or ["nothing was set aside to measure intervals on (fit with --calibration 10%)"]
+    if manifest.kind == STRUCTURE:
+        return ["the confidence of a residue is the lDDT that the head predicts; esmcls evaluate tells what is reached"]
     return lines or ["probabilities are as the head makes them; nothing was set aside to measure them"]
 
 

@@ -65,7 +65,9 @@ def _arrays(file: Npz, path: str) -> dict[str, npt.NDArray[Any]]:
     if missing := [name for name in NEEDED if name not in file.members]:
         there = ", ".join(sorted(file.members)[:8]) or "nothing"
         raise DataError(path, f"no chains: it lacks the array {missing[0]!r}, and holds {there}", _FIX)
-    arrays = {name: file.read(name) for name in (*NEEDED, "ss8", "rsa_percent") if name in file.members}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        name: file.read(name) for name in (*NEEDED, "ss8", "rsa_percent") if name in file.members
+    }
     total = int(arrays["length"].sum()) if arrays["length"].dtype.kind in "iu" else -1
     shapes: dict[str, tuple[int, ...]] = {
         "id": arrays["length"].shape,

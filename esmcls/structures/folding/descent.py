@@ -17,7 +17,7 @@ CLASH: Final = 3.8
 """Å: CA atoms of more than two steps in the chain are hardly ever nearer."""
 BOND_WEIGHT: Final = 50.0
 CLASH_WEIGHT: Final = 10.0
-HAND_WEIGHT: Final = 1.0
+HAND_WEIGHT: Final = 0.5
 
 
 class Loss:
@@ -59,7 +59,7 @@ class Loss:
         bonds = places[1:] - places[:-1]
         length = bonds[self.bonded].square().sum(1).clamp(min=1e-6).sqrt()
         total = total + BOND_WEIGHT * (length - BOND).square().sum()
-        if handed:
+        if handed and len(self.turns):
             at = self.turns
             volume = (torch.linalg.cross(bonds[at], bonds[at + 1]) * bonds[at + 2]).sum(1)
             total = total + HAND_WEIGHT * ((volume - self.volumes).square() / self.variances).sum()

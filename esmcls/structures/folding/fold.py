@@ -53,7 +53,14 @@ def fold(answer: PairAnswer, *, starts: int = STARTS, seed: int = 0, device: str
         Decides the other starts.
     device : str
         Of torch.
+
+    Raises
+    ------
+    ValueError
+        If there is to be no start.
     """
+    if starts < 1:
+        raise ValueError(f"{starts} starts: there must be one at least")
     trace = np.full((answer.length, 3), np.nan, dtype=np.float32)
     confidence = np.full(answer.length, np.nan, dtype=np.float32)
     confidence[answer.positions] = answer.confidence

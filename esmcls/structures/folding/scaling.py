@@ -52,7 +52,8 @@ def classical(distances: Floats) -> Floats:
     means = squared.mean(0)
     inner = -0.5 * (squared - means[None, :] - means[:, None] + squared.mean())
     values, vectors = np.linalg.eigh(inner)
-    return np.asarray(vectors[:, -3:] * np.sqrt(np.maximum(values[-3:], 0.0)))
+    places = vectors[:, -3:] * np.sqrt(np.maximum(values[-3:], 0.0))
+    return np.pad(places, ((0, 0), (3 - places.shape[1], 0)))  # one or two places need no three dimensions
 
 
 def stress_least(places: Floats, distances: Floats, weights: Floats, rounds: int = _ROUNDS) -> Floats:

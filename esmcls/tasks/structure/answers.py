@@ -202,6 +202,7 @@ class StructureQuestions:
             if answer is None:
                 return asked.answers(self.known.ids, (fit_seconds, predicting), about)
             asked.add(answer)
+            del answer  # so that no two distograms are in memory
 
     def _sample(self) -> set[int]:
         """Return the rows of the chains that are folded; where none is, of those that may be drawn."""

@@ -16,7 +16,8 @@ from esmcls.heads.base import Log, PairHead
 from esmcls.heads.registry import PAIR_GROUP, load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.kinds import STRUCTURE
-from esmcls.labels.structure_labels import Structures, trace_of
+from esmcls.labels.label_checks import misfit
+from esmcls.labels.structure_labels import Structures
 from esmcls.reporting.results import ComparisonSettings, Timing
 from esmcls.tasks.fitted import Fitted, FittedModel
 from esmcls.tasks.structure.answers import FOLDED_CHAINS, StructureAnswers, StructureQuestions
@@ -87,14 +88,7 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
 
     def fault_of_label(self, label: str, sequence: str) -> str:
         """Return why a label is no trace of its sequence."""
-        try:
-            places = len(trace_of(label))
-        except ValueError as error:
-            return str(error)
-        if places == len(sequence):
-            return ""
-        residues = f"{len(sequence):,} residue{'' if len(sequence) == 1 else 's'}"
-        return f"trace of {places:,} place{'' if places == 1 else 's'} for a sequence of {residues}"
+        return misfit(label, sequence, self.kind)
 
     def strata(self, dataset: Dataset) -> list[str]:
         """Return one name for all: no two proteins have the same structure."""
