@@ -13,7 +13,7 @@ from typing import Final, cast
 import numpy as np
 
 from esmcls.cache.features import Features
-from esmcls.errors import FolderError, UsageError
+from esmcls.errors import FolderError, SequenceTooLargeError, UsageError
 from esmcls.files import atomic_text
 from esmcls.heads.base import PairHead
 from esmcls.labels.kinds import STRUCTURE
@@ -23,12 +23,12 @@ from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import Unanswered
 from esmcls.structures.folding.fold import STARTS, Fold
 from esmcls.structures.folding.fold import fold as fold_answer
-from esmcls.structures.writing import ENDINGS, WRITERS, TraceFile
+from esmcls.structures.writing import ENDINGS, WRITERS, TraceFile, check_room
 from esmcls.version import __version__
 from esmcls.workspace.workspace import Workspace
 
 _LONGEST_NAME: Final = 100
-_FACTS: Final = re.compile(r"mean confidence (\S+), loss (\S+), of the mirror image (\S+)")
+_FACTS: Final = re.compile(r"confidence (\S+), loss (\S+), of mirror image (\S+)")
 _KEY: Final = "esmcls fold key"
 
 
@@ -65,10 +65,13 @@ class Folding:
         head = cast(PairHead, model.head)
 
         def folds(x: Features) -> list[Fold]:
-            return [
-                fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
-                for answer in head.per_protein(x)
-            ]
+            try:
+                return [
+                    fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
+                    for answer in head.per_protein(x)
+                ]
+            except MemoryError:
+                raise SequenceTooLargeError(0, len(x.sequences[0])) from None
 
         return answer_stream(model, proteins, folds, block=1)
 
@@ -188,6 +191,7 @@ class FoldFolder:
 
         def to_fold() -> Iterator[Protein]:
             for protein in proteins:
+                check_room(self.format, protein.id, len(protein.sequence))
                 path = self.folder / self._name_of(protein.id)
                 row = self._kept(path, protein)
                 if row is None:
@@ -212,7 +216,7 @@ class FoldFolder:
         remarks = (
             f"CA trace predicted by esmcls {__version__} with model {self.model.name}: no experiment, no side chains.",
             "The B-factor is the predicted lDDT of the residue, times 100.",
-            f"mean confidence {confidence}, loss {loss}, of the mirror image {mirror_loss}",
+            f"confidence {confidence}, loss {loss}, of mirror image {mirror_loss}",
             f"{_KEY} {self._key(protein)}",
         )
         text = WRITERS[self.format](TraceFile(protein.id, protein.sequence, answer.trace, answer.confidence, remarks))
