@@ -175,6 +175,14 @@ def test_labels_of_residues_are_told_apart(label: str, kind: str) -> None:
     assert checks.kind("x.csv") == kind
 
 
+def test_what_is_for_classes_says_where_structures_are_described(npz: Path) -> None:
+    ran = run("data", "stats", npz)
+    assert ran.code == 1
+    assert ran.err.endswith(
+        "structures, not classes of proteins; esmcls data structures describes them, esmcls embed takes them\n"
+    )
+
+
 def test_a_mask_takes_places_away() -> None:
     assert masked("1,2,3 4,5,6 7,8,9", "101") == "1,2,3 ? 7,8,9"
     assert masked("1,2,3", "101") == "1 nan 3"  # numbers with commas between, as ever

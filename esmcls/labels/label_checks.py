@@ -131,7 +131,11 @@ class LabelChecks:
 
     def kind_of_proteins(self, path: str, asked: str | None = None) -> str:
         """Return the same; labels of residues are refused, which say nothing of a protein as a whole."""
-        if asked in OF_RESIDUES or (asked is None and self._of_residues()):
+        kind = self._of_residues() if asked is None else asked
+        if kind == STRUCTURE:
+            fix = "esmcls data structures describes them, esmcls embed takes them"
+            raise DataError(path, "structures, not classes of proteins", fix)
+        if kind in OF_RESIDUES:
             problem = "labels with a sign or a number for each residue, not classes of proteins"
             raise DataError(path, problem, "esmcls embed takes them with --task residue-label or residue-number")
         return self.kind(path, asked)
