@@ -238,6 +238,15 @@ def test_a_chain_without_any_place_is_passed_over():
     assert all(torch.isfinite(value).all() for value in head.network.state_dict().values())
 
 
+def test_a_long_training_says_once_how_long_it_will_take():
+    entries = []
+    head = PairsHead(dataclasses.replace(SMALL, batch=1, stop=2))
+    head.fit(*proteins(range(12)), proteins(range(12, 16)), log=entries.append)
+    [estimate] = [entry["estimated_seconds"] for entry in entries if "estimated_seconds" in entry]
+    assert estimate > 0
+    assert sum("step" in entry for entry in entries) == 24
+
+
 class TestCrops:
     def test_two_stretches_are_in_order_and_do_not_overlap(self):
         random = np.random.default_rng(0)

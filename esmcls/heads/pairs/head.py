@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import islice
@@ -40,6 +41,8 @@ MEASURED_MAPS: Final = 50
 """Those that the deviations of attention maps are taken from."""
 CHECKPOINT_EVERY: Final = 100
 """Steps between checkpoints."""
+TIMED: Final = 20
+"""Steps by which the time that a training takes is estimated."""
 WARMUP: Final = 200
 """Steps of linear rise to the peak rate, at most."""
 
@@ -90,7 +93,8 @@ class PairsHead(BasePairHead):
         about = self._about(x, labels, held)
         checkpoint = self._checkpoint(about, seed)
         plan = replace(plan, checkpoint_every=CHECKPOINT_EVERY if checkpoint is not None else 0)
-        history = run(descent, plan, checkpoint=checkpoint, resume=True, log=log, until=until, about=about)
+        timed = None if log is None else estimating(log, plan.steps if until is None else until)
+        history = run(descent, plan, checkpoint=checkpoint, resume=True, log=timed, until=until, about=about)
         if held is not None and knobs.stop is None:
             self.chosen = replace(self.chosen, stop=max(1, history.best_step // epoch))
         self.network.eval().requires_grad_(False)
@@ -212,3 +216,17 @@ class PairsHead(BasePairHead):
         except (ValueError, KeyError) as error:
             raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
         self.network = network.to(self.device).eval().requires_grad_(False)
+
+
+def estimating(log: Log, steps: int) -> Log:
+    """Return a log that says, too, how many seconds the rest of so many steps will take, once some are done."""
+    begun, done = time.perf_counter(), 0
+
+    def tell(entry: dict[str, float]) -> None:
+        nonlocal done
+        done += 1
+        log(entry)
+        if done == TIMED:
+            log({"estimated_seconds": (time.perf_counter() - begun) / TIMED * (steps - entry["step"])})
+
+    return tell
