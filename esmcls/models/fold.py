@@ -13,13 +13,13 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from esmcls.cache.features import Features
-from esmcls.errors import FolderError, SequenceTooLargeError, UsageError
+from esmcls.errors import FolderError, UsageError
 from esmcls.files import atomic_text
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream, as_model
 from esmcls.reading.records import Protein, several
-from esmcls.reporting.rows import Unanswered
+from esmcls.reporting.rows import TOO_LARGE, Unanswered
 from esmcls.structures.distogram import PairAnswer
 from esmcls.structures.folding.fold import STARTS, Fold
 from esmcls.structures.folding.fold import fold as fold_answer
@@ -74,14 +74,14 @@ class Folding:
         """Fold proteins as they come, one in memory at a time; the reason where one cannot be."""
         head = pair_head_of(model)
 
-        def folds(x: Features) -> list[Fold]:
+        def folds(x: Features) -> list[Fold | Unanswered]:
             try:
                 return [
                     fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
                     for answer in head.per_protein(x)
                 ]
             except MemoryError:
-                raise SequenceTooLargeError(0, len(x.sequences[0])) from None
+                return [TOO_LARGE]
 
         return answer_stream(model, proteins, folds, block=1)
 
@@ -251,8 +251,8 @@ class FoldFolder:
     def _key(self, protein: Protein) -> str:
         """Return what tells files of other models, sequences and settings apart."""
         manifest = self.model.manifest
-        parts = [protein.id, protein.sequence, manifest.files, manifest.spec.digest]
-        parts += [self.folding.starts, self.folding.seed, __version__]
+        of_model: list[object] = [manifest.files, manifest.spec.digest, __version__]
+        parts = [protein.id, protein.sequence, self.folding.starts, self.folding.seed, *of_model]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def _name_of(self, id_: str) -> str:
