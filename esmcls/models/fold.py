@@ -8,19 +8,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from esmcls.cache.features import Features
-from esmcls.errors import FolderError, SequenceTooLargeError, UsageError
+from esmcls.errors import FolderError, UsageError
 from esmcls.files import atomic_text
-from esmcls.heads.base import PairHead
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream, as_model
 from esmcls.reading.records import Protein, several
-from esmcls.reporting.rows import Unanswered
+from esmcls.reporting.rows import TOO_LARGE, Unanswered
+from esmcls.structures.distogram import PairAnswer
 from esmcls.structures.folding.fold import STARTS, Fold
 from esmcls.structures.folding.fold import fold as fold_answer
 from esmcls.structures.writing import ENDINGS, WRITERS, TraceFile, check_room
@@ -30,6 +30,26 @@ from esmcls.workspace.workspace import Workspace
 _LONGEST_NAME: Final = 100
 _FACTS: Final = re.compile(r"confidence (\S+), loss (\S+), of mirror image (\S+)")
 _KEY: Final = "esmcls fold key"
+
+
+@runtime_checkable
+class AnswersPairs(Protocol):
+    """What of a `esmcls.heads.base.PairHead` is needed to fold."""
+
+    def per_protein(self, x: Features) -> Iterator[PairAnswer]:
+        """Give what is said of each protein, one in memory at a time."""
+        ...
+
+
+def pair_head_of(model: Model) -> AnswersPairs:
+    """Return the head of a model of structures; UsageError if the model is of another kind of task."""
+    head: object = model.head
+    if model.manifest.kind != STRUCTURE or not isinstance(head, AnswersPairs):
+        raise UsageError(
+            f"model {model.name} is of {model.task.name}; fold takes one of structures "
+            "(esmcls embed CHAINS --task structure, then esmcls fit)"
+        )
+    return head
 
 
 @dataclass(frozen=True)
@@ -50,28 +70,18 @@ class Folding:
     seed: int = 0
     device: str = "cpu"
 
-    @staticmethod
-    def check(model: Model) -> None:
-        """Refuse a model of another kind of task than structures; UsageError."""
-        if model.manifest.kind != STRUCTURE:
-            raise UsageError(
-                f"model {model.name} is of {model.task.name}; fold takes one of structures "
-                "(esmcls embed CHAINS --task structure, then esmcls fit)"
-            )
-
     def __call__(self, model: Model, proteins: Iterable[Protein]) -> Iterator[tuple[Protein, Fold | Unanswered]]:
         """Fold proteins as they come, one in memory at a time; the reason where one cannot be."""
-        self.check(model)
-        head = cast(PairHead, model.head)
+        head = pair_head_of(model)
 
-        def folds(x: Features) -> list[Fold]:
+        def folds(x: Features) -> list[Fold | Unanswered]:
             try:
                 return [
                     fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
                     for answer in head.per_protein(x)
                 ]
             except MemoryError:
-                raise SequenceTooLargeError(0, len(x.sequences[0])) from None
+                return [TOO_LARGE]
 
         return answer_stream(model, proteins, folds, block=1)
 
@@ -241,8 +251,8 @@ class FoldFolder:
     def _key(self, protein: Protein) -> str:
         """Return what tells files of other models, sequences and settings apart."""
         manifest = self.model.manifest
-        parts = [protein.id, protein.sequence, manifest.files, manifest.spec.digest]
-        parts += [self.folding.starts, self.folding.seed, __version__]
+        of_model: list[object] = [manifest.files, manifest.spec.digest, __version__]
+        parts = [protein.id, protein.sequence, self.folding.starts, self.folding.seed, *of_model]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def _name_of(self, id_: str) -> str:

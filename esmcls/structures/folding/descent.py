@@ -76,10 +76,10 @@ def descend(loss: Loss, places: Floats, steps: int, handed: bool) -> tuple[Float
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(x, handed)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         final = float(loss(x, handed))
     return x.detach().cpu().numpy().astype(np.float64), final
