@@ -67,7 +67,7 @@ def command(
     model, sequence and settings are kept, and others never replaced.
     """
     from esmcls.files import atomic_text
-    from esmcls.models.fold import FoldFolder, Folding
+    from esmcls.models.fold import FoldFolder, Folding, pair_head_of
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
@@ -77,7 +77,7 @@ def command(
         find_sources(item)  # a file that is not there is told before a model is loaded
     opened = open_model(workspace, model, device=device, encoder=encoder)
     folding = Folding(starts or STARTS, seed, device)
-    folding.check(opened)
+    pair_head_of(opened)
     if output.exists() and not output.is_dir():
         raise FolderError(output, "is no folder", "name a folder (-o FOLDER)")
     output.mkdir(parents=True, exist_ok=True)

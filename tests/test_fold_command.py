@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import done, run
-from distograms import HelixHead, helix
+from distograms import HelixHead, helix, sharp
 from families import write_families
 
 import esmcls
+from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models import predict
 from esmcls.models.model import Model
+from esmcls.structures.distogram import PairAnswer
 from esmcls.structures.writing import MOST_RESIDUES, TraceFile, mmcif_text, pdb_text
 
 HEADER = "id\tlength\tunseen\tconfidence\tloss\tmirror_loss\tfile\tstatus"
@@ -139,7 +141,7 @@ def test_python_folds_as_the_command_does(model: Model, tmp_path: Path) -> None:
     lines = [line for line in (tmp_path / "o" / "a.pdb").read_text().splitlines() if line.startswith("ATOM")]
     written = np.array([[float(line[start : start + 8]) for start in (30, 38, 46)] for line in lines])
     np.testing.assert_allclose(folded.trace[1:], written, atol=6e-4)
-    with pytest.raises(UsageError, match="a single text"):
+    with pytest.raises(UsageError, match="fold takes a list of sequences, not one text"):
         esmcls.fold(model, "MKTAYIAK")
 
 
@@ -190,3 +192,19 @@ def test_what_a_pdb_file_has_no_room_for_is_refused() -> None:
 def test_arrays_of_different_lengths_make_no_file() -> None:
     with pytest.raises(ValueError, match=r"are of \[1, 2\] residues"):
         TraceFile("a", "MK", np.zeros((1, 3), np.float32), np.zeros(1, np.float32))
+
+
+def test_a_protein_that_the_memory_does_not_hold_is_told_and_the_others_are_folded(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scarce(self: HelixHead, x: Features) -> Iterator[PairAnswer]:
+        if len(x.sequences[0]) > 6:
+            raise MemoryError
+        yield sharp(helix(len(x.sequences[0]) - 1), first=1)
+
+    monkeypatch.setattr(HelixHead, "per_protein", scarce)
+    path = fasta(tmp_path / "a.fasta", long="MKTAYIAK", short="MKTA")
+    ran = run("fold", path, "-o", tmp_path / "o", "--starts", "1")
+    rows = [line.split("\t") for line in ran.out.splitlines()[1:]]
+    assert (ran.code, [row[-2:] for row in rows]) == (3, [["", "too_large"], ["short.pdb", "folded"]])
+    assert "1 not folded (too_large): long" in ran.err

@@ -8,28 +8,48 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from esmcls.cache.features import Features
-from esmcls.errors import FolderError, UsageError
+from esmcls.errors import FolderError, SequenceTooLargeError, UsageError
 from esmcls.files import atomic_text
-from esmcls.heads.base import PairHead
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.model import Model
 from esmcls.models.predict import answer_stream, as_model
 from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import Unanswered
+from esmcls.structures.distogram import PairAnswer
 from esmcls.structures.folding.fold import STARTS, Fold
 from esmcls.structures.folding.fold import fold as fold_answer
-from esmcls.structures.writing import ENDINGS, WRITERS, TraceFile
+from esmcls.structures.writing import ENDINGS, WRITERS, TraceFile, check_room
 from esmcls.version import __version__
 from esmcls.workspace.workspace import Workspace
 
 _LONGEST_NAME: Final = 100
-_FACTS: Final = re.compile(r"mean confidence (\S+), loss (\S+), of the mirror image (\S+)")
+_FACTS: Final = re.compile(r"confidence (\S+), loss (\S+), of mirror image (\S+)")
 _KEY: Final = "esmcls fold key"
+
+
+@runtime_checkable
+class AnswersPairs(Protocol):
+    """What of a `esmcls.heads.base.PairHead` is needed to fold."""
+
+    def per_protein(self, x: Features) -> Iterator[PairAnswer]:
+        """Give what is said of each protein, one in memory at a time."""
+        ...
+
+
+def pair_head_of(model: Model) -> AnswersPairs:
+    """Return the head of a model of structures; UsageError if the model is of another kind of task."""
+    head: object = model.head
+    if model.manifest.kind != STRUCTURE or not isinstance(head, AnswersPairs):
+        raise UsageError(
+            f"model {model.name} is of {model.task.name}; fold takes one of structures "
+            "(esmcls embed CHAINS --task structure, then esmcls fit)"
+        )
+    return head
 
 
 @dataclass(frozen=True)
@@ -50,25 +70,18 @@ class Folding:
     seed: int = 0
     device: str = "cpu"
 
-    @staticmethod
-    def check(model: Model) -> None:
-        """Refuse a model of another kind of task than structures; UsageError."""
-        if model.manifest.kind != STRUCTURE:
-            raise UsageError(
-                f"model {model.name} is of {model.task.name}; fold takes one of structures "
-                "(esmcls embed CHAINS --task structure, then esmcls fit)"
-            )
-
     def __call__(self, model: Model, proteins: Iterable[Protein]) -> Iterator[tuple[Protein, Fold | Unanswered]]:
         """Fold proteins as they come, one in memory at a time; the reason where one cannot be."""
-        self.check(model)
-        head = cast(PairHead, model.head)
+        head = pair_head_of(model)
 
         def folds(x: Features) -> list[Fold]:
-            return [
-                fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
-                for answer in head.per_protein(x)
-            ]
+            try:
+                return [
+                    fold_answer(answer, starts=self.starts, seed=self.seed, device=self.device)
+                    for answer in head.per_protein(x)
+                ]
+            except MemoryError:
+                raise SequenceTooLargeError(0, len(x.sequences[0])) from None
 
         return answer_stream(model, proteins, folds, block=1)
 
@@ -188,6 +201,7 @@ class FoldFolder:
 
         def to_fold() -> Iterator[Protein]:
             for protein in proteins:
+                check_room(self.format, protein.id, len(protein.sequence))
                 path = self.folder / self._name_of(protein.id)
                 row = self._kept(path, protein)
                 if row is None:
@@ -212,7 +226,7 @@ class FoldFolder:
         remarks = (
             f"CA trace predicted by esmcls {__version__} with model {self.model.name}: no experiment, no side chains.",
             "The B-factor is the predicted lDDT of the residue, times 100.",
-            f"mean confidence {confidence}, loss {loss}, of the mirror image {mirror_loss}",
+            f"confidence {confidence}, loss {loss}, of mirror image {mirror_loss}",
             f"{_KEY} {self._key(protein)}",
         )
         text = WRITERS[self.format](TraceFile(protein.id, protein.sequence, answer.trace, answer.confidence, remarks))

@@ -89,10 +89,9 @@ def pdb_text(file: TraceFile) -> str:
     <BLANKLINE>
     """
     length = len(file.sequence)
-    wide = bool(np.nanmax(np.abs(file.trace), initial=0.0) > _WIDEST)
-    if length > MOST_RESIDUES or wide:
-        found = f"{length:,} residues" if length > MOST_RESIDUES else f"a trace wider than {2 * _WIDEST:,.0f} Å"
-        raise UsageError(f"{file.id}: {found}, for which a PDB file has no room; write mmCIF (--format mmcif)")
+    check_room("pdb", file.id, length)
+    if np.nanmax(np.abs(file.trace), initial=0.0) > _WIDEST:
+        raise _no_room(file.id, f"a trace wider than {2 * _WIDEST:,.0f} Å")
     lines = [f"TITLE     {line:70}" for line in _wrapped(f"CA trace of {file.id}", 70)[:1]]
     lines += [f"REMARK 999 {line}" for remark in file.remarks for line in _wrapped(remark, 68)]
     names = [NAMES.get(letter, "UNK") for letter in file.sequence]
@@ -105,6 +104,16 @@ def pdb_text(file: TraceFile) -> str:
     if atoms:
         lines.append(f"TER   {len(atoms) + 1:5d}      {atoms[-1][1]} A{atoms[-1][0]:4d}")
     return "\n".join([*lines, "END", ""])
+
+
+def check_room(format: str, id_: str, length: int) -> None:
+    """Refuse a protein that is longer than a format has room for; UsageError."""
+    if format == "pdb" and length > MOST_RESIDUES:
+        raise _no_room(id_, f"{length:,} residues")
+
+
+def _no_room(id_: str, found: str) -> UsageError:
+    return UsageError(f"{id_}: {found}, for which a PDB file has no room; write mmCIF (--format mmcif)")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -26,8 +26,6 @@ class Restraints:
 
     Parameters
     ----------
-    n : int
-        Residues that were seen.
     first, second : int64 arrays, (pairs,)
         The two residues of each pair that has a potential, first < second.
     potentials : float32 array, (pairs, 64)
@@ -42,7 +40,6 @@ class Restraints:
         What is expected of (b1 x b2) . b3 of their bonds; see `handedness`.
     """
 
-    n: int
     first: Indices
     second: Indices
     potentials: Probabilities
@@ -64,7 +61,7 @@ class Restraints:
         bonded = np.flatnonzero(np.diff(positions) == 1)
         turns, volumes, variances = expected_volumes(answer)
         potentials = _potentials(answer.distogram[first, second])
-        return cls(n, first, second, potentials, bonded, steps > 2, turns, volumes, variances)
+        return cls(first, second, potentials, bonded, steps > 2, turns, volumes, variances)
 
 
 def _potentials(probabilities: Probabilities) -> Probabilities:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import shortest_path
 
 from esmcls.structures.distogram import FARTHEST, PairAnswer
@@ -35,8 +34,7 @@ def start_places(answer: PairAnswer, rng: np.random.Generator | None = None) -> 
 def _completed(distances: Floats, weights: Floats, known: np.ndarray) -> tuple[Floats, Floats]:
     """Return distances and weights of all pairs."""
     np.fill_diagonal(known, False)
-    graph = csr_matrix(np.where(known, distances, 0.0))
-    paths = shortest_path(graph, method="D", directed=False)
+    paths = shortest_path(np.where(known, distances, 0.0), method="FW", directed=False)
     longest = paths[np.isfinite(paths)].max(initial=FARTHEST)
     paths = np.where(np.isfinite(paths), paths, longest)
     distances = np.where(known, distances, np.maximum(paths, FARTHEST))
