@@ -133,7 +133,8 @@ class LabelChecks:
         """Return the same; labels of residues are refused, which say nothing of a protein as a whole."""
         if asked in OF_RESIDUES or (asked is None and self._of_residues()):
             problem = "labels with a sign or a number for each residue, not classes of proteins"
-            raise DataError(path, problem, "esmcls embed takes them with --task residue-label or residue-number")
+            fix = f"esmcls embed takes them with --task {', '.join(OF_RESIDUES[:-1])} or {OF_RESIDUES[-1]}"
+            raise DataError(path, problem, fix)
         return self.kind(path, asked)
 
     def _of_residues(self) -> str | None:

@@ -65,10 +65,10 @@ def chain_id(path: str, chain: str) -> str:
 
     Examples
     --------
-    >>> chain_id("folder/1abc.cif.gz", "A"), chain_id("my model.pdb", "")
-    ('1abc_A', 'my_model')
+    >>> chain_id("folder/1abc.cif.gz", "A"), chain_id("my model.pdb", ""), chain_id("<stdin>", "A")
+    ('1abc_A', 'my_model', 'stdin_A')
     """
-    name = Path(path).name
+    name = Path(path).name.strip("<>")  # of standard input, too
     while Path(name).suffix.lower() in (*_PACKED, *SUFFIXES):
         name = Path(name).stem
     return "_".join(part for part in (*name.split(), *chain.split()) if part)

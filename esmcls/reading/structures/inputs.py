@@ -13,7 +13,7 @@ from esmcls.reading.structures.chain import Chain
 from esmcls.reading.structures.entries import holds_chains, read_chains
 from esmcls.reading.structures.formats import Format, format_by_line, format_by_name
 from esmcls.reading.structures.notes import StructureNotes
-from esmcls.text_files import open_lines
+from esmcls.text_files import STDIN, open_lines, shown
 
 
 @dataclass
@@ -70,14 +70,16 @@ def chains_of_inputs(
     """
     for source in itertools.chain.from_iterable(find_sources(str(item)) for item in inputs):
         try:
-            kind = _format(source.path)
+            kind, text = _recognised(source.path)
             if kind is None:
                 if not source.in_folder:
-                    raise DataError(source.path, "no structure", "give PDB, mmCIF, BinaryCIF or an .npz of chains")
+                    raise DataError(
+                        shown(source.path), "no structure", "give PDB, mmCIF, BinaryCIF or an .npz of chains"
+                    )
                 reading.unread.append(source.path)
                 continue
-            chains = read_chains(source.path, kind, reading.notes, in_folder=source.in_folder, surface=surface)
-            for chain in chains:
+            options = {"in_folder": source.in_folder, "surface": surface}
+            for chain in read_chains(shown(source.path), kind, reading.notes, text, **options):
                 yield chain, part or source.part
         except DataError as error:
             if not skip:
@@ -85,12 +87,15 @@ def chains_of_inputs(
             reading.bad.append(error)
 
 
-def _format(path: str) -> Format | None:
+def _recognised(path: str) -> tuple[Format | None, str | None]:
+    """Return the format of a file, and what stands in it where it can be read but once: standard input."""
     kind = format_by_name(path)
     if kind == "bcif" or (kind == "arrays" and holds_chains(path)):
-        return kind
+        return kind, None
     try:
         with open_lines(path) as lines:
-            return format_by_line(next(filter(str.strip, lines), ""), path)
+            first = next(filter(str.strip, lines), "")
+            text = first + "".join(lines) if path == STDIN else None
+            return format_by_line(first, path), text
     except NotTextError:
-        return None
+        return None, None

@@ -21,7 +21,7 @@ FACTS: Final = {
     "no_protein": ("{n} left out, of no protein", "chain"),
     "no_atoms": ("{n} left out, of which nothing was resolved", "protein chain"),
     "no_chain": ("{n} without a protein chain", "file"),
-    "no_states": ("{n} for which mkdssp gave no secondary structure", "chain"),
+    "no_states": ("{n} without DSSP states: mkdssp is not installed, or gave none", "chain"),
 }
 """Fact -> its sentence, and what is counted."""
 _SHOWN: Final = 5
