@@ -217,6 +217,27 @@ class TestResume:
         assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_fit_to_a_known_epoch_keeps_the_running_mean_of_the_weights_as_one_that_chose_it(unknown):
+    config = dataclasses.replace(SMALL, average=0.9, epochs=3)
+    chose = fitted("pairs", config=config)
+    assert chose.chosen.stop in (1, 2, 3)
+    told = PairsHead(dataclasses.replace(config, stop=chose.chosen.stop)).fit(*proteins(range(12)))
+    again = PairsHead(chose.chosen).refit(*proteins(range(12)))
+    for answer, other, third in zip(*(one.per_protein(unknown) for one in (chose, told, again)), strict=True):
+        assert same(answer, other)
+        assert same(answer, third)
+
+
+def test_a_chain_without_any_place_is_passed_over():
+    x, labels = proteins(range(8))
+    places = labels.places.copy()
+    places[: 3 * 24] = np.nan
+    some = Structures(labels.offsets, places)
+    head = PairsHead(dataclasses.replace(SMALL, epochs=1)).fit(x, some, (x, some))
+    assert head.scores["n"] == 5
+    assert all(torch.isfinite(value).all() for value in head.network.state_dict().values())
+
+
 class TestCrops:
     def test_two_stretches_are_in_order_and_do_not_overlap(self):
         random = np.random.default_rng(0)

@@ -92,6 +92,7 @@ def run(
     resume: bool = False,
     log: Log | None = None,
     stop_after: int | None = None,
+    until: int | None = None,
     replicas: Replicas = ALONE,
     about: str = "",
     scaler: GradScaler = UNSCALED,
@@ -112,6 +113,8 @@ def run(
         Called with each step's entry.
     stop_after : int, optional
         Leave after this step with a checkpoint, as an interruption would.
+    until : int, optional
+        Be done after this step of the plan, which otherwise stays what it is: as patience would end it.
     replicas : Replicas
         The processes that train one model together: gradients and log entries are their mean, the first one writes.
     about : str
@@ -133,7 +136,7 @@ def run(
         If `stop` said yes.
     """
     with _own_randomness(plan.seed):
-        training = _Run(task, plan, replicas, about, scaler)
+        training = _Run(task, plan, replicas, about, scaler, plan.steps if until is None else min(until, plan.steps))
         if resume and checkpoint is not None and checkpoint.exists():
             training.load(checkpoint)
         elif plan.validate_every and plan.validate_first:
@@ -150,10 +153,17 @@ class _Run:
     """A run under way: all that a checkpoint holds."""
 
     def __init__(
-        self, task: Task | Accumulating, plan: TrainingPlan, replicas: Replicas, about: str, scaler: GradScaler
+        self,
+        task: Task | Accumulating,
+        plan: TrainingPlan,
+        replicas: Replicas,
+        about: str,
+        scaler: GradScaler,
+        until: int,
     ) -> None:
         self.task = task
         self.plan = plan
+        self.until = until
         self.replicas = replicas
         self.about = about
         self.scaler = scaler
@@ -165,7 +175,7 @@ class _Run:
     @property
     def finished(self) -> bool:
         patient = not self.plan.patience or self.stale < self.plan.patience
-        return self.history.steps_done >= self.plan.steps or not patient
+        return self.history.steps_done >= self.until or not patient
 
     def step(
         self, checkpoint: Path | None, log: Log | None, stop_after: int | None, stop: Callable[[], bool] | None

@@ -108,7 +108,7 @@ class PairsConfig:
     crop: int = 96
     two: float = 0.25
     fape: float = 0.0
-    lr: float = 2e-3
+    lr: float = 3e-3
     weight_decay: float = 0.01
     average: float = 0.999
     batch: int = 4

@@ -23,10 +23,8 @@ def crop_of(seen: int, size: int, two: float, generator: np.random.Generator) ->
     --------
     >>> crop_of(3, 4, 0.0, np.random.default_rng(0)).tolist()
     [0, 1, 2]
-    >>> crop_of(100, 4, 0.0, np.random.default_rng(0)).tolist()
-    [83, 84, 85, 86]
-    >>> crop_of(100, 4, 1.0, np.random.default_rng(1)).tolist()
-    [49, 50, 93, 94]
+    >>> len(crop_of(100, 4, 0.5, np.random.default_rng(0)))
+    4
     """
     if seen <= size:
         return np.arange(seen, dtype=np.int64)

@@ -125,7 +125,7 @@ class PairDescent:
             x = self.model.standardised(crop.chain.vectors.to(self.device))
             x = x + self.augmentation.noise * torch.randn_like(x)
             h = self.model.residues(x)[crop.places]
-            features = self.model.pairs(h, positions, len(crop.chain.sequence), maps)
+            features = self.model.pairs(h, positions, crop.chain.length, maps)
             logits = self.model.logits(
                 features[pairs.first, pairs.second], positions[pairs.second] - positions[pairs.first]
             )

@@ -81,16 +81,16 @@ class PairsHead(BasePairHead):
         plan = TrainingPlan(
             knobs.epochs * epoch, knobs.lr, warmup=min(epoch, WARMUP), clip=1.0, seed=seed, average=knobs.average
         )
-        stop_after = None
+        until = None
         if held is not None and knobs.stop is None:
             descent.measure = lambda: self._measured(held, log)
             plan = replace(plan, validate_every=epoch, patience=knobs.patience)
         elif knobs.stop is not None:
-            stop_after = min(knobs.stop, knobs.epochs) * epoch
+            until = knobs.stop * epoch
         about = self._about(x, labels, held)
         checkpoint = self._checkpoint(about, seed)
         plan = replace(plan, checkpoint_every=CHECKPOINT_EVERY if checkpoint is not None else 0)
-        history = run(descent, plan, checkpoint=checkpoint, resume=True, log=log, stop_after=stop_after, about=about)
+        history = run(descent, plan, checkpoint=checkpoint, resume=True, log=log, until=until, about=about)
         if held is not None and knobs.stop is None:
             self.chosen = replace(self.chosen, stop=max(1, history.best_step // epoch))
         self.network.eval().requires_grad_(False)
@@ -190,14 +190,13 @@ class PairsHead(BasePairHead):
     def _answer(self, chain: Chain, read_maps: ReadMaps | None) -> PairAnswer:
         network = self.network
         positions = torch.from_numpy(chain.positions).to(self.device)
-        length = len(chain.sequence) or len(chain.positions)
         maps = (layer.to(self.device) for layer in read_maps(chain.sequence)) if read_maps else iter(())
         with torch.inference_mode(), self._autocast():
             h = network.residues(network.standardised(chain.vectors.to(self.device)))
-            features = network.pairs(h, positions, length, maps)
+            features = network.pairs(h, positions, chain.length, maps)
             confidence = network.confidence(h, features).sigmoid()
             distogram = network.distogram(features, positions)
-        return PairAnswer(chain.positions, distogram.cpu().numpy(), confidence.cpu().numpy(), length)
+        return PairAnswer(chain.positions, distogram.cpu().numpy(), confidence.cpu().numpy(), chain.length)
 
     def save(self, folder: Path) -> None:
         """Write the state of the network as safetensors."""

@@ -43,6 +43,8 @@ CONVOLUTIONS: Final = 0.25
 """Learning rate of the convolutions, which add up many more numbers each, as a multiple of the others'."""
 EMBEDDED: Final = 0.2
 """Deviation of what is drawn for distances along the sequence and lengths: less than what residues say of a pair."""
+LEAST: Final = 1e-6
+"""Share of pairs that any bin of distance has at least before training."""
 ROWS: Final = 1 << 17
 """Pairs whose logits are made at a time."""
 
@@ -241,10 +243,16 @@ def _standardised(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def prior_of(counts: Tensor) -> Tensor:
-    """Return the logarithms of shares (separations, 64) of counts; a bin of no pair takes after the one before it."""
-    shares = torch.zeros(SEPARATIONS, BINS, dtype=torch.float64)
+    """Return the logarithms of the shares (separations, 64) of pairs in bins of distance, by counts of them.
+
+    To each separation one more pair is added, which is spread as those of the separation before it are: a separation
+    that was never seen takes after that one. A residue is at no distance from itself.
+    """
     before = (counts.sum(0) + 1.0) / (counts.sum() + BINS)
-    for row, count in enumerate(counts.double()):
-        before = (count + before * math.sqrt(BINS)) / (count.sum() + math.sqrt(BINS))
-        shares[row] = before
-    return shares.log().float()
+    shares = []
+    for count in counts.double():
+        before = (count + before) / (count.sum() + 1)
+        shares.append(before)
+    shares[0] = F.one_hot(torch.tensor(0), BINS).double()
+    least = torch.stack(shares).clamp(min=LEAST)
+    return (least / least.sum(1, keepdim=True)).log().float()

@@ -23,6 +23,11 @@ class Chain(NamedTuple):
     positions: Positions
     sequence: str
 
+    @property
+    def length(self) -> int:
+        """Residues of the sequence; those seen, where it is not known."""
+        return len(self.sequence) or len(self.positions)
+
 
 def chains(x: Features, *, letters: bool, width: int | None = None) -> Iterator[Chain]:
     """Give the chains of proteins, one at a time.

@@ -49,7 +49,7 @@ class SeparationHead(BasePairHead):
     >>> labels = Structures.from_texts(["0,0,0 3.8,0,0 7.6,0,0", "0,0,0 3.8,0,0"])
     >>> x = Features.from_arrays(np.zeros((2, 0), np.float32), sequences=["AAG", "AG"])
     >>> answer = next(SeparationHead().fit(x, labels, (x, labels)).per_protein(x))
-    >>> answer.distogram.argmax(2).tolist()  # in bins of 0.3125 Å from 2 Å on
+    >>> answer.distogram.argmax(2).tolist()  # bins of 0.3125 Å from 2 Å on
     [[0, 5, 17], [5, 0, 5], [17, 5, 0]]
     """
 
