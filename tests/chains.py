@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -146,4 +146,5 @@ def quick_fold(answer: PairAnswer, **options: Any) -> Fold:
     places = vectors[:, -3:] * np.sqrt(np.maximum(values[-3:], 0))
     trace = np.full((answer.length, 3), np.nan, dtype=np.float32)
     trace[answer.positions] = places
-    return Fold(trace, answer.confidence, 0.0)
+    losses = {field.name: 0.0 for field in fields(Fold) if field.name not in ("trace", "confidence")}
+    return Fold(trace=trace, confidence=answer.confidence, **losses)
