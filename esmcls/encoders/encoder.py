@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
@@ -103,6 +103,20 @@ class Encoder(Protocol):
         NonFiniteError
             If a vector holds NaN or infinity.
         """
+
+
+@runtime_checkable
+class AheadEncoder(Protocol):
+    """What an `Encoder` has besides, if it can begin a batch before another is fetched."""
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether what `launch` begins runs while the host goes on."""
+
+    def launch(
+        self, sequences: Sequence[str], poolings: Sequence[str] = ("mean",), keep: str = ""
+    ) -> Callable[[], Embedded]:
+        """Begin to encode one batch; what is returned waits for it. Errors are those of `encode`, now or then."""
 
 
 Opener: TypeAlias = Callable[..., Encoder]
@@ -242,11 +256,12 @@ def resolve_device(device: str) -> str:
     ----------
     device : str
         `auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `cuda`, `cuda:N`, `mps`, or several with commas between.
+        `auto` passes over a GPU that the installed torch cannot run on, with a line in the log `esmcls`.
 
     Raises
     ------
     UsageError
-        If there is no such device on this machine.
+        If there is no such device on this machine, or the installed torch cannot run on it.
 
     Examples
     --------
@@ -255,17 +270,36 @@ def resolve_device(device: str) -> str:
     """
     import torch
 
+    from esmcls.encoders.devices import lacking_build
+
     if "," in device:
         return ",".join(resolve_device(part.strip()) for part in device.split(","))
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return next(kind for kind, present in there.items() if present)
+        if there["cuda"] and (usable := _first_usable_gpu()) is not None:
+            return usable
+        return "mps" if there["mps"] else "cpu"
     kind, _, number = device.partition(":")
     limit = torch.cuda.device_count() if kind == "cuda" else 1
     if not there.get(kind, False) or (number and not (number.isdecimal() and int(number) < limit)):
         known = ", ".join(["auto", *(kind for kind, present in there.items() if present)])
         raise UsageError(f"there is no device {device!r} here; choose one of: {known}")
+    if kind == "cuda" and (lacking := lacking_build(int(number or 0))) is not None:
+        raise UsageError(f"device {device!r}: {lacking}, or choose cpu")
     return device
+
+
+def _first_usable_gpu() -> str | None:
+    """Return the first CUDA device that the installed torch can run on; of those before it, and of none, a line."""
+    import torch
+
+    from esmcls.encoders.devices import lacking_build, say
+
+    for number in range(torch.cuda.device_count()):
+        if (lacking := lacking_build(number)) is None:
+            return f"cuda:{number}" if number else "cuda"
+        say(f"device cuda:{number} is passed over: {lacking}")
+    return None
 
 
 def encoder_names() -> list[str]:

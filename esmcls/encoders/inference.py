@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Final, TypeAlias
 
 import torch
@@ -173,10 +172,8 @@ class Stream:
         self.heads = config.heads
         self.head_width = config.width // config.heads
         self.in_fp32 = emulated or device.type == "cpu"  # bf16 would round scores, which softmax makes large
-        self.flash = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         table = turns.up_to(max(self.lengths, default=0))
         self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
-        self.offsets = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
 
     def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (total, 3 width) into query, key and value, (total, heads, head width), and turn the first two."""
@@ -191,8 +188,6 @@ class Stream:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend within each sequence; (total, heads, head width) in, (total, width) out."""
-        if self.flash and query.dtype != torch.float32:
-            return self.attend_at_once(query, key, value)
         in_cache = value.device.type == "cpu" and query.dtype != value.dtype
         attend = attend_in_cache if in_cache else attend_exactly
         mixed = torch.empty(value.shape, dtype=value.dtype, device=value.device)
@@ -200,14 +195,6 @@ class Stream:
         for sequence in zip(*parts, strict=True):
             attend(*(tensor.transpose(0, 1) for tensor in sequence))  # (heads, length, head width)
         return mixed.flatten(1)
-
-    def attend_at_once(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend within all sequences in one call (CUDA, flash attention)."""
-        from torch.nn.attention.varlen import varlen_attn
-
-        longest = max(self.lengths)
-        mixed = varlen_attn(query, key, value, self.offsets, self.offsets, longest, longest, scale=1.0)
-        return mixed.flatten(1)  # type: ignore[union-attr]
 
 
 class Turns:

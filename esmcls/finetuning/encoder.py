@@ -92,4 +92,4 @@ def training_precision(precision: str, device: torch.device) -> Precision:
     """
     if precision == "fp16" and device.type != "cuda":
         raise UsageError("precision 'fp16' needs a CUDA device; use bf16 or fp32")
-    return choose_precision(precision, device)
+    return choose_precision(precision, device, training=True)
