@@ -7,6 +7,7 @@ head's width fits neither, each sequence is a call of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -15,6 +16,8 @@ from torch.backends.cuda import SDPAParams
 
 AttentionKernel: TypeAlias = Literal["flash", "efficient", "each"]
 """Of a stream: one call of either kernel, or a call for each sequence."""
+StreamAttention: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
+"""Query, key, value, (total, heads, head width), offsets and the longest in; (total, heads, head width) out."""
 WIDTH_MULTIPLE: Final = 8
 """Numbers of a head's row must fill 16 bytes in half precision (flash_api.cpp, `mha_varlen_fwd`)."""
 WIDEST: Final = 256
@@ -85,3 +88,9 @@ def attend_efficiently(
         scale=scale,
     )[0]
     return mixed[0]
+
+
+def stream_attention(query: Tensor) -> StreamAttention | None:
+    """Return what attends within all sequences of such a query's stream in one call; None where nothing does."""
+    kernel = choose_attention(query.shape[1], query.shape[2], query.dtype, query.device)
+    return {"flash": attend_flash, "efficient": attend_efficiently, "each": None}[kernel]
