@@ -15,7 +15,7 @@ import contextlib
 import traceback
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,7 +156,9 @@ class Pretended(TorchDispatchMode):
         asked = None if asked is None else torch.device(asked)
         makes_here = asked is not None and asked.type == KIND
         if not here and not makes_here:
-            return func(*args, **kwargs)
+            pinned = kwargs.pop("pin_memory", None)
+            made = func(*args, **kwargs)
+            return _pinned(made) if pinned else made
         if name in KERNELS:
             return KERNELS[name](
                 self, dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
@@ -227,7 +229,8 @@ class Pretended(TorchDispatchMode):
             self.to_device[site()] += size
         if goes and not comes:
             self.to_host[site()] += size
-            self.synchronised(name)
+            if not (name == "copy_" and args[2:] == (True,) and getattr(target, "pinned", False)):
+                self.synchronised(name)
 
     def _count(self, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         self.overloads.add(str(func).removeprefix("aten.").removesuffix(".default"))
@@ -238,6 +241,12 @@ class Pretended(TorchDispatchMode):
         fills = name in ("fill_", "zero_", "zeros_like", "ones_like", "full_like")
         self.kernels[name] += 1
         self.bytes[name] += sum(map(_size, written.values())) + (0 if fills else sum(map(_size, read.values())))
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """Mark a tensor of the host: what is copied to it without blocking is not waited for."""
+    tensor.pinned = True  # type: ignore[attr-defined]
+    return tensor
 
 
 def _size(tensor: Tensor) -> int:
@@ -288,23 +297,61 @@ def _scores(query: OnDevice, key: OnDevice, offsets: OnDevice, scale: float) -> 
 
 
 def _flash_backward(device: Pretended, told: dict[str, Any]) -> Any:
-    query, key, value, into = (told[name] for name in ("query", "key", "value", "grad_out"))
+    gradients = _gradients(told, told["grad_out"], told["cu_seq_q"])
+    device.kernels["varlen_attn_backward"] += 1
+    device.bytes["varlen_attn_backward"] += 8 * _size(told["query"])
+    return tuple(map(OnDevice, gradients))
+
+
+def _gradients(told: dict[str, Any], into: OnDevice, offsets: OnDevice) -> list[Tensor]:
+    """Give the gradients of query, key and value, (total, heads, head width) each."""
+    query, key, value = (told[name] for name in ("query", "key", "value"))
     scale = told.get("scale") or query.shape[-1] ** -0.5
     gradients = [torch.empty_like(one.values) for one in (query, key, value)]
-    for rows, weights in _scores(query, key, told["cu_seq_q"], scale):
+    for rows, weights in _scores(query, key, offsets, scale):
         q, k, v, g = (one.values[rows].transpose(0, 1).float() for one in (query, key, value, into))
         inner = g @ v.mT
         inner = weights * (inner - (inner * weights).sum(-1, keepdim=True)) * scale
         for gradient, part in zip(gradients, (inner @ k, inner.mT @ q, weights.mT @ g), strict=True):
             gradient[rows] = part.transpose(0, 1).to(gradient.dtype)
-    device.kernels["varlen_attn_backward"] += 1
-    device.bytes["varlen_attn_backward"] += 8 * _size(query)
-    return tuple(map(OnDevice, gradients))
+    return gradients
+
+
+def _efficient(device: Pretended, told: dict[str, Any]) -> Any:
+    """Attend within the sequences of a batch of one, as torch's memory-efficient kernel does with offsets."""
+    query, key, value = (told[name] for name in ("query", "key", "value"))
+    offsets, longest = told["cu_seqlens_q"], told["max_seqlen_q"]
+    if query.dim() != 4 or len(query) != 1 or not query.dtype == key.dtype == value.dtype:
+        raise RuntimeError("cu_seqlen only supports batch_size=1 of one dtype")
+    if offsets.dtype != torch.int32 or longest < int(offsets.values.diff().max()):
+        raise RuntimeError("cu_seqlens must be int32, and max_seqlen at least the longest")
+    rows_of = {name: OnDevice(told[name].values[0]) for name in ("query", "key", "value")}
+    mixed = torch.empty_like(rows_of["value"].values)
+    for rows, weights in _scores(
+        rows_of["query"], rows_of["key"], offsets, told.get("scale") or query.shape[-1] ** -0.5
+    ):
+        mixed[rows] = (weights @ rows_of["value"].values[rows].transpose(0, 1).float()).transpose(0, 1).to(mixed.dtype)
+    device.kernels["efficient_attention"] += 1
+    device.bytes["efficient_attention"] += 4 * _size(query)
+    seed, place = (OnDevice(torch.zeros((), dtype=torch.int64)) for _ in range(2))
+    kept = OnDevice(torch.zeros(int(told.get("compute_log_sumexp", False))))
+    return OnDevice(mixed[None]), kept, seed, place, longest, longest
+
+
+def _efficient_backward(device: Pretended, told: dict[str, Any]) -> Any:
+    if not len(told["logsumexp"]):
+        raise RuntimeError("logsumexp was not computed")
+    rows_of = {name: OnDevice(told[name].values[0]) for name in ("query", "key", "value", "grad_out_")}
+    gradients = _gradients({**told, **rows_of}, rows_of["grad_out_"], told["cu_seqlens_q"])
+    device.kernels["efficient_attention_backward"] += 1
+    return *(OnDevice(gradient[None]) for gradient in gradients), OnDevice(torch.zeros(0))
 
 
 KERNELS: dict[str, Callable[[Pretended, dict[str, Any]], Any]] = {
     "torch_attn::_varlen_attn": _flash,
     "torch_attn::_varlen_attn_backward": _flash_backward,
+    "_efficient_attention_forward": _efficient,
+    "_efficient_attention_backward": _efficient_backward,
 }
 """What the CPU has no kernel for: how it is computed."""
 
@@ -332,7 +379,12 @@ def without_kernel(overloads: set[str], key: str = KIND.upper()) -> set[str]:
 
 @contextlib.contextmanager
 def pretended(
-    capability: tuple[int, int] = (9, 0), *, limit: int | None = None, total: int = 80 << 30
+    capability: tuple[int, int] = (9, 0),
+    *,
+    limit: int | None = None,
+    total: int = 80 << 30,
+    kernels: Collection[str] = ("flash", "efficient"),
+    built: Sequence[str] = ("sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"),
 ) -> Iterator[Pretended]:
     """Have the device for a while.
 
@@ -342,6 +394,10 @@ def pretended(
         Of CUDA.
     limit, total : int
         Bytes beyond which it is out of memory, and bytes that it says it has.
+    kernels : collection of {"flash", "efficient"}
+        Of attention, that torch was built with.
+    built : sequence of str
+        What else it was built with: `torch.cuda.get_arch_list`.
     """
     global _current
     device = Pretended(capability, limit)
@@ -354,11 +410,15 @@ def pretended(
         torch._C._set_only_lift_cpu_tensors(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         module = torch.cuda if KIND == "cuda" else torch.mps
-        for name, replacement in _module(device, total).items():
+        for name, replacement in _module(device, total, built).items():
             stack.enter_context(mock.patch.object(module, name, replacement, create=True))
         if KIND == "mps":
             stack.enter_context(mock.patch.object(torch.backends.mps, "is_available", return_value=True))
         stack.enter_context(mock.patch.object(torch, "save", _saving(torch.save)))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda tensor: _pinned(tensor)))
+        for name, kernel in (("is_flash_attention_available", "flash"), ("can_use_efficient_attention", "efficient")):
+            there = kernel in kernels
+            stack.enter_context(mock.patch.object(torch.backends.cuda, name, lambda *_, there=there: there))
         stack.enter_context(device)
         try:
             yield device
@@ -366,10 +426,11 @@ def pretended(
             _current = before
 
 
-def _module(device: Pretended, total: int) -> dict[str, Any]:
+def _module(device: Pretended, total: int, built: Sequence[str]) -> dict[str, Any]:
     """Return what torch.cuda, or torch.mps, says of the device."""
     major, minor = device.capability
     about = SimpleNamespace(major=major, minor=minor, name="Pretended", total_memory=total, multi_processor_count=132)
+    event = SimpleNamespace(synchronize=lambda: device.synchronised("event"))
     return {
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -379,10 +440,11 @@ def _module(device: Pretended, total: int) -> dict[str, Any]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": lambda _: None,
+        "current_stream": lambda _=None: SimpleNamespace(record_event=lambda: event),
         "get_device_name": lambda _=None: about.name,
         "get_device_capability": lambda _=None: device.capability,
         "get_device_properties": lambda _=None: about,
-        "get_arch_list": lambda: ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"],
+        "get_arch_list": lambda: list(built),
         "is_bf16_supported": lambda including_emulation=True: including_emulation or device.capability >= (8, 0),
         "mem_get_info": lambda _=None: (total - device.held, total),
         "memory_allocated": lambda _=None: device.held,
