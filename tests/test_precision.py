@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from tiny import CONFIG, sequences, tiny_model, write_encoder, write_set
 
 import esmcls
 from esmcls.encoders import devices
-from esmcls.encoders.devices import PRECISIONS, Precision, choose_precision, hardware_precisions, note_fp32_training
+from esmcls.encoders.devices import (
+    PRECISIONS,
+    Precision,
+    choose_precision,
+    exact_products,
+    hardware_precisions,
+    note_fp32_training,
+)
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.models.folder import load_model
@@ -256,3 +264,47 @@ def test_embedding_in_a_precision_that_is_not_there_is_one_call(hardware: Hardwa
     exact = esmcls.embed(["MKTAYIAKQR"], precision="fp32")
     for found in vectors:
         assert 0 < np.abs(found - exact).max() < 0.1
+
+
+def float32_settings() -> list[str]:
+    """Return what torch says by its newer and its older API, which refuses to say some things."""
+    matmul = torch.backends.cuda.matmul
+    said = [matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision]
+    for ask in (torch.get_float32_matmul_precision, lambda: str(matmul.allow_tf32)):
+        try:
+            said.append(ask())
+        except RuntimeError:
+            said.append("refused")
+    return said
+
+
+def by_newer_api(cuda: str, processor: str = "none") -> None:
+    torch.backends.cuda.matmul.fp32_precision = cuda
+    torch.backends.mkldnn.matmul.fp32_precision = processor
+
+
+@pytest.mark.parametrize(
+    ("allow", "expected"),
+    [
+        (lambda: None, ["none", "none", "highest", "False"]),
+        (lambda: by_newer_api("tf32"), ["tf32", "none", "refused", "refused"]),
+        (lambda: by_newer_api("tf32", "bf16"), ["tf32", "bf16", "refused", "refused"]),
+        (lambda: by_newer_api("ieee"), ["ieee", "none", "highest", "False"]),
+        (lambda: torch.set_float32_matmul_precision("high"), ["tf32", "tf32", "high", "True"]),
+        (lambda: torch.set_float32_matmul_precision("medium"), ["tf32", "bf16", "medium", "True"]),
+    ],
+)
+def test_products_are_exact_whichever_api_allowed_shortcuts_and_these_are_as_they_were(
+    allow: Callable[[], None], expected: list[str]
+) -> None:
+    try:
+        allow()
+        assert float32_settings() == expected
+        with exact_products():
+            assert float32_settings() == ["ieee", "ieee", "highest", "False"]
+        assert float32_settings() == expected
+        assert esmcls.embed(["MKTAYIAKQR"], precision="fp32").shape[0] == 1
+    finally:
+        by_newer_api("ieee", "ieee")
+        torch.set_float32_matmul_precision("highest")
+        by_newer_api("none")
