@@ -41,7 +41,8 @@ _GROUPS = {
         *("validate_every", "patience"),
     ),
     "Memory, machines and logs": (
-        *("tokens", "precision", "checkpointing", "checkpoint_every", "nodes", "shard", "seeds", "track", "debug"),
+        *("tokens", "precision", "checkpointing", "checkpoint_minutes", "checkpoint_every", "nodes", "shard"),
+        *("seeds", "track", "debug"),
     ),
     "What is set aside": ("hold_out_families", "calibration", "false_acceptance", "accept_known"),
 }
@@ -167,7 +168,12 @@ _GROUPS = {
 )
 @click.option("--validate-every", type=click.IntRange(0), default=0, show_default=True, help="Steps; 0: each epoch.")
 @click.option("--patience", type=click.IntRange(0), default=0, show_default=True, help="Validations; 0: to the end.")
-@click.option("--checkpoint-every", type=click.IntRange(1), default=200, show_default=True, help="Steps.")
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="Between checkpoints."
+)
+@click.option(
+    "--checkpoint-every", type=click.IntRange(0), default=0, show_default=True, help="Steps besides; 0: minutes alone."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint.")
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs, each with a seed of its own."

@@ -178,18 +178,3 @@ def test_an_empty_stream_yields_nothing_but_empty_states() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown precision 'fp8'; choose from auto, fp32, bf16, fp16, int8"):
         PackedESM2(CONFIG, {}, "fp8", CPU)  # type: ignore[arg-type]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("emulated", [False, True])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2), ("fp16", 0.05), ("int8", 0.4)])
-def test_a_gpu_gives_the_states_of_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, precision: Precision, tolerance: float, emulated: bool
-) -> None:
-    if emulated:
-        monkeypatch.setattr(devices, "hardware_precisions", lambda device: {"fp32"})
-    fair = random_fair_esm(ModelConfig(2, 64, 4))
-    tokens = [random_tokens(length, seed) for seed, length in enumerate(LENGTHS)]
-    model = PackedESM2(ModelConfig(2, 64, 4), canonical(fair), precision, torch.device("cuda"))
-    states = [{layer: state.cpu() for layer, state in one.items()} for one in packed(model, tokens)]
-    assert worst(states, reference(fair, tokens, LAYERS)) <= tolerance

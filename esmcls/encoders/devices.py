@@ -30,6 +30,12 @@ _OF_BUILD: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """Instructions (`sm`) or portable code (`compute`) of a build: generation, member, and what is that one's alone."""
 OLDER_GPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 """Installs the last of torch's wheels with instructions of GPUs before Turing (capability 7.5)."""
+_NO_MEMORY: Final = (
+    *("out of memory", "can't allocate", "not enough memory"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed", "cusolver_status_alloc_failed"),
+    *("cublas_status_not_initialized", "hiperroroutofmemory"),  # a library without room for itself
+)
+"""What errors say that are a lack of memory, in lower case."""
 
 
 def choose_precision(precision: str, device: torch.device, *, training: bool = False) -> Precision:
@@ -61,6 +67,19 @@ def check_precision(precision: str) -> None:
 def is_emulated(precision: Precision, device: torch.device) -> bool:
     """Tell whether a precision's products are made of fp32 ones: numbers rounded as it says, multiplied in fp32."""
     return precision not in hardware_precisions(device)
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device as people know it, such as `cuda:0 (NVIDIA H100 80GB HBM3)`.
+
+    Examples
+    --------
+    >>> device_name(torch.device("mps"))
+    "mps (Apple's GPU)"
+    """
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} (Apple's GPU)" if device.type == "mps" else str(device)
 
 
 def note_emulation(precision: Precision, device: torch.device) -> None:
@@ -147,11 +166,11 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a lack of memory; torch has a class for CUDA's alone."""
+    """Tell whether an error is a lack of memory; torch has a class for CUDA's alone, and not for its libraries'."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
     message = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in message for words in ("out of memory", "can't allocate", "not enough memory")
-    )
+    return isinstance(error, RuntimeError) and any(words in message for words in _NO_MEMORY)
 
 
 def free_memory(device: torch.device) -> int:

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from esmcls.encoders.alphabet import MASK, PAD, TOKENS
 from esmcls.encoders.gpu.attention import stream_attention
+from esmcls.training.device_operations import segment_sums
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -194,7 +195,7 @@ class ESM2(nn.Module):
             return x
         masked = tokens == MASK
         x = x.masked_fill(masked[:, None], 0.0)
-        share = torch.segment_reduce(masked.to(x.dtype), "sum", lengths=lengths) / lengths  # (sequences,)
+        share = segment_sums(masked.to(x.dtype), lengths) / lengths  # (sequences,)
         scale: Tensor = (1 - TRAINED_MASK_SHARE) / (1 - share)
         return x * torch.repeat_interleave(scale, lengths)[:, None].to(x.dtype)
 

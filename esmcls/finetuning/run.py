@@ -17,7 +17,7 @@ from typing import Final
 
 from esmcls.encoders.windows import parse_long
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
-from esmcls.finetuning.encoder import read_encoder
+from esmcls.finetuning.encoder import check_adapters, read_encoder
 from esmcls.finetuning.keep import keep_model
 from esmcls.finetuning.kind import check_machine, objective_of, settled
 from esmcls.finetuning.model import Tuned, check_layers_trained
@@ -60,6 +60,9 @@ class Finetuned:
             lines.append(
                 "nothing was better than its start, the frozen encoder: that is what was kept; try another --lr"
             )
+        if self.history.skipped:
+            steps = f"{self.history.skipped:,} of {self.history.steps_done:,} steps changed nothing"
+            lines.append(f"{steps}: their gradients were too large for fp16 at the scale of the losses, which fell")
         lines.append(f"on validation: {reached or 'nothing'}")
         return lines + ([] if self.report is None else ["", "on the test part:", *self.report.lines()])
 
@@ -147,6 +150,7 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
         say(line)
     encoder = read_encoder(inputs, replicas.device)
     check_layers_trained(config, encoder.layers)
+    check_adapters(inputs, encoder)
     supervision = objective.supervise(rows.train, rows.held)
     supervision.loss(config, str(replicas.device))  # which refuses what its options cannot be
     head = fit_start(workspace.folder / "cache", encoder, rows, objective, supervision, config, replicas)
@@ -196,6 +200,7 @@ def train(
         task,
         plan,
         checkpoint=folder / CHECKPOINT,
+        minutes=begun.config.checkpoint_minutes,
         resume=resume,
         log=write,
         replicas=task.replicas,

@@ -69,7 +69,7 @@ class Finetuning:
         self.proteins, self.supervision, self.held = proteins, supervision, held
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
-        replicas.place(model, model.encoder.layers)
+        replicas.place(model, model.encoder.layers, model.lower_on(device))
         self.model = model
         self.cost = supervision.loss(config, str(device))
         self.sampler = supervision.sampler(config)
@@ -204,7 +204,7 @@ class Finetuning:
 
     def digest(self, encoder: str) -> str:
         """Return a digest of all that decides the run but its plan: knobs, rows, and where it starts."""
-        steps = {"epochs", "max_steps", "checkpoint_every"}
+        steps = {"epochs", "max_steps", "checkpoint_every", "checkpoint_minutes"}
         names = [field.name for field in fields(self.config) if field.name not in steps]
         knobs = {name: getattr(self.config, name) for name in names}
         digest = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())

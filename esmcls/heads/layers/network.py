@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esmcls.training.device_operations import segment_largest, segment_sums
 from esmcls.types import Indices, Vectors
 
 M = TypeVar("M", bound=nn.Module)
@@ -160,17 +161,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return (rows, width)."""
         powers = self._powers(x, counts)
-        return _sums(powers[:, None] * x, counts) / _sums(powers, counts)[:, None]
+        return segment_sums(powers[:, None] * x, counts) / segment_sums(powers, counts)[:, None]
 
     def weights(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return the weight of each vector (vectors,); those of a row sum to 1."""
         powers = self._powers(x, counts)
-        return powers / _sums(powers, counts)[torch.repeat_interleave(counts)]
+        return powers / segment_sums(powers, counts)[torch.repeat_interleave(counts)]
 
     def _powers(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return exp(score) (vectors,), scaled so that the largest of each row is 1."""
         scores = self.score(torch.tanh(self.hidden(x)))[:, 0]
-        largest = torch.segment_reduce(scores.detach(), "max", lengths=counts)
+        largest = segment_largest(scores.detach(), counts)
         return torch.exp(scores - largest[torch.repeat_interleave(counts)])
 
 
@@ -197,11 +198,6 @@ def filled(network: M, state: Mapping[str, Tensor]) -> M:
 def _forms(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the dtype and shape of each tensor, as messages show them."""
     return {name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for name, tensor in state.items()}
-
-
-def _sums(values: Tensor, counts: Tensor) -> Tensor:
-    """Sum each row's vectors, in order, so that a GPU too gives the same bits each time."""
-    return torch.segment_reduce(values, "sum", lengths=counts, axis=0)
 
 
 class _BatchNorm(nn.BatchNorm1d):
