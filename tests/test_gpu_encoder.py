@@ -105,11 +105,11 @@ def test_each_of_the_two_pieces_is_compiled_to_one_kernel() -> None:
     x, change = torch.randn(96, 320, device=CUDA), torch.randn(96, 320, device=CUDA).half()
     weight, bias = torch.randn(320, device=CUDA), torch.randn(320, device=CUDA)
     mixed = torch.randn(96, 3, 20, 8, 2, device=CUDA).half()
-    turns = torch.randn(128, 8, 2, device=CUDA)
+    cosines, sines = torch.randn(128, 8, 1, device=CUDA), torch.randn(128, 8, 2, device=CUDA)
     positions = torch.arange(96, dtype=torch.int32, device=CUDA)
     calls: list[tuple[Any, tuple[Any, ...]]] = [
         (fused.add_and_norm, (x, change, weight, bias, torch.float16)),
-        (fused.turn_pairs, (mixed, turns, positions, torch.float16)),
+        (fused.turn_pairs, (mixed, cosines, sines, positions, torch.float16)),
     ]
     for function, given in calls:
         metrics.reset()

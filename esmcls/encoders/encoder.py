@@ -205,8 +205,8 @@ def load_encoder(
     long : str
         Strategy for sequences beyond the context, see `windows.parse_long`.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
-        `auto` is bf16 where the hardware has it, else fp32; any other works on all hardware, emulated in fp32 where
-        it lacks it.
+        `auto` is bf16 where the hardware has it, else fp16 on a GPU that is fast in it, else fp32; any other works on
+        all hardware, emulated in fp32 where it lacks it.
     device : str
         `cpu`, `cuda`, `cuda:N` or `mps`.
 

@@ -41,15 +41,17 @@ def add_and_norm(x: Tensor, change: Tensor, weight: Tensor, bias: Tensor, dtype:
     return x, F.layer_norm(x, weight.shape, weight, bias, EPSILON).to(dtype)
 
 
-def turn_pairs(mixed: Tensor, turns: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
+def turn_pairs(mixed: Tensor, cosines: Tensor, sines: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn query and key by their positions, in real numbers (Su et al. 2021, eq. 34).
 
     Parameters
     ----------
     mixed : tensor, (total, 3, heads, head width / 2, 2)
         Query, key and value of each token; the last axis holds the two numbers that are turned together.
-    turns : fp32 tensor, (longest, head width / 2, 2)
-        Cosine and sine by position.
+    cosines : fp32 tensor, (longest, head width / 2, 1)
+        By position.
+    sines : fp32 tensor, (longest, head width / 2, 2)
+        Below zero for the first of two numbers.
     positions : int32 tensor, (total,)
     dtype : torch.dtype
 
@@ -57,10 +59,9 @@ def turn_pairs(mixed: Tensor, turns: Tensor, positions: Tensor, dtype: torch.dty
     -------
     tensor, (total, 2, heads, head width / 2, 2)
     """
-    turn = turns[positions][:, None, None]  # (total, 1, 1, head width / 2, 2)
-    cosine, sine = turn[..., 0], turn[..., 1]
-    first, second = mixed[:, :2, ..., 0].float(), mixed[:, :2, ..., 1].float()
-    return torch.stack((first * cosine - second * sine, first * sine + second * cosine), -1).to(dtype)
+    pairs = mixed[:, :2].float()
+    cosine, sine = (table[positions][:, None, None] for table in (cosines, sines))  # (total, 1, 1, ...)
+    return (pairs * cosine + pairs.flip(-1) * sine).to(dtype)
 
 
 def may_compile(device: torch.device) -> bool:

@@ -46,6 +46,7 @@ class ESM2OnGPU(PackedESM2):
         self.add_and_norm = compiled(add_and_norm) if self.fuses else add_and_norm
         self.turn_pairs = compiled(turn_pairs) if self.fuses else None
         self.table = torch.empty(0, device=device)  # complex64, (longest so far, head width / 2)
+        self.cosines = self.sines = self.table  # of it, as `turn_pairs` takes them
 
     @torch.inference_mode()
     def states(self, tokens: Tensor, lengths: Sequence[int], layers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
@@ -86,6 +87,8 @@ class ESM2OnGPU(PackedESM2):
         if len(self.table) < length:
             size = 1 << (length - 1).bit_length()
             self.table = self.turns.up_to(size)[:size].to(self.device)
+            cosine, sine = torch.view_as_real(self.table).split(1, dim=-1)
+            self.cosines, self.sines = cosine.contiguous(), torch.cat((-sine, sine), -1)
         return self.table
 
 
@@ -123,8 +126,8 @@ class StreamOnGPU(Stream):
         value = mixed[:, -self.heads * self.head_width :].view(shape)
         if self.model.turn_pairs is not None:
             pairs = mixed.view(len(mixed), 3, self.heads, self.head_width // 2, 2)
-            turns = torch.view_as_real(self.table)
-            turned = self.model.turn_pairs(pairs, turns, self.positions, self.model.attended)
+            tables = self.model.cosines, self.model.sines
+            turned = self.model.turn_pairs(pairs, *tables, self.positions, self.model.attended)
         else:
             both = mixed[:, : 2 * self.heads * self.head_width].float()
             both = both.view(len(mixed), 2 * self.heads, self.head_width // 2, 2)
