@@ -21,7 +21,7 @@ import numpy as np
 from esmcls.cache.pending import Pending
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.segments import form_of
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec, keys_of
 from esmcls.cache.store import EmbeddingCache, seal
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
@@ -162,7 +162,8 @@ def embed_apart(folder: Path, spec: EmbeddingSpec, encoder: Encoder, items: Sequ
     for batch in plan_batches(encoder, items):
         fitting, embedded = _encode(encoder, batch, spec, spec.keeps, report)
         if embedded is not None:
-            pending.add([sequence for _, sequence in fitting], range(len(fitting)), embedded)
+            sequences = [sequence for _, sequence in fitting]
+            pending.add(sequences, keys_of(sequences), range(len(fitting)), embedded)
             _count(report, fitting, embedded)
     if len(pending):
         seal(folder, pending)

@@ -190,7 +190,8 @@ def filled(network: M, state: Mapping[str, Tensor]) -> M:
     for name in sorted(expected.keys() | there.keys()):
         if expected.get(name) != there.get(name):
             raise ValueError(f"{name[:80]} is {there.get(name, 'missing')} instead of {expected.get(name, 'nothing')}")
-    network.to_empty(device="cpu").load_state_dict(dict(state))  # copied: what a mapped file gives is not aligned
+    # copied: what a mapped file gives is not aligned; assigned: `to_empty` loads sympy, half a second
+    network.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
     return network
 
 
