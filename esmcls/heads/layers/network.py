@@ -106,7 +106,10 @@ class Network(nn.Module):
     def __init__(self, width: int, n_classes: int, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.eye(width) if layout.whiten and not layout.attention else torch.ones(width))
+        whole = layout.whiten and not layout.attention
+        # filled, since `torch.eye` loads sympy on the device "meta"
+        scale = torch.zeros(width, width).fill_diagonal_(1) if whole else torch.ones(width)
+        self.register_buffer("scale", scale)
         self.noise = layout.noise
         self.pool = Attention(width) if layout.attention else None
         widths = [width] + [layout.hidden] * layout.depth
