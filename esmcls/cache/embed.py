@@ -21,7 +21,7 @@ import numpy as np
 from esmcls.cache.pending import Pending
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.segments import form_of
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec, keys_of
 from esmcls.cache.store import EmbeddingCache, seal
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import AheadEncoder, Embedded, Encoder, load_encoder
@@ -159,7 +159,8 @@ def embed_apart(folder: Path, spec: EmbeddingSpec, encoder: Encoder, items: Sequ
     pending = Pending(spec)
     for _, fitting, embedded in _encode_all(encoder, plan_batches(encoder, items), spec, report):
         if embedded is not None:
-            pending.add([sequence for _, sequence in fitting], range(len(fitting)), embedded)
+            sequences = [sequence for _, sequence in fitting]
+            pending.add(sequences, keys_of(sequences), range(len(fitting)), embedded)
             _count(report, fitting, embedded)
     if len(pending):
         seal(folder, pending)

@@ -89,6 +89,19 @@ def note_emulation(precision: Precision, device: torch.device) -> None:
         say(f"this {_kind(device)} lacks {precision}: {how}")
 
 
+def refuse_slow_int8(precision: str, device: torch.device) -> None:
+    """Refuse to begin with int8 vectors where int8 is emulated; what was begun elsewhere goes on, emulated.
+
+    Raises
+    ------
+    UsageError
+        If nothing is gained by it here.
+    """
+    if precision == "int8" and is_emulated("int8", device):
+        lacks = f"this {_kind(device)} has no fast products of int8{' (VNNI)' if device.type == 'cpu' else ''}"
+        raise UsageError(f"--precision int8: {lacks}, so that it takes longer than fp32; leave --precision out")
+
+
 def note_fp32_training(precision: Precision, device: torch.device) -> None:
     """Say, where it is so, that training in a precision computes in fp32."""
     if is_emulated(precision, device):
@@ -121,7 +134,12 @@ def hardware_precisions(device: torch.device) -> frozenset[Precision]:
 
 @lru_cache(maxsize=1)
 def multiplies_int8_exactly() -> bool:
-    """Tell whether torch's product of int8 matrices is right: without VNNI its sums of two are cut off at 2^15."""
+    """Tell whether torch's product of int8 matrices is fast and right.
+
+    Without VNNI it is a plain loop, a twentieth as fast as fp32, or the sums of two are cut off at 2^15.
+    """
+    if not torch.cpu._is_vnni_supported():
+        return False
     largest = torch.full((64, 64), 127, dtype=torch.int8)
     return bool((torch._int_mm(largest, largest) == 64 * 127**2).all())
 

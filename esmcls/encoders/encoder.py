@@ -6,11 +6,12 @@ function `open(name, *, layers, long, precision, device) -> Encoder`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 from esmcls.encoders import BUNDLED
 from esmcls.encoders.huggingface.families import FAMILIES, MIT, Family, Published
@@ -18,8 +19,11 @@ from esmcls.encoders.sources.checkpoints import CHECKPOINTS
 from esmcls.encoders.sources.hub import hub_address
 from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
+from esmcls.foreign.safetensors_header import read_shapes
 from esmcls.foreign.transformers_folder import is_esm2
-from esmcls.types import Indices, Vectors
+
+if TYPE_CHECKING:
+    from esmcls.types import Indices, Vectors  # which load NumPy
 
 GROUP: Final = "esmcls.encoders"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
@@ -349,15 +353,13 @@ def _load(plugin: EntryPoint) -> Opener:
 
 
 def _bundled_card() -> EncoderCard:
-    from esmcls.encoders.weights import load_state
-
     path = bundled_path()
     if not path.exists():
         return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False, ESM2, MIT)
-    config, state = load_state(path)
-    parameters = sum(tensor.numel() for tensor in state.values())
-    size = path.stat().st_size
-    shape = (config.layers, config.width, parameters, size)
+    shapes = read_shapes(path)  # of the header alone: opening it would load PyTorch
+    layers = len({name.split(".")[1] for name in shapes if name.startswith("layers.")})
+    [width] = shapes["emb_layer_norm_after.weight"]
+    shape = (layers, width, sum(map(math.prod, shapes.values())), path.stat().st_size)
     return EncoderCard(BUNDLED, *shape, "comes with the package", True, ESM2, MIT)
 
 

@@ -107,7 +107,10 @@ class Network(nn.Module):
     def __init__(self, width: int, n_classes: int, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.eye(width) if layout.whiten and not layout.attention else torch.ones(width))
+        whole = layout.whiten and not layout.attention
+        # filled, since `torch.eye` loads sympy on the device "meta"
+        scale = torch.zeros(width, width).fill_diagonal_(1) if whole else torch.ones(width)
+        self.register_buffer("scale", scale)
         self.noise = layout.noise
         self.pool = Attention(width) if layout.attention else None
         widths = [width] + [layout.hidden] * layout.depth
@@ -191,7 +194,8 @@ def filled(network: M, state: Mapping[str, Tensor]) -> M:
     for name in sorted(expected.keys() | there.keys()):
         if expected.get(name) != there.get(name):
             raise ValueError(f"{name[:80]} is {there.get(name, 'missing')} instead of {expected.get(name, 'nothing')}")
-    network.to_empty(device="cpu").load_state_dict(dict(state))  # copied: what a mapped file gives is not aligned
+    # copied: what a mapped file gives is not aligned; assigned: `to_empty` loads sympy, half a second
+    network.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
     return network
 
 
