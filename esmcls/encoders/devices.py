@@ -29,7 +29,7 @@ OLDEST_TENSOR_CORES: Final = (7, 0)
 _OF_BUILD: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """Instructions (`sm`) or portable code (`compute`) of a build: generation, member, and what is that one's alone."""
 OLDER_GPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
-"""Installs the last of torch's wheels with instructions of GPUs before Turing (capability 7.5)."""
+"""Installs the last of torch's wheels with code for GPUs before Turing (7.5): up to 2.14 (pytorch issue 190385)."""
 _NO_MEMORY: Final = (
     *("out of memory", "can't allocate", "not enough memory"),
     *("cublas_status_alloc_failed", "cudnn_status_alloc_failed", "cusolver_status_alloc_failed"),
