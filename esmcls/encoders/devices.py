@@ -209,7 +209,8 @@ def exact_products() -> Iterator[None]:
     torch refuses to read by its older API what was set by the newer one, which has a setting for each kind of device;
     so these are read first, and written last.
     """
-    cuda, processor = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    cuda = torch.backends.cuda.matmul
+    processor = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = cuda.fp32_precision, processor.fp32_precision
     cuda.fp32_precision = processor.fp32_precision = "ieee"
     older = torch.get_float32_matmul_precision()

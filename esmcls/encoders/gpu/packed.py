@@ -44,7 +44,7 @@ class ESM2OnGPU(PackedESM2):
         self.kernel = choose_attention(config.heads, config.width // config.heads, self.attended, device)
         self.fuses = may_compile(device)
         self.add_and_norm = compiled(add_and_norm) if self.fuses else add_and_norm
-        self.turn_pairs = compiled(turn_pairs) if self.fuses else None
+        self.turn_pairs = compiled(turn_pairs) if self.fuses else turn_pairs
         self.table = torch.empty(0, device=device)  # complex64, (longest so far, head width / 2)
         self.cosines = self.sines = self.table  # of it, as `turn_pairs` takes them
 
@@ -87,7 +87,7 @@ class ESM2OnGPU(PackedESM2):
         if len(self.table) < length:
             size = 1 << (length - 1).bit_length()
             self.table = self.turns.up_to(size)[:size].to(self.device)
-            cosine, sine = torch.view_as_real(self.table).split(1, dim=-1)
+            cosine, sine = torch.split(torch.view_as_real(self.table), 1, dim=-1)
             self.cosines, self.sines = cosine.contiguous(), torch.cat((-sine, sine), -1)
         return self.table
 
@@ -118,13 +118,13 @@ class StreamOnGPU(Stream):
         on_device = to_device(torch.cat((padded, positions, offsets)), model.device)
         self.tokens, self.positions, self.offsets = torch.split(on_device, sizes)
         self.table = model.turns_up_to(self.longest)
-        self.gathered = None if model.turn_pairs else self.table[self.positions][:, None]
+        self.gathered = None if model.fuses else self.table[self.positions][:, None]
 
     def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (total, 3 width) into query, key and value, (total, heads, head width), and turn the first two."""
         shape = (len(mixed), self.heads, self.head_width)
         value = mixed[:, -self.heads * self.head_width :].view(shape)
-        if self.model.turn_pairs is not None:
+        if self.gathered is None:
             pairs = mixed.view(len(mixed), 3, self.heads, self.head_width // 2, 2)
             tables = self.model.cosines, self.model.sines
             turned = self.model.turn_pairs(pairs, *tables, self.positions, self.model.attended)
