@@ -123,16 +123,22 @@ class Group(click.Group):
 
 
 def common(
-    *, workspace: bool = True, device: bool = False, devices: bool = False, seed: bool = False
+    *,
+    workspace: bool = True,
+    device: bool = False,
+    devices: bool = False,
+    seed: bool = False,
+    precision: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options that it shares with others; `--quiet` and `--debug` always.
 
-    The command gets a device that is there, one unless it takes several (`devices`).
+    The command gets a device that is there, one unless it takes several (`devices`); `precision` is what is computed
+    in, where the command has no such option and does not go by that of a model.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if device or devices:
-            function = _with_device(function, devices)
+            function = _with_device(function, devices, precision)
         if workspace:
             function = _with_mirror(function)
         options = [
@@ -149,7 +155,7 @@ def common(
     return decorate
 
 
-def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., Any]:
+def _with_device(function: Callable[..., Any], several: bool, precision: str | None) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, device: str, **options: Any) -> Any:
         from esmcls.encoders.encoder import resolve_device
@@ -159,7 +165,7 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
         if options.get("engine") == "ray":  # whose nodes may have what this machine lacks
             return function(*args, device=device, **options)
         resolved = resolve_device(device)
-        _tell_device(resolved, options.get("precision"))
+        _tell_device(resolved, options.get("precision", precision))
         return function(*args, device=resolved, **options)
 
     return command

@@ -74,7 +74,7 @@ COLUMN = "<column>"
     "--checkpoint-minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="Between checkpoints."
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output.")
-@common(workspace=False, devices=True, seed=True)
+@common(workspace=False, devices=True, seed=True, precision="auto")
 def command(
     sequences: tuple[str, ...],
     teacher: str | None,

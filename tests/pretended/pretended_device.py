@@ -12,7 +12,7 @@ It knows nothing of numerics, asynchrony, NCCL and fragmentation: the tests mark
 from __future__ import annotations
 
 import contextlib
-import traceback
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,7 +27,6 @@ from pretended_library import KIND  # before torch
 import torch  # isort: skip
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device(KIND, 0)
 
@@ -150,7 +149,7 @@ class Pretended(TorchDispatchMode):
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Compute an operation on the values that are held, if the device would."""
         name = func._schema.name.removeprefix("aten::")
-        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        tensors = [value for value in leaves((args, kwargs)) if isinstance(value, Tensor)]
         here = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
         asked = kwargs.get("device")
         asked = None if asked is None else torch.device(asked)
@@ -165,7 +164,7 @@ class Pretended(TorchDispatchMode):
             )
         self._refuse(name, args, kwargs, tensors)
         self._note_moves(name, args, here, asked)
-        plain = tree_map(lambda value: value.values if isinstance(value, OnDevice) else value, (args, kwargs))
+        plain = mapped(lambda value: value.values if isinstance(value, OnDevice) else value, (args, kwargs))
         if makes_here:
             plain[1]["device"] = torch.device("cpu")
         plain[1].pop("pin_memory", None)
@@ -176,14 +175,14 @@ class Pretended(TorchDispatchMode):
             stays_here = isinstance(args[0], OnDevice)
         if not stays_here:
             return result
-        storages = {one.untyped_storage().data_ptr(): one for one in tree_leaves(result) if isinstance(one, Tensor)}
+        storages = {one.untyped_storage().data_ptr(): one for one in leaves(result) if isinstance(one, Tensor)}
         more = sum(one.untyped_storage().nbytes() for address, one in storages.items() if address not in _held)
         if self.limit is not None and self.held + more > self.limit:
             raise torch.OutOfMemoryError("CUDA out of memory. (pretended)")
         return self._wrapped(func, name, args, kwargs, result)
 
     def _wrapped(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> Any:
-        wrapped = tree_map(lambda value: OnDevice(value) if isinstance(value, Tensor) else value, result)
+        wrapped = mapped(lambda value: OnDevice(value) if isinstance(value, Tensor) else value, result)
         if not (func.is_view or func._schema.is_mutable or name in _FREE):
             return wrapped
         try:
@@ -203,15 +202,19 @@ class Pretended(TorchDispatchMode):
         if elsewhere and name not in _MOVING and len(others) < len(tensors):
             line = "Expected all tensors to be on the same device, but found at least two devices"
             raise RuntimeError(f"{line}, {DEVICE} and cpu! ({name}, {site()})")
-        if KIND == "mps":
-            dtypes = {one.dtype for one in tensors if isinstance(one, OnDevice)} | {kwargs.get("dtype")}
-            moved = asked_dtype = None
-            if name == "_to_copy" and not isinstance(args[0], OnDevice):
-                moved, asked_dtype = args[0].dtype, kwargs.get("dtype")
-            if torch.float64 in dtypes | {asked_dtype or moved}:
-                raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype: no float64 ({name}, {site()})")
+        if KIND == "mps" and torch.float64 in self._made(name, args, kwargs):
+            raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype: no float64 ({name}, {site()})")
         if name in ("mm", "addmm", "bmm", "baddbmm") and not tensors[-1].dtype.is_floating_point:
             raise RuntimeError(f'"{name}_cuda" not implemented for {tensors[-1].dtype}')
+
+    def _made(self, name: str, args: Any, kwargs: Any) -> set[torch.dtype]:
+        """Return the dtypes of what is on the device, or would be afterwards."""
+        asked, device = kwargs.get("dtype"), kwargs.get("device")
+        if name == "_to_copy":
+            leaves_it = device is not None and torch.device(device).type == "cpu"
+            return set() if leaves_it else {asked or args[0].dtype}
+        here = {value.dtype for value in leaves((args, kwargs)) if isinstance(value, OnDevice)}
+        return here if asked is None else here | {asked}
 
     def _note_moves(self, name: str, args: Any, here: list[OnDevice], asked: torch.device | None) -> None:
         if name in _WAIT:
@@ -236,8 +239,8 @@ class Pretended(TorchDispatchMode):
         self.overloads.add(str(func).removeprefix("aten.").removesuffix(".default"))
         if func.is_view or name in _FREE or name == "_local_scalar_dense":
             return
-        read = {id(value): value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
-        written = {id(value): value for value in tree_leaves(result) if isinstance(value, Tensor)}
+        read = {id(value): value for value in leaves((args, kwargs)) if isinstance(value, Tensor)}
+        written = {id(value): value for value in leaves(result) if isinstance(value, Tensor)}
         fills = name in ("fill_", "zero_", "zeros_like", "ones_like", "full_like")
         self.kernels[name] += 1
         self.bytes[name] += sum(map(_size, written.values())) + (0 if fills else sum(map(_size, read.values())))
@@ -247,6 +250,22 @@ def _pinned(tensor: Tensor) -> Tensor:
     """Mark a tensor of the host: what is copied to it without blocking is not waited for."""
     tensor.pinned = True  # type: ignore[attr-defined]
     return tensor
+
+
+def leaves(values: Any) -> list[Any]:
+    """Return what nested tuples, lists and dictionaries hold."""
+    if isinstance(values, (tuple, list)):
+        return [leaf for value in values for leaf in leaves(value)]
+    return leaves(list(values.values())) if isinstance(values, dict) else [values]
+
+
+def mapped(change: Callable[[Any], Any], values: Any) -> Any:
+    """Return nested tuples, lists and dictionaries with each of their leaves changed."""
+    if isinstance(values, (tuple, list)):
+        return type(values)([mapped(change, value) for value in values])
+    if isinstance(values, dict):
+        return {name: mapped(change, value) for name, value in values.items()}
+    return change(values)
 
 
 def _size(tensor: Tensor) -> int:
@@ -259,9 +278,12 @@ def _size(tensor: Tensor) -> int:
 
 def site() -> str:
     """Return the line of the package that the present operation is of."""
-    for frame in reversed(traceback.extract_stack(limit=40)):
-        if "/esmcls/" in frame.filename or "/peft/" in frame.filename:
-            return f"{Path(frame.filename).name}:{frame.lineno}"
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if "/esmcls/" in path or "/peft/" in path:
+            return f"{Path(path).name}:{frame.f_lineno}"
+        frame = frame.f_back
     return "a test"
 
 
@@ -468,6 +490,6 @@ def _saving(save: Callable[..., None]) -> Callable[..., None]:
             return value.values.clone() if isinstance(value, OnDevice) else value
 
         with torch.utils._python_dispatch._disable_current_modes():
-            save(tree_map(plain, written), *args, **options)
+            save(mapped(plain, written), *args, **options)
 
     return saved
