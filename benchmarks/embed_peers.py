@@ -1,7 +1,7 @@
 """What a user could embed with instead of esmcls, on random weights: for `embed_speed.py`.
 
-OpenVINO and ONNX Runtime run transformers' `EsmModel` as they convert or quantise it themselves, the sequences sorted by
-length and padded to 1,024 tokens a batch, with which transformers itself was faster than with 4,096.
+OpenVINO and ONNX Runtime run transformers' `EsmModel` as they convert or quantise it themselves, the sequences sorted
+by length and padded to 1,024 tokens a batch.
 """
 
 from __future__ import annotations
