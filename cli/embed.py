@@ -107,7 +107,7 @@ _GROUPS = {
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="auto: that of the encoder's cache here, else bf16 where the hardware has it.",
+    help="auto: that of the encoder's cache here, else bf16 or fp16, as the hardware has it.",
 )
 @click.option(
     "--dtype",

@@ -31,7 +31,20 @@ _LOSSES = ("ce", "focal", "logit-adjusted", "bce", "weighted", "asymmetric", "ms
 
 _GROUPS = {
     "Common options": (
-        *("method", "encoder", "epochs", "lr", "batch", "name", "resume", "workspace", "device", "seed", "quiet"),
+        *(
+            "method",
+            "encoder",
+            "epochs",
+            "lr",
+            "batch",
+            "name",
+            "resume",
+            "dry_run",
+            "workspace",
+            "device",
+            "seed",
+            "quiet",
+        ),
     ),
     "Sequences": ("families", "stratify", "layers", "long", "crop", "mask", "pooling"),
     "LoRA and top-k": ("rank", "alpha", "targets", "adapters_only", "top_layers"),
@@ -41,7 +54,8 @@ _GROUPS = {
         *("validate_every", "patience"),
     ),
     "Memory, machines and logs": (
-        *("tokens", "precision", "checkpointing", "checkpoint_every", "nodes", "shard", "seeds", "track", "debug"),
+        *("tokens", "precision", "checkpointing", "checkpoint_minutes", "checkpoint_every", "nodes", "shard"),
+        *("seeds", "track", "debug"),
     ),
     "What is set aside": ("hold_out_families", "calibration", "false_acceptance", "accept_known"),
 }
@@ -167,8 +181,14 @@ _GROUPS = {
 )
 @click.option("--validate-every", type=click.IntRange(0), default=0, show_default=True, help="Steps; 0: each epoch.")
 @click.option("--patience", type=click.IntRange(0), default=0, show_default=True, help="Validations; 0: to the end.")
-@click.option("--checkpoint-every", type=click.IntRange(1), default=200, show_default=True, help="Steps.")
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="Between checkpoints."
+)
+@click.option(
+    "--checkpoint-every", type=click.IntRange(0), default=0, show_default=True, help="Steps besides; 0: minutes alone."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint.")
+@click.option("--dry-run", is_flag=True, help="Check the options and say what the run would be.")
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs, each with a seed of its own."
 )
@@ -187,6 +207,7 @@ def command(
     seeds: int,
     track: str | None,
     resume: bool,
+    dry_run: bool,
     nodes: int,
     shard: bool,
     device: str,
@@ -207,8 +228,9 @@ def command(
 
     from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
     from esmcls.finetuning.kind import check_machine, objective_of, settled
+    from esmcls.finetuning.run import rehearse
     from esmcls.finetuning.seeds import finetune_seeds
-    from esmcls.training.processes import start_replicas
+    from esmcls.training.processes import Replicas, start_replicas
     from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace)
@@ -222,6 +244,10 @@ def command(
     config, inputs = settled(objective_of(place), config, inputs)  # before anything is fetched
     check_machine(config, inputs, torch.device(device.split(",")[0]), shard, track)
     fetch_encoder(inputs.encoder)
+    if dry_run:
+        alone = Replicas(torch.device(device.split(",")[0]))
+        click.echo("\n".join(rehearse(place, config, inputs, alone, note)))
+        return
     replicas = start_replicas(device.split(","), nodes=nodes, sharded=shard)
     with _terminations() as stop, training_bar(shown=replicas.first) as bar:
         options = {"replicas": replicas, "resume": resume, "planned": bar.start, "say": note, "stop": stop}

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
-from esmcls.heads.settings import Knob, knobs_of
+from esmcls.heads.cards import HeadCard, head_card
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
+from esmcls.heads.settings import Knob
 from esmcls_cli.options import common, complete_heads
 
 if TYPE_CHECKING:
-    from typing_extensions import Never
-
-    from esmcls.heads.base import FittableHead
     from esmcls.heads.registry import AnyGroup
 
 WIDTH = 80
@@ -42,44 +39,36 @@ def command(
     if markdown:
         click.echo("\n".join(page()), nl=False)
         return
-    names = list_heads(group) if name is None else [name]
-    cards = [_card(head, load_head(head, group)) for head in names]
+    cards = [head_card(head, group) for head in (list_heads(group) if name is None else [name])]
     if as_json:
-        click.echo(json.dumps(cards, indent=1))
+        click.echo(json.dumps(list(map(_as_json, cards)), indent=1))
     elif name is not None:
-        click.echo("\n".join(explained(name, load_head(name, group))))
+        click.echo("\n".join(explained(cards[0])))
     else:
         click.echo("\n\n".join(map(_text, cards)) + "\n\nesmcls heads NAME explains each knob of one")
 
 
-def _card(name: str, head: type[FittableHead[Never]]) -> dict[str, Any]:
+def _as_json(card: HeadCard) -> dict[str, Any]:
     return {
-        "name": name,
-        "what": _summary(head),
-        "knobs": {knob.name: knob.default for knob in knobs_of(head.Config)},
-        "explained": {
-            knob.name: {"values": knob.values, "what": knob.what, "when": knob.when} for knob in knobs_of(head.Config)
-        },
+        "name": card.name,
+        "what": card.what,
+        "knobs": {knob.name: knob.default for knob in card.knobs},
+        "explained": {knob.name: {"values": knob.values, "what": knob.what, "when": knob.when} for knob in card.knobs},
     }
-
-
-def _summary(head: type[FittableHead[Never]]) -> str:
-    return (inspect.getdoc(head) or "").partition("\n")[0]
 
 
 def _default(knob: Knob) -> str:
     return "auto" if knob.default is None else str(knob.default)
 
 
-def _text(card: dict[str, Any]) -> str:
-    knobs = [f"  --set {name} {'auto' if value is None else value}" for name, value in card["knobs"].items()]
-    return "\n".join([f"{card['name']}: {card['what']}", *knobs])
+def _text(card: HeadCard) -> str:
+    return "\n".join([f"{card.name}: {card.what}", *(f"  --set {knob.name} {_default(knob)}" for knob in card.knobs)])
 
 
-def explained(name: str, head: type[FittableHead[Never]]) -> list[str]:
+def explained(card: HeadCard) -> list[str]:
     """Return what a head is, what each of its knobs does and when to change it, in lines of eighty columns."""
-    lines = [*textwrap.wrap(f"{name}: {_summary(head)}", WIDTH), "", "auto: the validation part decides."]
-    for knob in knobs_of(head.Config):
+    lines = [*textwrap.wrap(f"{card.name}: {card.what}", WIDTH), "", "auto: the validation part decides."]
+    for knob in card.knobs:
         values = f"  ({knob.values})" if knob.values else ""
         lines += ["", f"--set {knob.name} {_default(knob)}{values}"]
         for text in (knob.what, f"When to change: {knob.when}" if knob.when else ""):
@@ -102,10 +91,10 @@ def page() -> list[str]:
     for title, group in groups.items():
         lines += [f"## {title}", ""]
         for name in list_heads(group):
-            head = load_head(name, group)
-            lines += [f"### `{name}`", "", _summary(head), ""]
-            if knobs := knobs_of(head.Config):
-                lines += [*_HEADER, *map(_row, knobs), ""]
+            card = head_card(name, group)
+            lines += [f"### `{name}`", "", card.what, ""]
+            if card.knobs:
+                lines += [*_HEADER, *map(_row, card.knobs), ""]
     return lines
 
 

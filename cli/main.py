@@ -109,11 +109,25 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(error, _surroundings(error), 1, debug)
     except MemoryError as error:
         return _fail(error, "the memory is full; free some, or give smaller files or less at a time", 1, debug)
+    except RuntimeError as error:
+        if not _fills_a_device(error):
+            raise
+        line = "the memory of the device is full; see what else runs there (nvidia-smi), give less at a time"
+        return _fail(error, f"{line} (finetune: --tokens), or --device cpu", 1, debug)
     except _AskedToEnd as error:
         return _fail(error, "asked to end", 143, debug)
     except (KeyboardInterrupt, click.Abort) as error:
         return _fail(error, "interrupted", 130, debug)
     return code
+
+
+def _fills_a_device(error: RuntimeError) -> bool:
+    """Tell whether torch, where it was needed, found no room on a device."""
+    if "torch" not in sys.modules:
+        return False
+    from esmcls.encoders.devices import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 class _Closed(io.TextIOBase):

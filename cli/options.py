@@ -123,16 +123,22 @@ class Group(click.Group):
 
 
 def common(
-    *, workspace: bool = True, device: bool = False, devices: bool = False, seed: bool = False
+    *,
+    workspace: bool = True,
+    device: bool = False,
+    devices: bool = False,
+    seed: bool = False,
+    precision: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options that it shares with others; `--quiet` and `--debug` always.
 
-    The command gets a device that is there, one unless it takes several (`devices`).
+    The command gets a device that is there, one unless it takes several (`devices`); `precision` is what is computed
+    in, where the command has no such option and does not go by that of a model.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if device or devices:
-            function = _with_device(function, devices)
+            function = _with_device(function, devices, precision)
         if workspace:
             function = _with_mirror(function)
         options = [
@@ -149,7 +155,7 @@ def common(
     return decorate
 
 
-def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., Any]:
+def _with_device(function: Callable[..., Any], several: bool, precision: str | None) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, device: str, **options: Any) -> Any:
         from esmcls.encoders.encoder import resolve_device
@@ -158,9 +164,25 @@ def _with_device(function: Callable[..., Any], several: bool) -> Callable[..., A
             raise UsageError(f"--device {device}: several devices are for embed, pretrain and finetune; give one")
         if options.get("engine") == "ray":  # whose nodes may have what this machine lacks
             return function(*args, device=device, **options)
-        return function(*args, device=resolve_device(device), **options)
+        resolved = resolve_device(device)
+        _tell_device(resolved, options.get("precision", precision))
+        return function(*args, device=resolved, **options)
 
     return command
+
+
+def _tell_device(device: str, precision: str | None) -> None:
+    """Say what a GPU is called and what is computed in; of the processor there is nothing to say."""
+    if device == "cpu" or device.startswith("cpu,"):
+        return
+    import torch
+
+    from esmcls.encoders.devices import choose_precision, device_name
+
+    devices = [torch.device(part) for part in device.split(",")]
+    names = ", ".join(map(device_name, devices))
+    computed = "vectors in the precision of their model, heads in fp32"
+    note(f"on {names}: {computed if precision is None else choose_precision(precision, devices[0])}")
 
 
 def _with_mirror(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -403,13 +425,17 @@ def bar(unit: str = "sequence") -> Callable[[int, int], None]:
     return advance
 
 
+_NOT_AVERAGED = ("step", "lr", "tokens", "sequences", "memory", "score", "scale", "skipped")
+"""What an entry of training holds besides losses."""
+
+
 class TrainingBar:
     """A bar of steps with the losses, running means of them, and tokens (or, where told, sequences) a second."""
 
     def __init__(self, bar: Any) -> None:
         self.bar, self.done, self.begun = bar, 0.0, time.perf_counter()
         self.means: dict[str, float] = {}
-        self.log, self.steps = LogLines(), 0
+        self.log, self.steps, self.skipped = LogLines(), 0, 0
 
     def start(self, steps: int) -> None:
         """Set how many steps there are to be."""
@@ -424,9 +450,12 @@ class TrainingBar:
             self.bar.initial = self.bar.n = int(entry["step"]) - 1
         unit = "sequences" if "sequences" in entry else "tokens"
         self.done += entry.get(unit, 0.0)
-        for name in (name for name in entry if name not in ("step", "lr", "tokens", "sequences", "memory", "score")):
+        for name in (name for name in entry if name not in _NOT_AVERAGED):
             self.means[name] = 0.95 * self.means.get(name, entry[name]) + 0.05 * entry[name]
         shown = {name: f"{mean:.3f}" for name, mean in self.means.items()}
+        self.skipped += int(entry.get("skipped", 0.0))
+        if self.skipped:
+            shown["skipped"] = f"{self.skipped:,}"
         speed = self.done / (time.perf_counter() - self.begun)
         self.bar.set_postfix(shown | {f"{unit}/s": f"{speed:,.0f}"}, refresh=False)
         self.bar.update()

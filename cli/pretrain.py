@@ -70,8 +70,11 @@ COLUMN = "<column>"
 @click.option("--shortest", type=click.IntRange(1), default=64, show_default=True, help="Shortest crop, in residues.")
 @click.option("--longest", type=click.IntRange(1), default=384, show_default=True, help="Longest crop, in residues.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Learning rate.")
+@click.option(
+    "--checkpoint-minutes", type=click.FloatRange(0), default=10.0, show_default=True, help="Between checkpoints."
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the output.")
-@common(workspace=False, devices=True, seed=True)
+@common(workspace=False, devices=True, seed=True, precision="auto")
 def command(
     sequences: tuple[str, ...],
     teacher: str | None,

@@ -249,6 +249,30 @@ class TerminatedError(EsmclsError):
         super().__init__(f"asked to end after step {done:,} of {steps:,}, which is kept; go on with --resume")
 
 
+class NothingLearnedError(EsmclsError):
+    """A training run in fp16 of which no step could be taken: the gradients were not finite.
+
+    Parameters
+    ----------
+    steps : int
+        That were skipped, one after another.
+    scale : float
+        Of the losses in the last of them.
+
+    Examples
+    --------
+    >>> str(NothingLearnedError(40, 2.0**-24)).partition("; ")[2]
+    'nothing was learned: train in bf16 or fp32 (--precision), or lower --lr'
+    """
+
+    def __init__(self, steps: int, scale: float) -> None:
+        self.steps = steps
+        self.scale = scale
+        last = "of its one step" if steps == 1 else f"of all {steps:,} last steps"
+        found = f"fp16: the gradients {last} were not finite, down to losses times {scale:.2g}; nothing was learned"
+        super().__init__(f"{found}: train in bf16 or fp32 (--precision), or lower --lr")
+
+
 class SequenceError(EsmclsError):
     """A text that is no protein sequence.
 

@@ -20,6 +20,7 @@ from toy_encoder import ToyEncoder, letters, stacked, vector
 
 from esmcls.cache import index as rows_module
 from esmcls.cache import segments as segments_module
+from esmcls.cache import spec as spec_module
 from esmcls.cache import store as cache_module
 from esmcls.cache.index import KeyIndex
 from esmcls.cache.segments import new_name
@@ -58,6 +59,17 @@ def stored_counts(folder: Path, name: str, sequences: list[str]) -> list[int]:
 
 
 # specs and keys
+
+
+def test_a_sequence_that_is_appended_is_digested_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[str] = []
+    digest = sequence_key
+    monkeypatch.setattr(spec_module, "sequence_key", lambda sequence: (digested.append(sequence), digest(sequence))[1])
+    with EmbeddingCache.open(tmp_path, SPEC) as cache:
+        batch = ["MKT", "MV", "MKT"]
+        cache.append(batch, TOY.encode(batch))
+        assert digested == batch
+        assert len(cache) == 2
 
 
 def test_a_spec_survives_json_and_its_key_leaves_out_the_encoders_name() -> None:

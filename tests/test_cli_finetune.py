@@ -368,6 +368,35 @@ def test_what_cannot_be_is_said_in_one_line(place: Path, words: str, message: st
     assert ran.err.splitlines()[-1].startswith(f"esmcls: error: {message}")
 
 
+def test_a_dry_run_of_the_published_options_says_what_the_run_would_be_and_writes_nothing(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path for path in fresh.rglob("*") if path.is_file()}
+    plan = ("--stratify", "1000x5+4000x2", "--warmup", "2", "--class-weights", "balanced", "--method", "full")
+    words = ("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", "--families", "5", *plan)
+    ran = done(*words, "--batch", "8", "--epochs", "2", "--device", "cpu", "--precision", "fp32", "--dry-run")
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("sequences: ")
+    assert lines[0].endswith("; classes: 5")
+    assert lines[1].endswith("tiny.safetensors, 2 layers of width 16; full in fp32")
+    assert ", of which 2 rise to 2e-05; adamw, loss ce, class weights balanced" in lines[2]
+    assert lines[-1] == "nothing was embedded or trained (--dry-run)"
+    assert {path for path in fresh.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr("esmcls.encoders.devices.hardware_precisions", lambda device: {"fp32"})
+    refused = run(*words, "--optimizer", "adamw8bit", "--dry-run", "--device", "cpu")
+    assert "optimizer adamw8bit needs a CUDA device" in refused.err
+
+
+def test_the_memory_of_a_device_that_is_full_is_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **options: object) -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr("esmcls.heads.layers.linear.LinearHead.fit", full)
+    ran = run("fit", "--head", "linear", "-w", place / "w", "--device", "cpu")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("esmcls: error: the memory of the device is full; see what else runs")
+
+
 def test_the_defaults_of_the_command_are_those_of_the_library() -> None:
     command = esmcls.get_command(click.Context(esmcls), "finetune")
     assert command is not None

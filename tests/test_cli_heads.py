@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import click
 import pytest
 from command import done, run
 
+from esmcls.heads import cards, registry
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head
 from esmcls.heads.settings import knobs_of
 from esmcls_cli import bar, options
@@ -47,6 +49,18 @@ def test_every_knob_says_what_it_does_what_it_may_be_and_when_to_change_it(group
         if not getattr(knob, part).endswith("." if part != "values" else tuple("}intobrls"))
     }
     assert lacking == set()
+
+
+def test_the_cards_of_the_built_in_heads_are_what_their_classes_say() -> None:
+    """If not: `python -m esmcls.heads.cards`."""
+    assert cards.built_in_cards() == cards.cards_of_classes()
+
+
+def test_the_card_of_somebody_elses_head_is_read_off_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("linear", "esmcls.heads.neighbours.knn:KNNHead", GROUP)
+    monkeypatch.setattr(cards, "OURS", "elsewhere.")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    assert cards.head_card("linear").what == "Nearest neighbours among the training rows."
 
 
 def test_a_head_that_is_not_there_is_told() -> None:

@@ -158,11 +158,26 @@ def test_cards_tell_shape_size_and_whether_the_weights_are_here(
 def test_devices_that_are_here_are_accepted_and_others_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: [])
     assert resolve_device("auto") == "cuda"
     assert resolve_device("cuda:0, cuda:1") == "cuda:0,cuda:1"
     for wrong in ("cuda:2", "cuda:x", "tpu", "cuda:0,cuda:2"):
         with pytest.raises(UsageError, match=r"there is no device .* here; choose one of: auto, cuda"):
             resolve_device(wrong)
+
+
+def test_auto_is_the_first_gpu_that_torch_was_built_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: [(6, 0), (8, 6)][number])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: ["Tesla P100", "RTX A5000"][number])
+    assert resolve_device("auto") == "cuda:1"
+    assert "device cuda:0 is passed over" in caplog.text
+    with pytest.raises(UsageError, match=r"'cuda:0': .* Tesla P100 \(sm_60\), only for .*whl/cu126"):
+        resolve_device("cuda:1,cuda:0")
 
 
 def test_importing_the_contract_does_not_load_torch() -> None:

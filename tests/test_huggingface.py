@@ -15,6 +15,7 @@ from protein_models import KINDS, LETTERS, states_by_transformers, tokens_by_tok
 from esmcls.encoders import devices, pooling
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.huggingface import encoder as encoder_module
 from esmcls.encoders.huggingface.encoder import HuggingFaceEncoder, open_hf
 from esmcls.errors import SequenceTooLargeError, UsageError
 
@@ -255,6 +256,15 @@ def test_auto_is_bf16_where_the_hardware_has_it(folders: Folders, monkeypatch: p
     for there, chosen in (({"fp32", "bf16"}, "bf16"), ({"fp32"}, "fp32")):
         monkeypatch.setattr(devices, "hardware_precisions", lambda device, there=there: there)
         assert build(folders, "ProtT5", precision="auto").precision == chosen
+
+
+def test_auto_is_fp32_where_the_device_is_fastest_in_what_the_family_overflows_in(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "choose_precision", lambda precision, device: "fp16")  # as on a T4
+    assert build(folders, "ProtT5", precision="auto").precision == "fp32"
+    with pytest.raises(UsageError, match="overflows in fp16"):
+        build(folders, "ProtT5", precision="fp16")
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(folders: Folders) -> None:

@@ -81,6 +81,72 @@ def test_without_onednn_the_states_are_the_same(monkeypatch: pytest.MonkeyPatch)
     assert worst(packed(build()[0], tokens), with_onednn) <= 1e-5
 
 
+def on(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    """Let the processor be of another generation, as torch names it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+
+
+def test_the_states_of_a_processor_with_avx2_alone_are_those_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = [random_tokens(length, seed) for seed, length in enumerate(LENGTHS)]
+    states = {}
+    for capability in ("AVX512", "AVX2", "DEFAULT"):
+        on(monkeypatch, capability)
+        states[capability] = packed(build()[0], tokens)
+    assert worst(states["AVX2"], states["AVX512"]) <= 1e-5
+    assert worst(states["DEFAULT"], states["AVX512"]) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "onednn"),
+    [("AVX512", "fp32", True), ("AVX2", "fp32", False), ("AVX2", "bf16", True), ("DEFAULT", "fp32", True)],
+)
+def test_the_processors_capability_decides_who_multiplies(
+    monkeypatch: pytest.MonkeyPatch, capability: str, precision: Precision, onednn: bool
+) -> None:
+    asked: list[bool] = []
+
+    def recorder(*_: object) -> inference.Product:
+        asked.append(True)
+        return lambda x: x
+
+    on(monkeypatch, capability)
+    monkeypatch.setattr(devices, "hardware_precisions", lambda device: {"fp32", "bf16"})
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(inference, "_onednn_product", recorder)
+    inference.prepare(torch.zeros(3, 3), torch.zeros(3), precision, CPU, gelu=True)
+    assert bool(asked) is onednn
+
+
+@pytest.mark.parametrize(
+    ("capability", "length", "way"),
+    [
+        ("AVX512", 127, inference.attend_in_cache),
+        ("AVX512", 128, inference.attend_exactly),
+        ("AVX2", 20, inference.attend_side_by_side),
+        ("AVX2", 1000, inference.attend_side_by_side),
+        ("DEFAULT", 20, inference.attend_exactly),
+    ],
+)
+def test_capability_and_length_decide_how_a_sequence_attends(
+    monkeypatch: pytest.MonkeyPatch, capability: str, length: int, way: inference.Attention
+) -> None:
+    on(monkeypatch, capability)
+    assert inference.way_to_attend(length, CPU) is way
+    assert inference.way_to_attend(length, torch.device("cuda")) is inference.attend_exactly
+
+
+@pytest.mark.parametrize("way", [inference.attend_exactly, inference.attend_in_cache, inference.attend_side_by_side])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_way_to_attend_gives_softmax_of_scores_times_values(way: inference.Attention, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    query, key, value = (torch.randn(37, 3, 8).transpose(0, 1) for _ in range(3))
+    value = value.to(dtype)
+    out = torch.empty(37, 3, 8).transpose(0, 1)
+    way(query, key, value, out)
+    exact = torch.softmax(query @ key.transpose(1, 2), -1) @ value.float()
+    torch.testing.assert_close(out, exact, rtol=0, atol=1e-5)
+
+
 def test_layers_come_in_ascending_order_and_nothing_runs_beyond_the_last() -> None:
     model, _ = build()
 
@@ -124,14 +190,6 @@ def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, score
     torch.testing.assert_close(out, exact, rtol=0, atol=1e-5)
 
 
-def test_attention_of_bf16_values_is_exact_but_for_their_rounding() -> None:
-    torch.manual_seed(1)
-    query, key, value = torch.randn(3, 37, 8), torch.randn(3, 37, 8), torch.randn(3, 37, 8).bfloat16()
-    out = torch.empty(3, 37, 8)
-    inference.attend_in_cache(query, key, value, out)
-    torch.testing.assert_close(out, torch.softmax(query @ key.transpose(1, 2), -1) @ value.float(), rtol=0, atol=1e-5)
-
-
 def test_products_are_given_few_numbers_of_rows_and_give_back_those_asked_for() -> None:
     given: list[int] = []
 
@@ -151,6 +209,7 @@ def test_rows_are_padded_below_fp32_alone(monkeypatch: pytest.MonkeyPatch, preci
     def recorder(*_: object) -> inference.Product:
         return lambda x: (given.append(len(x)), x)[1]
 
+    on(monkeypatch, "AVX512")
     monkeypatch.setattr(devices, "hardware_precisions", lambda device: {"fp32", "bf16"})
     monkeypatch.setattr(inference, "_onednn_product", recorder)
     inference.prepare(torch.zeros(3, 3), torch.zeros(3), precision, CPU)(torch.zeros(70, 3))
@@ -178,18 +237,3 @@ def test_an_empty_stream_yields_nothing_but_empty_states() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown precision 'fp8'; choose from auto, fp32, bf16, fp16, int8"):
         PackedESM2(CONFIG, {}, "fp8", CPU)  # type: ignore[arg-type]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("emulated", [False, True])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2), ("fp16", 0.05), ("int8", 0.4)])
-def test_a_gpu_gives_the_states_of_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, precision: Precision, tolerance: float, emulated: bool
-) -> None:
-    if emulated:
-        monkeypatch.setattr(devices, "hardware_precisions", lambda device: {"fp32"})
-    fair = random_fair_esm(ModelConfig(2, 64, 4))
-    tokens = [random_tokens(length, seed) for seed, length in enumerate(LENGTHS)]
-    model = PackedESM2(ModelConfig(2, 64, 4), canonical(fair), precision, torch.device("cuda"))
-    states = [{layer: state.cpu() for layer, state in one.items()} for one in packed(model, tokens)]
-    assert worst(states, reference(fair, tokens, LAYERS)) <= tolerance

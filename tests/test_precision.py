@@ -10,17 +10,25 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command import done
+from command import done, run
 from tiny import CONFIG, sequences, tiny_model, write_encoder, write_set
 
 import esmcls
 from esmcls.encoders import devices
-from esmcls.encoders.devices import PRECISIONS, Precision, choose_precision, hardware_precisions, note_fp32_training
+from esmcls.encoders.devices import (
+    PRECISIONS,
+    Precision,
+    choose_precision,
+    exact_products,
+    hardware_precisions,
+    note_fp32_training,
+)
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.models.folder import load_model
@@ -130,10 +138,38 @@ def test_a_gpu_has_fp16_and_the_newer_ones_bf16(monkeypatch: pytest.MonkeyPatch)
 
 def test_sums_of_eight_bit_products_that_are_cut_off_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What processors without VNNI do: pairs are summed in 16 bits."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).int())
     assert devices.multiplies_int8_exactly.__wrapped__()
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: torch.full((len(a), b.shape[1]), 32 * (2**15 - 1)))
     assert not devices.multiplies_int8_exactly.__wrapped__()
+
+
+def test_products_of_eight_bits_are_asked_of_processors_with_vnni_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it torch's product is right, and takes twenty times as long as in fp32."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).int())
+    assert not devices.multiplies_int8_exactly.__wrapped__()
+
+
+def test_int8_is_refused_in_one_line_where_it_is_slower_unless_such_vectors_are_there(
+    tmp_path: Path, hardware: Hardware
+) -> None:
+    encoder = write_encoder(tmp_path / "tiny.safetensors")
+    (tmp_path / "a.fasta").write_text(">a\nMKTAYIAKQRQISFVKSHFSRQ\n")
+    (tmp_path / "b.fasta").write_text(">b\nMKTAYIAKQRQ\n")
+    words = ("--encoder", encoder, "-w", tmp_path / "w", "--device", "cpu", "--precision", "int8")
+    hardware.has()
+    ran = run("embed", tmp_path / "a.fasta", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1] == (
+        "esmcls: error: --precision int8: this processor has no fast products of int8 (VNNI), so that it takes longer "
+        "than fp32; leave --precision out"
+    )
+    hardware.has("int8")
+    done("embed", tmp_path / "a.fasta", *words)
+    hardware.has()
+    assert NOTE.format("int8") in done("embed", tmp_path / "b.fasta", *words).err
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -256,3 +292,47 @@ def test_embedding_in_a_precision_that_is_not_there_is_one_call(hardware: Hardwa
     exact = esmcls.embed(["MKTAYIAKQR"], precision="fp32")
     for found in vectors:
         assert 0 < np.abs(found - exact).max() < 0.1
+
+
+def float32_settings() -> list[str]:
+    """Return what torch says by its newer and its older API, which refuses to say some things."""
+    matmul = torch.backends.cuda.matmul
+    said = [matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision]
+    for ask in (torch.get_float32_matmul_precision, lambda: str(matmul.allow_tf32)):
+        try:
+            said.append(ask())
+        except RuntimeError:
+            said.append("refused")
+    return said
+
+
+def by_newer_api(cuda: str, processor: str = "none") -> None:
+    torch.backends.cuda.matmul.fp32_precision = cuda
+    torch.backends.mkldnn.matmul.fp32_precision = processor
+
+
+@pytest.mark.parametrize(
+    ("allow", "expected"),
+    [
+        (lambda: None, ["none", "none", "highest", "False"]),
+        (lambda: by_newer_api("tf32"), ["tf32", "none", "refused", "refused"]),
+        (lambda: by_newer_api("tf32", "bf16"), ["tf32", "bf16", "refused", "refused"]),
+        (lambda: by_newer_api("ieee"), ["ieee", "none", "highest", "False"]),
+        (lambda: torch.set_float32_matmul_precision("high"), ["tf32", "tf32", "high", "True"]),
+        (lambda: torch.set_float32_matmul_precision("medium"), ["tf32", "bf16", "medium", "True"]),
+    ],
+)
+def test_products_are_exact_whichever_api_allowed_shortcuts_and_these_are_as_they_were(
+    allow: Callable[[], None], expected: list[str]
+) -> None:
+    try:
+        allow()
+        assert float32_settings() == expected
+        with exact_products():
+            assert float32_settings() == ["ieee", "ieee", "highest", "False"]
+        assert float32_settings() == expected
+        assert esmcls.embed(["MKTAYIAKQR"], precision="fp32").shape[0] == 1
+    finally:
+        by_newer_api("ieee", "ieee")
+        torch.set_float32_matmul_precision("highest")
+        by_newer_api("none")

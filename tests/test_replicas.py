@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from esmcls.errors import UsageError
 from esmcls.pretraining.corpus import Corpus
 from esmcls.pretraining.run import PretrainConfig, Pretraining
 from esmcls.training.loop import Entry, run
-from esmcls.training.processes import ALONE, Replicas, start_replicas
+from esmcls.training.processes import ALONE, Replicas, _starts_its_own, start_replicas
 from esmcls.training.schedule import TrainingPlan
 
 EXCHANGE = """
@@ -125,6 +126,71 @@ def test_two_machines_train_together(tmp_path: Path) -> None:
 def test_one_device_alone_cannot_share_a_model() -> None:
     with pytest.raises(UsageError, match="--shard: cpu alone has nobody to share the model with"):
         start_replicas(["cpu"], sharded=True)
+
+
+def test_what_the_first_process_does_alone_is_done_when_the_others_go_on(tmp_path: Path) -> None:
+    text = """
+import sys, time
+from pathlib import Path
+from esmcls.training.processes import start_replicas
+replicas, done = start_replicas(["cpu", "cpu"]), Path(sys.argv[1])
+with replicas.first_alone() as first:
+    if first:
+        time.sleep(0.5)
+        done.touch()
+print(replicas.any(not done.exists()))
+"""
+    (tmp_path / "wait.py").write_text(text)
+    command = [sys.executable, tmp_path / "wait.py", tmp_path / "done"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "True" not in ran.stdout
+    with ALONE.first_alone() as first:
+        assert first
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "devices", "nodes", "own"),
+    [
+        ({}, 4, 1, False),
+        ({"SLURM_NTASKS": "1"}, 4, 1, True),
+        ({"SLURM_NTASKS": "4"}, 4, 1, False),
+        ({"SLURM_NTASKS": "8"}, 4, 2, False),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "interactive"}, 4, 1, False),
+        ({"SLURM_NTASKS": "1", "TORCHELASTIC_RUN_ID": "a"}, 4, 1, False),
+    ],
+)
+def test_slurms_only_process_starts_those_of_the_other_devices(
+    monkeypatch: pytest.MonkeyPatch, surroundings: dict[str, str], devices: int, nodes: int, own: bool
+) -> None:
+    for name in ("SLURM_NTASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    assert _starts_its_own(devices, nodes) is own
+
+
+def test_another_number_of_slurms_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    line = "Slurm starts 2 processes (tasks) for 8 devices: give sbatch --nodes=2 --ntasks-per-node=4"
+    with pytest.raises(UsageError, match=re.escape(line)):
+        start_replicas([f"cuda:{number}" for number in range(4)], nodes=2)
+
+
+def test_blocks_of_a_shared_model_are_gathered_in_bf16_and_all_else_stays_fp32() -> None:
+    seen: dict[str, torch.dtype] = {}
+    model = torch.nn.ModuleDict({"block": torch.nn.Linear(4, 4), "out": torch.nn.Linear(4, 2)})
+    model["block"].register_forward_pre_hook(lambda module, _: seen.update(block=module.weight.dtype))
+    model["block"].register_forward_pre_hook(lambda module, given: (given[0].to(module.weight.dtype),))
+    model.forward = lambda x: model["out"](model["block"](x).float())  # type: ignore[assignment]
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        Replicas(sharded=True).place(model, [model["block"]], torch.bfloat16)
+        model(torch.ones(3, 4)).sum().backward()
+        dtypes = {name: (value.dtype, value.grad.dtype) for name, value in model.named_parameters()}
+    finally:
+        torch.distributed.destroy_process_group()
+    assert seen == {"block": torch.bfloat16}
+    assert set(dtypes.values()) == {(torch.float32, torch.float32)}
 
 
 def test_devices_of_two_kinds_are_refused() -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from esmcls.errors import FolderError, TerminatedError
-from esmcls.training.loop import LogFile, planned_steps, run
+from esmcls.errors import FolderError, NothingLearnedError, TerminatedError
+from esmcls.training.loop import LogFile, _Run, planned_steps, run
 from esmcls.training.schedule import TrainingPlan, learning_rate
 
 
@@ -293,6 +293,48 @@ def test_a_step_that_overflows_is_skipped_and_the_lower_scale_is_resumed(tmp_pat
     assert scalers[0].get_scale() == scalers[2].get_scale() == 2.0**9
     assert torch.equal(parameters(whole), parameters(resumed))
     assert parameters(whole).isfinite().all()
+
+
+def test_skipped_steps_are_logged_and_a_run_of_nothing_but_them_ends_with_what_to_do() -> None:
+    class Infinite(Overflowing):
+        def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+            loss, entry = Regression.loss(self, step)
+            return loss * torch.inf, entry
+
+    history = run(Overflowing(), TrainingPlan(steps=4, lr=0.01), scaler=GradScaler("cpu", init_scale=2.0**10))
+    assert history.skipped == 1
+    logged = [(entry["skipped"], entry["scale"]) for entry in history.entries]
+    assert logged == [(0.0, 1024.0), (0.0, 1024.0), (1.0, 1024.0), (0.0, 512.0)]
+    with pytest.raises(NothingLearnedError, match=r"all 3 last steps .* losses times 2\.6e\+02"):
+        run(Infinite(), TrainingPlan(steps=3, lr=0.01), scaler=GradScaler("cpu", init_scale=2.0**10))
+    seen: list[float] = []
+    with pytest.raises(NothingLearnedError, match="all 40 last steps"):
+        run(Infinite(), TrainingPlan(steps=99, lr=0.01), scaler=GradScaler("cpu"), log=lambda e: seen.append(e["step"]))
+    assert len(seen) == 39  # the one that it ends in says it itself
+
+
+def test_checkpoints_go_by_minutes_and_resume_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes half a minute here."""
+    plan, path = replace(PLAN, checkpoint_every=0), tmp_path / "c"
+    now = 0.0
+    monkeypatch.setattr("esmcls.training.loop.time.monotonic", lambda: now)
+    written: list[int] = []
+
+    def log(entry: dict[str, float]) -> None:
+        nonlocal now
+        now += 30
+        if entry["step"] == 8:
+            raise KeyboardInterrupt
+
+    save = _Run.save
+    monkeypatch.setattr(_Run, "save", lambda own, to: (written.append(own.history.steps_done), save(own, to)))
+    whole, broken, resumed = Regression(), Regression(), Regression()
+    run(whole, plan)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, plan, checkpoint=path, minutes=1.5, log=log)
+    assert written == [3, 6]
+    run(resumed, replace(plan, checkpoint_every=5), checkpoint=path, resume=True)
+    assert torch.equal(parameters(whole), parameters(resumed))
 
 
 @pytest.mark.parametrize(

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as cache_calls
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from esmcls.cache.pending import Pending
 from esmcls.cache.prefetch import BackgroundWriter, prefetch
 from esmcls.cache.segments import form_of
-from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.spec import EmbeddingSpec, keys_of
 from esmcls.cache.store import EmbeddingCache, seal
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
-from esmcls.encoders.encoder import Embedded, Encoder, load_encoder
+from esmcls.encoders.encoder import AheadEncoder, Embedded, Encoder, load_encoder
 from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import CacheError, SequenceTooLargeError
 from esmcls.reading.records import clean_sequences, several
@@ -118,7 +118,6 @@ def embed_items(
     if difference := cache.spec.difference(EmbeddingSpec.of(encoder, cache.spec.dtype, cache.spec.poolings)):
         raise CacheError(cache.folder, f"this cache is of another spec ({difference})", "choose another folder for it")
     started = time.monotonic()
-    keep = cache.spec.keeps
 
     def append(batch: tuple[list[str], Embedded]) -> None:
         cache.append(*batch)
@@ -127,8 +126,7 @@ def embed_items(
     tell = Teller(progress, report)
     try:
         with BackgroundWriter(append) as writer:
-            for batch in batches:
-                fitting, embedded = _encode(encoder, batch, cache.spec, keep, report)
+            for batch, fitting, embedded in _encode_all(encoder, batches, cache.spec, report):
                 if embedded is not None:
                     writer.put(([sequence for _, sequence in fitting], embedded))
                     _count(report, fitting, embedded)
@@ -159,27 +157,66 @@ def embed_apart(folder: Path, spec: EmbeddingSpec, encoder: Encoder, items: Sequ
         )
     report = EmbedReport()
     pending = Pending(spec)
-    for batch in plan_batches(encoder, items):
-        fitting, embedded = _encode(encoder, batch, spec, spec.keeps, report)
+    for _, fitting, embedded in _encode_all(encoder, plan_batches(encoder, items), spec, report):
         if embedded is not None:
-            pending.add([sequence for _, sequence in fitting], range(len(fitting)), embedded)
+            sequences = [sequence for _, sequence in fitting]
+            pending.add(sequences, keys_of(sequences), range(len(fitting)), embedded)
             _count(report, fitting, embedded)
     if len(pending):
         seal(folder, pending)
     return report
 
 
-def _encode(
-    encoder: Encoder, batch: list[Item], spec: EmbeddingSpec, keep: str, report: EmbedReport
-) -> tuple[list[Item], Embedded | None]:
-    """Encode a batch without what does not fit into memory, which is reported."""
-    while batch:
+_Encoded: TypeAlias = tuple[list[Item], list[Item], Embedded | None]
+"""A batch, those of it that fit into memory, and their vectors, if there are any."""
+
+
+def _encode_all(
+    encoder: Encoder, batches: Iterable[list[Item]], spec: EmbeddingSpec, report: EmbedReport
+) -> Iterator[_Encoded]:
+    """Encode batches one by one, each begun before the one before it is waited for where the encoder runs ahead."""
+    ahead = encoder if isinstance(encoder, AheadEncoder) and encoder.runs_ahead else None
+    begun: Callable[[], _Encoded] | None = None
+    for batch in batches:
+        waited, begun = begun, None
         try:
-            return batch, encoder.encode([sequence for _, sequence in batch], spec.pooled, keep)
+            begun = _begin(encoder, ahead, batch, spec, report)
+        finally:  # what fails now does not take what went before
+            if waited is not None:
+                yield waited()
+        if ahead is None:
+            yield begun()
+            begun = None
+    if begun is not None:
+        yield begun()
+
+
+def _begin(
+    encoder: Encoder, ahead: AheadEncoder | None, batch: list[Item], spec: EmbeddingSpec, report: EmbedReport
+) -> Callable[[], _Encoded]:
+    """Begin a batch without what does not fit into memory, which is reported; what is returned waits for it."""
+    fitting = batch
+    while fitting:
+        sequences = [sequence for _, sequence in fitting]
+        try:
+            if ahead is not None:
+                finish = ahead.launch(sequences, spec.pooled, spec.keeps)
+            else:
+                finish = partial(_same, encoder.encode(sequences, spec.pooled, spec.keeps))
         except SequenceTooLargeError as error:
-            report.too_large.append(batch[error.index][0])
-            batch = batch[: error.index] + batch[error.index + 1 :]
-    return batch, None
+            report.too_large.append(fitting[error.index][0])
+            fitting = fitting[: error.index] + fitting[error.index + 1 :]
+        else:
+            return partial(_finished, batch, fitting, finish)
+    return partial(_finished, batch, fitting, None)
+
+
+def _finished(batch: list[Item], fitting: list[Item], finish: Callable[[], Embedded] | None) -> _Encoded:
+    return batch, fitting, None if finish is None else finish()
+
+
+def _same(embedded: Embedded) -> Embedded:
+    return embedded
 
 
 def _count(report: EmbedReport, batch: list[Item], embedded: Embedded) -> None:
@@ -235,11 +272,10 @@ def _ragged_rows(spec: EmbeddingSpec, length: int) -> int:
 
 def _measure(encoder: Encoder, sample: Sequence[str], spec: EmbeddingSpec) -> float:
     """Return the seconds a residue takes, after a first call that warms up."""
-    keep = spec.keeps
-    encoder.encode(sample[:1], spec.pooled, keep)
+    encoder.encode(sample[:1], spec.pooled, spec.keeps)
     started = time.perf_counter()
-    for batch in plan_batches(encoder, enumerate(sample)):
-        _encode(encoder, batch, spec, keep, EmbedReport())
+    for _ in _encode_all(encoder, plan_batches(encoder, enumerate(sample)), spec, EmbedReport()):
+        pass
     return (time.perf_counter() - started) / max(1, sum(map(len, sample)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.segments import Column, form_of
-from esmcls.cache.spec import RESIDUE_INT8, EmbeddingSpec, keys_of, quantised
+from esmcls.cache.spec import RESIDUE_INT8, EmbeddingSpec, quantised
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
 from esmcls.types import Vectors
 
@@ -41,8 +41,20 @@ class Pending:
         """Seconds since it was begun."""
         return time.monotonic() - self.began
 
-    def add(self, sequences: Sequence[str], rows: Sequence[int], embedded: Embedded) -> None:
+    def add(
+        self, sequences: Sequence[str], keys: npt.NDArray[np.uint8], rows: Sequence[int], embedded: Embedded
+    ) -> None:
         """Add some rows of a batch, or none of them if a number is not finite.
+
+        Parameters
+        ----------
+        sequences : sequence of str, (n,)
+        keys : uint8 array, (n, 32)
+            Of `keys_of`.
+        rows : sequence of int
+            Those to be added.
+        embedded : Embedded
+            Of all n.
 
         Raises
         ------
@@ -50,7 +62,7 @@ class Pending:
             See `EmbeddingCache.append`.
         """
         chosen = [sequences[row] for row in rows]
-        batch: dict[str, npt.NDArray[Any]] = {"key": keys_of(chosen)}
+        batch: dict[str, npt.NDArray[Any]] = {"key": keys[list(rows)]}
         batch["length"] = np.array([len(sequence) for sequence in chosen], dtype=np.int64)
         if {len(sequences)} != {len(embedded.inputs), *(len(embedded.pooled[name]) for name in self.spec.pooled)}:
             raise ValueError(f"{len(sequences)} sequences, but not as many vectors")

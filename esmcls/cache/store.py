@@ -25,6 +25,7 @@ import numpy as np
 
 from esmcls.cache.index import (
     KeyIndex,
+    Keys,
     add_unseen,
     all_keys,
     gather,
@@ -230,7 +231,9 @@ class EmbeddingCache:
 
     def missing(self, sequences: Sequence[str]) -> list[int]:
         """Return the positions of the sequences that are not there, of equal ones the first, in input order."""
-        keys = keys_of(sequences)
+        return self._missing(keys_of(sequences))
+
+    def _missing(self, keys: Keys) -> list[int]:
         absent = np.flatnonzero(self._keys().find(keys) < 0).tolist()
         first: dict[bytes, int] = {}
         for position in absent:
@@ -387,7 +390,8 @@ class EmbeddingCache:
         CacheError
             If a segment cannot be written.
         """
-        self._pending.add(sequences, self.missing(sequences), embedded)
+        keys = keys_of(sequences)
+        self._pending.add(sequences, keys, self._missing(keys), embedded)
         if self._pending.nbytes >= SEAL_BYTES or self._pending.age >= SEAL_SECONDS:
             self.flush()
 

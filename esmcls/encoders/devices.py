@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,10 +24,25 @@ LOG: Final = logging.getLogger("esmcls")
 LOG.addHandler(logging.NullHandler())
 
 
-def choose_precision(precision: str, device: torch.device) -> Precision:
-    """Return the precision to compute in; `auto` is bf16 where the hardware has it, else fp32.
+OLDEST_TENSOR_CORES: Final = (7, 0)
+"""Compute capability from which a GPU multiplies fp16 several times faster than fp32 (V100, T4)."""
+_OF_BUILD: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
+"""Instructions (`sm`) or portable code (`compute`) of a build: generation, member, and what is that one's alone."""
+OLDER_GPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
+"""Installs the last of torch's wheels with code for GPUs before Turing (7.5): up to 2.14 (pytorch issue 190385)."""
+_NO_MEMORY: Final = (
+    *("out of memory", "can't allocate", "not enough memory"),
+    *("cublas_status_alloc_failed", "cudnn_status_alloc_failed", "cusolver_status_alloc_failed"),
+    *("cublas_status_not_initialized", "hiperroroutofmemory"),  # a library without room for itself
+)
+"""What errors say that are a lack of memory, in lower case."""
 
-    Any other is returned as it is, on any hardware: see `is_emulated`.
+
+def choose_precision(precision: str, device: torch.device, *, training: bool = False) -> Precision:
+    """Return the precision to compute in; `auto` is the fastest that the hardware has: bf16, fp16 or fp32.
+
+    fp16 is taken for vectors alone: losses need bf16's range, or a scale that somebody has asked for.
+    Any other than `auto` is returned as it is, on any hardware: see `is_emulated`.
 
     Raises
     ------
@@ -34,7 +50,10 @@ def choose_precision(precision: str, device: torch.device) -> Precision:
         If it is unknown.
     """
     if precision == "auto":
-        return "fp32" if is_emulated("bf16", device) else "bf16"
+        if not is_emulated("bf16", device):
+            return "bf16"
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= OLDEST_TENSOR_CORES
+        return "fp16" if fast and not training and not is_emulated("fp16", device) else "fp32"
     check_precision(precision)
     return next(known for known in PRECISIONS if known == precision)
 
@@ -50,20 +69,46 @@ def is_emulated(precision: Precision, device: torch.device) -> bool:
     return precision not in hardware_precisions(device)
 
 
+def device_name(device: torch.device) -> str:
+    """Return a device as people know it, such as `cuda:0 (NVIDIA H100 80GB HBM3)`.
+
+    Examples
+    --------
+    >>> device_name(torch.device("mps"))
+    "mps (Apple's GPU)"
+    """
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} (Apple's GPU)" if device.type == "mps" else str(device)
+
+
 def note_emulation(precision: Precision, device: torch.device) -> None:
     """Say, where it is so, that vectors of a precision are made without the hardware for it."""
     if is_emulated(precision, device):
         how = "emulated in fp32, with vectors that differ by rounding alone"
-        _say(f"this {_kind(device)} lacks {precision}: {how}")
+        say(f"this {_kind(device)} lacks {precision}: {how}")
+
+
+def refuse_slow_int8(precision: str, device: torch.device) -> None:
+    """Refuse to begin with int8 vectors where int8 is emulated; what was begun elsewhere goes on, emulated.
+
+    Raises
+    ------
+    UsageError
+        If nothing is gained by it here.
+    """
+    if precision == "int8" and is_emulated("int8", device):
+        lacks = f"this {_kind(device)} has no fast products of int8{' (VNNI)' if device.type == 'cpu' else ''}"
+        raise UsageError(f"--precision int8: {lacks}, so that it takes longer than fp32; leave --precision out")
 
 
 def note_fp32_training(precision: Precision, device: torch.device) -> None:
     """Say, where it is so, that training in a precision computes in fp32."""
     if is_emulated(precision, device):
-        _say(f"this {_kind(device)} lacks {precision}: training computes in fp32")
+        say(f"this {_kind(device)} lacks {precision}: training computes in fp32")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Log a line; of processes that train together, the first does."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     if not (together and torch.distributed.get_rank()):
@@ -89,9 +134,43 @@ def hardware_precisions(device: torch.device) -> frozenset[Precision]:
 
 @lru_cache(maxsize=1)
 def multiplies_int8_exactly() -> bool:
-    """Tell whether torch's product of int8 matrices is right: without VNNI its sums of two are cut off at 2^15."""
+    """Tell whether torch's product of int8 matrices is fast and right.
+
+    Without VNNI it is a plain loop, a twentieth as fast as fp32, or the sums of two are cut off at 2^15.
+    """
+    if not torch.cpu._is_vnni_supported():
+        return False
     largest = torch.full((64, 64), 127, dtype=torch.int8)
     return bool((torch._int_mm(largest, largest) == 64 * 127**2).all())
+
+
+def lacking_build(number: int) -> str | None:
+    """Return why the torch that is installed cannot run on a CUDA device, and what to install; None where it can.
+
+    Instructions run on the later members of their generation too, portable code on every later GPU (CUDA C++
+    Programming Guide, "Compute Capabilities").
+    """
+    built = torch.cuda.get_arch_list()
+    codes = [match.groups() for match in map(_OF_BUILD.fullmatch, built) if match is not None]
+    major, minor = torch.cuda.get_device_capability(number) if codes else (0, 0)
+    for kind, generation, member, own in codes:
+        same = int(generation) == major
+        if own == "a":
+            fits = same and int(member) == minor
+        elif kind == "sm" or own:
+            fits = same and int(member) <= minor
+        else:
+            fits = (int(generation), int(member)) <= (major, minor)
+        if fits:
+            return None
+    if not codes:  # of another kind than CUDA's: ROCm runs nothing that it does not know
+        return None
+    install = (
+        OLDER_GPUS if (major, minor) < (7, 5) else "install a newer torch: https://pytorch.org/get-started/locally"
+    )
+    name = torch.cuda.get_device_name(number)
+    has = f"has no instructions for {name} (sm_{major}{minor}), only for {', '.join(built)}"
+    return f"the torch that is installed {has}; {install}"
 
 
 def keep_freed_memory() -> None:
@@ -105,11 +184,11 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a lack of memory; torch has a class for CUDA's alone."""
+    """Tell whether an error is a lack of memory; torch has a class for CUDA's alone, and not for its libraries'."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
     message = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in message for words in ("out of memory", "can't allocate", "not enough memory")
-    )
+    return isinstance(error, RuntimeError) and any(words in message for words in _NO_MEMORY)
 
 
 def free_memory(device: torch.device) -> int:
@@ -125,10 +204,19 @@ def free_memory(device: torch.device) -> int:
 
 @contextlib.contextmanager
 def exact_products() -> Iterator[None]:
-    """Compute fp32 products in fp32, whatever shortcut (TF32, bf16) the program has allowed elsewhere."""
-    before = torch.get_float32_matmul_precision()
+    """Compute fp32 products in fp32, whatever shortcut (TF32, bf16) the program has allowed elsewhere, by either API.
+
+    torch refuses to read by its older API what was set by the newer one, which has a setting for each kind of device;
+    so these are read first, and written last.
+    """
+    cuda = torch.backends.cuda.matmul
+    processor = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = cuda.fp32_precision, processor.fp32_precision
+    cuda.fp32_precision = processor.fp32_precision = "ieee"
+    older = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(older)
+        cuda.fp32_precision, processor.fp32_precision = before

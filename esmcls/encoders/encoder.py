@@ -6,6 +6,7 @@ function `open(name, *, layers, long, precision, device) -> Encoder`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -18,11 +19,13 @@ from esmcls.encoders.sources.checkpoints import CHECKPOINTS
 from esmcls.encoders.sources.hub import hub_address
 from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
+from esmcls.foreign.safetensors_header import read_shapes
 from esmcls.foreign.transformers_folder import is_esm2
-from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from esmcls.types import Indices, Vectors  # which load NumPy
 
 GROUP: Final = "esmcls.encoders"
 POOLINGS: Final = ("mean", "cls", "max", "attention")
@@ -120,6 +123,20 @@ class GivesAttention(Protocol):
         """Give, layer by layer, the attention between the residues seen, symmetric: float32 (heads, seen, seen)."""
 
 
+@runtime_checkable
+class AheadEncoder(Protocol):
+    """What an `Encoder` has besides, if it can begin a batch before another is fetched."""
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether what `launch` begins runs while the host goes on."""
+
+    def launch(
+        self, sequences: Sequence[str], poolings: Sequence[str] = ("mean",), keep: str = ""
+    ) -> Callable[[], Embedded]:
+        """Begin to encode one batch; what is returned waits for it. Errors are those of `encode`, now or then."""
+
+
 Opener: TypeAlias = Callable[..., Encoder]
 
 
@@ -206,8 +223,8 @@ def load_encoder(
     long : str
         Strategy for sequences beyond the context, see `windows.parse_long`.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
-        `auto` is bf16 where the hardware has it, else fp32; any other works on all hardware, emulated in fp32 where
-        it lacks it.
+        `auto` is bf16 where the hardware has it, else fp16 on a GPU that is fast in it, else fp32; any other works on
+        all hardware, emulated in fp32 where it lacks it.
     device : str
         `cpu`, `cuda`, `cuda:N` or `mps`.
 
@@ -257,11 +274,12 @@ def resolve_device(device: str) -> str:
     ----------
     device : str
         `auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `cuda`, `cuda:N`, `mps`, or several with commas between.
+        `auto` passes over a GPU that the installed torch cannot run on, with a line in the log `esmcls`.
 
     Raises
     ------
     UsageError
-        If there is no such device on this machine.
+        If there is no such device on this machine, or the installed torch cannot run on it.
 
     Examples
     --------
@@ -270,17 +288,36 @@ def resolve_device(device: str) -> str:
     """
     import torch
 
+    from esmcls.encoders.devices import lacking_build
+
     if "," in device:
         return ",".join(resolve_device(part.strip()) for part in device.split(","))
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return next(kind for kind, present in there.items() if present)
+        if there["cuda"] and (usable := _first_usable_gpu()) is not None:
+            return usable
+        return "mps" if there["mps"] else "cpu"
     kind, _, number = device.partition(":")
     limit = torch.cuda.device_count() if kind == "cuda" else 1
     if not there.get(kind, False) or (number and not (number.isdecimal() and int(number) < limit)):
         known = ", ".join(["auto", *(kind for kind, present in there.items() if present)])
         raise UsageError(f"there is no device {device!r} here; choose one of: {known}")
+    if kind == "cuda" and (lacking := lacking_build(int(number or 0))) is not None:
+        raise UsageError(f"device {device!r}: {lacking}, or choose cpu")
     return device
+
+
+def _first_usable_gpu() -> str | None:
+    """Return the first CUDA device that the installed torch can run on; of those before it, and of none, a line."""
+    import torch
+
+    from esmcls.encoders.devices import lacking_build, say
+
+    for number in range(torch.cuda.device_count()):
+        if (lacking := lacking_build(number)) is None:
+            return f"cuda:{number}" if number else "cuda"
+        say(f"device cuda:{number} is passed over: {lacking}")
+    return None
 
 
 def encoder_names() -> list[str]:
@@ -330,15 +367,13 @@ def _load(plugin: EntryPoint) -> Opener:
 
 
 def _bundled_card() -> EncoderCard:
-    from esmcls.encoders.weights import load_state
-
     path = bundled_path()
     if not path.exists():
         return EncoderCard(BUNDLED, 0, 0, 0, 0, "comes with the package", False, ESM2, MIT)
-    config, state = load_state(path)
-    parameters = sum(tensor.numel() for tensor in state.values())
-    size = path.stat().st_size
-    shape = (config.layers, config.width, parameters, size)
+    shapes = read_shapes(path)  # of the header alone: opening it would load PyTorch
+    layers = len({name.split(".")[1] for name in shapes if name.startswith("layers.")})
+    [width] = shapes["emb_layer_norm_after.weight"]
+    shape = (layers, width, sum(map(math.prod, shapes.values())), path.stat().st_size)
     return EncoderCard(BUNDLED, *shape, "comes with the package", True, ESM2, MIT)
 
 

@@ -14,6 +14,7 @@ from esmcls.encoders import BUNDLED, OWN
 from esmcls.encoders.adapters import FILE, EncoderWeights, adapters_header, read_adapted
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
 from esmcls.encoders.devices import choose_precision, note_emulation
+from esmcls.encoders.gpu.packed import ESM2OnGPU
 from esmcls.encoders.inference import PackedESM2
 from esmcls.encoders.model import ModelConfig
 from esmcls.encoders.pooling import Tokens, TransformerEncoder, check_layers
@@ -71,7 +72,8 @@ class ESM2Encoder(TransformerEncoder):
         self.attention = self._attention(state)
         self.precision = choose_precision(precision, self.device)
         note_emulation(self.precision, self.device)
-        self.model = PackedESM2(config, state, self.precision, self.device)
+        kind = ESM2OnGPU if self.device.type == "cuda" else PackedESM2
+        self.model = kind(config, state, self.precision, self.device)
 
     def _attention(self, state: Mapping[str, Tensor]) -> Tensor | None:
         """Return the weights of a residue's score, (width,), where the encoder was fine-tuned to pool by attention."""
@@ -90,9 +92,8 @@ class ESM2Encoder(TransformerEncoder):
 
     def states(self, inputs: Sequence[Tokens]) -> Iterator[Sequence[Tensor]]:
         """Run one packed stream and yield, for each of the encoder's layers, the state of each input."""
-        tokens = torch.from_numpy(np.concatenate(inputs))
         lengths = [len(part) for part in inputs]
-        for _, state in self.model.states(tokens, lengths, self.layers):
+        for state in self.packed_states(inputs):
             yield torch.split(state, lengths)
 
     @property
@@ -122,6 +123,12 @@ class ESM2Encoder(TransformerEncoder):
                 whole[:, place[:, None], place] += symmetrised(part[:, 1:-1, 1:-1])
                 times[place[:, None], place] += 1
             yield whole / times.clamp(min=1)
+
+    def packed_states(self, inputs: Sequence[Tokens]) -> Iterator[Tensor]:
+        """Run one packed stream and yield each of the encoder's layers, (tokens of all inputs, width)."""
+        tokens = torch.from_numpy(np.concatenate(inputs))
+        for _, state in self.model.states(tokens, [len(part) for part in inputs], self.layers):
+            yield state
 
     def memory_of(self, tokens: int) -> int:
         """Return the bytes that a pass over one input of so many tokens holds at once, at most."""

@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from esmcls.encoders.alphabet import MASK, PAD, TOKENS
+from esmcls.encoders.gpu.attention import stream_attention
+from esmcls.training.device_operations import segment_sums
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -94,8 +96,9 @@ class SelfAttention(nn.Module):
         q = rotate(self.q_proj(x).view(shape), rotary)  # (total, heads, head width)
         k = rotate(self.k_proj(x).view(shape), rotary)
         v = self.v_proj(x).view(shape)
-        if q.is_cuda and q.dtype != torch.float32 and torch.cuda.get_device_capability(q.device) >= (8, 0):
-            return self.out_proj(attend_at_once(q, k, v, spans).flatten(1))  # type: ignore[no-any-return]
+        if (attend_stream := stream_attention(q)) is not None:
+            mixed = attend_stream(q, k, v, spans.offsets, spans.longest)  # (total, heads, head width)
+            return self.out_proj(mixed.flatten(1))  # type: ignore[no-any-return]
         sizes = [count * length for count, length in spans.groups]
         parts = [
             attend(*(part.view(count, length, *shape[1:]) for part in (qs, ks, vs)))
@@ -192,7 +195,7 @@ class ESM2(nn.Module):
             return x
         masked = tokens == MASK
         x = x.masked_fill(masked[:, None], 0.0)
-        share = torch.segment_reduce(masked.to(x.dtype), "sum", lengths=lengths) / lengths  # (sequences,)
+        share = segment_sums(masked.to(x.dtype), lengths) / lengths  # (sequences,)
         scale: Tensor = (1 - TRAINED_MASK_SHARE) / (1 - share)
         return x * torch.repeat_interleave(scale, lengths)[:, None].to(x.dtype)
 
@@ -208,15 +211,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = q.float(), k.float(), v.float()
     with torch.autocast(kind, enabled=False):  # it would make them bf16 again
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).to(dtype)
-
-
-def attend_at_once(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
-    """Attend within all sequences in one call (CUDA, flash attention); (total, heads, head width) in and out."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    mixed = varlen_attn(q, k, v, spans.offsets, spans.offsets, spans.longest, spans.longest)
-    assert isinstance(mixed, Tensor)
-    return mixed
 
 
 def equal_length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:

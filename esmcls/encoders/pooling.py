@@ -5,7 +5,7 @@ pools any layers side by side over residues alone, and puts the inputs of a sequ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from esmcls.encoders.devices import Precision, exact_products, free_memory, is_out_of_memory
 from esmcls.encoders.encoder import KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
+from esmcls.encoders.gpu.segments import Segments
+from esmcls.encoders.gpu.transfer import HostCopies
 from esmcls.encoders.windows import CONTEXT, Cut, Strategy, cut_length, glue, parse_long
 from esmcls.errors import NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.types import Residues, Vectors
@@ -95,6 +97,11 @@ class TransformerEncoder(ABC):
         Float32; what is yielded may be overwritten when the next layer is asked for.
         """
 
+    def packed_states(self, inputs: Sequence[Tokens]) -> Iterator[Tensor]:
+        """Run one stream and yield each of the encoder's layers, (tokens of all inputs, width)."""
+        for parts in self.states(inputs):
+            yield torch.cat(list(parts))
+
     @abstractmethod
     def memory_of(self, tokens: int) -> int:
         """Return the bytes that a pass over one input of so many tokens holds at once, at most."""
@@ -118,6 +125,11 @@ class TransformerEncoder(ABC):
         inputs = (self.strategy.cut(length) for length in lengths)
         tokens = (sum(cut_length(cut) + sum(self.ends) for cut in cuts) for cuts in inputs)
         return BatchPlan(BATCH_TOKENS[self.device.type]).counts(tokens)
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether what `launch` begins runs while the host goes on, as on a CUDA device."""
+        return self.device.type == "cuda"
 
     def encode(self, sequences: Sequence[str], poolings: Sequence[str] = ("mean",), keep: str = "") -> Embedded:
         """Encode one batch.
@@ -145,6 +157,15 @@ class TransformerEncoder(ABC):
         NonFiniteError
             If a vector holds NaN or infinity.
         """
+        return self.launch(sequences, poolings, keep)()
+
+    def launch(
+        self, sequences: Sequence[str], poolings: Sequence[str] = ("mean",), keep: str = ""
+    ) -> Callable[[], Embedded]:
+        """Begin to encode one batch; what is returned waits for it, and takes all else as `encode` does.
+
+        A device that runs ahead has the next batch in its queue before the host waits for this one.
+        """
         check_request(sequences, poolings, keep)
         self.check_pooling(poolings)
         cuts = [self.strategy.cut(len(sequence)) for sequence in sequences]
@@ -154,13 +175,24 @@ class TransformerEncoder(ABC):
             for cut in cuts[index]
         ]
         to_run = sorted(inputs, key=lambda part: -len(part.tokens)) if self.padded else inputs
-        self._run(to_run, sequences, dict.fromkeys([*poolings, *(["mean"] if keep == "chunk" else [])]))
-        joined = self._join(inputs, cuts, poolings, keep)
-        check_finite(sequences, joined.pooled)
-        return joined
+        asked = tuple(dict.fromkeys([*poolings, *(["mean"] if keep == "chunk" else [])]))
+        fill_in = self._run(to_run, sequences, asked)
 
-    def _run(self, inputs: Sequence[_Input], sequences: Sequence[str], poolings: Iterable[str]) -> None:
-        """Fill in the vectors of all inputs, stream by stream; out of memory halves the streams from there on."""
+        def finish() -> Embedded:
+            fill_in()
+            joined = self._join(inputs, cuts, poolings, keep)
+            check_finite(sequences, joined.pooled)
+            return joined
+
+        return finish
+
+    def _run(self, inputs: Sequence[_Input], sequences: Sequence[str], poolings: Sequence[str]) -> Callable[[], None]:
+        """Run all inputs, stream by stream, and return what fills in their vectors.
+
+        Out of memory halves the streams from there on.
+        """
+        copies = HostCopies(self.device)
+        fillings: list[Callable[[], None]] = []
         start = 0
         while start < len(inputs):
             longest = len(inputs[start].tokens) if self.padded else 0
@@ -169,7 +201,10 @@ class TransformerEncoder(ABC):
             stream = inputs[start : start + count]
             try:
                 self._check_memory(stream)
-                self._run_stream(stream, poolings)
+                if self.runs_ahead:
+                    fillings.append(self._launch_stream(stream, poolings, copies))
+                else:
+                    self._run_stream(stream, poolings)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -179,6 +214,15 @@ class TransformerEncoder(ABC):
                 self.stream_tokens = min(self.stream_tokens, sum(len(part.tokens) for part in stream)) // 2
             else:
                 start += count
+        if self.runs_ahead:
+            copies.all_begun()
+
+        def fill_in() -> None:
+            copies.wait()
+            for filling in fillings:
+                filling()
+
+        return fill_in
 
     def _check_memory(self, stream: Sequence[_Input]) -> None:
         """Raise MemoryError, before the system's own measures, if one input beyond the context does not fit."""
@@ -186,7 +230,7 @@ class TransformerEncoder(ABC):
         if tokens > CONTEXT + sum(self.ends) and self.memory_of(tokens) > free_memory(self.device):
             raise MemoryError
 
-    def _run_stream(self, stream: Sequence[_Input], poolings: Iterable[str]) -> None:
+    def _run_stream(self, stream: Sequence[_Input], poolings: Sequence[str]) -> None:
         """Run one stream, pooling each layer as soon as it is there."""
         lengths = [len(part.tokens) for part in stream]
         pooled: dict[str, list[Tensor]] = {pooling: [] for pooling in poolings}  # a layer: (inputs, width)
@@ -211,6 +255,41 @@ class TransformerEncoder(ABC):
         for place, encoder_input in enumerate(stream):
             encoder_input.pooled = {pooling: vectors[place] for pooling, vectors in on_host.items()}
             encoder_input.residues = np.concatenate(residues[place], axis=1) if encoder_input.whole else None
+
+    def _launch_stream(
+        self, stream: Sequence[_Input], poolings: Sequence[str], copies: HostCopies
+    ) -> Callable[[], None]:
+        """Put one stream into the device's queue, pooled there; what is returned fills in the vectors that came."""
+        lengths = [len(part.tokens) for part in stream]
+        whole = [place for place, part in enumerate(stream) if part.whole]
+        segments = Segments(lengths, self.ends, self.device)
+        pooled: dict[str, list[Tensor]] = {pooling: [] for pooling in poolings}  # a layer: (inputs, width)
+        attended: list[Tensor] = []  # a layer: (tokens, width)
+        kept: list[Tensor] = []  # a layer: (tokens of the inputs from the first to the last of `whole`, width)
+        with exact_products():
+            for states in self.packed_states([part.tokens for part in stream]):
+                for pooling, layers in pooled.items():
+                    if pooling == "attention":
+                        attended.append(states)
+                    else:
+                        layers.append(segments.pool(states, pooling))
+                if whole:
+                    kept.append(copies.begin(states[sum(lengths[: whole[0]]) : sum(lengths[: whole[-1] + 1])]))
+            if attended:
+                assert self.attention is not None
+                pooled["attention"] = [segments.pool_by_attention(torch.cat(attended, dim=1), self.attention)]
+        on_host = {pooling: copies.begin(torch.cat(layers, dim=1)) for pooling, layers in pooled.items()}
+
+        def fill_in() -> None:
+            for place, part in enumerate(stream):
+                part.pooled = {pooling: vectors[place].numpy().copy() for pooling, vectors in on_host.items()}
+            if whole:
+                parts = [torch.split(layer, lengths[whole[0] : whole[-1] + 1]) for layer in kept]
+                for place in whole:
+                    inside = [self._inside(layer[place - whole[0]]).numpy() for layer in parts]
+                    stream[place].residues = np.concatenate(inside, axis=1)
+
+        return fill_in
 
     def _inside(self, vectors: Tensor) -> Tensor:
         """Return the vectors of residues alone, (tokens, width) to (residues, width)."""

@@ -19,6 +19,8 @@ Method = Literal["lora", "top-k", "full"]
 RATES: Final = {"lora": 2e-4, "top-k": 2e-5, "full": 2e-5}
 WARMUP, WARMUP_SHARE = 1000, 0.06
 """Steps, and share of all steps: the less of the two."""
+CHECKPOINT_MINUTES: Final = 10.0
+"""What a crash costs at most. A checkpoint of 650M in full is 8 GB, which is written in seconds."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class FinetuneConfig:
         Compute a layer's inner states again in the backward pass: less memory, a third more time.
     validate_every, patience : int
         Steps between validations (0: each epoch); validations without a better score before it stops (0: never).
+    checkpoint_minutes : float
+        Minutes between checkpoints; 0: they go by steps alone.
     checkpoint_every : int
-        Steps between checkpoints.
+        Steps between checkpoints besides; 0: they go by minutes alone.
     average : float
         See `esmcls.training.schedule.TrainingPlan`; .99 averages over the last 100 steps or so.
     seed : int
@@ -116,7 +120,8 @@ class FinetuneConfig:
     checkpointing: bool = False
     validate_every: int = 0
     patience: int = 0
-    checkpoint_every: int = 200
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    checkpoint_every: int = 0
     average: float = 0.0
     seed: int = 0
 
@@ -184,8 +189,7 @@ class FinetuneInputs:
     long : str
         Strategy for sequences beyond the context.
     precision : {"auto", "fp32", "bf16", "fp16"}
-        Of training, which is in fp32 where the hardware lacks bf16; the tuned encoder is run in it too, but where that
-        is fp16.
+        Of training, which is in fp32 where the hardware lacks bf16; the tuned encoder is run in it too.
     families : int, optional
         The largest so many, by training sequences; default all.
     stratify : str, optional

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmcls.encoders.adapters import EncoderWeights
+from esmcls.encoders.adapters import FILE, EncoderWeights
 from esmcls.encoders.devices import Precision, choose_precision, note_fp32_training
 from esmcls.encoders.esm2 import ESM2Encoder, read_weights
 from esmcls.encoders.pooling import check_layers
@@ -47,14 +47,14 @@ class StartingEncoder:
         return self.with_state(self.name, self.weights.state, self.weights.digest)
 
     def with_state(self, name: str, state: Mapping[str, Tensor], digest: str | None = None) -> ESM2Encoder:
-        """Open other weights of its shape, as `predict` will: not in fp16, which is for training alone."""
+        """Open other weights of its shape, as `predict` will: in the precision of training."""
         return ESM2Encoder(
             name,
             self.weights.config,
             state,
             layers=self.layers,
             long=self.long,
-            precision="fp32" if self.precision == "fp16" else self.precision,
+            precision=self.precision,
             device=self.device,
             digest=digest,
         )
@@ -82,6 +82,18 @@ def read_encoder(inputs: FinetuneInputs, device: torch.device) -> StartingEncode
     return StartingEncoder(inputs.encoder, weights, layers, inputs.long, precision, str(device))
 
 
+def check_adapters(inputs: FinetuneInputs, encoder: StartingEncoder) -> None:
+    """Refuse to keep adapters of an encoder that is kept as adapters itself; ask before anything takes time.
+
+    Raises
+    ------
+    UsageError
+        If both are so.
+    """
+    if inputs.adapters_only and (encoder.weights.path / FILE).is_file():
+        raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
+
+
 def training_precision(precision: str, device: torch.device) -> Precision:
     """Return the precision of training; `auto` is bf16 where the hardware has it, else fp32.
 
@@ -92,4 +104,4 @@ def training_precision(precision: str, device: torch.device) -> Precision:
     """
     if precision == "fp16" and device.type != "cuda":
         raise UsageError("precision 'fp16' needs a CUDA device; use bf16 or fp32")
-    return choose_precision(precision, device)
+    return choose_precision(precision, device, training=True)

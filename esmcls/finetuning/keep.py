@@ -18,7 +18,6 @@ from esmcls.encoders.adapters import FILE, Base, adapted_digest, adapters_of, sa
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.encoders.sources.places import is_published
 from esmcls.encoders.weights import save_state
-from esmcls.errors import UsageError
 from esmcls.finetuning.config import inputs_of, settings_of
 from esmcls.finetuning.kind import save_tuned
 from esmcls.finetuning.model import Tuned
@@ -120,8 +119,6 @@ def _open_tuned(begun: Begun, network: Tuned, name: str) -> tuple[ESM2Encoder, C
     if not begun.inputs.adapters_only:
         opened = begun.encoder.with_state(name, state)
         return opened, lambda to: save_state(to / OWN, weights.config, state, layers=layers)
-    if (weights.path / FILE).is_file():
-        raise UsageError("adapters on adapters: merge the first ones into an encoder, or leave out --adapters-only")
     given, lora = begun.encoder.name, begun.config.lora
     adapters = adapters_of(network.encoder) | network.attention_state()
     base = Base(given if is_published(given) else str(weights.path.resolve()), weights.digest)

@@ -107,9 +107,9 @@ class Tuned(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         """Return logits, float32 (answers, classes); an answer is a protein or a residue."""
-        device, dtype = packed.tokens.device, DTYPES[self.precision]
-        lower = self.precision != "fp32" and not is_emulated(self.precision, device)
-        with torch.autocast(device.type, dtype, enabled=lower):
+        device = packed.tokens.device
+        lower = self.lower_on(device)
+        with torch.autocast(device.type, lower, enabled=lower is not None):
             states = self.encoder(packed.tokens, packed.offsets, self.layers)
         side_by_side = torch.cat([states[layer].float() for layer in self.layers], dim=-1)
         scores = None if self.attention is None else self.attention(side_by_side)[:, 0]
@@ -117,6 +117,11 @@ class Tuned(nn.Module):
         self.pooled, centre = pooled.detach(), self.centre if self.training else self.mean
         logits: Tensor = self.out(self.dropout(scaled(self.scaling(centre, self.spread), pooled)))
         return logits
+
+    def lower_on(self, device: torch.device) -> torch.dtype | None:
+        """Return what products are computed in on a device, where that is not fp32."""
+        lower = self.precision != "fp32" and not is_emulated(self.precision, device)
+        return DTYPES[self.precision] if lower else None
 
     def follow(self, sums: Tensor, count: float) -> None:
         """Move the centre towards the mean of a step's vectors, whose sums are (width,), unless they overflowed."""

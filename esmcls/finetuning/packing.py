@@ -29,6 +29,7 @@ from esmcls.encoders.esm2 import with_ends
 from esmcls.encoders.windows import Cut, Strategy, Window, cut_length, glue, positions_of
 from esmcls.errors import UnknownNameError, UsageError
 from esmcls.labels.residue_labels import offsets_of
+from esmcls.training.device_operations import segment_largest, segment_sums
 from esmcls.types import Indices
 
 TRAINED: Final = ("mean", "cls", "attention")
@@ -99,10 +100,10 @@ class Packed:
             states, weights = states[self.order], weights[self.order]
         if scores is not None:
             scores = scores.masked_fill(weights == 0, -torch.inf)
-            largest = torch.segment_reduce(scores.detach(), "max", lengths=self.counts)  # it cancels; exp stays finite
+            largest = segment_largest(scores.detach(), self.counts)  # it cancels; exp stays finite
             weights = weights * (scores - torch.repeat_interleave(largest, self.counts)).exp()
-        sums = torch.segment_reduce(states * weights[:, None], "sum", lengths=self.counts, axis=0)
-        return sums / torch.segment_reduce(weights, "sum", lengths=self.counts)[:, None]
+        sums = segment_sums(states * weights[:, None], self.counts)
+        return sums / segment_sums(weights, self.counts)[:, None]
 
 
 def check_pooling(pooling: str, strategy: Strategy) -> None:

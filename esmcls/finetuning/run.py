@@ -17,19 +17,19 @@ from typing import Final
 
 from esmcls.encoders.windows import parse_long
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
-from esmcls.finetuning.encoder import read_encoder
+from esmcls.finetuning.encoder import StartingEncoder, check_adapters, read_encoder
 from esmcls.finetuning.keep import keep_model
 from esmcls.finetuning.kind import check_machine, objective_of, settled
 from esmcls.finetuning.model import Tuned, check_layers_trained
 from esmcls.finetuning.packing import Proteins
 from esmcls.finetuning.report import Pace, write_report
-from esmcls.finetuning.rows import choose_rows
+from esmcls.finetuning.rows import Rows, choose_rows
 from esmcls.finetuning.start import Begun, fit_start
 from esmcls.finetuning.task import Finetuning
 from esmcls.labels.kinds import classes_in_words
 from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
-from esmcls.tasks.objective import TestReport
+from esmcls.tasks.objective import Objective, Supervision, TestReport
 from esmcls.training.log_figure import draw_curves, read_log
 from esmcls.training.loop import Entry, History, Log, LogFile, run
 from esmcls.training.processes import ALONE, Replicas
@@ -60,6 +60,9 @@ class Finetuned:
             lines.append(
                 "nothing was better than its start, the frozen encoder: that is what was kept; try another --lr"
             )
+        if self.history.skipped:
+            steps = f"{self.history.skipped:,} of {self.history.steps_done:,} steps changed nothing"
+            lines.append(f"{steps}: their gradients were too large for fp16 at the scale of the losses, which fell")
         lines.append(f"on validation: {reached or 'nothing'}")
         return lines + ([] if self.report is None else ["", "on the test part:", *self.report.lines()])
 
@@ -141,19 +144,63 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
     """Choose the rows, read the encoder, and fit the head that the output layer begins as."""
     objective = objective_of(workspace)
     config, inputs = settled(objective, config, inputs)
+    rows, encoder, supervision = _prepare(workspace, objective, config, inputs, replicas, say)
+    head = fit_start(workspace.folder / "cache", encoder, rows, objective, supervision, config, replicas)
+    if objective.chosen_by in head.scores:
+        reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"
+        say(f"the output layer begins with {reached} on validation, the encoder frozen")
+    return Begun(workspace, objective, config, inputs, rows, encoder, supervision, head)
+
+
+def _prepare(
+    workspace: Workspace,
+    objective: Objective,
+    config: FinetuneConfig,
+    inputs: FinetuneInputs,
+    replicas: Replicas,
+    say: Say,
+) -> tuple[Rows, StartingEncoder, Supervision]:
+    """Choose the rows and read the encoder; refuse all that can be refused before anything takes time."""
     check_machine(config, inputs, replicas.device, replicas.sharded)
     rows = choose_rows(workspace, objective, inputs, config.seed)
     for line in rows.lines:
         say(line)
     encoder = read_encoder(inputs, replicas.device)
     check_layers_trained(config, encoder.layers)
+    check_adapters(inputs, encoder)
     supervision = objective.supervise(rows.train, rows.held)
     supervision.loss(config, str(replicas.device))  # which refuses what its options cannot be
-    head = fit_start(workspace.folder / "cache", encoder, rows, objective, supervision, config, replicas)
-    if objective.chosen_by in head.scores:
-        reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"
-        say(f"the output layer begins with {reached} on validation, the encoder frozen")
-    return Begun(workspace, objective, config, inputs, rows, encoder, supervision, head)
+    return rows, encoder, supervision
+
+
+def rehearse(
+    workspace: Workspace,
+    config: FinetuneConfig,
+    inputs: FinetuneInputs,
+    replicas: Replicas = ALONE,
+    say: Say = lambda line: None,
+) -> list[str]:
+    """Return what a run would be, a line each, having refused what it cannot be; nothing is embedded or trained.
+
+    Raises
+    ------
+    EsmclsError
+        As `finetune` before it embeds.
+    """
+    objective = objective_of(workspace)
+    config, inputs = settled(objective, config, inputs)
+    rows, encoder, supervision = _prepare(workspace, objective, config, inputs, replicas, say)
+    epoch = supervision.sampler(config).steps_an_epoch
+    plan = config.plan(epoch)
+    shape = encoder.weights.config
+    parts = f"{len(rows.train):,} train, {len(rows.held):,} validation, {len(rows.test):,} test"
+    return [
+        f"sequences: {parts}; classes: {len(supervision.classes):,}",
+        f"encoder: {encoder.name}, {shape.layers} layers of width {shape.width:,}; {config.method} in {encoder.precision}",
+        f"steps: {plan.steps:,} of {config.batch} sequences ({epoch:,} an epoch), of which {plan.warmup:,} rise to "
+        f"{plan.lr:g}; {config.optimizer}, loss {config.loss}, class weights {config.class_weights}",
+        "nothing was embedded or trained (--dry-run)",
+    ]
 
 
 def make_task(begun: Begun, replicas: Replicas, say: Say) -> Finetuning:
@@ -196,6 +243,7 @@ def train(
         task,
         plan,
         checkpoint=folder / CHECKPOINT,
+        minutes=begun.config.checkpoint_minutes,
         resume=resume,
         log=write,
         replicas=task.replicas,

@@ -126,6 +126,8 @@ def find_finished(
         return None
     objective, manifest, report = objective_of(workspace), read_manifest(folder), reports / "report.json"
     shares, settings = asdict(inputs.shares), settings_of(config) | inputs_of(inputs)
+    for name in ("checkpoint_minutes", "checkpoint_every"):  # which change nothing
+        del settings[name]
     settings |= {"precision": training_precision(inputs.precision, replicas.device)}
     settings |= {"encoder_digest": read_weights(inputs.encoder).digest}
     same = _holds(manifest.setup, shares) and _holds(manifest.setup.get("finetuned", {}), settings)

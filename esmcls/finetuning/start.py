@@ -50,10 +50,10 @@ def fit_start(
     opened, pooling = encoder.opened(), encoder.pooling(config.pooling)
     spec = EmbeddingSpec.of(opened, poolings=poolings_read(objective, pooling))
     folder = caches / spec.key()
-    if replicas.first:
-        with EmbeddingCache.open(folder, spec) as cache:
-            embed_into(cache, opened, [*rows.train.sequences, *rows.held.sequences])
-    replicas.any(False)  # the others wait here for what the first embeds
+    with replicas.first_alone() as first:
+        if first:
+            with EmbeddingCache.open(folder, spec) as cache:
+                embed_into(cache, opened, [*rows.train.sequences, *rows.held.sequences])
     with EmbeddingCache.open(folder) as cache:
         held = Features.from_cache(cache, rows.held) if len(rows.held) else None
         return supervision.fit(Features.from_cache(cache, rows.train), held, config, pooling, encoder.device)

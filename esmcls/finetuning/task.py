@@ -36,6 +36,8 @@ from esmcls.types import Indices
 
 TOKENS: Final = {"cpu": 1 << 12, "cuda": 1 << 15, "mps": 1 << 12}
 """Of a piece, where nothing is said."""
+FIRST_SCALE: Final = 2.0**10
+"""Of the losses in fp16: at torch's 2^16 the gradients of whitened vectors overflow and the first steps are skipped."""
 CENTRED: Final = 1024
 """Training proteins whose mean vector is subtracted from all: its error is a thirtieth of their spread."""
 _CROPS, _DROPOUT, _MASKS = 1, 2, 3  # what a step's random numbers are drawn for
@@ -69,7 +71,7 @@ class Finetuning:
         self.proteins, self.supervision, self.held = proteins, supervision, held
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
-        replicas.place(model, model.encoder.layers)
+        replicas.place(model, model.encoder.layers, model.lower_on(device))
         self.model = model
         self.cost = supervision.loss(config, str(device))
         self.sampler = supervision.sampler(config)
@@ -78,7 +80,7 @@ class Finetuning:
         scale = config.head_lr / config.peak
         groups = parameter_groups(model.encoder, model.outer, weight_decay=config.weight_decay, out_scale=scale)
         self.optimizers = [make_optimizer(config.optimizer, groups, config.peak, device)]
-        self.scaler = GradScaler(device.type, enabled=model.precision == "fp16")
+        self.scaler = GradScaler(device.type, init_scale=FIRST_SCALE, enabled=model.precision == "fp16")
         self.piece: Packed | None = None  # that is being run
 
     def accumulate(self, step: int, backward: Backward) -> Entry:
@@ -204,7 +206,7 @@ class Finetuning:
 
     def digest(self, encoder: str) -> str:
         """Return a digest of all that decides the run but its plan: knobs, rows, and where it starts."""
-        steps = {"epochs", "max_steps", "checkpoint_every"}
+        steps = {"epochs", "max_steps", "checkpoint_every", "checkpoint_minutes"}
         names = [field.name for field in fields(self.config) if field.name not in steps]
         knobs = {name: getattr(self.config, name) for name in names}
         digest = hashlib.sha256(f"{knobs} {self.model.precision} {self.proteins.strategy} {encoder}".encode())

@@ -30,6 +30,7 @@ from esmcls.labels.numbers import Numbers
 from esmcls.metrics.cafa import mean_fmax
 from esmcls.metrics.calibration import fit_temperature
 from esmcls.metrics.classification import accuracy, macro_f1
+from esmcls.training.device_operations import doubled
 from esmcls.training.losses import Weighting, class_weights
 from esmcls.types import Indices, Probabilities, Vectors
 
@@ -317,7 +318,7 @@ def energies_of(blocks: LogitBlocks, n: int) -> npt.NDArray[np.float64]:
     """
     out = np.zeros(n, dtype=np.float64)
     for rows, logits in blocks:
-        out[rows] = logits.double().logsumexp(1).cpu().numpy()
+        out[rows] = doubled(logits).logsumexp(1).cpu().numpy()
     return out
 
 

@@ -50,6 +50,10 @@ class Whitening:
         """Whiten float32 rows, (n, width) to (n, dims)."""
         return (block - self.mean.to(block.device)) @ self.matrix.to(block.device)
 
+    def on(self, device: str) -> Whitening:
+        """Return the map with its tensors on a device, for many calls: else each copies them."""
+        return Whitening(self.mean.to(device), self.matrix.to(device))
+
     def unit(self, block: Tensor) -> Tensor:
         """Whiten float32 rows and bring each to length 1."""
         return F.normalize(self(block), eps=1e-9)

@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from esmcls.metrics.calibration import rejection_threshold
 from esmcls.types import Indices
@@ -129,6 +128,8 @@ def fit_logistic(columns: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     columns : float64 array, (n, columns)
     known : bool array, (n,)
     """
+    from scipy.optimize import minimize
+
     means, scales = columns.mean(0), columns.std(0)
     scales[scales == 0] = 1.0
     scaled = np.column_stack(((columns - means) / scales, np.ones(len(columns))))

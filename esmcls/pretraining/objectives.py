@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from esmcls.encoders.model import ESM2
 from esmcls.pretraining.corpus import Batch
 from esmcls.pretraining.residue_targets import AMINO_ACIDS, STATES
+from esmcls.training.device_operations import segment_sums
 
 
 @dataclass(frozen=True)
@@ -273,5 +274,5 @@ def crop_means(states: Tensor, offsets: Tensor) -> Tensor:
     inner = torch.ones(len(states), 1, device=states.device)
     inner[offsets[:-1]] = 0
     inner[offsets[1:] - 1] = 0
-    sums = torch.segment_reduce(states * inner, "sum", lengths=offsets.diff(), axis=0)
+    sums = segment_sums(states * inner, offsets.diff())
     return sums / (offsets.diff() - 2)[:, None]

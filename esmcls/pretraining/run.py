@@ -40,6 +40,8 @@ from esmcls.training.schedule import TrainingPlan
 
 _LATER_KNOBS = ("aligned_weight", "structure_weight", "profile_weight", "targets_share")
 """Settings that checkpoints of 0.1.0 know nothing of: at their defaults they leave its digest as it was."""
+CHECKPOINT_MINUTES = 10.0
+"""Minutes of training that a crash costs at most."""
 _BEYOND_STEPS = 2**31
 """First number of the batches that no step uses: the teacher's mean and deviation are measured on them."""
 
@@ -80,6 +82,10 @@ class PretrainConfig:
         Steps of linear rise to the peak; then it falls as a cosine.
     shortest, longest : int
         Crop lengths in residues; drawn log-uniformly, one a step.
+    checkpoint_minutes : float
+        Minutes between checkpoints; 0: they go by steps alone.
+    checkpoint_every : int
+        Steps between checkpoints besides; 0: they go by minutes alone.
     """
 
     layers: int = 4
@@ -105,7 +111,8 @@ class PretrainConfig:
     warmup: int = 100
     shortest: int = 64
     longest: int = 384
-    checkpoint_every: int = 100
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    checkpoint_every: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -255,6 +262,7 @@ class Pretraining:
         The teacher is in it through the mean and deviation of its states, which the model keeps.
         """
         knobs = asdict(self.config) | dict.fromkeys(("steps", "checkpoint_every", "default_layers"))
+        del knobs["checkpoint_minutes"]
         for name, default in asdict(PretrainConfig()).items():
             if name in _LATER_KNOBS and knobs[name] == default:
                 del knobs[name]
@@ -388,7 +396,16 @@ def pretrain(
     checkpoint = output.with_suffix(".checkpoint")
     plan = _plan(task, checkpoint, minutes, resume, planned)
     about = task.digest()
-    history = run(task, plan, checkpoint=checkpoint, resume=resume, log=log, replicas=replicas, about=about)
+    history = run(
+        task,
+        plan,
+        checkpoint=checkpoint,
+        minutes=config.checkpoint_minutes,
+        resume=resume,
+        log=log,
+        replicas=replicas,
+        about=about,
+    )
     if replicas.first:
         _write_student(task, output, checkpoint)
     return history

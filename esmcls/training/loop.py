@@ -20,13 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from esmcls.errors import FolderError, TerminatedError
+from esmcls.errors import FolderError, NothingLearnedError, TerminatedError
 from esmcls.files import atomic_path, errors_of_the_system, from_plain
 from esmcls.foreign.torch_files import read_torch
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan, learning_rate
 
 FORMAT = 1
+SKIPPED_IN_A_ROW = 40
+"""Steps in fp16 without finite gradients, one after another, that end a run: each has halved the scale of the losses,
+so it is no longer the scale that makes them infinite."""
 UNSCALED = GradScaler("cpu", enabled=False)
 Entry = dict[str, float]
 """The numbers that are logged of a step, by name."""
@@ -83,12 +86,18 @@ class History:
     entries: list[Entry] = field(default_factory=list)
     falls: list[int] = field(default_factory=list)
 
+    @property
+    def skipped(self) -> int:
+        """Number of the steps in fp16 that changed nothing, since their gradients were not finite."""
+        return sum(entry.get("skipped", 0.0) > 0 for entry in self.entries)
+
 
 def run(
     task: Task | Accumulating,
     plan: TrainingPlan,
     *,
     checkpoint: Path | None = None,
+    minutes: float = 0.0,
     resume: bool = False,
     log: Log | None = None,
     stop_after: int | None = None,
@@ -105,10 +114,12 @@ def run(
     task : Task or Accumulating
     plan : TrainingPlan
     checkpoint : Path, optional
-        File that is replaced, whole, every `plan.checkpoint_every` steps.
+        File that is replaced, whole, every `plan.checkpoint_every` steps and every so many minutes.
+    minutes : float
+        Between checkpoints; 0: they go by steps alone.
     resume : bool
         Go on from `checkpoint` where it exists; the result is the uninterrupted run's, to the bit on the CPU. The
-        plan may differ in `steps` alone: the schedule is then the new plan's from there on.
+        plan may differ in `steps` and `checkpoint_every` alone: the schedule is then the new plan's from there on.
     log : callable, optional
         Called with each step's entry.
     stop_after : int, optional
@@ -134,9 +145,12 @@ def run(
         If the checkpoint is damaged or of another plan.
     TerminatedError
         If `stop` said yes.
+    NothingLearnedError
+        If the gradients of all steps, or of many in a row, were not finite in fp16.
     """
     with _own_randomness(plan.seed):
-        training = _Run(task, plan, replicas, about, scaler, plan.steps if until is None else min(until, plan.steps))
+        steps = plan.steps if until is None else min(until, plan.steps)
+        training = _Run(task, plan, replicas, about, scaler, steps, minutes)
         if resume and checkpoint is not None and checkpoint.exists():
             training.load(checkpoint)
         elif plan.validate_every and plan.validate_first:
@@ -145,6 +159,7 @@ def run(
             training.step(checkpoint, log, stop_after, stop)
             if training.history.steps_done == stop_after:
                 return training.history
+        training.refuse_nothing()
         training.restore_best()
     return training.history
 
@@ -160,6 +175,7 @@ class _Run:
         about: str,
         scaler: GradScaler,
         until: int,
+        minutes: float = 0.0,
     ) -> None:
         self.task = task
         self.plan = plan
@@ -167,8 +183,10 @@ class _Run:
         self.replicas = replicas
         self.about = about
         self.scaler = scaler
+        self.minutes = minutes
+        self.saved_at = time.monotonic()
         self.history = History()
-        self.best: Mapping[str, Tensor] | None = None
+        self.best: Mapping[str, Tensor] | None = None  # on the CPU: it is seldom written, and read once
         self.mean: Mapping[str, Tensor] | None = deepcopy(task.model.state_dict()) if plan.average else None
         self.stale = 0
 
@@ -199,7 +217,15 @@ class _Run:
         if self.plan.validate_every and self._validation_due(step + 1):
             entry |= self.validate(step + 1)
         self.history.entries.append(entry)
+        if len(self.history.entries) >= SKIPPED_IN_A_ROW:
+            self.refuse_nothing(SKIPPED_IN_A_ROW)
         return entry
+
+    def refuse_nothing(self, last: int = 0) -> None:
+        """Raise NothingLearnedError if all steps, or the last so many, were skipped."""
+        entries = self.history.entries[-last:]
+        if entries and all(entry.get("skipped") for entry in entries):
+            raise NothingLearnedError(len(entries), entries[-1]["scale"])
 
     def _validation_due(self, steps_done: int) -> bool:
         return steps_done % self.plan.validate_every == 0 or steps_done == self.plan.steps
@@ -218,8 +244,18 @@ class _Run:
             nn.utils.clip_grad_norm_(self.task.model.parameters(), self.plan.clip)
         for optimizer in self.task.optimizers:
             self.scaler.step(optimizer)
+        return self.replicas.average_entry(entry) | self._update_scale()
+
+    def _update_scale(self) -> Entry:
+        """Let the scale of the losses follow the step; return, of fp16, the scale and whether the step was skipped.
+
+        A step is skipped where its gradients are not finite: the scale was too high, and is halved.
+        """
+        if not self.scaler.is_enabled():
+            return {}
+        scale = self.scaler.get_scale()
         self.scaler.update()
-        return self.replicas.average_entry(entry)
+        return {"scale": scale, "skipped": float(self.scaler.get_scale() < scale)}
 
     def _gradients(self, step: int) -> Entry:
         if isinstance(self.task, Accumulating):
@@ -247,7 +283,7 @@ class _Run:
         if self.mean is None:
             yield
             return
-        last = deepcopy(self.task.model.state_dict())
+        last = self.replicas.kept(self.task.model.state_dict())
         self.task.model.load_state_dict(self.mean)
         try:
             yield
@@ -264,7 +300,7 @@ class _Run:
                 self.history.best_score = score
                 self.history.best_step = step
                 self.stale = 0
-                self.best = deepcopy(self.task.model.state_dict())
+                self.best = self.replicas.kept(self.task.model.state_dict())
                 return {"score": score}
         self.stale += 1
         self._fall_if_due(step)
@@ -285,7 +321,14 @@ class _Run:
     def checkpoint_due(self, stop_after: int | None) -> bool:
         steps_done = self.history.steps_done
         every = self.plan.checkpoint_every
-        return steps_done == stop_after or (every > 0 and (steps_done % every == 0 or self.finished))
+        if steps_done == stop_after or (every > 0 and steps_done % every == 0):
+            return True
+        return (every > 0 or self.minutes > 0) and (self.finished or self._time_is_over())
+
+    def _time_is_over(self) -> bool:
+        """Tell whether the last checkpoint is as old as they get; where processes share a model, all agree."""
+        over = 0 < 60 * self.minutes <= time.monotonic() - self.saved_at
+        return self.replicas.any(over) if self.replicas.sharded and self.minutes else over
 
     def save(self, path: Path) -> None:
         """Write all that it takes to go on, from the first process; where they share a model, all give their parts."""
@@ -308,11 +351,12 @@ class _Run:
         if self.replicas.first:
             with atomic_path(path) as temporary:
                 torch.save(state, temporary)
+        self.saved_at = time.monotonic()
 
     def load(self, path: Path) -> None:
         state = _read_checkpoint(path)
         # a run may be made longer or shorter, and a checkpoint older than a setting was made with its default
-        free = {"steps": self.plan.steps}
+        free = {"steps": self.plan.steps, "checkpoint_every": self.plan.checkpoint_every}
         if state["history"]["steps_done"] >= max(state["plan"]["warmup"], self.plan.warmup):
             free["warmup"] = self.plan.warmup  # a share of the steps, for some
         if _DEFAULTS | state["plan"] | free != asdict(self.plan):
@@ -324,7 +368,7 @@ class _Run:
         best = state["best"]
         mean = state.get("mean")
         self.best = None if best is None else self.replicas.part(best, current)
-        self.mean = None if mean is None else self.replicas.part(mean, current)
+        self.mean = None if mean is None else self.replicas.beside(self.replicas.part(mean, current), current)
         self.task.model.load_state_dict(self.replicas.part(state["model"], current))
         for optimizer, saved in zip(self.task.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(self.replicas.part_of_optimizer(saved, optimizer))

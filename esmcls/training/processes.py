@@ -7,17 +7,26 @@ FSDP, `fully_shard`). Nothing else is exchanged, but what an objective gathers i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from esmcls.errors import MissingExtraError, UsageError
+from esmcls.training.device_operations import widest_float
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+LONGEST: Final = timedelta(days=30)
+"""What the others wait for the first process."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +62,25 @@ class Replicas:
         """True in the process that logs and writes."""
         return self.rank == 0
 
-    def place(self, model: nn.Module, blocks: Iterable[nn.Module]) -> None:
-        """Move a model to this process's device: all of it, or a part of each block and of what is in no block."""
+    def place(self, model: nn.Module, blocks: Iterable[nn.Module], lower: torch.dtype | None = None) -> None:
+        """Move a model to this process's device: all of it, or a part of each block and of what is in no block.
+
+        Parameters
+        ----------
+        model : Module
+        blocks : iterable of Module
+        lower : torch.dtype, optional
+            What a block's parts are gathered in where a model is shared, such as bf16: half of what is sent and held,
+            and nothing for autocast to copy. The parts, their gradients' sums and all outside of the blocks are fp32.
+        """
         if self.sharded:
             from torch.distributed.device_mesh import init_device_mesh
-            from torch.distributed.fsdp import fully_shard
+            from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
             mesh = init_device_mesh(self.device.type, (self.count,))
+            policy = MixedPrecisionPolicy(param_dtype=lower, reduce_dtype=torch.float32, cast_forward_inputs=False)
             for block in blocks:  # one after another: the device never holds the model whole
-                fully_shard(block, mesh=mesh)
+                fully_shard(block, mesh=mesh, mp_policy=policy)
             fully_shard(model, mesh=mesh)
         model.to(self.device)
 
@@ -78,6 +97,16 @@ class Replicas:
     def part(self, values: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return this process's parts of whole tensors, cut as those of the same names in `like` are."""
         return {name: self._part(value, like[name]) for name, value in values.items()} if self.sharded else values
+
+    def kept(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a copy of a state to come back to: on the CPU, where there is room, unless it is in parts."""
+        if self.sharded:
+            return deepcopy(state)
+        return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+
+    def beside(self, values: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return tensors where those of the same names in `like` are."""
+        return {name: value.to(like[name].device) for name, value in values.items()}
 
     def part_of_optimizer(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Return this process's part of an optimiser's whole state, cut as its parameters are."""
@@ -113,7 +142,7 @@ class Replicas:
         """Return the mean over the processes of their entries."""
         if self.fabric is None:
             return entry
-        values = torch.tensor(list(entry.values()), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
+        values = torch.tensor(list(entry.values()), dtype=widest_float(self.device))
         mean: Any = self.fabric.all_reduce(values.to(self.device), reduce_op="mean")
         return dict(zip(entry, mean.tolist(), strict=True))
 
@@ -127,6 +156,20 @@ class Replicas:
     def any(self, here: bool) -> bool:
         """Return whether it is so in at least one of the processes."""
         return self.average_entry({"here": float(here)})["here"] > 0
+
+    @contextmanager
+    def first_alone(self) -> Iterator[bool]:
+        """Let the first process do something that may take hours, for which the others wait; tell each which it is.
+
+        They wait in a group of their own: in that of the gradients a collective of NCCL ends after 30 minutes.
+        """
+        if self.fabric is None:
+            yield True
+            return
+        waiting = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
+        yield self.first
+        torch.distributed.barrier(group=waiting)
+        torch.distributed.destroy_process_group(waiting)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Join the rows of all processes in their order; each must have as many, (processes x rows, …)."""
@@ -157,7 +200,7 @@ def start_replicas(devices: Sequence[str], *, nodes: int = 1, sharded: bool = Fa
     Raises
     ------
     UsageError
-        If the devices are of two kinds, or one alone is to share a model.
+        If the devices are of two kinds, one alone is to share a model, or Slurm starts another number of processes.
     MissingExtraError
         If Lightning's Fabric is not installed.
     """
@@ -171,9 +214,32 @@ def start_replicas(devices: Sequence[str], *, nodes: int = 1, sharded: bool = Fa
         return Replicas(torch.device(devices[0]))
     try:
         from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments import LightningEnvironment
     except ImportError:
         raise MissingExtraError("training on several devices", "lightning-fabric", "finetune") from None
+    own_processes = _starts_its_own(len(devices), nodes)
     places = len(devices) if kind == "cpu" else [torch.device(name).index or 0 for name in devices]
-    fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp")
+    plugins = [LightningEnvironment()] if own_processes else None
+    fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp", plugins=plugins)
     fabric.launch()
     return Replicas(fabric.device, fabric, sharded)
+
+
+def _starts_its_own(devices: int, nodes: int) -> bool:
+    """Tell whether this process is Slurm's only one on its one machine, and starts those of the other devices itself.
+
+    Raises
+    ------
+    UsageError
+        If Slurm starts neither one process a device nor one in all.
+    """
+    tasks = os.environ.get("SLURM_NTASKS")
+    by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Fabric knows an interactive job
+    if tasks is None or by_hand or "TORCHELASTIC_RUN_ID" in os.environ:
+        return False
+    if int(tasks) == nodes == 1:
+        return True
+    if int(tasks) != nodes * devices:
+        there = f"Slurm starts {tasks} processes (tasks) for {nodes * devices} devices"
+        raise UsageError(f"{there}: give sbatch --nodes={nodes} --ntasks-per-node={devices}, and begin with srun")
+    return False

@@ -82,10 +82,27 @@ class EmbeddingRecipe:
         return known[-1]
 
     def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
-        """Open the encoder; return it with the spec of its cache."""
+        """Open the encoder; return it with the spec of its cache.
+
+        Raises
+        ------
+        UsageError
+            If int8 is asked for where it is slower than fp32, and the workspace has no such vectors of the encoder.
+        """
         precision = self.precision_in(workspace)
+        if precision == "int8" and not self._goes_on(workspace):
+            import torch
+
+            from esmcls.encoders.devices import refuse_slow_int8
+
+            refuse_slow_int8(precision, torch.device(device))
         encoder = load_encoder(self.encoder, layers=self.layers, long=self.long, precision=precision, device=device)
         return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
+
+    def _goes_on(self, workspace: Workspace | None) -> bool:
+        """Tell whether a workspace has vectors of the encoder in the precision."""
+        caches = [] if workspace is None else workspace.caches
+        return any((entry.spec.encoder, entry.spec.precision) == (self.encoder, self.precision) for entry in caches)
 
 
 class EmbeddingEngine(Protocol):

@@ -99,6 +99,8 @@ class HuggingFaceEncoder(TransformerEncoder):
         """Return the precision to compute in, one that the family does not overflow in."""
         family = self.opened.family
         chosen = choose_precision(precision, self.device)
+        if precision == "auto" and chosen not in family.precisions:
+            return "fp32"
         if chosen not in family.precisions:
             why = "overflows in fp16" if chosen == "fp16" else f"has no {chosen}"
             raise UsageError(f"encoder {self.name}: {family.name} {why}; choose {', '.join(family.precisions)} or auto")

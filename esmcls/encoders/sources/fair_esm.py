@@ -15,6 +15,7 @@ Facebook publishes no digests of these files, so there is none to compare a firs
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +31,17 @@ ADDRESS_VARIABLE: Final = "ESMCLS_WEIGHTS_URL"
 
 def torch_hub_place(name: str) -> Path:
     """Return where torch hub, and with it fair-esm, keeps a checkpoint."""
-    import torch
+    return _torch_hub_folder() / "checkpoints" / f"{name}.pt"
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
+
+def _torch_hub_folder() -> Path:
+    """Return torch hub's folder, by its own rule (`torch/hub.py`), so that PyTorch need not be loaded to find it."""
+    if "torch" in sys.modules:  # it may have been given another one
+        import torch
+
+        return Path(torch.hub.get_dir())
+    caches = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    return Path(os.environ.get("TORCH_HOME", caches / "torch")).expanduser() / "hub"
 
 
 def fetch(name: str, *, base_url: str | None = None) -> Path:

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize, minimize_scalar
 
 from esmcls.heads.ensemble.members import Ranked, Selected
 from esmcls.heads.neighbours.votes import Numbers, Votes
@@ -190,6 +189,8 @@ class Combination:
 
     def _warmed(self, slate: Slate, truth: Indices) -> Combination:
         """Return it with the temperature of the least log loss."""
+        from scipy.optimize import minimize_scalar
+
         scores = self.scores(slate)
         places = slate.places(truth)
         rows = np.arange(len(truth))
@@ -265,6 +266,8 @@ def _average(slate: Slate, places: Indices) -> Numbers:
 
 def _stack(slate: Slate, places: Indices, start: Numbers) -> Numbers:
     """Return the weights, at least 0, of the largest likelihood, held near `start` by a ridge; there is one maximum."""
+    from scipy.optimize import minimize
+
     columns = slate.columns()
     counts = slate.counts
     right = columns[np.arange(len(places)), places].sum(0)

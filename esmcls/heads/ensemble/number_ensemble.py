@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-from scipy.optimize import nnls
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
@@ -96,6 +95,8 @@ class Stack:
         >>> [round(weight, 6) for weight in stack.weights], round(stack.shift, 6)
         ([0.5, 0.0], 0.0)
         """
+        from scipy.optimize import nnls
+
         if not len(truth):
             return cls.plain(given.shape[1])
         centre = given.mean(0)

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from esmcls.heads.blocks import row_slices
@@ -253,6 +252,8 @@ def _sigmoid(given: npt.NDArray[np.floating[Any]], slope: float, shift: float) -
 
 def _calibrated(given: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], ridge: float) -> tuple[float, float]:
     """Return slope, above 0, and shift of the least log loss; 1 and 0 are worth as much as the pairs of one row."""
+    from scipy.optimize import minimize
+
     logits = logit(np.clip(given.astype(np.float64), EDGE, 1 - EDGE))
 
     def loss(knobs: Numbers) -> tuple[float, Numbers]:

@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from esmcls.labels.labels import LabelSets
@@ -48,7 +47,10 @@ class DescentKnobs(Protocol):
 
 def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
     """Return a layer that is yet to be filled: drawing its weights would move the caller's random generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width, n_classes, device=device)  # type: ignore[no-untyped-call]
+    layer = nn.Linear(width, n_classes, device="meta")
+    # not by `skip_init`, whose `to_empty` loads sympy, half a second
+    layer.weight = nn.Parameter(torch.empty(n_classes, width, device=device))
+    layer.bias = nn.Parameter(torch.empty(n_classes, device=device))
     return layer
 
 
@@ -241,6 +243,7 @@ def calibrate(blocks: Sequence[Judged], members: Tensor) -> tuple[float, float]:
     ----------
     Platt 1999, Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods.
     """
+    from scipy.optimize import minimize
 
     def surprise(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         knobs = torch.tensor(parameters, requires_grad=True)

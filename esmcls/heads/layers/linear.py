@@ -228,7 +228,7 @@ class LinearHead(BaseLabelHead):
 
     def _ridge(self, vectors: Vectors, labels: Labels) -> Ridge:
         factors = class_factors(labels.counts(), self.chosen.ridge_weights)
-        return Ridge.of(vectors, labels.codes, factors, partial(scaled, self.scaling), self.device)
+        return Ridge.of(vectors, labels.codes, factors, partial(scaled, self.scaling.on(self.device)), self.device)
 
     def _choose_ridge(self, vectors: Vectors, labels: Labels, within: WithinClass | None, held: HeldVectors) -> Ridge:
         """Take the shrinkage and penalty of the best macro F1 on the held rows, first of equals; return its sums."""
@@ -289,9 +289,11 @@ class LinearHead(BaseLabelHead):
         self.chosen = replace(self.chosen, stop=history.best_step // epoch if better else 0)
 
     def _descent(self, vectors: Vectors, labels: Labels, seed: int) -> Descent:
+        scaling = self.scaling.on(self.device)
+
         def logits(rows: Indices) -> Tensor:
             block = torch.from_numpy(vectors[rows]).to(self.device, torch.float32)
-            out: Tensor = self.model(scaled(self.scaling, block))
+            out: Tensor = self.model(scaled(scaling, block))
             return out
 
         weights = torch.from_numpy(class_factors(labels.counts(), self.chosen.class_weights)).to(self.device)
@@ -302,9 +304,10 @@ class LinearHead(BaseLabelHead):
     def _logits(self, vectors: Vectors) -> LogitBlocks:
         """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
         size = max(1, min(4096, LOGITS // max(1, len(self.classes))))
+        scaling = self.scaling.on(self.device)
         for rows, block in row_blocks(vectors, self.device, size):
             with torch.inference_mode():
-                yield rows, self.model(scaled(self.scaling, block)) / (self.chosen.temperature or 1.0)
+                yield rows, self.model(scaled(scaling, block)) / (self.chosen.temperature or 1.0)
 
     def continued(
         self, weight: Tensor, bias: Tensor, mean: Tensor, held: Validation[Labels] | None, pooling: str

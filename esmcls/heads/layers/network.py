@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esmcls.training.device_operations import segment_largest, segment_sums
 from esmcls.types import Indices, Vectors
 
 M = TypeVar("M", bound=nn.Module)
@@ -106,7 +107,10 @@ class Network(nn.Module):
     def __init__(self, width: int, n_classes: int, layout: Layout) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("scale", torch.eye(width) if layout.whiten and not layout.attention else torch.ones(width))
+        whole = layout.whiten and not layout.attention
+        # filled, since `torch.eye` loads sympy on the device "meta"
+        scale = torch.zeros(width, width).fill_diagonal_(1) if whole else torch.ones(width)
+        self.register_buffer("scale", scale)
         self.noise = layout.noise
         self.pool = Attention(width) if layout.attention else None
         widths = [width] + [layout.hidden] * layout.depth
@@ -160,17 +164,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return (rows, width)."""
         powers = self._powers(x, counts)
-        return _sums(powers[:, None] * x, counts) / _sums(powers, counts)[:, None]
+        return segment_sums(powers[:, None] * x, counts) / segment_sums(powers, counts)[:, None]
 
     def weights(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return the weight of each vector (vectors,); those of a row sum to 1."""
         powers = self._powers(x, counts)
-        return powers / _sums(powers, counts)[torch.repeat_interleave(counts)]
+        return powers / segment_sums(powers, counts)[torch.repeat_interleave(counts)]
 
     def _powers(self, x: Tensor, counts: Tensor) -> Tensor:
         """Return exp(score) (vectors,), scaled so that the largest of each row is 1."""
         scores = self.score(torch.tanh(self.hidden(x)))[:, 0]
-        largest = torch.segment_reduce(scores.detach(), "max", lengths=counts)
+        largest = segment_largest(scores.detach(), counts)
         return torch.exp(scores - largest[torch.repeat_interleave(counts)])
 
 
@@ -190,18 +194,14 @@ def filled(network: M, state: Mapping[str, Tensor]) -> M:
     for name in sorted(expected.keys() | there.keys()):
         if expected.get(name) != there.get(name):
             raise ValueError(f"{name[:80]} is {there.get(name, 'missing')} instead of {expected.get(name, 'nothing')}")
-    network.to_empty(device="cpu").load_state_dict(dict(state))  # copied: what a mapped file gives is not aligned
+    # copied: what a mapped file gives is not aligned; assigned: `to_empty` loads sympy, half a second
+    network.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
     return network
 
 
 def _forms(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Return the dtype and shape of each tensor, as messages show them."""
     return {name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for name, tensor in state.items()}
-
-
-def _sums(values: Tensor, counts: Tensor) -> Tensor:
-    """Sum each row's vectors, in order, so that a GPU too gives the same bits each time."""
-    return torch.segment_reduce(values, "sum", lengths=counts, axis=0)
 
 
 class _BatchNorm(nn.BatchNorm1d):

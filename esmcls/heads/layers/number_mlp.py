@@ -201,7 +201,7 @@ class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
         for rows in bags.blocks(ROWS):
             with torch.inference_mode():
                 output = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
-            answers[rows] = output[:, 0].double().cpu().numpy()
+            answers[rows] = output[:, 0].cpu().double().numpy()
         return self.scale.restored(answers)
 
     def predict(self, x: Features) -> Floats:

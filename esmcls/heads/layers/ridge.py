@@ -51,6 +51,10 @@ class Scaling:
         """Standardise float32 rows (n, width)."""
         return (block - self.mean.to(block.device)) / self.deviation.to(block.device)
 
+    def on(self, device: str) -> Scaling:
+        """Return the map with its tensors on a device, for many calls: else each copies them."""
+        return Scaling(self.mean.to(device), self.deviation.to(device))
+
 
 @dataclass(frozen=True)
 class Ridge:

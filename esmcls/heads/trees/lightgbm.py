@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseLabelHead, Log, Validation
@@ -275,6 +274,8 @@ class LightGBMHead(BaseLabelHead):
 
 def _least(loss: Callable[[float], float]) -> float:
     """Return the temperature with the least loss."""
+    from scipy.optimize import minimize_scalar
+
     bounds = tuple(map(math.log, TEMPERATURES))
     best = minimize_scalar(lambda log: loss(math.exp(log)), bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return math.exp(best.x)

@@ -139,7 +139,7 @@ class NumberSupervision:
         truth = NumberScale.of(self.labels).standardised(self.held.take(rows).values)
         predicted = np.zeros(len(rows))
         for some, outputs in blocks:
-            predicted[some] = outputs[:, 0].double().cpu().numpy()
+            predicted[some] = outputs[:, 0].cpu().double().numpy()
         return spearman(truth, predicted) - TRIFLE * float(np.square(predicted - truth).mean())
 
     def fit(self, x: Features, held: Features | None, settings: Settings, pooling: str, device: str) -> NumberStart:
