@@ -178,13 +178,16 @@ def test_another_number_of_slurms_processes_is_refused(monkeypatch: pytest.Monke
 
 def test_blocks_of_a_shared_model_are_gathered_in_bf16_and_all_else_stays_fp32() -> None:
     seen: dict[str, torch.dtype] = {}
-    model = torch.nn.ModuleDict({"block": torch.nn.Linear(4, 4), "out": torch.nn.Linear(4, 2)})
-    model["block"].register_forward_pre_hook(lambda module, _: seen.update(block=module.weight.dtype))
-    model["block"].register_forward_pre_hook(lambda module, given: (given[0].to(module.weight.dtype),))
-    model.forward = lambda x: model["out"](model["block"](x).float())  # type: ignore[assignment]
+
+    class Block(torch.nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen["block"] = self.weight.dtype
+            return super().forward(x.to(self.weight.dtype)).float()
+
+    model = torch.nn.Sequential(Block(4, 4), torch.nn.Linear(4, 2))
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
-        Replicas(sharded=True).place(model, [model["block"]], torch.bfloat16)
+        Replicas(sharded=True).place(model, [model[0]], torch.bfloat16)
         model(torch.ones(3, 4)).sum().backward()
         dtypes = {name: (value.dtype, value.grad.dtype) for name, value in model.named_parameters()}
     finally:

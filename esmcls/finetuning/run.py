@@ -192,11 +192,11 @@ def rehearse(
     rows, encoder, supervision = _prepare(workspace, objective, config, inputs, replicas, say)
     epoch = supervision.sampler(config).steps_an_epoch
     plan = config.plan(epoch)
-    shape = encoder.weights.config
+    shape, trained = encoder.weights.config, f"{config.method} in {encoder.precision}"
     parts = f"{len(rows.train):,} train, {len(rows.held):,} validation, {len(rows.test):,} test"
     return [
         f"sequences: {parts}; classes: {len(supervision.classes):,}",
-        f"encoder: {encoder.name}, {shape.layers} layers of width {shape.width:,}; {config.method} in {encoder.precision}",
+        f"encoder: {encoder.name}, {shape.layers} layers of width {shape.width:,}; {trained}",
         f"steps: {plan.steps:,} of {config.batch} sequences ({epoch:,} an epoch), of which {plan.warmup:,} rise to "
         f"{plan.lr:g}; {config.optimizer}, loss {config.loss}, class weights {config.class_weights}",
         "nothing was embedded or trained (--dry-run)",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from esmcls.files import read_json
-from esmcls.heads.registry import GROUP, NUMBER_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
+from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from esmcls.heads.registry import AnyGroup
 
 FILE: Final = Path(__file__).with_name("cards.json")
-GROUPS: Final[tuple[AnyGroup, ...]] = (GROUP, TERM_GROUP, NUMBER_GROUP, RESIDUE_GROUP)
+GROUPS: Final[tuple[AnyGroup, ...]] = (GROUP, TERM_GROUP, NUMBER_GROUP, RESIDUE_GROUP, PAIR_GROUP)
 OURS: Final = "esmcls."
 """What the place of a built-in head begins with."""
 

@@ -436,6 +436,7 @@ def pretended(
             stack.enter_context(mock.patch.object(module, name, replacement, create=True))
         if KIND == "mps":
             stack.enter_context(mock.patch.object(torch.backends.mps, "is_available", return_value=True))
+            stack.enter_context(mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", _attend))
         stack.enter_context(mock.patch.object(torch, "save", _saving(torch.save)))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda tensor: _pinned(tensor)))
         for name, kernel in (("is_flash_attention_available", "flash"), ("can_use_efficient_attention", "efficient")):
@@ -446,6 +447,12 @@ def pretended(
             yield device
         finally:
             _current = before
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None) -> Tensor:
+    """Stand in for a function that asks C++ which of a device's kernels to take."""
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    return scores.softmax(-1) @ value
 
 
 def _module(device: Pretended, total: int, built: Sequence[str]) -> dict[str, Any]:
