@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Fit a scanner, which finds domains in whole proteins, on the embedded data set of domains.
 
-    Domains of the train part are put together to proteins, with linkers between, and two linear heads fitted on their
-    residues and windows; chains of the validation part, and the same shuffled, calibrate it. The test part is never
-    looked at. Writes scanners/<name>/.
+    Domains of the train part are put together to proteins, with linkers between, and the residue vectors kept that they
+    have there: what proteins are aligned with. Chains of the validation part, and shuffled ones, calibrate it; then its
+    domains are kept, too. The test part is never looked at. Writes scanners/<name>/.
     """
     from esmcls.scanning.in_workspace import fit_in_workspace
     from esmcls.workspace.workspace import Workspace
@@ -55,11 +55,8 @@ def command(
     folder, scanner = fit_in_workspace(
         place, name, linkers=stretches, proteins=whole, encoder=encoder, seed=seed, device=device
     )
-    measured = scanner.recogniser.residues.scores["accuracy"], scanner.recogniser.windows.scores["accuracy"]
-    residues, windows = (f"{share:.1%}" for share in measured)
     click.echo(
-        f"{folder}: {len(scanner.families):,} families; of validation residues {residues} are told rightly, "
-        f"of windows {windows}"
+        f"{folder}: {len(scanner.families):,} families; of validation domains in chains {scanner.found:.1%} are found"
     )
     note("next: esmcls scan proteins.fasta")
 
