@@ -1,7 +1,7 @@
 """`esmcls scan` on whole proteins, beside MMseqs2 and hmmscan.
 
     python benchmarks/scan_truth.py TRUTH --pfam ../shared/data/pfam
-    python benchmarks/scan.py TRUTH WORK --families 60 -o benchmarks/results/scan_pfam.json
+    python benchmarks/scan.py TRUTH WORK --families 40 -o benchmarks/results/scan_pfam.json
 
 A scanner is fitted on TRUTH/train.csv (a sixth of the domains calibrates it) and linkers_dev.fasta. Then:
 

@@ -26,6 +26,13 @@ from esmcls_cli.options import PATH, common, complete_encoders, note
     help="Whole proteins: those that hold a training domain, to the residue, are learnt from, too; can be repeated.",
 )
 @click.option(
+    "--members",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Domains of a family that proteins are aligned with, at most: time grows with them.",
+)
+@click.option(
     "--encoder",
     shell_complete=complete_encoders,
     help="Make vectors as in the cache of this encoder.  [default: of the cache used last]",
@@ -36,6 +43,7 @@ def command(
     name: str,
     linkers: tuple[Path, ...],
     proteins: tuple[Path, ...],
+    members: int,
     encoder: str | None,
     device: str,
     seed: int,
@@ -46,6 +54,7 @@ def command(
     have there: what proteins are aligned with. Chains of the validation part, and shuffled ones, calibrate it; then its
     domains are kept, too. The test part is never looked at. Writes scanners/<name>/.
     """
+    from esmcls.scanning.fit import ScanConfig
     from esmcls.scanning.in_workspace import fit_in_workspace
     from esmcls.workspace.workspace import Workspace
 
@@ -53,7 +62,14 @@ def command(
     stretches, whole = (_sequences(paths) for paths in (linkers, proteins))
     note(f"embedding chains of the domains, with {len(stretches):,} linkers between, and {len(whole):,} whole proteins")
     folder, scanner = fit_in_workspace(
-        place, name, linkers=stretches, proteins=whole, encoder=encoder, seed=seed, device=device
+        place,
+        name,
+        linkers=stretches,
+        proteins=whole,
+        encoder=encoder,
+        config=ScanConfig(members=members),
+        seed=seed,
+        device=device,
     )
     click.echo(
         f"{folder}: {len(scanner.families):,} families; of validation domains in chains {scanner.found:.1%} are found"

@@ -420,7 +420,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "linkers.fasta").write_text("".join(f">l{n}\n{linker}\n" for n, linker in enumerate(linkers_of(30, 3))))
     place = folder / "work"
     done("embed", folder / "domains.csv", "-w", place)
-    ran = done("fit-scan", "-w", place, "--linkers", folder / "linkers.fasta")
+    ran = done("fit-scan", "-w", place, "--linkers", folder / "linkers.fasta", "--members", "15")
     assert ran.out.startswith(f"{place}/scanners/scan: 3 families; of validation domains in chains ")
     return place
 
@@ -538,6 +538,12 @@ def test_a_scanner_of_which_a_file_was_changed_is_told(workspace: Path, tmp_path
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(ModelError, match="is not as it was written"):
         load_scanner(folder)
+
+
+def test_a_scanner_has_so_many_templates_of_a_family_as_are_asked_for(workspace: Path) -> None:
+    templates = load_scanner(workspace / "scanners" / "scan").recogniser
+    assert isinstance(templates, Templates)
+    assert np.bincount(templates.families).tolist() == [15] * 3
 
 
 def test_no_sequence_is_in_a_scanner(workspace: Path) -> None:
