@@ -7,7 +7,7 @@ validation domains + other linkers ─▶ chains, and shuffled ones ─▶ align
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final, TypeAlias
@@ -191,7 +191,7 @@ def _reduced(
 
 
 def _domain_codes(
-    proteins: Sequence[Annotated], vectors: Iterator[Vectors], reduction: Reduction
+    proteins: Sequence[Annotated], vectors: Iterable[Vectors], reduction: Reduction
 ) -> list[tuple[Codes, int]]:
     """Return the reduced residues of each domain of proteins, where it is first met, and the code of its family."""
     codes: dict[tuple[str, int], Codes] = {}
