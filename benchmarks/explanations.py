@@ -1,9 +1,10 @@
 """Measure what explanations are worth: how much the logit falls where the most important tenth of residues is shuffled.
 
-    OMP_NUM_THREADS=1 python benchmarks/explanations.py WORKSPACE --models linear,mlp --methods residues,gradients
+    OMP_NUM_THREADS=1 python benchmarks/explanations.py WORKSPACE --models linear --methods residues --proteins 160
 
 For proteins of the workspace's validation part, the tenth of the residues that add most to the logit of the predicted
-class is shuffled among itself, and so is a random tenth; the mean fall of the logit of each is printed, as JSON.
+class is shuffled among itself, and so is a random tenth; the mean fall of the logit of each is printed, and put into
+`benchmarks/results/explanations.json` in place of what stood there for the same model and method.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from esmcls.models.predict import open_model
 from esmcls.reading.records import Protein
 from esmcls.workspace.workspace import Workspace
 
+RESULTS = Path(__file__).parent / "results" / "explanations.json"
+
 
 def main() -> None:
     """Measure each model by each method."""
@@ -28,6 +31,7 @@ def main() -> None:
     parser.add_argument("--methods", default="residues,gradients")
     parser.add_argument("--proteins", type=int, default=40)
     parser.add_argument("--longest", type=int, default=400)
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     data = Workspace.open(given.workspace).dataset
     rows = [row for row, part in enumerate(data.parts) if part == "validation"]
@@ -36,7 +40,16 @@ def main() -> None:
     proteins = [Protein(data.ids[row], data.sequences[row]) for row in drawn.tolist()]
     for model in given.models.split(","):
         for method in given.methods.split(","):
-            print(json.dumps({"model": model, "method": method} | falls(given.workspace, model, method, proteins)))
+            row = {"model": model, "method": method} | falls(given.workspace, model, method, proteins)
+            print(json.dumps(row), flush=True)
+            keep(given.output, row)
+
+
+def keep(path: Path, row: dict[str, object]) -> None:
+    """Put a row among those of other models and methods."""
+    rows = json.loads(path.read_text()) if path.exists() else []
+    others = [other for other in rows if (other["model"], other["method"]) != (row["model"], row["method"])]
+    path.write_text("[\n" + ",\n".join(json.dumps(one) for one in [*others, row]) + "\n]\n")
 
 
 def falls(workspace: Path, model: str, method: str, proteins: list[Protein]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """`esmcls scan` on whole proteins, beside MMseqs2 and hmmscan.
 
     python benchmarks/scan_truth.py TRUTH --pfam ../shared/data/pfam
-    python benchmarks/scan.py TRUTH WORK --families 60 -o benchmarks/results/scan_pfam.json
+    python benchmarks/scan.py TRUTH WORK --families 40 -o benchmarks/results/scan_pfam.json
 
 A scanner is fitted on TRUTH/train.csv (a sixth of the domains calibrates it) and linkers_dev.fasta. Then:
 
@@ -34,8 +34,8 @@ import numpy as np
 from esmcls import EmbeddingSpec, load_encoder
 from esmcls.cache.features import residues_by
 from esmcls.scanning.chains import Place, chains, shuffled
-from esmcls.scanning.fit import Material, fit_scanner
-from esmcls.scanning.scanner import ScanConfig, Scanner
+from esmcls.scanning.fit import Material, ScanConfig, fit_scanner
+from esmcls.scanning.scanner import Scanner
 
 
 @dataclass(frozen=True)
@@ -291,8 +291,8 @@ def main() -> None:
     parser.add_argument("--proteins", type=int, default=100, help="real proteins")
     parser.add_argument("--longest", type=int, default=700, help="residues of one")
     parser.add_argument("--each", type=int, default=2, help="test domains a family in chains")
-    parser.add_argument("--smooth", type=int, default=ScanConfig.smooth)
     parser.add_argument("--context", action="store_true", help="learn from whole proteins of context.fasta, too")
+    parser.add_argument("--shuffles", type=int, default=1, help="times that all proteins are shuffled")
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument(
         "--development",
@@ -313,10 +313,10 @@ def main() -> None:
     held = set(order[: len(order) // 6])
     parts = [[train[row] for row in range(len(train)) if (row in held) == wanted] for wanted in (False, True)]
     linkers = [sequence for _, sequence in read_fasta(arguments.truth / "linkers_dev.fasta")]
-    config = ScanConfig(smooth=arguments.smooth)
     whole = [sequence for _, sequence in read_fasta(arguments.truth / "context.fasta")] if arguments.context else []
-    scanner = fit_scanner(Material(parts[0], parts[1], linkers, whole), spec, vectors, config)
-    print(scanner.judge, scanner.recogniser.residues.scores, scanner.recogniser.windows.scores, flush=True)
+    material = Material(parts[0], parts[1], linkers, whole)
+    scanner = fit_scanner(material, spec, vectors, ScanConfig(members=arguments.domains))
+    print(scanner.judge, scanner.found, flush=True)
     part = "dev" if arguments.development else "test"
     sets = {
         "chains": part_chains(arguments.truth, part, families, arguments.each),
@@ -325,7 +325,8 @@ def main() -> None:
     if arguments.development:
         sets["real"] = []
     whole = [protein.sequence for proteins in sets.values() for protein in proteins]
-    sets["shuffled"] = [Known(f"s{row}", sequence, ()) for row, sequence in enumerate(shuffled(whole, 3))]
+    mixed = [sequence for seed in range(arguments.shuffles) for sequence in shuffled(whole, 3 + seed)]
+    sets["shuffled"] = [Known(f"s{row}", sequence, ()) for row, sequence in enumerate(mixed)]
     everything = [protein for proteins in sets.values() for protein in proteins]
     residues = sum(len(protein.sequence) for protein in everything)
     ours, cpu = by_scanner(scanner, vectors, everything)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, warn
+from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, text_output, warn
 
 if TYPE_CHECKING:
     from esmcls.reading.readers import OnBad
@@ -76,7 +73,7 @@ def command(
         raise UsageError("--taxon is for --format gaf, which has a column for it")
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    with open_reference(reference, device, aspects) as known, _writing(output) as handle:
+    with open_reference(reference, device, aspects) as known, text_output(output) as handle:
         note(*(f"reference: {line}" for line in known.scope.lines()))
         organism = taxon or UNIDENTIFIED
         written = write_annotations(known, proteins, handle, format_, whole=all_terms, taxon=organism)
@@ -98,14 +95,3 @@ def _format_of(output: Path) -> str:
     if suffix not in ("", "tab", "txt"):
         raise UsageError(f"-o {output}: end the name in .{', .'.join(FORMATS)}, or say what to write with --format")
     return "tsv"
-
-
-@contextlib.contextmanager
-def _writing(output: Path | None) -> Iterator[TextIO]:
-    if output is None:
-        yield sys.stdout
-        return
-    from esmcls.files import atomic_text
-
-    with atomic_text(output) as handle:
-        yield handle

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, output_file, weights_option
+from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, output_file, text_output, weights_option
 
 if TYPE_CHECKING:
     from _csv import Writer
@@ -118,20 +117,19 @@ def _write_tables(
     explainer: Explainer, explanations: Iterable[Explanation], output: Path | None, nearest: Path | None, most: int
 ) -> list[Explanation]:
     """Write the tables as explanations come, and return the first of these."""
-    from esmcls.files import atomic_text
     from esmcls.insight.explanation.tables import NEIGHBOURS, RESIDUES, table_of, write_neighbours, write_residues
 
     kept: list[Explanation] = []
     residues: Writer | None = None
     neighbours: Writer | None = None
     with contextlib.ExitStack() as files:
-        handle = sys.stdout if output is None else files.enter_context(atomic_text(output))
+        handle = files.enter_context(text_output(output))
         if explainer.adds:
             residues = table_of(handle, RESIDUES)
         else:
             neighbours = table_of(handle, NEIGHBOURS)
         if nearest is not None:
-            neighbours = table_of(files.enter_context(atomic_text(nearest)), NEIGHBOURS)
+            neighbours = table_of(files.enter_context(text_output(nearest)), NEIGHBOURS)
         for explanation in explanations:
             if residues is not None:
                 write_residues(residues, explanation)

@@ -26,6 +26,13 @@ from esmcls_cli.options import PATH, common, complete_encoders, note
     help="Whole proteins: those that hold a training domain, to the residue, are learnt from, too; can be repeated.",
 )
 @click.option(
+    "--members",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Domains of a family that proteins are aligned with, at most: time grows with them.",
+)
+@click.option(
     "--encoder",
     shell_complete=complete_encoders,
     help="Make vectors as in the cache of this encoder.  [default: of the cache used last]",
@@ -36,16 +43,18 @@ def command(
     name: str,
     linkers: tuple[Path, ...],
     proteins: tuple[Path, ...],
+    members: int,
     encoder: str | None,
     device: str,
     seed: int,
 ) -> None:
     """Fit a scanner, which finds domains in whole proteins, on the embedded data set of domains.
 
-    Domains of the train part are put together to proteins, with linkers between, and two linear heads fitted on their
-    residues and windows; chains of the validation part, and the same shuffled, calibrate it. The test part is never
-    looked at. Writes scanners/<name>/.
+    Domains of the train part are put together to proteins, with linkers between, and the residue vectors kept that they
+    have there: what proteins are aligned with. Chains of the validation part, and shuffled ones, calibrate it; then its
+    domains are kept, too. The test part is never looked at. Writes scanners/<name>/.
     """
+    from esmcls.scanning.fit import ScanConfig
     from esmcls.scanning.in_workspace import fit_in_workspace
     from esmcls.workspace.workspace import Workspace
 
@@ -53,13 +62,17 @@ def command(
     stretches, whole = (_sequences(paths) for paths in (linkers, proteins))
     note(f"embedding chains of the domains, with {len(stretches):,} linkers between, and {len(whole):,} whole proteins")
     folder, scanner = fit_in_workspace(
-        place, name, linkers=stretches, proteins=whole, encoder=encoder, seed=seed, device=device
+        place,
+        name,
+        linkers=stretches,
+        proteins=whole,
+        encoder=encoder,
+        config=ScanConfig(members=members),
+        seed=seed,
+        device=device,
     )
-    measured = scanner.recogniser.residues.scores["accuracy"], scanner.recogniser.windows.scores["accuracy"]
-    residues, windows = (f"{share:.1%}" for share in measured)
     click.echo(
-        f"{folder}: {len(scanner.families):,} families; of validation residues {residues} are told rightly, "
-        f"of windows {windows}"
+        f"{folder}: {len(scanner.families):,} families; of validation domains in chains {scanner.found:.1%} are found"
     )
     note("next: esmcls scan proteins.fasta")
 

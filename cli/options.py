@@ -496,6 +496,18 @@ def output_file(path: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def text_output(path: Path | None) -> Iterator[TextIO]:
+    """Give what is written to: stdout where no file is named, else a file that is there when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    from esmcls.files import atomic_text
+
+    with atomic_text(output_file(path)) as handle:
+        yield handle
+
+
 def integers(text: str | None, option: str) -> tuple[int, ...] | None:
     """Read `3,4,5`.
 

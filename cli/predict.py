@@ -23,6 +23,7 @@ from esmcls_cli.options import (
     on_bad_option,
     output_file,
     share,
+    text_output,
     warn,
     weights_option,
 )
@@ -251,10 +252,5 @@ def _format_of(output: Path | None) -> str:
 
 @contextlib.contextmanager
 def _writing(output: Path | None, narrow: bool) -> Iterator[TextIO]:
-    if output is None:
-        yield cast(TextIO, NarrowRows(sys.stdout)) if narrow else sys.stdout
-        return
-    from esmcls.files import atomic_text
-
-    with atomic_text(output_file(output)) as handle:
-        yield handle
+    with text_output(output) as handle:
+        yield cast(TextIO, NarrowRows(handle)) if narrow and output is None else handle

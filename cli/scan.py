@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, note, on_bad_option, output_file
+from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, text_output
 
 _ENDINGS = {".gff": "gff3", ".gff3": "gff3", ".domtblout": "domtblout", ".domtbl": "domtblout"}
 
@@ -58,7 +57,6 @@ def command(
     between them is none of these families. `by_chance` is how many domains of that score or more shuffled proteins of
     that length have.
     """
-    from esmcls.files import atomic_text
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
     from esmcls.scanning.folder import encoded, find_scanner, load_scanner
@@ -73,11 +71,8 @@ def command(
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
     scanned = opened.scan(proteins, encoded(opened.spec, device, encoder), min_probability, false)
-    if output is None:
-        count = write(format_, opened, scanned, sys.stdout)
-    else:
-        with atomic_text(output) as handle:
-            count = write(format_, opened, scanned, handle)
+    with text_output(output) as handle:
+        count = write(format_, opened, scanned, handle)
     note(*tally.lines(), str(count))
     return 3 if tally.bad else 0
 

@@ -1,46 +1,64 @@
-"""From domains to a scanner: proteins put together, two heads fitted on their residues and windows, then calibrated.
+"""From domains to a scanner: templates of training domains as they are within proteins, then what chance gives.
 
-domains + linkers ─▶ chains ─▶ residue vectors ─▶ rows of residues and of windows ─▶ two heads
-validation domains + other linkers ─▶ chains, and the same shuffled ─▶ candidate windows ─▶ judge
+domains + linkers ─▶ chains ─▶ residue vectors ─▶ templates;  the same shuffled ─▶ what templates score by chance
+validation domains + other linkers ─▶ chains, and shuffled ones ─▶ aligned with training domains ─▶ judge
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import UsageError
-from esmcls.heads.layers.linear import LinearConfig, LinearHead
-from esmcls.labels.labels import Labels
+from esmcls.heads.alignment.residues.reduction import Codes, Reduction
 from esmcls.scanning.chains import Annotated, Place, chains, found_in, shuffled, without_domains
 from esmcls.scanning.judge import Judge, calibration, fit_scores, tail
-from esmcls.scanning.scanner import Recogniser, ResidueVectors, ScanConfig, Scanner
+from esmcls.scanning.scanner import ResidueVectors, Scanner
 from esmcls.scanning.selection import best_set
-from esmcls.scanning.windows import Lengths, Windows, means, running_means, sums_from_start
-from esmcls.types import Floats, Indices, Vectors
+from esmcls.scanning.templates import Templates
+from esmcls.scanning.windows import Windows
+from esmcls.types import Floats, Vectors
 
-RESIDUES: Final = 25
-"""Residues of a domain that the head of residues is fitted on; of what is none of these, one in four."""
-SHUFFLED: Final = 3
-"""One protein of so many is learnt from shuffled, too, as none of these."""
 RIGHT: Final = 0.5
 """The reciprocal overlap from which a domain is found."""
 CLOSE: Final = 0.75
 """The one from which a window is a good one, which the choice between windows is made by."""
-APART: Final = 0.3
-"""The one up to which a window is none of these."""
 LEAST_SCORE: Final = -4.0
 """Log odds of windows that calibration looks at."""
+SAMPLED: Final = 60_000
+"""Residues that the reduction is fitted on."""
+DECOYS: Final = 60_000
+"""Residues of shuffled proteins that templates are aligned with; the judge learns chance from as many others."""
+DECOYS_OF_RESIDUE: Final = 10
+"""For each residue of the chains, at most."""
 
-Rows: TypeAlias = tuple[Vectors, Indices]
-"""Vectors and the code of each."""
 NamedDomains: TypeAlias = Sequence[tuple[str, str]]
 """Residues and family of each."""
+CodedDomains: TypeAlias = Sequence[tuple[str, int]]
+"""Residues of each and the code of its family."""
+
+
+@dataclass(frozen=True)
+class ScanConfig:
+    """What proteins are aligned with.
+
+    Parameters
+    ----------
+    members : int
+        Domains of a family, at most: the more, the slower. When to change: families are diverse and time is there.
+    components : int
+        Principal components of residue vectors that are compared, a byte each a residue of a template. When to
+        change: the scanner's folder is too large.
+    """
+
+    members: int = 20
+    components: int = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Material:
     linkers : sequence of str
         Stretches of proteins without a domain of these families; without any, shuffled pieces of domains stand in.
     proteins : sequence of str
-        Whole proteins; those that hold a training domain, residue by residue, are learnt from, too.
+        Whole proteins; a training domain that one holds, residue by residue, is taken as it is there.
     """
 
     train: NamedDomains
@@ -70,7 +88,6 @@ def fit_scanner(
     config: ScanConfig | None = None,
     *,
     seed: int = 0,
-    device: str = "cpu",
 ) -> Scanner:
     """Fit and calibrate a scanner.
 
@@ -83,7 +100,6 @@ def fit_scanner(
         Makes them.
     config : ScanConfig, optional
     seed : int
-    device : str
 
     Raises
     ------
@@ -93,43 +109,51 @@ def fit_scanner(
     config = config or ScanConfig()
     families = tuple(sorted({family for _, family in material.train}))
     code_of = {family: code for code, family in enumerate(families)}
-    train = [(residues, code_of[family]) for residues, family in material.train]
-    held = [(residues, code_of[family]) for residues, family in material.validation if family in code_of]
+    every = [(residues, code_of[family]) for residues, family in material.train]
+    train = first_of_each(every, config.members, seed)
+    known = [(residues, code_of[family]) for residues, family in material.validation if family in code_of]
+    held = first_of_each(known, config.members, seed)
     if not train or not held:
         which = "training" if not train else "validation"
         raise UsageError(f"there are no {which} domains of any family; embed a labelled data set with both parts")
-    lengths, codes = np.array([(len(residues), code) for residues, code in train]).T
     for_train, for_held = linkers_for(material, train, seed)
-    proteins = chains(train, for_train, len(families), seed) + found_in(material.proteins, train)
-    proteins += without_domains(shuffled([chain.sequence for chain in proteins[::SHUFFLED]], seed), len(families))
+    learnt = found_in(material.proteins, train) + chains(train, for_train, len(families), seed)
     checked = chains(held, for_held, len(families), seed + 1)
-    checked += without_domains(shuffled([protein.sequence for protein in checked], seed), len(families))
-    names = (*families, _unlike(families))
-    size = Lengths.of(lengths, codes, len(families), config.lengths)
-    drawn = [
-        _Rows(config, size, len(families), seed + part).of(proteins_of, residue_vectors)
-        for part, proteins_of in enumerate((proteins, checked))
-    ]
-    (residues, windows), (held_residues, held_windows) = drawn
-    heads = [
-        _head(names, rows, validation, seed, device)
-        for rows, validation in ((residues, held_residues), (windows, held_windows))
-    ]
-    recogniser = Recogniser(heads[0], heads[1], size, config)
-    judge = _judge(recogniser, checked, residue_vectors)
-    sizes = tuple(int(np.median(lengths[codes == code])) for code in range(len(families)))
-    return Scanner(families, sizes, spec, recogniser, judge)
+
+    reduction, vectors = _reduced([protein.sequence for protein in learnt], residue_vectors, config.components)
+    of_train = _domain_codes(learnt, vectors, reduction)
+    of_held = _domain_codes(checked, residue_vectors([protein.sequence for protein in checked]), reduction)
+    room = Counter(dict.fromkeys(range(len(families)), config.members)) - Counter(code for _, code in of_train)
+    rows = [*of_train, *_within(of_held, room)]
+    sequences = [protein.sequence for protein in [*learnt, *checked]]
+    templates = Templates.of(rows, reduction).fitted(residue_vectors(decoys(sequences, seed)))
+    of_chance = without_domains(decoys(sequences, seed + 1), len(families))
+    judge, share = _judge(templates.take(np.arange(len(of_train))), [*checked, *of_chance], residue_vectors)
+    judge = replace(judge, rate=judge.rate * len(rows) / len(of_train))  # validation domains are templates now, too
+    sizes = [[len(residues) for residues, own in every if own == code] for code in range(len(families))]
+    return Scanner(families, tuple(int(np.median(of_family)) for of_family in sizes), spec, templates, judge, share)
 
 
-def _unlike(families: Sequence[str]) -> str:
-    """Return a name for none of these that no family has."""
-    name = "none of these"
-    while name in families:
-        name += "_"
-    return name
+def first_of_each(domains: CodedDomains, most: int, seed: int) -> list[tuple[str, int]]:
+    """Return domains in any order, `most` different ones of a family at most.
+
+    Examples
+    --------
+    >>> sorted(first_of_each([("MK", 0), ("MK", 0), ("VA", 0), ("GG", 1)], most=2, seed=0))
+    [('GG', 1), ('MK', 0), ('VA', 0)]
+    """
+    different = list(dict.fromkeys(domains))
+    counts: Counter[int] = Counter()
+    chosen = []
+    for row in np.random.default_rng(seed).permutation(len(different)).tolist():
+        code = different[row][1]
+        counts[code] += 1
+        if counts[code] <= most:
+            chosen.append(different[row])
+    return chosen
 
 
-def linkers_for(material: Material, train: Sequence[tuple[str, int]], seed: int) -> tuple[list[str], list[str]]:
+def linkers_for(material: Material, train: CodedDomains, seed: int) -> tuple[list[str], list[str]]:
     """Return the linkers for training, and a fifth of them for validation."""
     linkers = [linker for linker in material.linkers if linker]
     if not linkers:
@@ -139,68 +163,55 @@ def linkers_for(material: Material, train: Sequence[tuple[str, int]], seed: int)
     return [linkers[row] for row in order[few:]] or linkers, [linkers[row] for row in order[:few]]
 
 
-def _head(names: tuple[str, ...], rows: Rows, held: Rows, seed: int, device: str) -> LinearHead:
-    """Fit a linear head that chooses on the held rows."""
-    validation = Features.from_arrays(held[0]), Labels(names, held[1])
-    head = LinearHead(LinearConfig(epochs=4, class_weights="balanced", ridge_weights="balanced"), device)
-    return head.fit(Features.from_arrays(rows[0]), Labels(names, rows[1]), validation, seed)
+def decoys(sequences: Sequence[str], seed: int) -> list[str]:
+    """Return sequences with their residues in any order, each several times where that takes few residues."""
+    total = sum(map(len, sequences))
+    enough = min(DECOYS, DECOYS_OF_RESIDUE * total)
+    order = np.random.default_rng(seed).permutation(len(sequences)).tolist()
+    taken: list[str] = []
+    residues = 0
+    while residues < enough:
+        for row in order:
+            if residues < enough:
+                taken.append(sequences[row])
+                residues += len(sequences[row])
+    return shuffled(taken, seed)
 
 
-class _Rows:
-    """Draws rows to fit heads on from proteins: of residues, and of windows."""
+def _reduced(
+    sequences: Sequence[str], residue_vectors: ResidueVectors, components: int
+) -> tuple[Reduction, Iterator[Vectors]]:
+    """Fit the reduction on the first proteins; return it and the vectors of all of them, as they come."""
+    stream = iter(residue_vectors(sequences))
+    sample: list[Vectors] = []
+    while sum(map(len, sample)) < SAMPLED and (vectors := next(stream, None)) is not None:
+        sample.append(vectors)
+    reduction = Reduction.of(np.concatenate(sample).astype(np.float32)[:SAMPLED], components)
+    return reduction, chain(sample, stream)
 
-    def __init__(self, config: ScanConfig, lengths: Lengths, n_families: int, seed: int) -> None:
-        self.config, self.lengths, self.none = config, lengths, n_families
-        self.draw = np.random.default_rng(seed)
 
-    def of(self, proteins: Sequence[Annotated], residue_vectors: ResidueVectors) -> tuple[Rows, Rows]:
-        """Return the rows of residues and those of windows."""
-        of_residues: list[Rows] = []
-        of_windows: list[Rows] = []
-        vectors = residue_vectors([protein.sequence for protein in proteins])
-        for protein, rows in zip(proteins, vectors, strict=True):
-            wide = rows.astype(np.float32)
-            positions = self._positions(protein)
-            if len(positions):
-                smooth = running_means(wide, self.config.smooth)[positions].astype(rows.dtype)
-                of_residues.append((smooth, protein.codes[positions]))
-            windows = self._windows(protein)
-            if len(windows):
-                sums = sums_from_start(wide)
-                of_windows.append((means(sums, windows.starts, windows.ends).astype(rows.dtype), windows.codes))
-        return _joined(of_residues), _joined(of_windows)
-
-    def _positions(self, protein: Annotated) -> Indices:
-        """Return positions whose residues are taken."""
-        parts = [self._some(np.arange(place.start, place.end), RESIDUES) for place in protein.places]
-        none = np.flatnonzero(protein.codes == self.none)
-        return np.concatenate([*parts, self._some(none, -(-len(none) // 4))]).astype(np.int64)
-
-    def _some(self, positions: Indices, most: int) -> Indices:
-        return self.draw.permutation(positions)[:most]
-
-    def _windows(self, protein: Annotated) -> Windows:
-        """Return each domain as it is, with its ends moved a bit, and windows that are none of these."""
-        rows = []
+def _domain_codes(
+    proteins: Sequence[Annotated], vectors: Iterable[Vectors], reduction: Reduction
+) -> list[tuple[Codes, int]]:
+    """Return the reduced residues of each domain of proteins, where it is first met, and the code of its family."""
+    codes: dict[tuple[str, int], Codes] = {}
+    for protein, rows in zip(proteins, vectors, strict=True):
         for place in protein.places:
-            rows.append((place.start, place.end, place.code))
-            slack = (place.end - place.start) // 8
-            start, end = self.draw.integers(-slack, slack + 1, size=2).tolist()
-            rows.append((max(0, place.start + start), min(len(protein.sequence), place.end + end), place.code))
-        for length in self.draw.choice(self.lengths.tried, size=2 * len(protein.places) + 1).tolist():
-            if length < len(protein.sequence):
-                start = int(self.draw.integers(len(protein.sequence) - length + 1))
-                if self._is_none(protein, start, start + length):
-                    rows.append((start, start + length, self.none))
-        return Windows(*np.array(rows, dtype=np.int64).reshape(-1, 3).T)
-
-    def _is_none(self, protein: Annotated, start: int, end: int) -> bool:
-        known = bool((protein.codes[start:end] >= 0).all())
-        return known and all(place.overlap(start, end) <= APART for place in protein.places)
+            domain = protein.sequence[place.start : place.end], place.code
+            if domain not in codes:
+                codes[domain] = reduction.codes(rows[place.start : place.end])
+    return [(rows, code) for (_, code), rows in codes.items()]
 
 
-def _joined(parts: Sequence[Rows]) -> Rows:
-    return np.concatenate([rows for rows, _ in parts]), np.concatenate([codes for _, codes in parts])
+def _within(domains: Sequence[tuple[Codes, int]], room: Counter[int]) -> list[tuple[Codes, int]]:
+    """Return domains for which their family has room."""
+    left = room.copy()
+    chosen = []
+    for codes, family in domains:
+        if left[family] > 0:
+            left[family] -= 1
+            chosen.append((codes, family))
+    return chosen
 
 
 def overlaps(windows: Windows, places: Sequence[Place]) -> Floats:
@@ -214,12 +225,12 @@ def overlaps(windows: Windows, places: Sequence[Place]) -> Floats:
     )
 
 
-def _judge(recogniser: Recogniser, proteins: Sequence[Annotated], residue_vectors: ResidueVectors) -> Judge:
-    """Fit on the candidates of proteins whose domains are all known, those without any shuffled ones."""
+def _judge(templates: Templates, proteins: Sequence[Annotated], residue_vectors: ResidueVectors) -> tuple[Judge, float]:
+    """Fit on the candidates of proteins whose domains are all known; return the judge and the share that it finds."""
     found = []
     vectors = residue_vectors([protein.sequence for protein in proteins])
     for protein, rows in zip(proteins, vectors, strict=True):
-        windows, measures = recogniser.candidates(rows)
+        windows, measures = templates.candidates(rows)
         found.append((protein, windows, measures, overlaps(windows, protein.places)))
     close = np.concatenate([shares for *_, shares in found]) >= CLOSE
     judge = fit_scores(np.concatenate([measures for _, _, measures, _ in found]), close)
@@ -235,4 +246,7 @@ def _judge(recogniser: Recogniser, proteins: Sequence[Annotated], residue_vector
     slope, offset = calibration(np.array(scores), np.array(right, dtype=bool))
     residues = sum(len(protein.sequence) for protein in proteins if not protein.places)
     rate, location, scale = tail(np.array(chance), residues)
-    return replace(judge, slope=slope, offset=offset, rate=rate, location=location, scale=scale)
+    judge = replace(judge, slope=slope, offset=offset, rate=rate, location=location, scale=scale)
+    probable = judge.log_odds(np.array(scores)) > 0
+    places = sum(len(protein.places) for protein in proteins)
+    return judge, float((probable & np.array(right, dtype=bool)).sum() / places)

@@ -1,8 +1,10 @@
-"""A scanner's folder, WORKSPACE/scanners/<name>/: what it is and its two heads; all that `scan` needs but the encoder.
+"""A scanner's folder, WORKSPACE/scanners/<name>/: all that `scan` needs but the encoder; no sequence is in it.
 
 scanners/<name>/
-    scanner.json            format 1: families, spec of the vectors, lengths, settings, calibration; the heads' sha256
-    residues/, windows/     what the linear heads' `save` writes
+    scanner.json            format 2: families, spec of the vectors, calibration; the files' sha256
+    templates/              training domains, a byte a component and residue, and what they score by chance
+
+Format 1 has two linear heads instead, and lengths and settings for them: `heads/first_format.py` reads it.
 """
 
 from __future__ import annotations
@@ -13,26 +15,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from esmcls.cache.features import residues_by
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.windows import CONTEXT, parse_long, residues_seen
 from esmcls.errors import EncoderMismatchError, ModelError, UnknownNameError, UsageError
 from esmcls.files import read_as, refuse_address, replace_folder, settle, sha256_file, temporary_beside, write_json
-from esmcls.heads.layers.linear import LinearConfig, LinearHead
-from esmcls.heads.settings import parse_settings
+from esmcls.scanning.checks import AGAIN, check_families, check_files, check_judge
+from esmcls.scanning.heads.first_format import load_first
 from esmcls.scanning.judge import Judge
-from esmcls.scanning.scanner import Recogniser, ResidueVectors, ScanConfig, Scanner
-from esmcls.scanning.windows import MEASURES, Lengths
+from esmcls.scanning.scanner import ResidueVectors, Scanner
+from esmcls.scanning.templates import MEASURES_OF_ALIGNMENT, Templates
 from esmcls.types import Vectors
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 SCANNERS: Final = "scanners"
 MANIFEST: Final = "scanner.json"
-HEADS: Final = ("residues", "windows")
-AGAIN: Final = "copy the scanner's folder anew, or fit again: esmcls fit-scan"
+TEMPLATES: Final = "templates"
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,9 @@ class _Saved:
 
     format: int
     families: tuple[str, ...]
-    none: str
     sizes: tuple[int, ...]
-    tried: tuple[int, ...]
-    centres: tuple[float, ...]
-    spreads: tuple[float, ...]
-    config: ScanConfig
+    found: float
     judge: Judge
-    heads: tuple[dict[str, Any], ...]
     files: dict[str, str]
 
 
@@ -63,28 +57,16 @@ def save_scanner(folder: Path, scanner: Scanner) -> Path:
     refuse_other(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder)
-    heads = (scanner.recogniser.residues, scanner.recogniser.windows)
+    assert isinstance(scanner.recogniser, Templates)
+    assert scanner.found is not None
     try:
-        for name, head in zip(HEADS, heads, strict=True):
-            (temporary / name).mkdir(parents=True)
-            head.save(temporary / name)
+        (temporary / TEMPLATES).mkdir(parents=True)
+        scanner.recogniser.save(temporary / TEMPLATES)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         for path in files:
             settle(path)
-        lengths = scanner.recogniser.lengths
-        saved = _Saved(
-            FORMAT,
-            scanner.families,
-            heads[0].classes[-1],
-            scanner.sizes,
-            tuple(lengths.tried.tolist()),
-            tuple(lengths.centres.tolist()),
-            tuple(lengths.spreads.tolist()),
-            scanner.recogniser.config,
-            scanner.judge,
-            tuple(asdict(head.chosen) for head in heads),
-            {path.relative_to(temporary).as_posix(): sha256_file(path) for path in files},
-        )
+        digests = {path.relative_to(temporary).as_posix(): sha256_file(path) for path in files}
+        saved = _Saved(FORMAT, scanner.families, scanner.sizes, scanner.found, scanner.judge, digests)
         write_json(temporary / MANIFEST, asdict(saved) | {"spec": scanner.spec.to_json()})
         replace_folder(temporary, folder)
     finally:
@@ -135,6 +117,12 @@ def find_scanner(workspace: Path, name: str | None = None) -> Path:
 def load_scanner(folder: Path, device: str = "cpu") -> Scanner:
     """Read a scanner's folder.
 
+    Parameters
+    ----------
+    folder : Path
+    device : str
+        Of the heads of format 1.
+
     Raises
     ------
     ModelError
@@ -151,52 +139,14 @@ def load_scanner(folder: Path, device: str = "cpu") -> Scanner:
         spec = EmbeddingSpec.from_json(flat.get("spec"))
     except ValueError as error:
         raise ModelError(path, f"is damaged ({error})", AGAIN) from None
+    if number == 1:
+        return load_first(path, spec, device)
     saved = read_as(path, _Saved, ModelError, AGAIN)
-    _check(path, saved)
-    classes = (*saved.families, saved.none)
-    heads = [
-        LinearHead.load(folder / name, _knobs(path, knobs), classes, device)
-        for name, knobs in zip(HEADS, saved.heads, strict=True)
-    ]
-    for head in heads:
-        if head.model.in_features != spec.width:
-            raise ModelError(folder, f"heads of width {head.model.in_features}, vectors of {spec.width}", AGAIN)
-    tried = np.array(saved.tried, dtype=np.int64)
-    lengths = Lengths(tried, np.array(saved.centres), np.array(saved.spreads))
-    recogniser = Recogniser(heads[0], heads[1], lengths, saved.config)
-    return Scanner(saved.families, saved.sizes, spec, recogniser, saved.judge)
-
-
-def _check(path: Path, saved: _Saved) -> None:
-    """Make sure that what is there belongs together.
-
-    Raises
-    ------
-    ModelError
-        If it does not.
-    """
-    n = len(saved.families)
-    sizes = {len(values) for values in (saved.sizes, saved.centres, saved.spreads)}
-    if sizes != {n} or len({*saved.families, saved.none}) != n + 1 or not n:
-        raise ModelError(path, f"is damaged (not one length for each of {n} families)", AGAIN)
-    judge = saved.judge
-    if {len(judge.centre), len(judge.spread), len(judge.weights)} != {MEASURES} or not saved.tried:
-        raise ModelError(path, "is damaged (a calibration of other measures)", AGAIN)
-    if min(*saved.spreads, *judge.spread, judge.scale) <= 0 or min(saved.tried) < 1 or saved.config.stride < 1:
-        raise ModelError(path, "is damaged (a length or spread that is not above 0)", AGAIN)
-    if len(saved.heads) != len(HEADS):
-        raise ModelError(path, f"is damaged ({len(saved.heads)} heads instead of {len(HEADS)})", AGAIN)
-    for name, digest in saved.files.items():
-        file = path.parent / name
-        if ".." in Path(name).parts or not file.is_file() or sha256_file(file) != digest:
-            raise ModelError(file, "is not as it was written (sha256 differs)", AGAIN)
-
-
-def _knobs(path: Path, knobs: dict[str, Any]) -> LinearConfig:
-    try:
-        return parse_settings(LinearConfig, knobs)
-    except UsageError as error:
-        raise ModelError(path, f"is damaged ({error})", AGAIN) from None
+    check_families(path, saved.families, saved.sizes)
+    check_judge(path, saved.judge, MEASURES_OF_ALIGNMENT)
+    check_files(path, saved.files)
+    templates = Templates.load(folder / TEMPLATES, len(saved.families), spec.width)
+    return Scanner(saved.families, saved.sizes, spec, templates, saved.judge, saved.found)
 
 
 def whole(spec: EmbeddingSpec) -> EmbeddingSpec:

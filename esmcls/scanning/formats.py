@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 from urllib.parse import quote
 
+from esmcls.reporting.gff3 import BEGIN, attribute, seqid
 from esmcls.scanning.scanner import Domain, Scanned, Scanner
 
 COLUMNS: Final = ("id", "start", "end", "family", "probability", "score", "by_chance")
@@ -78,10 +79,10 @@ def _table(scanner: Scanner, scanned: Scanned) -> str:
 
 def _gff3(scanner: Scanner, scanned: Scanned) -> str:
     """Return the region of the protein and a feature a domain, whose score is its probability."""
-    name = quote(scanned.protein.id, safe=".:^*$@!+_?-|")
+    name = seqid(scanned.protein.id)
     lines = [f"##sequence-region {name} 1 {len(scanned.protein.sequence)}\n"]
     for domain in scanned.domains:
-        about = f"Name={quote(domain.family, safe=' .:_-')};by_chance={domain.by_chance:.2g}"
+        about = f"Name={attribute(domain.family)};by_chance={domain.by_chance:.2g}"
         place = f"{domain.start}\t{domain.end}\t{domain.probability:.4f}\t.\t."
         lines.append(f"{name}\tesmcls\tpolypeptide_domain\t{place}\t{about}\n")
     return "".join(lines)
@@ -116,6 +117,6 @@ def _word(name: str) -> str:
 
 _WRITERS: Final[dict[str, tuple[str, Callable[[Scanner, Scanned], str]]]] = {
     "tsv": ("\t".join(COLUMNS) + "\n", _table),
-    "gff3": ("##gff-version 3\n", _gff3),
+    "gff3": (BEGIN, _gff3),
     "domtblout": (_DOMTBLOUT, _domtblout),
 }

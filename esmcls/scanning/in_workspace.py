@@ -9,9 +9,9 @@ from esmcls.datasets.dataset import Dataset
 from esmcls.errors import UsageError
 from esmcls.files import refuse_address
 from esmcls.labels.kinds import ONE_LABEL
-from esmcls.scanning.fit import Material, NamedDomains, fit_scanner
+from esmcls.scanning.fit import Material, NamedDomains, ScanConfig, fit_scanner
 from esmcls.scanning.folder import SCANNERS, encoded, refuse_other, save_scanner, whole
-from esmcls.scanning.scanner import ScanConfig, Scanner
+from esmcls.scanning.scanner import Scanner
 from esmcls.workspace.workspace import Workspace
 
 
@@ -38,8 +38,10 @@ def fit_in_workspace(
         As in `Material`.
     encoder : str, optional
         Whose cache says how vectors are made; default the cache used last.
-    config, seed, device
+    config, seed
         As in `fit_scanner`.
+    device : str
+        Of the encoder.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def fit_in_workspace(
     spec = whole(cache.spec)
     parts = [_domains(workspace.dataset.part(part)) for part in ("train", "validation")]
     material = Material(parts[0], parts[1], linkers, proteins)
-    scanner = fit_scanner(material, spec, encoded(spec, device), config, seed=seed, device=device)
+    scanner = fit_scanner(material, spec, encoded(spec, device), config, seed=seed)
     return save_scanner(folder, scanner), scanner
 
 

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
-from urllib.parse import quote
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from esmcls.errors import UsageError
 from esmcls.heads.base import ResidueHead
 from esmcls.labels.residue_labels import UNKNOWN, UNMEASURED
 from esmcls.reading.records import Protein
+from esmcls.reporting.gff3 import BEGIN, attribute, seqid
 from esmcls.reporting.rows import Unanswered, Written, write_rows
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.residues.findings import ResidueFindings
@@ -160,14 +160,14 @@ class ResidueAnswering:
     def _write_gff3(self, answers: Iterable[Answered[Probabilities]], handle: TextIO) -> Written:
         """Write a feature a segment; its score is the mean probability of its label."""
         written = Written()
-        handle.write("##gff-version 3\n")
+        handle.write(BEGIN)
         for protein, answer, note in answers:
             if _count(written, protein, answer, note) or isinstance(answer, Unanswered):
                 continue
-            name = quote(protein.id, safe=" .:^*$@!+_?-|").replace(" ", "%20")
+            name = seqid(protein.id)
             handle.write(f"##sequence-region {name} 1 {len(answer)}\n")
             for start, stop, label, score in segments(list(self._fields(answer))):
-                cells = (name, "esmcls", "region", start, stop, f"{score:.3f}", ".", ".", f"Name={quote(label)}")
+                cells = (name, "esmcls", "region", start, stop, f"{score:.3f}", ".", ".", f"Name={attribute(label)}")
                 handle.write("\t".join(map(str, cells)) + "\n")
         return written
 

@@ -189,3 +189,28 @@ def align(query: Codes, target: Codes, scheme: Scheme) -> Alignment:
     similar = similarities(query, target, scheme.offset)
     score, of_query, of_target = kernel.trace(similar, np.float32(scheme.opening), np.float32(scheme.extension))
     return Alignment(float(score), of_query, of_target, similar[of_query, of_target])
+
+
+def align_apart(query: Codes, target: Codes, scheme: Scheme, least: float, most: int) -> list[Alignment]:
+    """Return local alignments of two proteins that share no residue of the query, the best first.
+
+    Parameters
+    ----------
+    query, target : int8 arrays, (residues, components)
+    scheme : Scheme
+    least : float
+        Each has this score or more.
+    most : int
+        As many as these.
+    """
+    from esmcls.heads.alignment.residues import kernel
+
+    similar = similarities(query, target, scheme.offset)
+    alignments: list[Alignment] = []
+    while len(alignments) < most:
+        score, of_query, of_target = kernel.trace(similar, np.float32(scheme.opening), np.float32(scheme.extension))
+        if not len(of_query) or score < least:
+            break
+        alignments.append(Alignment(float(score), of_query, of_target, similar[of_query, of_target]))
+        similar[of_query[0] : of_query[-1] + 1] = -kernel.NEVER
+    return alignments
