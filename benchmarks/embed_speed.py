@@ -6,8 +6,8 @@
 Every measurement is a process of its own, because one that changes how the C library keeps memory would change the
 next one too; the rounds are interleaved, and the fastest one of each counts. "Tuned" runs with MALLOC_MMAP_MAX_=0 and
 a large MALLOC_TRIM_THRESHOLD_ (`--tuned`). CPU-seconds are user + system, of all threads. `--emulate AVX2` tells torch,
-oneDNN and MKL to do without AVX-512, on a processor that has it; OpenVINO listens to oneDNN's variable, ONNX Runtime
-to none of these, so that it keeps AVX-512 then. What is not installed is left out and said. Prints a table and writes
+oneDNN and MKL to do without AVX-512, on a processor that has it; whether OpenVINO and
+ONNX Runtime heed it was not checked. What is not installed is left out and said. Prints a table and writes
 `benchmarks/results/embed_speed.json`, or `--output`, with the processor's name and what torch says it can do. Small
 shapes against the 8M one, without the other tools:
 
