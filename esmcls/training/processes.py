@@ -214,13 +214,13 @@ def start_replicas(devices: Sequence[str], *, nodes: int = 1, sharded: bool = Fa
         return Replicas(torch.device(devices[0]))
     try:
         from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import LightningEnvironment
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     except ImportError:
         raise MissingExtraError("training on several devices", "lightning-fabric", "finetune") from None
     own_processes = _starts_its_own(len(devices), nodes)
     places = len(devices) if kind == "cpu" else [torch.device(name).index or 0 for name in devices]
-    plugins = [LightningEnvironment()] if own_processes else None
-    fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp", plugins=plugins)
+    started_by = LightningEnvironment() if own_processes else None
+    fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp", plugins=started_by)
     fabric.launch()
     return Replicas(fabric.device, fabric, sharded)
 
