@@ -144,7 +144,7 @@ def test_the_nearest_name_on_the_way_to_a_file_gives_its_part(
     tmp_path: Path, file: str, item: str, part: str | None
 ) -> None:
     put(tmp_path / file, b"")
-    assert find_sources(str(tmp_path / item)) == [Source(str(tmp_path / file), part)]
+    assert find_sources(str(tmp_path / item)) == [Source(str(tmp_path / file), part, in_folder=item != file)]
 
 
 def test_files_of_a_folder_come_sorted(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def head_card(name: str, group: AnyGroup = GROUP) -> HeadCard:
     Examples
     --------
     >>> head_card("knn").knobs[0].name
-    'k'
+    'metric'
     """
     for entry in entry_points(group=group):
         if entry.name == name and entry.value.startswith(OURS):
