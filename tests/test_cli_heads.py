@@ -112,7 +112,8 @@ def test_names_of_heads_encoders_and_models_are_completed_wherever_one_is_asked_
         for param in command.params
         if param.name in completing and param._custom_shell_complete is not completing[param.name]
     }
-    weights = {(command, "encoder") for command in ("evaluate", "explain", "fold", "predict", "scan")}  # of a model: a path
+    of_a_model = ("evaluate", "explain", "fold", "predict", "scan")
+    weights = {(command, "encoder") for command in of_a_model}  # a path
     assert silent == weights | {("pretrain", "heads"), ("fit-scan", "members")}  # numbers
 
 
