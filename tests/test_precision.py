@@ -311,6 +311,13 @@ def by_newer_api(cuda: str, processor: str = "none") -> None:
     torch.backends.mkldnn.matmul.fp32_precision = processor
 
 
+def forget_shortcuts() -> None:
+    """Bring both of torch's APIs back to where they are when it is imported."""
+    by_newer_api("ieee", "ieee")
+    torch.set_float32_matmul_precision("highest")
+    by_newer_api("none")
+
+
 @pytest.mark.parametrize(
     ("allow", "expected"),
     [
@@ -325,6 +332,7 @@ def by_newer_api(cuda: str, processor: str = "none") -> None:
 def test_products_are_exact_whichever_api_allowed_shortcuts_and_these_are_as_they_were(
     allow: Callable[[], None], expected: list[str]
 ) -> None:
+    forget_shortcuts()
     try:
         allow()
         assert float32_settings() == expected
@@ -333,6 +341,4 @@ def test_products_are_exact_whichever_api_allowed_shortcuts_and_these_are_as_the
         assert float32_settings() == expected
         assert esmcls.embed(["MKTAYIAKQR"], precision="fp32").shape[0] == 1
     finally:
-        by_newer_api("ieee", "ieee")
-        torch.set_float32_matmul_precision("highest")
-        by_newer_api("none")
+        forget_shortcuts()

@@ -449,7 +449,6 @@ def test_what_structures_cannot_have_is_refused_in_a_line(
         (("fit", "--hold-out-families", ".2"), "which answers pairs of residues: a protein has no family to hold out"),
         (("embed", "--layers", "auto"), "--layers auto is not for"),
         (("fit-scan",), "domains"),
-        (("map", "--model", "pairs"), "model pairs is of another kind; a map is coloured by one of one label"),
     ],
 )
 def test_what_is_for_other_kinds_is_refused_in_a_line(work: Path, words: tuple[str, ...], problem: str) -> None:

@@ -7,6 +7,7 @@ FSDP, `fully_shard`). Nothing else is exchanged, but what an objective gathers i
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -222,7 +223,14 @@ def start_replicas(devices: Sequence[str], *, nodes: int = 1, sharded: bool = Fa
     started_by = LightningEnvironment() if own_processes else None
     fabric = Fabric(accelerator=kind, devices=places, num_nodes=nodes, strategy="ddp", plugins=started_by)
     fabric.launch()
+    atexit.register(_leave)
     return Replicas(fabric.device, fabric, sharded)
+
+
+def _leave() -> None:
+    """Leave the group of processes: threads of gloo that still run when Python ends would abort the process."""
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
 
 
 def _starts_its_own(devices: int, nodes: int) -> bool:

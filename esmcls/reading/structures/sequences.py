@@ -31,10 +31,7 @@ class Placed(NamedTuple):
 def by_seqres(lines: list[str]) -> dict[str, str]:
     """Return the sequence of each chain by the SEQRES lines of a PDB file.
 
-    Examples
-    --------
-    >>> by_seqres(["SEQRES   1 A    3  MET LYS MSE"])
-    {'A': 'MKM'}
+    `SEQRES   1 A    3  MET LYS MSE` gives {"A": "MKM"}.
     """
     names: dict[str, list[str]] = {}
     for line in lines:
