@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import chains
 import numpy as np
 import pytest
 import tiny
 from command import done, run
 from playwright.sync_api import Browser, sync_playwright
 
+import esmcls
 from esmcls.errors import UsageError
 from esmcls.insight.map.layout import laid_out
 from esmcls.insight.map.page import map_page
@@ -113,3 +115,9 @@ def test_the_command_writes_every_format(tmp_path: Path) -> None:
     for wrong, message in [("m.gif", "a map is written as .html, .png"), ("m.png", "name it .svg")]:
         more = ["--format", "svg"] if wrong == "m.png" else []
         assert message in run("map", "-w", tmp_path / "w", "-o", tmp_path / wrong, *more).err
+
+
+def test_a_model_of_structures_colours_no_map(tmp_path: Path) -> None:
+    esmcls.fit(chains.workspace(tmp_path / "w"), "separation")
+    said = run("map", "--model", "separation", "-w", tmp_path / "w")
+    assert (said.code, "is of another kind; a map is coloured by one of one label" in said.err) == (2, True)
