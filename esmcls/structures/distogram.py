@@ -19,6 +19,8 @@ CONTACT: Final = 8.0
 CENTRES: Final[Floats] = NEAREST + WIDTH * (np.arange(BINS, dtype=np.float64) + 0.5)
 """(64,): the middle of each bin in Å."""
 UNRESOLVED: Final = -1
+_LEAST: Final = 1e-12
+"""What a share of a bin counts as at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,31 @@ class PairAnswer:
     distogram: Probabilities
     confidence: Probabilities
     length: int
+
+    def whole(self, seen: Probabilities) -> Probabilities:
+        """Return what is said of pairs of seen residues as that of all, (length, length), NaN where nothing is said."""
+        if len(self.positions) == self.length:
+            return seen
+        pairs = np.full((self.length, self.length), np.nan, dtype=np.float32)
+        pairs[np.ix_(self.positions, self.positions)] = seen
+        return pairs
+
+    def loss(self, trace: Coordinates) -> float:
+        """Return the cross-entropy of the distogram, in nats a pair of residues that were resolved and seen.
+
+        NaN where there is none.
+
+        Parameters
+        ----------
+        trace : float32 array, (length, 3)
+            The true one in Å.
+        """
+        bins = binned(distances(trace[self.positions]))
+        known = np.triu(bins != UNRESOLVED, 1)
+        if not known.any():
+            return float("nan")
+        shares = np.take_along_axis(self.distogram[known], bins[known][:, None], 1)
+        return float(-np.log(np.maximum(shares, _LEAST)).mean())
 
 
 def distances(trace: Coordinates) -> Probabilities:

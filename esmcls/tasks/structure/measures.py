@@ -10,12 +10,10 @@ import numpy as np
 
 from esmcls.metrics.classification import FOLDS, Interval, percentile_intervals, resamples
 from esmcls.metrics.structures.distances import contact_precision, lddt, lddt_of_distances
-from esmcls.metrics.structures.superposition import gdt_ts, rmsd, tm_score
+from esmcls.metrics.structures.superposition import rmsd, superposed
 from esmcls.structures.distogram import (
     CONTACT,
-    UNRESOLVED,
     PairAnswer,
-    binned,
     contact_probabilities,
     distances,
     expected_distances,
@@ -45,7 +43,6 @@ NAMES: Final = {
 UNBOUNDED: Final = ("loss", "rmsd")
 """Measures that may be larger than 1."""
 _SHARES: Final = {"precision_l": 1.0, "precision_l2": 0.5, "precision_l5": 0.2}
-_LEAST: Final = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,40 +74,21 @@ def measured(answer: PairAnswer, trace: Coordinates) -> Chain:
     trace : float32 array, (length, 3)
         The true one.
     """
-    true = np.full((answer.length, answer.length), np.nan, dtype=np.float32)
-    true[np.ix_(answer.positions, answer.positions)] = distances(trace[answer.positions])
-    contacts = whole(answer, contact_probabilities(answer.distogram))
-    expected = whole(answer, expected_distances(answer.distogram))
+    true = answer.whole(distances(trace[answer.positions]))
+    contacts = answer.whole(contact_probabilities(answer.distogram))
+    expected = answer.whole(expected_distances(answer.distogram))
     kept = lddt_of_distances(expected, true)
     confidence = np.full(answer.length, np.nan, dtype=np.float32)
     confidence[answer.positions] = answer.confidence
     confidence[np.isnan(trace[:, 0])] = np.nan
     values = {name: contact_precision(contacts, true, share) for name, share in _SHARES.items()}
-    values |= {"lddt": kept.mean, "confidence": mean_of(confidence), "loss": _loss(answer, trace)}
+    values |= {"lddt": kept.mean, "confidence": mean_of(confidence), "loss": answer.loss(trace)}
     return Chain(values, expected, kept.residues.astype(np.float32), confidence)
-
-
-def whole(answer: PairAnswer, seen: Probabilities) -> Probabilities:
-    """Return what is said of pairs of seen residues as that of all, (length, length), NaN where nothing is said."""
-    pairs = np.full((answer.length, answer.length), np.nan, dtype=np.float32)
-    pairs[np.ix_(answer.positions, answer.positions)] = seen
-    return pairs
-
-
-def _loss(answer: PairAnswer, trace: Coordinates) -> float:
-    """Return the cross-entropy of the distogram, in nats a pair of resolved residues."""
-    bins = binned(distances(trace[answer.positions]))
-    bins[np.tril_indices(len(bins))] = UNRESOLVED
-    first, second = np.nonzero(bins != UNRESOLVED)
-    if not len(first):
-        return float("nan")
-    said = answer.distogram[first, second, bins[first, second]]
-    return float(-np.log(np.maximum(said, _LEAST)).mean())
 
 
 def measured_trace(folded: Coordinates, trace: Coordinates) -> dict[str, float]:
     """Return the measures `FOLDED` of a folded trace."""
-    values = (tm_score(folded, trace), gdt_ts(folded, trace), rmsd(folded, trace), lddt(folded, trace).mean)
+    values = (*superposed(folded, trace), rmsd(folded, trace), lddt(folded, trace).mean)
     return dict(zip(FOLDED, values, strict=True))
 
 
