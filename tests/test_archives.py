@@ -22,7 +22,7 @@ import esmcls
 
 ARCHIVES = Path(__file__).with_name("archives")
 RELEASE = ARCHIVES / "release-0.1.0"
-MOST_BYTES = 3_000_000
+MOST_BYTES = 8_000_000
 MACHINE = (b"/work", b"/root", b"/tmp", b"/home")
 """Where the archives were not made: a user's own folder is /data."""
 FAMILIES = json.loads((RELEASE / "families.json").read_text(encoding="utf-8"))
@@ -161,7 +161,7 @@ def measures_of(path: Path) -> dict[str, float]:
 
 
 def test_no_archived_file_names_a_place_of_the_machine_it_was_made_on() -> None:
-    for path in RELEASE.rglob("*"):
+    for path in ARCHIVES.glob("release-*/**/*"):
         content = path.read_bytes() if path.is_file() else b""
         assert not [place for place in MACHINE if place in content], path
 

@@ -48,7 +48,7 @@ def test_no_argument_at_all_shows_the_help_page() -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert done("--version").out == "esmcls 0.1.0\n"
+    assert done("--version").out == "esmcls 0.2.0\n"
 
 
 def every_command() -> list[tuple[str, ...]]:
