@@ -1,4 +1,4 @@
-"""The skeleton that the heads for structures share; what they promise is `esmcls.heads.base.PairHead`.
+"""The skeleton that the heads for structures share; what they promise is `esmcls.heads.contract.PairHead`.
 
 A head answers protein by protein, each by itself, with one in memory at a time: what it says of a pair never depends
 on which other proteins are asked about.

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from esmcls.cache.features import Features
 from esmcls.encoders.devices import LOG, choose_precision
 from esmcls.errors import ModelError, WidthMismatchError
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.layers.network import shape_in
 from esmcls.heads.pairs.base import BasePairHead
 from esmcls.heads.pairs.config import PairsConfig

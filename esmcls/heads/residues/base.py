@@ -1,4 +1,4 @@
-"""The skeleton that the built-in heads for residues share; what they promise is `esmcls.heads.base.ResidueHead`.
+"""The skeleton that the built-in heads for residues share; what they promise is `esmcls.heads.contract.ResidueHead`.
 
 A head answers protein by protein, each by itself: what it says of a residue never depends on which other proteins are
 asked about. With classes it gives the probability of each; without, a single number.

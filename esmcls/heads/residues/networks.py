@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.residues.base import scores_of
 from esmcls.heads.residues.network import Shape
 from esmcls.heads.residues.trained import TrainedResidueHead, batch_of, check_kernel

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.residues.base import BaseResidueHead, protein_vectors, scores_of, spread_out
 from esmcls.heads.residues.network import ResidueNetwork, Shape
 from esmcls.heads.saved_tensors import AGAIN, read_state

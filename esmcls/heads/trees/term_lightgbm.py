@@ -140,7 +140,7 @@ class TermLightGBMHead(BaseTermHead):
         seed: int = 0,
         log: Log | None = None,
     ) -> Self:
-        """Fit; see `esmcls.heads.base.LabelledHead`; refused, before anything is begun, if it would take too long."""
+        """Fit; see `LabelledHead`; refused, before anything is begun, if it would take too long."""
         check_sets(x, labels)
         if validation is None or not len(validation[0]):
             self._afford(x, labels, 2, log)

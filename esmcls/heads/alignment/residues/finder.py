@@ -28,8 +28,8 @@ from esmcls.heads.alignment.residues.scoring import Scheme, Scratch, align, scor
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
-from esmcls.heads.base import AlignedSegment
 from esmcls.heads.blocks import checked_vectors
+from esmcls.heads.contract import AlignedSegment
 from esmcls.heads.neighbours.finder import Finder, Nearness
 from esmcls.heads.saved_tensors import check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.types import Indices
