@@ -74,6 +74,7 @@ __all__ = [
     "KnowsItsRows",
     "L",
     "LabelledHead",
+    "LoadedWithClasses",
     "Log",
     "NumberHead",
     "PairHead",
@@ -213,7 +214,19 @@ class BaseHead(HeadFrame[L]):
         """Give slices of rows and the probabilities of their classes."""
 
 
-class BaseLabelHead(BaseHead[Labels]):
+class LoadedWithClasses(HeadFrame[L]):
+    """A head whose folder is read with the names of its classes, of which there may be none."""
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote."""
+        head = cls(config, device)
+        head.classes = classes
+        head._restore(folder)
+        return head
+
+
+class BaseLabelHead(BaseHead[Labels], LoadedWithClasses[Labels]):
     """A head for one label a protein, without anything fitted."""
 
     def _check(self, x: Features, labels: Labels) -> None:
@@ -228,14 +241,6 @@ class BaseLabelHead(BaseHead[Labels]):
     @abstractmethod
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return how near each row is to families that the head knows, (n,)."""
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        head._restore(folder)
-        return head
 
 
 class BaseTermHead(BaseHead[LabelSets]):

@@ -54,13 +54,12 @@ def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
     return layer
 
 
-class BaseDescent(ABC):
-    """AdamW on mini-batches of rows; a batch is a function of seed and step.
+class BaseDescent:
+    """AdamW on mini-batches; a batch is a function of seed and step.
 
     Parameters
     ----------
     model : Module
-    logits : RowLogits
     sampler : Sampler
     knobs : DescentKnobs
     groups : list of dict, optional
@@ -75,13 +74,11 @@ class BaseDescent(ABC):
     def __init__(
         self,
         model: nn.Module,
-        logits: RowLogits,
         sampler: Sampler,
         knobs: DescentKnobs,
         groups: list[dict[str, Any]] | None = None,
     ) -> None:
         self.model = model
-        self.logits = logits
         self.sampler = sampler
         # fused: one pass over weights, gradients and moments instead of a dozen
         self.adamw = torch.optim.AdamW(
@@ -90,17 +87,37 @@ class BaseDescent(ABC):
         self.optimizers: Sequence[torch.optim.Optimizer] = [self.adamw]
         self.measure: Callable[[], float] | None = None
 
-    @abstractmethod
-    def loss(self, step: int) -> tuple[Tensor, Entry]:
-        """Return the loss of a batch, and what to log besides."""
-
     def validate(self) -> float | None:
         """Return the score that `measure` gives, where there is something to measure on."""
         return None if self.measure is None else self.measure()
 
 
-class Descent(BaseDescent):
-    """Descent on one label a row; see `BaseDescent`.
+class RowDescent(BaseDescent, ABC):
+    """Descent on rows by their logits; see `BaseDescent`.
+
+    Parameters
+    ----------
+    logits : RowLogits
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        logits: RowLogits,
+        sampler: Sampler,
+        knobs: DescentKnobs,
+        groups: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(model, sampler, knobs, groups)
+        self.logits = logits
+
+    @abstractmethod
+    def loss(self, step: int) -> tuple[Tensor, Entry]:
+        """Return the loss of a batch, and what to log besides."""
+
+
+class Descent(RowDescent):
+    """Descent on one label a row; see `RowDescent`.
 
     Parameters
     ----------
@@ -172,8 +189,8 @@ class Grouping:
         return out
 
 
-class TermDescent(BaseDescent):
-    """Descent on many labels a row; see `BaseDescent`.
+class TermDescent(RowDescent):
+    """Descent on many labels a row; see `RowDescent`.
 
     Parameters
     ----------

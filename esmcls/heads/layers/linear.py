@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +33,7 @@ from esmcls.heads.blocks import (
 )
 from esmcls.heads.layers.descent import Descent, linear_layer
 from esmcls.heads.layers.ridge import Ridge, Scaling
-from esmcls.heads.saved_tensors import read_tensors
+from esmcls.heads.saved_tensors import read_tensors, write_state
 from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, Ranges, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import Labels
@@ -46,6 +45,7 @@ from esmcls.types import Indices, Vectors
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+FILE: Final = "linear.safetensors"
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Ridge penalties to choose from, in mean eigenvalues of XᵀX."""
 SCALES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0)
@@ -148,12 +148,32 @@ def first_rows(held: HeldVectors) -> HeldVectors:
     return held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
 
 
-SHAPES: Final = {
-    "weight": ("float32", "classes", "width"),
-    "bias": ("float32", "classes"),
-    "mean": ("float32", "width"),
-}
-"""Of the tensors of a model; beside them its matrix, or deviation."""
+def read_layer(path: Path, whiten: bool, **outputs: int) -> tuple[Tensor, Tensor, Scaling | Whitening]:
+    """Return weight (outputs, width) and bias (outputs,) of a linear layer on rows, and how these are scaled.
+
+    Parameters
+    ----------
+    path : Path
+    whiten : bool
+        Whether rows are whitened, else standardised.
+    **outputs : int
+        How many outputs there are, by the name that they have in messages.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or of another layer.
+    """
+    [axis] = outputs
+    make, scale = (Whitening, "matrix") if whiten else (Scaling, "deviation")
+    shapes = {
+        "weight": ("float32", axis, "width"),
+        "bias": ("float32", axis),
+        "mean": ("float32", "width"),
+        scale: ("float32", "width", "width") if whiten else ("float32", "width"),
+    }
+    state = read_tensors(path, shapes, **outputs)
+    return state["weight"], state["bias"], make(state["mean"], state[scale])
 
 
 def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
@@ -354,14 +374,9 @@ class LinearHead(BaseLabelHead):
 
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""
-        state = {**self.model.state_dict(), **asdict(self.scaling)}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "linear.safetensors")
+        write_state(folder / FILE, {**self.model.state_dict(), **asdict(self.scaling)})
 
     def _restore(self, folder: Path) -> None:
-        make, scale = (Whitening, "matrix") if self.config.whiten else (Scaling, "deviation")
-        shapes = SHAPES | {scale: ("float32", "width", "width") if self.config.whiten else ("float32", "width")}
-        state = read_tensors(folder / "linear.safetensors", shapes, classes=len(self.classes))
-        self.scaling = make(state["mean"], state[scale])
-        [n_classes, width] = state["weight"].shape
-        self.model = linear_layer(width, n_classes, self.device).requires_grad_(False)
-        self._set(state["weight"], state["bias"])
+        weight, bias, self.scaling = read_layer(folder / FILE, self.config.whiten, classes=len(self.classes))
+        self.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
+        self._set(weight, bias)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log
-from esmcls.heads.layers.descent import BaseDescent, DescentKnobs, RowLogits
+from esmcls.heads.layers.descent import DescentKnobs, RowDescent, RowLogits
 from esmcls.heads.layers.network import Bags, Network
 from esmcls.heads.layers.trained import HeldBags, NetworkHead
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
@@ -118,8 +118,8 @@ class NumberMLPConfig:
         check_ranges(self, _RANGES)
 
 
-class NumberDescent(BaseDescent):
-    """Descent on a number a row; see `BaseDescent`.
+class NumberDescent(RowDescent):
+    """Descent on a number a row; see `RowDescent`.
 
     Parameters
     ----------
@@ -176,8 +176,7 @@ class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
         super()._train(bags, labels, held, seed, log)
 
     def _within(self, vectors: Vectors, labels: Numbers) -> WithinClass:
-        """Return the covariance of all rows: that within one class of all."""
-        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1)
+        return WithinClass.of_all(vectors)
 
     def _descent(self, bags: Bags, labels: Numbers, seed: int, log: Log | None) -> NumberDescent:
         targets = torch.from_numpy(self.scale.standardised(labels.values)).float().to(self.device)

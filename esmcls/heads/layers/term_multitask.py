@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import Network, filled, shape_in
+from esmcls.heads.layers.network import Network, filled, seeded, shape_in
 from esmcls.heads.layers.trained import TermNetworkConfig, TermNetworkHead
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.training.term_losses import TaskWeights
@@ -102,8 +101,7 @@ class TermMultitaskHead(TermNetworkHead):
     network: Tasks
 
     def _drawn(self, width: int, seed: int) -> Tasks:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return Tasks(width, len(self.classes), len(self.grouping.names), self.config)
 
     @property
@@ -117,6 +115,4 @@ class TermMultitaskHead(TermNetworkHead):
         [width] = shape_in(state, "trunk.mean", 1)
         [n_classes, _] = shape_in(state, "out.weight", 2)
         [n_groups] = shape_in(state, "tasks.log_variances", 1)
-        with torch.device("meta"):
-            network = Tasks(width, n_classes, n_groups, self.config)
-        return filled(network, state)
+        return filled(lambda: Tasks(width, n_classes, n_groups, self.config), state)

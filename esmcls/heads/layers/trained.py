@@ -14,17 +14,16 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import BaseTermHead, HeadFrame, L, Log, Validation
 from esmcls.heads.blocks import TRIFLE, TermBlocks, checked_chunks, checked_vectors, row_slices, score_terms
-from esmcls.heads.layers.descent import BaseDescent, Grouping, Judged, TermDescent, calibrate
-from esmcls.heads.layers.network import Bags, Layout, Network
+from esmcls.heads.layers.descent import Grouping, Judged, RowDescent, TermDescent, calibrate
+from esmcls.heads.layers.network import Bags, Layout, Network, read_network
 from esmcls.heads.layers.ridge import Scaling
-from esmcls.heads.saved_tensors import AGAIN, read_state
+from esmcls.heads.saved_tensors import AGAIN, write_state
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import LabelSets
@@ -146,7 +145,7 @@ class NetworkHead(HeadFrame[L], Generic[L]):
         """Return the covariance that rows are whitened by."""
 
     @abstractmethod
-    def _descent(self, bags: Bags, labels: L, seed: int, log: Log | None) -> BaseDescent:
+    def _descent(self, bags: Bags, labels: L, seed: int, log: Log | None) -> RowDescent:
         """Return the task of the training loop."""
 
     @abstractmethod
@@ -171,19 +170,14 @@ class NetworkHead(HeadFrame[L], Generic[L]):
 
     def save(self, folder: Path) -> None:
         """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state, folder / self.file)
+        write_state(folder / self.file, self.network.state_dict())
 
     def _restore(self, folder: Path) -> None:
         path = folder / self.file
-        state = read_state(path)
-        try:
-            network = self._of_state(state)
-        except ValueError as error:
-            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
-        if len(state["out.weight"]) != self._outputs:
-            raise ModelError(path, f"{len(state['out.weight'])} classes instead of {self._outputs}", AGAIN)
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.network = read_network(path, self._of_state, self.device)
+        outputs = len(self.network.state_dict()["out.weight"])
+        if outputs != self._outputs:
+            raise ModelError(path, f"{outputs} classes instead of {self._outputs}", AGAIN)
 
     def _of_state(self, state: dict[str, Tensor]) -> nn.Module:
         """Return the network of a state on the CPU."""
@@ -333,8 +327,7 @@ class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
         super()._train(bags, labels, held, seed, log)
 
     def _within(self, vectors: Vectors, labels: LabelSets) -> WithinClass:
-        """Return the covariance of all rows: that within one class of all."""
-        return WithinClass.of(vectors, np.zeros(len(vectors), np.int64), 1)
+        return WithinClass.of_all(vectors)
 
     @property
     def _out(self) -> nn.Linear:

@@ -166,7 +166,7 @@ class TermLightGBMHead(BaseTermHead):
         self._afford(x, labels, 1, log)
         self.chosen = replace(self.chosen, rounds=self.chosen.rounds or self.chosen.most_rounds)
         self.shares = Known(labels).shares
-        whole = WithinClass.of(vectors, np.zeros(len(x), dtype=np.int64), 1, self.device)(0.0)
+        whole = WithinClass.of_all(vectors, self.device)(0.0)
         self.whitening = Whitening(whole.mean, whole.matrix[:, -self.chosen.features :].contiguous())  # the widest axes
         self._train(self._seen(vectors), labels, seed)
 
