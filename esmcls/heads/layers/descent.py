@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from esmcls.heads.settings import Ranges
 from esmcls.labels.labels import LabelSets
 from esmcls.training.loop import Entry
 from esmcls.training.losses import Loss, Sampler, ShuffledSampler
@@ -34,15 +35,40 @@ Judged: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Logits and targets, both (rows, classes), and ones where a row says something of a group, (rows, groups)."""
 
 
-class DescentKnobs(Protocol):
-    """The knobs of a head that descent reads."""
+@dataclass(frozen=True)
+class DescentConfig:
+    """Knobs of every head that is trained by descent.
 
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def batch(self) -> int: ...
+    Parameters
+    ----------
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
+    batch : int
+        Rows a step. When to change: there are a few hundred rows (less), or a GPU is idle (more).
+    epochs : int
+        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
+        validation is the last: raise it.
+    patience : int
+        Epochs without a better score on validation before training stops; 0 for never. When to change:
+        validation is small and its score jumps about: raise it.
+    stop : int, optional
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 128
+    epochs: int = 20
+    patience: int = 4
+    stop: int | None = None
+
+
+DESCENT_RANGES: Final[Ranges] = {"lr": (0, 1e3), "weight_decay": (0, 1e3), "batch": (1, 1e6), "patience": (0, 1e6)}
 
 
 def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
@@ -61,7 +87,7 @@ class BaseDescent:
     ----------
     model : Module
     sampler : Sampler
-    knobs : DescentKnobs
+    knobs : DescentConfig
     groups : list of dict, optional
         Of parameters, where not all are trained alike.
 
@@ -75,7 +101,7 @@ class BaseDescent:
         self,
         model: nn.Module,
         sampler: Sampler,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         groups: list[dict[str, Any]] | None = None,
     ) -> None:
         self.model = model
@@ -105,7 +131,7 @@ class RowDescent(BaseDescent, ABC):
         model: nn.Module,
         logits: RowLogits,
         sampler: Sampler,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         groups: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(model, sampler, knobs, groups)
@@ -134,7 +160,7 @@ class Descent(RowDescent):
         codes: Indices,
         cost: Loss,
         sampler: Sampler,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         device: str = "cpu",
     ) -> None:
         super().__init__(model, logits, sampler, knobs)
@@ -213,7 +239,7 @@ class TermDescent(RowDescent):
         cost: TermLoss,
         members: Tensor,
         known: Tensor,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         seed: int,
         tasks: TaskWeights | None = None,
     ) -> None:

@@ -31,10 +31,10 @@ from esmcls.heads.blocks import (
     softmax_of,
     training_vectors,
 )
-from esmcls.heads.layers.descent import Descent, linear_layer
+from esmcls.heads.layers.descent import Descent, DescentConfig, linear_layer
 from esmcls.heads.layers.ridge import Ridge, Scaling
 from esmcls.heads.saved_tensors import read_tensors, write_state
-from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, Ranges, check_ranges
+from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, PooledConfig, Ranges, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import Labels
 from esmcls.training.loop import run
@@ -66,8 +66,8 @@ _RANGES: Final[Ranges] = {
 
 
 @dataclass(frozen=True)
-class LinearConfig:
-    """Every knob of the linear head; None is chosen on validation.
+class LinearConfig(DescentConfig, PooledConfig):
+    """Knobs of the linear head besides those of `DescentConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -81,12 +81,6 @@ class LinearConfig:
     epochs : int
         Length of the cosine schedule in passes over the training rows; 0 leaves the ridge regression as it is.
         When to change: the best epoch on validation is the last (more), or a quick answer will do (0).
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
-        steadily at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
     batch : int
         Rows a step. When to change: there are a few hundred rows (less, so that an epoch has steps), or a GPU
         is idle (more).
@@ -111,22 +105,15 @@ class LinearConfig:
     patience : int
         Epochs without a better macro F1 on validation before training stops; 0 for never. When to change:
         validation is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     temperature : float, optional
         What logits are divided by for probabilities: the least log loss on validation. When to change:
         probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     whiten: bool = True
     shrinkage: float | None = None
     epochs: int = 8
     lr: float = 2e-3
-    weight_decay: float = 0.01
     batch: int = 256
     smoothing: float = 0.1
     class_weights: Literal["none", "balanced", "sqrt"] = "sqrt"
@@ -135,9 +122,7 @@ class LinearConfig:
     ridge: float | None = None
     scale: float | None = None
     patience: int = 3
-    stop: int | None = None
     temperature: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         check_ranges(self, _RANGES)

@@ -23,7 +23,7 @@ from esmcls.heads.layers.linear import read_layer, scaled
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
 from esmcls.heads.saved_tensors import write_state
-from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, check_ranges
+from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, PooledConfig, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.numbers import Numbers
 from esmcls.types import Floats, Vectors
@@ -37,7 +37,7 @@ FILE: Final = "ridge.safetensors"
 
 
 @dataclass(frozen=True)
-class RidgeConfig:
+class RidgeConfig(PooledConfig):
     """Every knob of the ridge head; None is chosen on validation.
 
     Parameters
@@ -51,15 +51,11 @@ class RidgeConfig:
     penalty : float, optional
         Of the weights, in mean eigenvalues of XᵀX. When to change: a fit is to be repeated with what another
         chose, or there is no validation part: raise it where rows are few.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     whiten: bool | None = None
     shrinkage: float | None = None
     penalty: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         check_ranges(self, {"shrinkage": FROM_0_TO_1, "penalty": ABOVE_0})

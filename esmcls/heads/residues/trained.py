@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.contract import Log, Validation
-from esmcls.heads.layers.descent import BaseDescent, DescentKnobs
+from esmcls.heads.layers.descent import DESCENT_RANGES, BaseDescent, DescentConfig
 from esmcls.heads.layers.network import read_network
 from esmcls.heads.residues.base import BaseResidueHead, protein_vectors, scores_of, spread_out
 from esmcls.heads.residues.network import ResidueNetwork, Shape
@@ -42,18 +42,15 @@ _RANGES: Final[Ranges] = {
     "gamma": (0, 1e3),
     "tau": (0, 1e3),
     "adjust": (0, 10),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
-    "batch": (1, 1e6),
+    **DESCENT_RANGES,
     "epochs": (1, 1e6),
-    "patience": (0, 1e6),
     "stop": AT_LEAST_1,
 }
 
 
 @dataclass(frozen=True)
-class TrainedConfig:
-    """Knobs of every trained head for residues; None is chosen on validation.
+class TrainedConfig(DescentConfig):
+    """Knobs of every trained head for residues besides those of `DescentConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -74,12 +71,6 @@ class TrainedConfig:
         How far rare classes are favoured in the answer: the logarithms of the class sizes, times this, are taken
         off the logits; the best macro F1 on validation. When to change: probabilities are to be those of the
         classes as frequent as in training: 0.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls steadily
-        at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
     batch : int
         Proteins a step. When to change: there are a few hundred proteins (less), or a GPU is idle (more).
     epochs : int
@@ -88,9 +79,6 @@ class TrainedConfig:
     patience : int
         Epochs without a better macro F1, or Spearman correlation, on validation before training stops; 0 for
         never. When to change: validation is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     """
 
     loss: LossName = "ce"
@@ -98,12 +86,9 @@ class TrainedConfig:
     tau: float = 1.0
     class_weights: Weighting = "none"
     adjust: float | None = None
-    lr: float = 1e-3
-    weight_decay: float = 0.01
     batch: int = 16
     epochs: int = 10
     patience: int = 3
-    stop: int | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self, _RANGES)
@@ -157,7 +142,7 @@ class ResidueDescent(BaseDescent):
 
     def __init__(
         self, model: ResidueNetwork, batch: Callable[[Indices], Batch], cost: Callable[[Tensor, Batch], Tensor],
-        sampler: ShuffledSampler, knobs: DescentKnobs, device: str,
+        sampler: ShuffledSampler, knobs: DescentConfig, device: str,
     ) -> None:  # fmt: skip
         super().__init__(model, sampler, knobs)
         self.batch = batch
