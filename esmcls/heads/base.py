@@ -1,19 +1,13 @@
-"""The contract of a head, of one label a protein, of many or of a number, and the skeleton that built-in ones share.
+"""The skeleton that built-in heads share: the order of fitting, and all checks. What they promise is in `contract`.
 
-A head is fitted on the vectors (or sequences) and the labels of proteins and then gives the probability of each class,
-or a number. `FittableHead` is what all promise, whatever their labels, `LabelledHead` what those of classes do; `Head`,
-`TermHead`, `NumberHead`, `ResidueHead` and `PairHead` add what one kind of label has alone.
-A head may do more than it must: what it can do besides is one of the protocols from `FindsNearest` on, and whoever
-wants it asks by `isinstance`. The protocol suite (`tests/test_heads_protocol.py`) checks every registered head.
+The names of `esmcls.heads.contract` can be imported from here, too.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -33,317 +27,65 @@ from esmcls.heads.blocks import (
     probabilities_of,
     top_k_of,
 )
-from esmcls.heads.settings import Settings
+from esmcls.heads.contract import (
+    AlignedSegment,
+    AnswersInBlocks,
+    AnswersOutOfFold,
+    ExplainsItself,
+    FindsNearest,
+    FittableHead,
+    Head,
+    KeepsCheckpoints,
+    KnowsItsRows,
+    L,
+    LabelledHead,
+    Log,
+    NumberHead,
+    PairHead,
+    ReadsSpecs,
+    ResidueHead,
+    ShowsAlignments,
+    TellsRelatives,
+    TermHead,
+    Validation,
+    labels_by_id,
+)
 from esmcls.labels.labels import Labels, LabelSets
 from esmcls.labels.numbers import Numbers
-from esmcls.labels.residue_labels import Targets
-from esmcls.labels.structure_labels import Structures
-from esmcls.structures.distogram import PairAnswer
 from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from esmcls.cache.spec import EmbeddingSpec
-
-Log: TypeAlias = Callable[[dict[str, float]], None]
-"""Called during a fit, with one entry of numbers a training step or choice."""
-
-
-class AnyLabels(Protocol):
-    """The labels of rows, of whatever kind."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Each class once."""
-        ...
-
-    def take(self, rows: Any) -> Self:
-        """Return the labels of some rows."""
-        ...
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        ...
-
-
-L = TypeVar("L", bound=AnyLabels)
-L_contra = TypeVar("L_contra", bound=AnyLabels, contravariant=True)
-
-Validation: TypeAlias = tuple[Features, L]
-"""Rows that choices are made on."""
-
-
-class FittableHead(Protocol[L_contra]):
-    """What is fitted on embeddings, whatever it then says of others.
-
-    `fit(…)` makes every choice (epochs, k, regularisation) on `validation`; where that is None, on rows it holds out
-    of `x`, and then fits once more on all of `x` with what it chose. It keeps what it chose in `chosen` and what the
-    choice reached in `scores`. A head that reads sequences alone says so: `reads_vectors = False`.
-    """
-
-    Config: ClassVar[type[Any]]
-    classes: tuple[str, ...]
-    scores: dict[str, float]
-
-    def __init__(self, config: Any = None, device: str = "cpu") -> None: ...
-
-    @property
-    def config(self) -> Settings:
-        """The `Config` that was asked for."""
-        ...
-
-    @property
-    def chosen(self) -> Settings:
-        """The same, with what was open filled in by the last fit."""
-        ...
-
-    def fit(
-        self,
-        x: Features,
-        labels: L_contra,
-        validation: tuple[Features, L_contra] | None = None,
-        seed: int = 0,
-        log: Log | None = None,
-    ) -> Self:
-        """Fit on the rows of `x`; the same seed gives the same bits."""
-        ...
-
-    def refit(self, x: Features, labels: L_contra, seed: int = 0, log: Log | None = None) -> Self:
-        """Fit all rows with what an earlier `fit` chose; nothing is chosen, `scores` stay what they were."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write all that `load` needs besides its arguments into an existing folder; no pickle."""
-        ...
-
-
-class LabelledHead(FittableHead[L_contra], Protocol[L_contra]):
-    """A classifier on embeddings."""
-
-    def predict_proba(self, x: Features) -> Probabilities:
-        """Return the probability of each class, float32 (n, classes)."""
-        ...
-
-    def top_k(self, x: Features, k: int) -> tuple[Indices, Probabilities]:
-        """Return the k best class codes a row and their probabilities, both (n, min(k, classes)), in blocks of rows."""
-        ...
-
-
-class Head(LabelledHead[Labels], Protocol):
-    """A classifier of proteins into one class each: the probabilities of a row sum to 1.
-
-    `scores` holds `accuracy` and `macro_f1`.
-    """
-
-    def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
-        """Return how near each row is to families that the head knows, (n,): higher is nearer, the scale its own."""
-        ...
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
-
-
-class TermHead(LabelledHead[LabelSets], Protocol):
-    """A classifier of proteins into any number of classes each: each probability is for itself.
-
-    Labels come propagated, probabilities need not be: whoever asks raises those of parents. `scores` holds `fmax`, the
-    mean over groups of classes (aspects) of Fmax on the rows that the choices were made on.
-    """
-
-    groups: tuple[str, ...]
-
-    @classmethod
-    def load(
-        cls, folder: Path, config: Any, classes: tuple[str, ...], groups: tuple[str, ...], device: str = "cpu"
-    ) -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
-
-
-class ResidueHead(LabelledHead[Targets], Protocol):
-    """A classifier or regressor of residues.
-
-    `predict_proba` and `top_k` have a row for each residue of all proteins, one after another. `scores` holds accuracy,
-    macro_f1 and mcc, or of numbers spearman, pearson, rmse and r2.
-    """
-
-    def per_protein(self, x: Features) -> Iterator[Probabilities]:
-        """Give what is said of each protein, float32 (residues, outputs): NaN of residues that no encoder input held.
-
-        There is an output a class, or one, the number.
-        """
-        ...
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
-
-
-class PairHead(FittableHead[Structures], Protocol):
-    """A head for the distances between the residues of a protein. It has no classes.
-
-    `scores` holds `precision_l` and `precision_l5` (long-range contacts among as many pairs as a chain has residues,
-    and a fifth of that), `lddt` of the expected distances, `loss`, the cross-entropy of the distogram, and `n` chains.
-    """
-
-    def per_protein(self, x: Features) -> Iterator[PairAnswer]:
-        """Give what is said of each protein, one in memory at a time."""
-        ...
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
-
-
-class NumberHead(FittableHead[Numbers], Protocol):
-    """A regression: a number a protein. It has no classes; `scores` holds the measures of `metrics.regression`."""
-
-    def predict(self, x: Features) -> Floats:
-        """Return the number of each row, float64 (n,)."""
-        ...
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, device: str = "cpu") -> Self:
-        """Read what `save` wrote; the result predicts the same bits."""
-        ...
-
-
-@runtime_checkable
-class FindsNearest(Protocol):
-    """A head that names the training row that each row is nearest to."""
-
-    def nearest(self, x: Features) -> tuple[npt.NDArray[np.floating[Any]], list[str | None]]:
-        """Return a distance (n,) and the id of the nearest training row; infinity and None where there is none."""
-        ...
-
-
-@runtime_checkable
-class KnowsItsRows(Protocol):
-    """A head that keeps the labels of its training rows."""
-
-    @property
-    def label_of_row(self) -> Mapping[str, str]:
-        """The label of each training row by its id; ids of rows with different labels are not there."""
-        ...
-
-
-@runtime_checkable
-class KeepsCheckpoints(Protocol):
-    """A head whose training takes long: where it was interrupted, the same fit goes on from its last checkpoint."""
-
-    checkpoints: Path | None
-    """The folder of checkpoints, made if need be; None for none. Who names it removes it when the fit is done."""
-
-
-def labels_by_id(ids: Sequence[str], codes: Indices, classes: Sequence[str]) -> dict[str, str]:
-    """Return the label of each id, but of those that stand for rows of different classes.
-
-    Examples
-    --------
-    >>> labels_by_id(["a", "b", "b", "c", "c"], np.array([0, 1, 1, 0, 1]), ["x", "y"])
-    {'a': 'x', 'b': 'y'}
-    """
-    codes_of: dict[str, set[int]] = {}
-    for name, code in zip(ids, codes.tolist(), strict=True):
-        codes_of.setdefault(name, set()).add(code)
-    return {name: classes[known.pop()] for name, known in codes_of.items() if len(known) == 1}
-
-
-@dataclass(frozen=True)
-class AlignedSegment:
-    """A part of a protein that aligns with a training protein.
-
-    Parameters
-    ----------
-    nearest_id : str
-        Of the training protein.
-    evalue, score : float
-    query_start, query_end, target_start, target_end : int
-        First and last residue of the segment in both, counted from 1.
-    aligned, identical : int
-        Pairs of residues, and those of one letter.
-    query_coverage, target_coverage : float
-        Share of each protein's residues that lie in the segment.
-    cigar : str
-        The alignment as SAM writes it: M a pair, I a residue of the query alone, D one of the target alone.
-    carried_by : str
-        The residues of the query whose pairs score highest, such as `W34,G56`.
-    """
-
-    nearest_id: str
-    evalue: float
-    score: float
-    query_start: int
-    query_end: int
-    target_start: int
-    target_end: int
-    aligned: int
-    identical: int
-    query_coverage: float
-    target_coverage: float
-    cigar: str
-    carried_by: str
-
-
-@runtime_checkable
-class ShowsAlignments(Protocol):
-    """A head that says which residues align with those of training proteins."""
-
-    def segments(self, x: Features) -> list[list[AlignedSegment]]:
-        """Return the segments of each row, the best first; those after it overlap none before them."""
-        ...
-
-
-@runtime_checkable
-class TellsRelatives(Protocol):
-    """A head that knows which rows have a relative among those of training."""
-
-    def related(self, x: Features) -> npt.NDArray[np.bool_]:
-        """Return whether each row has a relative, bool (n,)."""
-        ...
-
-
-@runtime_checkable
-class AnswersInBlocks(Protocol):
-    """A head for many labels that need not hold the probabilities of all rows and classes at once."""
-
-    def blocks(self, x: Features) -> Iterator[tuple[slice, Probabilities]]:
-        """Give slices of rows and their probabilities, float32 (rows, classes)."""
-        ...
-
-
-@runtime_checkable
-class AnswersOutOfFold(Protocol):
-    """A head for many labels that learnt more of its validation rows than a few choices."""
-
-    def held_blocks(self, x: Features) -> Iterator[tuple[slice, Probabilities]]:
-        """Give the blocks of the validation rows of the last `fit`, so that none is by what was learnt of it."""
-        ...
-
-
-@runtime_checkable
-class ReadsSpecs(Protocol):
-    """A head of several, each of which reads the vectors of an encoder of its own."""
-
-    @property
-    def specs(self) -> tuple[EmbeddingSpec, ...]:
-        """The specs of these vectors, each once; none where features are read as they are given."""
-        ...
-
-
-@runtime_checkable
-class ExplainsItself(Protocol):
-    """A head that says in a line which way of fitting it took, and why."""
-
-    @property
-    def explanation(self) -> str:
-        """The line."""
-        ...
+__all__ = [
+    "AlignedSegment",
+    "AnswersInBlocks",
+    "AnswersOutOfFold",
+    "BaseHead",
+    "BaseLabelHead",
+    "BaseNumberHead",
+    "BaseTermHead",
+    "ExplainsItself",
+    "FindsNearest",
+    "FittableHead",
+    "Head",
+    "HeadFrame",
+    "KeepsCheckpoints",
+    "KnowsItsRows",
+    "L",
+    "LabelledHead",
+    "LoadedWithClasses",
+    "Log",
+    "NumberHead",
+    "PairHead",
+    "ReadsSpecs",
+    "ResidueHead",
+    "ShowsAlignments",
+    "TellsRelatives",
+    "TermHead",
+    "Validation",
+    "labels_by_id",
+]
 
 
 class HeadFrame(ABC, Generic[L]):
@@ -472,7 +214,19 @@ class BaseHead(HeadFrame[L]):
         """Give slices of rows and the probabilities of their classes."""
 
 
-class BaseLabelHead(BaseHead[Labels]):
+class LoadedWithClasses(HeadFrame[L]):
+    """A head whose folder is read with the names of its classes, of which there may be none."""
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
+        """Read what `save` wrote."""
+        head = cls(config, device)
+        head.classes = classes
+        head._restore(folder)
+        return head
+
+
+class BaseLabelHead(BaseHead[Labels], LoadedWithClasses[Labels]):
     """A head for one label a protein, without anything fitted."""
 
     def _check(self, x: Features, labels: Labels) -> None:
@@ -487,14 +241,6 @@ class BaseLabelHead(BaseHead[Labels]):
     @abstractmethod
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:
         """Return how near each row is to families that the head knows, (n,)."""
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        head._restore(folder)
-        return head
 
 
 class BaseTermHead(BaseHead[LabelSets]):

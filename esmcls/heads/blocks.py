@@ -84,13 +84,13 @@ def hold_out_sets(labels: LabelSets, seed: int) -> tuple[Indices, Indices]:
     >>> [rows.tolist() for rows in hold_out_sets(LabelSets.from_names([["a"]] * 5), seed=0)]
     [[0, 1, 3, 4], [2]]
     """
-    n = len(labels)
-    most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
-    held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-    rows = np.setdiff1d(np.arange(n), held)
-    if len(labels.take(rows).codes) and len(labels.take(held).codes):
-        return rows, held
-    return np.arange(n), held[:0]
+    return hold_out_where(len(labels), seed, lambda rows: len(labels.take(rows).codes) > 0)
+
+
+def hold_out_where(n: int, seed: int, enough: Callable[[Indices], bool]) -> tuple[Indices, Indices]:
+    """Hold out rows as `hold_out_numbers` does; none where those held out, or the others, would not be enough."""
+    rows, held = hold_out_numbers(n, seed)
+    return (rows, held) if enough(rows) and enough(held) else (np.arange(n), held[:0])
 
 
 def hold_out_numbers(n: int, seed: int) -> tuple[Indices, Indices]:

@@ -21,7 +21,7 @@ from esmcls.heads.settings import Knob, knobs_of
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import FittableHead
+    from esmcls.heads.contract import FittableHead
     from esmcls.heads.registry import AnyGroup
 
 FILE: Final = Path(__file__).with_name("cards.json")

@@ -2,8 +2,8 @@
 
 A head is registered under an entry-point group: `esmcls.heads` for one label a protein, `esmcls.term_heads` for many,
 `esmcls.number_heads` for a number, `esmcls.residue_heads` for labels and numbers of residues, `esmcls.pair_heads` for
-structures; the kin of a head has the same name. What heads promise stands in `esmcls.heads.base`; this module does not
-import it, so that names can be listed without loading PyTorch.
+structures; the kin of a head has the same name. What heads promise is in `esmcls.heads.contract`; this
+module does not import it, so that names can be listed without loading PyTorch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
 if TYPE_CHECKING:
     from typing_extensions import Never
 
-    from esmcls.heads.base import FittableHead, Head, NumberHead, PairHead, ResidueHead, TermHead
+    from esmcls.heads.contract import FittableHead, Head, NumberHead, PairHead, ResidueHead, TermHead
 
 H = TypeVar("H")
 H_co = TypeVar("H_co", covariant=True)

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esmcls.errors import ModelError
@@ -22,6 +22,11 @@ Shapes: TypeAlias = Mapping[str, tuple[str, ...]]
 MOST_RATIO: Final = 1100
 """Of text to its packed bytes: no more can come of zlib."""
 AGAIN: Final = "copy the model folder anew, or fit again"
+
+
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors, of whatever device and layout, as safetensors."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, path)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

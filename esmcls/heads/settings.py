@@ -36,6 +36,20 @@ class Settings(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
+@dataclasses.dataclass(frozen=True)
+class PooledConfig:
+    """The knob of every head that reads pooled vectors.
+
+    Parameters
+    ----------
+    pooling : str
+        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
+        max, and validation says that it is better.
+    """
+
+    pooling: str = "mean"
+
+
 def check_ranges(config: Settings, ranges: Ranges) -> None:
     """Check that knobs lie in their ranges; None, which is yet to be chosen, is in every range, NaN in none.
 
@@ -173,6 +187,8 @@ _WHEN: Final = "When to change: "
 def knobs_of(config: type[Settings]) -> list[Knob]:
     """Return the knobs of a `Config` with what its docstring, and those of the classes it builds on, say of each.
 
+    Those that it documents itself come first.
+
     Examples
     --------
     >>> from esmcls.heads.registry import load_head
@@ -181,9 +197,12 @@ def knobs_of(config: type[Settings]) -> list[Knob]:
     Knob(name='k', values='int, or auto', default=None, what='Neighbours that vote.', when='there is no validation ...
     """
     documented: dict[str, tuple[str, str]] = {}
-    for parent in reversed(config.__mro__):
-        documented |= _parameters(inspect.cleandoc(parent.__doc__ or "") if dataclasses.is_dataclass(parent) else "")
-    return [_knob(field, *documented.get(field.name, ("", ""))) for field in dataclasses.fields(config)]
+    for parent in filter(dataclasses.is_dataclass, config.__mro__):
+        for name, text in _parameters(inspect.cleandoc(parent.__doc__ or "")).items():
+            documented.setdefault(name, text)
+    places = {name: place for place, name in enumerate(documented)}
+    fields = sorted(dataclasses.fields(config), key=lambda field: places.get(field.name, len(places)))
+    return [_knob(field, *documented.get(field.name, ("", ""))) for field in fields]
 
 
 def _knob(field: Field[Any], values: str, text: str) -> Knob:

@@ -96,6 +96,11 @@ class WithinClass:
         values, axes = torch.linalg.eigh(scatter / freedom if freedom else torch.eye(len(mean), dtype=torch.float64))
         return cls(mean.float(), values.clamp(min=0), axes)
 
+    @classmethod
+    def of_all(cls, vectors: Vectors, device: str = "cpu") -> WithinClass:
+        """Measure the covariance of all rows: that within one class of all."""
+        return cls.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, device)
+
     def __call__(self, shrinkage: float) -> Whitening:
         """Return the map for a shrinkage in [0, 1]: 0 trusts the covariance, 1 only its mean eigenvalue."""
         level = float(self.values.mean()) or 1.0

@@ -9,7 +9,7 @@ from typing import Any, Final
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares, set_aside
 from esmcls.errors import ModelError, UsageError, WorkspaceError
-from esmcls.heads.base import Log
+from esmcls.heads.contract import Log
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.settings import parse_settings
 from esmcls.models.fit import Fit, Fitted, explained

@@ -34,7 +34,7 @@ _KEY: Final = "esmcls fold key"
 
 @runtime_checkable
 class AnswersPairs(Protocol):
-    """What of a `esmcls.heads.base.PairHead` is needed to fold."""
+    """What of a `esmcls.heads.contract.PairHead` is needed to fold."""
 
     def per_protein(self, x: Features) -> Iterator[PairAnswer]:
         """Give what is said of each protein, one in memory at a time."""

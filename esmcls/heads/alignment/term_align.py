@@ -121,8 +121,7 @@ class TermAlignHead(BaseTermHead):
     def _nearest_means(self, x: Features, shrinkage: float | None) -> Finder:
         """Return the search among mean vectors, whitened by the covariance of all rows."""
         vectors = training_vectors(x, self.config.pooling)
-        within = WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
-        whitening = whitening_of(vectors, within, shrinkage)
+        whitening = whitening_of(vectors, WithinClass.of_all(vectors, self.device), shrinkage)
         return Finder.of(vectors, list(x.ids), whitening, "cosine", "auto", self.device)
 
     def _choose(self, x: Features, labels: LabelSets, held: Validation[LabelSets], log: Log | None) -> ResidueFinder:

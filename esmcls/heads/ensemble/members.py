@@ -26,7 +26,7 @@ from esmcls.types import Floats, Indices
 if TYPE_CHECKING:
     from typing_extensions import Never, Self
 
-    from esmcls.heads.base import FittableHead
+    from esmcls.heads.contract import FittableHead
 
 H = TypeVar("H", bound="FittableHead[Never]")
 M = TypeVar("M", bound="BaseMember[Any]")

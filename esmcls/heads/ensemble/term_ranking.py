@@ -26,7 +26,7 @@ from scipy.special import expit, logit
 from esmcls.errors import ModelError
 from esmcls.heads.ensemble.term_mixing import EDGE, LEAST, Mixes, Pairs
 from esmcls.heads.saved_tensors import read_tensors
-from esmcls.heads.trees.boosting import Trees
+from esmcls.heads.trees.boosting import BoostingConfig, Trees
 from esmcls.labels.labels import LabelSets
 from esmcls.types import Floats, Indices, Probabilities
 
@@ -45,16 +45,11 @@ _FARTHEST: Final = 1e3
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """Of the boosting; see `BoostingKnobs`. Set in trials on folds of GO's validation
-    part, which benchmarks/term_ranker.py measures."""
+class Knobs(BoostingConfig):
+    """Of the boosting: set in trials on folds of GO's validation part, which benchmarks/term_ranker.py measures."""
 
-    lr: float = 0.05
-    leaves: int = 15
-    l2: float = 10.0
     rounds: int | None = 100
     most_rounds: int = 100
-    patience: int = 100
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from esmcls.heads.settings import Ranges
 from esmcls.labels.labels import LabelSets
 from esmcls.training.loop import Entry
 from esmcls.training.losses import Loss, Sampler, ShuffledSampler
@@ -34,15 +35,40 @@ Judged: TypeAlias = tuple[Tensor, Tensor, Tensor]
 """Logits and targets, both (rows, classes), and ones where a row says something of a group, (rows, groups)."""
 
 
-class DescentKnobs(Protocol):
-    """The knobs of a head that descent reads."""
+@dataclass(frozen=True)
+class DescentConfig:
+    """Knobs of every head that is trained by descent.
 
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def batch(self) -> int: ...
+    Parameters
+    ----------
+    lr : float
+        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
+        steadily at the end (raise it, or `epochs`).
+    weight_decay : float
+        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
+        validation: raise it tenfold.
+    batch : int
+        Rows a step. When to change: there are a few hundred rows (less), or a GPU is idle (more).
+    epochs : int
+        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
+        validation is the last: raise it.
+    patience : int
+        Epochs without a better score on validation before training stops; 0 for never. When to change:
+        validation is small and its score jumps about: raise it.
+    stop : int, optional
+        Epochs after which training stops: the best on validation. When to change: there is no validation part,
+        or a run is to be repeated to the same epoch.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch: int = 128
+    epochs: int = 20
+    patience: int = 4
+    stop: int | None = None
+
+
+DESCENT_RANGES: Final[Ranges] = {"lr": (0, 1e3), "weight_decay": (0, 1e3), "batch": (1, 1e6), "patience": (0, 1e6)}
 
 
 def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
@@ -54,15 +80,14 @@ def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
     return layer
 
 
-class BaseDescent(ABC):
-    """AdamW on mini-batches of rows; a batch is a function of seed and step.
+class BaseDescent:
+    """AdamW on mini-batches; a batch is a function of seed and step.
 
     Parameters
     ----------
     model : Module
-    logits : RowLogits
     sampler : Sampler
-    knobs : DescentKnobs
+    knobs : DescentConfig
     groups : list of dict, optional
         Of parameters, where not all are trained alike.
 
@@ -75,13 +100,11 @@ class BaseDescent(ABC):
     def __init__(
         self,
         model: nn.Module,
-        logits: RowLogits,
         sampler: Sampler,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         groups: list[dict[str, Any]] | None = None,
     ) -> None:
         self.model = model
-        self.logits = logits
         self.sampler = sampler
         # fused: one pass over weights, gradients and moments instead of a dozen
         self.adamw = torch.optim.AdamW(
@@ -90,17 +113,37 @@ class BaseDescent(ABC):
         self.optimizers: Sequence[torch.optim.Optimizer] = [self.adamw]
         self.measure: Callable[[], float] | None = None
 
-    @abstractmethod
-    def loss(self, step: int) -> tuple[Tensor, Entry]:
-        """Return the loss of a batch, and what to log besides."""
-
     def validate(self) -> float | None:
         """Return the score that `measure` gives, where there is something to measure on."""
         return None if self.measure is None else self.measure()
 
 
-class Descent(BaseDescent):
-    """Descent on one label a row; see `BaseDescent`.
+class RowDescent(BaseDescent, ABC):
+    """Descent on rows by their logits; see `BaseDescent`.
+
+    Parameters
+    ----------
+    logits : RowLogits
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        logits: RowLogits,
+        sampler: Sampler,
+        knobs: DescentConfig,
+        groups: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(model, sampler, knobs, groups)
+        self.logits = logits
+
+    @abstractmethod
+    def loss(self, step: int) -> tuple[Tensor, Entry]:
+        """Return the loss of a batch, and what to log besides."""
+
+
+class Descent(RowDescent):
+    """Descent on one label a row; see `RowDescent`.
 
     Parameters
     ----------
@@ -117,7 +160,7 @@ class Descent(BaseDescent):
         codes: Indices,
         cost: Loss,
         sampler: Sampler,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         device: str = "cpu",
     ) -> None:
         super().__init__(model, logits, sampler, knobs)
@@ -172,8 +215,8 @@ class Grouping:
         return out
 
 
-class TermDescent(BaseDescent):
-    """Descent on many labels a row; see `BaseDescent`.
+class TermDescent(RowDescent):
+    """Descent on many labels a row; see `RowDescent`.
 
     Parameters
     ----------
@@ -196,7 +239,7 @@ class TermDescent(BaseDescent):
         cost: TermLoss,
         members: Tensor,
         known: Tensor,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         seed: int,
         tasks: TaskWeights | None = None,
     ) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,10 +31,10 @@ from esmcls.heads.blocks import (
     softmax_of,
     training_vectors,
 )
-from esmcls.heads.layers.descent import Descent, linear_layer
+from esmcls.heads.layers.descent import Descent, DescentConfig, linear_layer
 from esmcls.heads.layers.ridge import Ridge, Scaling
-from esmcls.heads.saved_tensors import read_tensors
-from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, Ranges, check_ranges
+from esmcls.heads.saved_tensors import read_tensors, write_state
+from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, PooledConfig, Ranges, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import Labels
 from esmcls.training.loop import run
@@ -46,6 +45,7 @@ from esmcls.types import Indices, Vectors
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+FILE: Final = "linear.safetensors"
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Ridge penalties to choose from, in mean eigenvalues of XᵀX."""
 SCALES = (1.0, 3.0, 10.0, 20.0, 40.0, 80.0)
@@ -66,8 +66,8 @@ _RANGES: Final[Ranges] = {
 
 
 @dataclass(frozen=True)
-class LinearConfig:
-    """Every knob of the linear head; None is chosen on validation.
+class LinearConfig(DescentConfig, PooledConfig):
+    """Knobs of the linear head besides those of `DescentConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -81,12 +81,6 @@ class LinearConfig:
     epochs : int
         Length of the cosine schedule in passes over the training rows; 0 leaves the ridge regression as it is.
         When to change: the best epoch on validation is the last (more), or a quick answer will do (0).
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
-        steadily at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
     batch : int
         Rows a step. When to change: there are a few hundred rows (less, so that an epoch has steps), or a GPU
         is idle (more).
@@ -111,22 +105,15 @@ class LinearConfig:
     patience : int
         Epochs without a better macro F1 on validation before training stops; 0 for never. When to change:
         validation is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     temperature : float, optional
         What logits are divided by for probabilities: the least log loss on validation. When to change:
         probabilities are too sure on your own proteins: raise it; which class is first stays as it is.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     whiten: bool = True
     shrinkage: float | None = None
     epochs: int = 8
     lr: float = 2e-3
-    weight_decay: float = 0.01
     batch: int = 256
     smoothing: float = 0.1
     class_weights: Literal["none", "balanced", "sqrt"] = "sqrt"
@@ -135,9 +122,7 @@ class LinearConfig:
     ridge: float | None = None
     scale: float | None = None
     patience: int = 3
-    stop: int | None = None
     temperature: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         check_ranges(self, _RANGES)
@@ -148,12 +133,32 @@ def first_rows(held: HeldVectors) -> HeldVectors:
     return held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
 
 
-SHAPES: Final = {
-    "weight": ("float32", "classes", "width"),
-    "bias": ("float32", "classes"),
-    "mean": ("float32", "width"),
-}
-"""Of the tensors of a model; beside them its matrix, or deviation."""
+def read_layer(path: Path, whiten: bool, **outputs: int) -> tuple[Tensor, Tensor, Scaling | Whitening]:
+    """Return weight (outputs, width) and bias (outputs,) of a linear layer on rows, and how these are scaled.
+
+    Parameters
+    ----------
+    path : Path
+    whiten : bool
+        Whether rows are whitened, else standardised.
+    **outputs : int
+        How many outputs there are, by the name that they have in messages.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or of another layer.
+    """
+    [axis] = outputs
+    make, scale = (Whitening, "matrix") if whiten else (Scaling, "deviation")
+    shapes = {
+        "weight": ("float32", axis, "width"),
+        "bias": ("float32", axis),
+        "mean": ("float32", "width"),
+        scale: ("float32", "width", "width") if whiten else ("float32", "width"),
+    }
+    state = read_tensors(path, shapes, **outputs)
+    return state["weight"], state["bias"], make(state["mean"], state[scale])
 
 
 def scaled(scaling: Scaling | Whitening, block: Tensor) -> Tensor:
@@ -354,14 +359,9 @@ class LinearHead(BaseLabelHead):
 
     def save(self, folder: Path) -> None:
         """Write `linear.safetensors`: weight, bias, mean and matrix or deviation, all float32."""
-        state = {**self.model.state_dict(), **asdict(self.scaling)}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / "linear.safetensors")
+        write_state(folder / FILE, {**self.model.state_dict(), **asdict(self.scaling)})
 
     def _restore(self, folder: Path) -> None:
-        make, scale = (Whitening, "matrix") if self.config.whiten else (Scaling, "deviation")
-        shapes = SHAPES | {scale: ("float32", "width", "width") if self.config.whiten else ("float32", "width")}
-        state = read_tensors(folder / "linear.safetensors", shapes, classes=len(self.classes))
-        self.scaling = make(state["mean"], state[scale])
-        [n_classes, width] = state["weight"].shape
-        self.model = linear_layer(width, n_classes, self.device).requires_grad_(False)
-        self._set(state["weight"], state["bias"])
+        weight, bias, self.scaling = read_layer(folder / FILE, self.config.whiten, classes=len(self.classes))
+        self.model = linear_layer(weight.shape[1], len(weight), self.device).requires_grad_(False)
+        self._set(weight, bias)

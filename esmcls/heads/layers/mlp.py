@@ -26,7 +26,15 @@ from esmcls.heads.blocks import (
 )
 from esmcls.heads.layers.descent import Descent
 from esmcls.heads.layers.network import Bags, Network
-from esmcls.heads.layers.trained import HeldBags, NetworkHead, TermNetworkConfig, TermNetworkHead
+from esmcls.heads.layers.trained import (
+    HIDDEN_RANGES,
+    HeldBags,
+    HiddenConfig,
+    NetworkConfig,
+    NetworkHead,
+    TermNetworkConfig,
+    TermNetworkHead,
+)
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
@@ -36,30 +44,21 @@ from esmcls.training.schedule import TrainingPlan
 from esmcls.types import Indices, Vectors
 
 _RANGES: Final[Ranges] = {
-    "shrinkage": (0, 1),
-    "hidden": (1, 1e6),
-    "depth": (0, 100),
-    "dropout": (0, 0.999),
-    "noise": (0, 1e3),
+    **HIDDEN_RANGES,
     "gamma": (0, 1e3),
     "tau": (0, 1e3),
     "beta": (0, 1 - 1e-9),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
-    "batch": (1, 1e6),
     "epochs": (1, 1e6),
-    "patience": (0, 1e6),
     "plateau": (0, 1e6),
     "factor": (0, 1),
     "stop": AT_LEAST_1,
     "temperature": ABOVE_0,
 }
-_TERM_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (0, 100)}
 
 
 @dataclass(frozen=True)
-class MLPConfig:
-    """Every knob of the MLP head; None is chosen on validation.
+class MLPConfig(HiddenConfig, NetworkConfig):
+    """Knobs of the MLP head besides those of `HiddenConfig` and `NetworkConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -67,26 +66,9 @@ class MLPConfig:
         Whiten the vectors by their within-class covariance and bring them to one length; else standardise the
         columns, as with attention, where the chunks of a protein are to differ. When to change: the length of a
         vector tells something, as with counts.
-    shrinkage : float
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
-        rows than numbers in a vector: then raise it to .1 or .3.
-    hidden : int
-        Width of the hidden layers. When to change: there are many rows a class (wider), or few (narrower, such
-        as 128).
     depth : int
         Number of the hidden layers; without any it is logistic regression. When to change: one layer is not
         enough on validation; more than two seldom gain anything on frozen vectors.
-    norm : {"none", "layer", "batch"}
-        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
-    dropout : float
-        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
-        validation: raise it; lower it where even training goes badly.
-    noise : float
-        Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
-        When to change: classes have few members and validation lags behind training: try .1 to .5.
-    attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts.
-        When to change: proteins are long and a part of them, such as one domain, decides.
     loss : {"ce", "focal", "logit-adjusted"}
         What training lowers: the cross-entropy; the same with rows that are answered well counting less
         (focal); or the cross-entropy of logits to which the logarithms of the class sizes are added, so that
@@ -112,14 +94,6 @@ class MLPConfig:
     sampling : {"as-is", "balanced"}
         Every row once an epoch, or every class equally often. When to change: a few classes have most of the
         rows and loss is ce; not beside class weights, which do the same.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
-        steadily at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
-    batch : int
-        Rows a step. When to change: there are a few hundred rows (less), or a GPU is idle (more).
     epochs : int
         Length of the schedule in passes over the training rows. When to change: training is stopped by it, not
         by `patience`.
@@ -137,9 +111,6 @@ class MLPConfig:
     patience : int
         Epochs without a gain, as of `plateau`, before training stops; 0 for never. When to change: validation
         is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     falls : str, optional
         Epochs, with commas between, after which the plateau schedule multiplies the rate: where it did on
         validation. When to change: a run is to be repeated without its validation part.
@@ -151,14 +122,8 @@ class MLPConfig:
         with another --pool, such as cls or max, and validation says that it is better.
     """
 
-    whiten: bool = True
-    shrinkage: float = 0.01
-    hidden: int = 512
     depth: int = 1
-    norm: Literal["none", "layer", "batch"] = "none"
     dropout: float = 0.2
-    noise: float = 0.0
-    attention: bool = False
     loss: LossName = "logit-adjusted"
     gamma: float = 2.0
     tau: float = 1.0
@@ -166,20 +131,16 @@ class MLPConfig:
     beta: float = 0.999
     weight_cap: float = 0.0
     sampling: Literal["as-is", "balanced"] = "as-is"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    batch: int = 128
     epochs: int = 60
     schedule: Literal["plateau", "cosine", "linear", "constant"] = "plateau"
     plateau: int = 3
     factor: float = 0.3
     patience: int = 8
-    stop: int | None = None
     falls: str | None = None
     temperature: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self, _RANGES)
         if self.weight_cap and not self.weight_cap >= 1:
             raise UsageError(f"setting weight_cap: {self.weight_cap} is not at least 1; 0 is for none")
@@ -293,34 +254,23 @@ class MLPHead(NetworkHead[Labels], BaseLabelHead):
 
 
 @dataclass(frozen=True)
-class TermMLPConfig(TermNetworkConfig):
-    """Knobs of the MLP head besides those of `esmcls.heads.layers.trained.TermNetworkConfig`.
+class TermMLPConfig(HiddenConfig, TermNetworkConfig):
+    """Knobs of the MLP head besides those of `HiddenConfig` and `esmcls.heads.layers.trained.TermNetworkConfig`.
 
     Parameters
     ----------
-    hidden : int
-        Width of the hidden layers. When to change: there are many rows a class (wider), or few (narrower, such
-        as 128).
     depth : int
         Number of the hidden layers. When to change: one layer is not enough on validation; more than two seldom
         gain anything on frozen vectors.
-    norm : {"none", "layer", "batch"}
-        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
-    attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
-        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
-        domain, decides.
     """
 
     dropout: float = 0.3
     hidden: int = 1024
     depth: int = 1
-    norm: Literal["none", "layer", "batch"] = "none"
-    attention: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, _TERM_RANGES)
+        check_ranges(self, HIDDEN_RANGES)
 
 
 class TermMLPHead(TermNetworkHead):

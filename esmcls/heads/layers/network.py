@@ -9,8 +9,10 @@ A protein is one vector or, with attention, the vectors of its encoder inputs (c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esmcls.errors import ModelError
+from esmcls.heads.saved_tensors import AGAIN, read_state
 from esmcls.training.device_operations import segment_largest, segment_sums
 from esmcls.types import Indices, Vectors
 
@@ -120,8 +124,7 @@ class Network(nn.Module):
     @classmethod
     def drawn(cls, width: int, n_classes: int, layout: Layout, seed: int) -> Network:
         """Return a network on the CPU with weights drawn from a seed; the caller's generator stays as it is."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return cls(width, n_classes, layout)
 
     @classmethod
@@ -129,9 +132,7 @@ class Network(nn.Module):
         """Return the network on the CPU whose `state_dict` this is; ValueError where it is none of such a network."""
         [n_classes, _] = shape_in(state, "out.weight", 2)
         [width] = shape_in(state, "mean", 1)
-        with torch.device("meta"):
-            network = cls(width, n_classes, layout)
-        return filled(network, state)
+        return filled(lambda: cls(width, n_classes, layout), state)
 
     def forward(self, block: Tensor, counts: Tensor) -> Tensor:
         """Return logits (rows, classes) of vectors (vectors, width) and their counts (rows,)."""
@@ -185,11 +186,21 @@ def shape_in(state: Mapping[str, Tensor], name: str, axes: int) -> torch.Size:
     return state[name].shape
 
 
-def filled(network: M, state: Mapping[str, Tensor]) -> M:
-    """Give a network without memory a copy of a state on the CPU; ValueError where its tensors are not those.
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed, on the CPU; the caller's generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
-    Shapes are compared before any memory is asked for: settings may claim any size.
+
+def filled(make: Callable[[], M], state: Mapping[str, Tensor]) -> M:
+    """Return a network that is made, with a copy of a state on the CPU; ValueError where its tensors are not those.
+
+    It is made without memory, and shapes are compared before any is asked for: settings may claim any size.
     """
+    with torch.device("meta"):
+        network = make()
     expected, there = _forms(network.state_dict()), _forms(state)
     for name in sorted(expected.keys() | there.keys()):
         if expected.get(name) != there.get(name):
@@ -197,6 +208,29 @@ def filled(network: M, state: Mapping[str, Tensor]) -> M:
     # copied: what a mapped file gives is not aligned; assigned: `to_empty` loads sympy, half a second
     network.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
     return network
+
+
+def read_network(path: Path, of_state: Callable[[dict[str, Tensor]], M], device: str) -> M:
+    """Return the network of a file, to be asked, not trained.
+
+    Parameters
+    ----------
+    path : Path
+    of_state : callable
+        Makes it of the tensors of the file; ValueError or KeyError where they are none of such a network.
+    device : str
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or of another network.
+    """
+    state = read_state(path)
+    try:
+        network = of_state(state)
+    except (ValueError, KeyError) as error:
+        raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _forms(state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log
-from esmcls.heads.layers.descent import BaseDescent, DescentKnobs, RowLogits
+from esmcls.heads.layers.descent import DescentConfig, RowDescent, RowLogits
 from esmcls.heads.layers.network import Bags, Network
-from esmcls.heads.layers.trained import HeldBags, NetworkHead
+from esmcls.heads.layers.trained import HIDDEN_RANGES, HeldBags, HiddenConfig, NetworkConfig, NetworkHead
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
-from esmcls.heads.settings import Ranges, check_ranges
+from esmcls.heads.settings import check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.numbers import Numbers
 from esmcls.training.loop import Entry
@@ -28,24 +28,11 @@ ROWS: Final = 4096
 """Rows that are asked about at a time."""
 STEPS: Final = 16
 """Steps an epoch, at least, where there are as many rows."""
-_RANGES: Final[Ranges] = {
-    "shrinkage": (0, 1),
-    "hidden": (1, 1e6),
-    "depth": (0, 100),
-    "dropout": (0, 0.999),
-    "noise": (0, 1e3),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
-    "batch": (1, 1e6),
-    "epochs": (1, 1e6),
-    "patience": (0, 1e6),
-    "stop": (0, 1e6),
-}
 
 
 @dataclass(frozen=True)
-class NumberMLPConfig:
-    """Every knob of the MLP head; None is chosen on validation.
+class NumberMLPConfig(HiddenConfig, NetworkConfig):
+    """Knobs of the MLP head besides those of `HiddenConfig` and `NetworkConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -60,38 +47,15 @@ class NumberMLPConfig:
     depth : int
         Number of the hidden layers; without any it is linear regression. When to change: one layer is not enough
         on validation; more than two seldom gain anything on frozen vectors.
-    norm : {"none", "layer", "batch"}
-        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
-    dropout : float
-        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
-        validation: raise it; lower it where even training goes badly.
-    noise : float
-        Deviation of the noise that is added to the vectors in training, in deviations of the training rows. When
-        to change: validation lags behind training: try .1 to .5.
-    attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts.
-        When to change: proteins are long and a part of them, such as one domain, decides.
     loss : {"mse", "huber"}
         What training lowers: the squared error, or one that grows with the error itself beyond a deviation
         (huber). When to change: some values are far off all others, or wrong: huber.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
-        steadily at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
     batch : int
         Rows a step; fewer where an epoch would have less than 16 steps. When to change: there are a few hundred
         rows (less), or a GPU is idle (more).
-    epochs : int
-        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
-        validation is the last: raise it.
     patience : int
         Epochs without a lower squared error on validation before training stops; 0 for never. When to change:
         validation is small and its error jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     pooling : str
         The pooled vectors to take, where attention is not asked for. When to change: the cache was embedded with
         another --pool, such as cls or max, and validation says that it is better.
@@ -99,27 +63,20 @@ class NumberMLPConfig:
 
     whiten: bool = False
     shrinkage: float = 0.1
-    hidden: int = 512
     depth: int = 1
-    norm: Literal["none", "layer", "batch"] = "none"
     dropout: float = 0.3
-    noise: float = 0.0
-    attention: bool = False
     loss: NumberLossName = "mse"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
     batch: int = 64
     epochs: int = 60
     patience: int = 12
-    stop: int | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
+        super().__post_init__()
+        check_ranges(self, {**HIDDEN_RANGES, "epochs": (1, 1e6), "stop": (0, 1e6)})
 
 
-class NumberDescent(BaseDescent):
-    """Descent on a number a row; see `BaseDescent`.
+class NumberDescent(RowDescent):
+    """Descent on a number a row; see `RowDescent`.
 
     Parameters
     ----------
@@ -133,7 +90,7 @@ class NumberDescent(BaseDescent):
         model: nn.Module,
         outputs: RowLogits,
         targets: Tensor,
-        knobs: DescentKnobs,
+        knobs: DescentConfig,
         loss_name: NumberLossName,
         seed: int,
     ) -> None:
@@ -176,8 +133,7 @@ class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
         super()._train(bags, labels, held, seed, log)
 
     def _within(self, vectors: Vectors, labels: Numbers) -> WithinClass:
-        """Return the covariance of all rows: that within one class of all."""
-        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1)
+        return WithinClass.of_all(vectors)
 
     def _descent(self, bags: Bags, labels: Numbers, seed: int, log: Log | None) -> NumberDescent:
         targets = torch.from_numpy(self.scale.standardised(labels.values)).float().to(self.device)

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, grid, training_vectors
-from esmcls.heads.layers.linear import scaled
+from esmcls.heads.layers.linear import read_layer, scaled
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
-from esmcls.heads.saved_tensors import read_tensors
-from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, check_ranges
+from esmcls.heads.saved_tensors import write_state
+from esmcls.heads.settings import ABOVE_0, FROM_0_TO_1, PooledConfig, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.labels.numbers import Numbers
 from esmcls.types import Floats, Vectors
@@ -35,16 +34,10 @@ if TYPE_CHECKING:
 PENALTIES: Final = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Those that are tried on validation, in mean eigenvalues of XᵀX."""
 FILE: Final = "ridge.safetensors"
-SHAPES: Final = {
-    "weight": ("float32", "one", "width"),
-    "bias": ("float32", "one"),
-    "mean": ("float32", "width"),
-}
-"""Of the tensors of a model; beside them its matrix, or deviation."""
 
 
 @dataclass(frozen=True)
-class RidgeConfig:
+class RidgeConfig(PooledConfig):
     """Every knob of the ridge head; None is chosen on validation.
 
     Parameters
@@ -58,15 +51,11 @@ class RidgeConfig:
     penalty : float, optional
         Of the weights, in mean eigenvalues of XᵀX. When to change: a fit is to be repeated with what another
         chose, or there is no validation part: raise it where rows are few.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     whiten: bool | None = None
     shrinkage: float | None = None
     penalty: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
         check_ranges(self, {"shrinkage": FROM_0_TO_1, "penalty": ABOVE_0})
@@ -180,7 +169,7 @@ class RidgeHead(BaseNumberHead):
         """Solve for all rows with what was chosen; nothing here is drawn, whatever the seed."""
         self.chosen = self.chosen.settled()
         vectors = training_vectors(x, self.config.pooling)
-        within = _covariance(vectors) if self.chosen.whiten else None
+        within = WithinClass.of_all(vectors) if self.chosen.whiten else None
         self.scaling = _scaling(vectors, within, self.chosen.shrinkage)
         self.scale = NumberScale.of(labels)
         targets = self.scale.standardised(labels.values)
@@ -190,7 +179,7 @@ class RidgeHead(BaseNumberHead):
 
     def _choose(self, vectors: Vectors, labels: Numbers, held: Vectors, truth: Numbers, log: Log | None) -> None:
         """Take the scaling and penalty of the least squared error on the held rows, the first of equals."""
-        within = None if self.config.whiten is False else _covariance(vectors)
+        within = None if self.config.whiten is False else WithinClass.of_all(vectors)
         self.scale = NumberScale.of(labels)
         targets = self.scale.standardised(labels.values)
         best = np.inf
@@ -248,22 +237,12 @@ class RidgeHead(BaseNumberHead):
 
     def save(self, folder: Path) -> None:
         """Write `ridge.safetensors` (weight, bias, mean and matrix or deviation, float32) and `scale.safetensors`."""
-        state = {"weight": self.weight, "bias": self.bias, **asdict(self.scaling)}
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / FILE)
+        write_state(folder / FILE, {"weight": self.weight, "bias": self.bias, **asdict(self.scaling)})
         self.scale.save(folder)
 
     def _restore(self, folder: Path) -> None:
-        make, scale = (Whitening, "matrix") if self.config.whiten else (Scaling, "deviation")
-        shapes = SHAPES | {scale: ("float32", "width", "width") if self.config.whiten else ("float32", "width")}
-        state = read_tensors(folder / FILE, shapes, one=1)
-        self.scaling = make(state["mean"], state[scale])
-        self.weight, self.bias = state["weight"], state["bias"]
+        self.weight, self.bias, self.scaling = read_layer(folder / FILE, bool(self.config.whiten), one=1)
         self.scale = NumberScale.load(folder)
-
-
-def _covariance(vectors: Vectors) -> WithinClass:
-    """Return the covariance of all rows: that within one class of all."""
-    return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1)
 
 
 def _scaling(vectors: Vectors, within: WithinClass | None, shrinkage: float | None) -> Scaling | Whitening:

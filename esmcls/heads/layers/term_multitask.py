@@ -10,14 +10,13 @@ The output layers lie in one matrix, a row a class, in the order of the classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import Network, filled, shape_in
-from esmcls.heads.layers.trained import TermNetworkConfig, TermNetworkHead
+from esmcls.heads.layers.network import Network, filled, seeded, shape_in
+from esmcls.heads.layers.trained import HiddenConfig, TermNetworkConfig, TermNetworkHead
 from esmcls.heads.settings import Ranges, check_ranges
 from esmcls.training.term_losses import TaskWeights
 
@@ -25,8 +24,8 @@ _RANGES: Final[Ranges] = {"hidden": (1, 1e6), "shared": (1, 1e6), "limit": (0, 8
 
 
 @dataclass(frozen=True)
-class TermMultitaskConfig(TermNetworkConfig):
-    """Knobs of the multi-task head besides those of `esmcls.heads.layers.trained.TermNetworkConfig`.
+class TermMultitaskConfig(HiddenConfig, TermNetworkConfig):
+    """Knobs of the multi-task head besides those of `esmcls.heads.layers.trained`.
 
     Parameters
     ----------
@@ -39,10 +38,6 @@ class TermMultitaskConfig(TermNetworkConfig):
     norm : {"none", "layer", "batch"}
         What stands between the first hidden layer and its ReLU. When to change: training is unstable: try
         layer.
-    attention : bool
-        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
-        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
-        domain, decides.
     limit : float
         Largest size of the logarithm of a group's variance: its weight stays from exp(-limit) to exp(limit).
         When to change: one aspect is neglected on validation: lower it, to 1 or 2.
@@ -51,8 +46,6 @@ class TermMultitaskConfig(TermNetworkConfig):
     dropout: float = 0.3
     hidden: int = 1024
     shared: int = 512
-    norm: Literal["none", "layer", "batch"] = "none"
-    attention: bool = False
     limit: float = 8.0
 
     def __post_init__(self) -> None:
@@ -102,8 +95,7 @@ class TermMultitaskHead(TermNetworkHead):
     network: Tasks
 
     def _drawn(self, width: int, seed: int) -> Tasks:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return Tasks(width, len(self.classes), len(self.grouping.names), self.config)
 
     @property
@@ -117,6 +109,4 @@ class TermMultitaskHead(TermNetworkHead):
         [width] = shape_in(state, "trunk.mean", 1)
         [n_classes, _] = shape_in(state, "out.weight", 2)
         [n_groups] = shape_in(state, "tasks.log_variances", 1)
-        with torch.device("meta"):
-            network = Tasks(width, n_classes, n_groups, self.config)
-        return filled(network, state)
+        return filled(lambda: Tasks(width, n_classes, n_groups, self.config), state)

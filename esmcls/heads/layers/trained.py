@@ -10,22 +10,29 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import BaseTermHead, HeadFrame, L, Log, Validation
 from esmcls.heads.blocks import TRIFLE, TermBlocks, checked_chunks, checked_vectors, row_slices, score_terms
-from esmcls.heads.layers.descent import BaseDescent, Grouping, Judged, TermDescent, calibrate
-from esmcls.heads.layers.network import Bags, Layout, Network
+from esmcls.heads.layers.descent import (
+    DESCENT_RANGES,
+    DescentConfig,
+    Grouping,
+    Judged,
+    RowDescent,
+    TermDescent,
+    calibrate,
+)
+from esmcls.heads.layers.network import Bags, Network, read_network
 from esmcls.heads.layers.ridge import Scaling
-from esmcls.heads.saved_tensors import AGAIN, read_state
-from esmcls.heads.settings import Ranges, check_ranges
+from esmcls.heads.saved_tensors import AGAIN, write_state
+from esmcls.heads.settings import PooledConfig, Ranges, check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import LabelSets
 from esmcls.training.loop import History, run
@@ -40,19 +47,58 @@ HeldBags: TypeAlias = tuple[Bags, L]
 """Rows that choices are made on."""
 
 
-class NetworkConfig(Layout, Protocol):
-    """The knobs that every network head has."""
+@dataclass(frozen=True)
+class NetworkConfig(DescentConfig, PooledConfig):
+    """Knobs of every network on vectors besides those of `DescentConfig`; None is chosen on validation.
 
-    @property
-    def shrinkage(self) -> float: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def patience(self) -> int: ...
-    @property
-    def stop(self) -> int | None: ...
-    @property
-    def pooling(self) -> str: ...
+    Parameters
+    ----------
+    whiten : bool
+        Whiten the vectors by their covariance and bring them to one length; else standardise the columns. When
+        to change: the length of a vector tells something, as with counts.
+    shrinkage : float
+        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
+        rows than numbers in a vector: then raise it to .1 or .3.
+    dropout : float
+        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
+        validation: raise it; lower it where even training goes badly.
+    noise : float
+        Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
+        When to change: rows are few and validation lags behind training: try .1 to .5.
+    """
+
+    whiten: bool = True
+    shrinkage: float = 0.01
+    dropout: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {**DESCENT_RANGES, "shrinkage": (0, 1), "dropout": (0, 0.999), "noise": (0, 1e3)})
+
+
+@dataclass(frozen=True)
+class HiddenConfig:
+    """Knobs of the hidden layers of a network.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the hidden layers. When to change: there are many rows a class (wider), or few (narrower, such
+        as 128).
+    norm : {"none", "layer", "batch"}
+        What stands between a hidden layer and its ReLU. When to change: training is unstable: try layer.
+    attention : bool
+        Take the vectors of a protein's encoder inputs (`esmcls embed --chunks`) and learn how much each counts;
+        they are standardised, not whitened. When to change: proteins are long and a part of them, such as one
+        domain, decides.
+    """
+
+    hidden: int = 512
+    norm: Literal["none", "layer", "batch"] = "none"
+    attention: bool = False
+
+
+HIDDEN_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (0, 100)}
 
 
 class NetworkHead(HeadFrame[L], Generic[L]):
@@ -146,7 +192,7 @@ class NetworkHead(HeadFrame[L], Generic[L]):
         """Return the covariance that rows are whitened by."""
 
     @abstractmethod
-    def _descent(self, bags: Bags, labels: L, seed: int, log: Log | None) -> BaseDescent:
+    def _descent(self, bags: Bags, labels: L, seed: int, log: Log | None) -> RowDescent:
         """Return the task of the training loop."""
 
     @abstractmethod
@@ -171,19 +217,14 @@ class NetworkHead(HeadFrame[L], Generic[L]):
 
     def save(self, folder: Path) -> None:
         """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state, folder / self.file)
+        write_state(folder / self.file, self.network.state_dict())
 
     def _restore(self, folder: Path) -> None:
         path = folder / self.file
-        state = read_state(path)
-        try:
-            network = self._of_state(state)
-        except ValueError as error:
-            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
-        if len(state["out.weight"]) != self._outputs:
-            raise ModelError(path, f"{len(state['out.weight'])} classes instead of {self._outputs}", AGAIN)
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.network = read_network(path, self._of_state, self.device)
+        outputs = len(self.network.state_dict()["out.weight"])
+        if outputs != self._outputs:
+            raise ModelError(path, f"{outputs} classes instead of {self._outputs}", AGAIN)
 
     def _of_state(self, state: dict[str, Tensor]) -> nn.Module:
         """Return the network of a state on the CPU."""
@@ -194,20 +235,13 @@ class NetworkHead(HeadFrame[L], Generic[L]):
 
 
 _RANGES: Final[Ranges] = {
-    "shrinkage": (0, 1),
     "cap": (0, 1e9),
     "alpha": (0, 1),
     "gamma": (0, 1e3),
     "gamma_positive": (0, 1e3),
     "gamma_negative": (0, 1e3),
     "clip": (0, 0.999),
-    "dropout": (0, 0.999),
-    "noise": (0, 1e3),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
-    "batch": (1, 1e6),
     "epochs": (0, 1e6),
-    "patience": (0, 1e6),
     "stop": (0, 1e6),
     "slope": (1e-9, 1e9),
     "shift": (-1e9, 1e9),
@@ -215,17 +249,11 @@ _RANGES: Final[Ranges] = {
 
 
 @dataclass(frozen=True)
-class TermNetworkConfig:
-    """Knobs of every head for many labels that is trained by descent; None is chosen on validation.
+class TermNetworkConfig(NetworkConfig):
+    """Knobs of every network for many labels besides those of `NetworkConfig`; None is chosen on validation.
 
     Parameters
     ----------
-    whiten : bool
-        Whiten the vectors by their covariance and bring them to one length; else standardise the columns. When
-        to change: the length of a vector tells something, as with counts.
-    shrinkage : float
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
-        rows than numbers in a vector: then raise it to .1 or .3.
     loss : {"bce", "weighted", "focal", "asymmetric"}
         What training lowers, for each protein and term: the cross-entropy; the same with positives weighed by
         how rare they are (weighted); with pairs that are answered well counting less (focal), those of
@@ -253,42 +281,19 @@ class TermNetworkConfig:
     unannotated : {"unknown", "negative"}
         What a protein without any class of a group (an aspect) says of that group: nothing, or that it has
         none. When to change: your annotation is complete, so that what is not listed is not so (negative).
-    dropout : float
-        Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
-        validation: raise it; lower it where even training goes badly.
-    noise : float
-        Deviation of the noise that is added to the vectors in training, in deviations of the training rows.
-        When to change: classes have few members and validation lags behind training: try .1 to .5.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls
-        steadily at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
     batch : int
         Rows a step; fewer where an epoch would have less than 16 steps. When to change: there are a few hundred
         rows (less), or a GPU is idle (more).
-    epochs : int
-        Length of the cosine schedule in passes over the training rows. When to change: the best epoch on
-        validation is the last: raise it.
     patience : int
         Epochs without a better mean Fmax on validation before training stops; 0 for never. When to change:
         validation is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
     slope : float, optional
         Probabilities are sigmoid(slope x logit + shift): the least log loss on validation. When to change: a
         fit is to be repeated with what another chose.
     shift : float, optional
         See `slope`. When to change: a fit is to be repeated with what another chose.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
-    whiten: bool = True
-    shrinkage: float = 0.01
     loss: TermLossName = "bce"
     cap: float = 10.0
     alpha: float = 0.5
@@ -297,19 +302,11 @@ class TermNetworkConfig:
     gamma_negative: float = 4.0
     clip: float = 0.05
     unannotated: Literal["unknown", "negative"] = "unknown"
-    dropout: float = 0.0
-    noise: float = 0.0
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    batch: int = 128
-    epochs: int = 20
-    patience: int = 4
-    stop: int | None = None
     slope: float | None = None
     shift: float | None = None
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self, _RANGES)
         if 0 < self.cap < 1:
             raise UsageError(f"setting cap: {self.cap} is not at least 1; 0 is for none")
@@ -333,8 +330,7 @@ class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
         super()._train(bags, labels, held, seed, log)
 
     def _within(self, vectors: Vectors, labels: LabelSets) -> WithinClass:
-        """Return the covariance of all rows: that within one class of all."""
-        return WithinClass.of(vectors, np.zeros(len(vectors), np.int64), 1)
+        return WithinClass.of_all(vectors)
 
     @property
     def _out(self) -> nn.Linear:

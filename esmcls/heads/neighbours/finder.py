@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from esmcls.errors import ModelError
 from esmcls.files import read_as, write_json
 from esmcls.heads.neighbours.int8_bounds import Metric
 from esmcls.heads.neighbours.search import Engine, Search
-from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors
+from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors, write_state
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
 from esmcls.types import Indices, Vectors
 
@@ -119,7 +118,7 @@ class Finder:
         self.search.save(folder / "index.faiss")
         write_json(folder / "ids.json", self.ids)
         tensors = {"codes": torch.from_numpy(codes), "mean": self.whitening.mean, "matrix": self.whitening.matrix}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "knn.safetensors")
+        write_state(folder / "knn.safetensors", tensors)
 
     @classmethod
     def load(

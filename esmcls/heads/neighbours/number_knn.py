@@ -125,10 +125,7 @@ class NumberKNNHead(BaseNumberHead):
         self._index(vectors, list(x.ids), labels, self._within(vectors), self.chosen.shrinkage)
 
     def _within(self, vectors: Vectors) -> WithinClass | None:
-        """Return the covariance of all rows: that within one class of all."""
-        if not self.config.whiten:
-            return None
-        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
+        return WithinClass.of_all(vectors, self.device) if self.config.whiten else None
 
     def _index(
         self, vectors: Vectors, ids: list[str], labels: Numbers, within: WithinClass | None, shrinkage: float | None

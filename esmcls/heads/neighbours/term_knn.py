@@ -115,10 +115,7 @@ class TermKNNHead(BaseTermHead):
         self.finder = self._finder(vectors, list(x.ids), self._within(vectors), self.chosen.shrinkage)
 
     def _within(self, vectors: Vectors) -> WithinClass | None:
-        """Return the covariance of all rows: that within one class of all."""
-        if not self.config.whiten:
-            return None
-        return WithinClass.of(vectors, np.zeros(len(vectors), dtype=np.int64), 1, self.device)
+        return WithinClass.of_all(vectors, self.device) if self.config.whiten else None
 
     def _finder(self, vectors: Vectors, ids: list[str], within: WithinClass | None, shrinkage: float | None) -> Finder:
         whitening = whitening_of(vectors, within, shrinkage)

@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
 from esmcls.errors import ModelError
-from esmcls.heads.base import Log
 from esmcls.heads.blocks import TermBlocks, row_slices, score_terms
+from esmcls.heads.contract import Log
 from esmcls.heads.saved_tensors import AGAIN, check_codes, read_tensors
 from esmcls.heads.settings import Settings
 from esmcls.labels.labels import LabelSets

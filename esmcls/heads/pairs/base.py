@@ -1,4 +1,4 @@
-"""The skeleton that the heads for structures share; what they promise is `esmcls.heads.base.PairHead`.
+"""The skeleton that the heads for structures share; what they promise is `esmcls.heads.contract.PairHead`.
 
 A head answers protein by protein, each by itself, with one in memory at a time: what it says of a pair never depends
 on which other proteins are asked about.
@@ -8,26 +8,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.base import HeadFrame
-from esmcls.heads.blocks import HELD_OUT, HELD_OUT_MOST
+from esmcls.heads.base import LoadedWithClasses
+from esmcls.heads.blocks import hold_out_where
 from esmcls.heads.pairs.measures import MEASURES, measured
 from esmcls.heads.residues.base import check_kept
 from esmcls.labels.structure_labels import Structures
 from esmcls.structures.distogram import PairAnswer
 from esmcls.types import Indices
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class BasePairHead(HeadFrame[Structures]):
+class BasePairHead(LoadedWithClasses[Structures]):
     """A head for structures, without anything fitted."""
 
     reads_residues: ClassVar[bool] = True
@@ -56,12 +52,7 @@ class BasePairHead(HeadFrame[Structures]):
 
     def _hold_out(self, labels: Structures, seed: int) -> tuple[Indices, Indices]:
         """Hold out a tenth of the proteins; none where the rest, or they, would have no pair of known place."""
-        n = len(labels)
-        most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
-        held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-        rows = np.setdiff1d(np.arange(n), held)
-        enough = has_pairs(labels.take(rows)) and has_pairs(labels.take(held))
-        return (rows, held) if enough else (np.arange(n), held[:0])
+        return hold_out_where(len(labels), seed, lambda rows: has_pairs(labels.take(rows)))
 
     @abstractmethod
     def per_protein(self, x: Features) -> Iterator[PairAnswer]:
@@ -71,14 +62,6 @@ class BasePairHead(HeadFrame[Structures]):
         """Return what the head reaches on proteins; see `PairHead`."""
         rows = [measured(answer, labels.row(row)) for row, answer in enumerate(self.per_protein(x))]
         return scores_of(np.array(rows))
-
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        head._restore(folder)
-        return head
 
 
 def has_pairs(labels: Structures) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from esmcls.heads.layers.descent import DESCENT_RANGES, DescentConfig
 from esmcls.heads.pairs.network import PairShape
 from esmcls.heads.settings import AT_LEAST_1, FROM_0_TO_1, Ranges, check_ranges
 
@@ -19,19 +20,16 @@ _RANGES: Final[Ranges] = {
     "crop": (8, 1e5),
     "two": FROM_0_TO_1,
     "fape": (0, 1e3),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
+    **DESCENT_RANGES,
     "average": (0, 0.99999),
-    "batch": (1, 1e6),
     "epochs": (1, 1e6),
-    "patience": (0, 1e6),
     "stop": AT_LEAST_1,
 }
 
 
 @dataclass(frozen=True)
-class PairsConfig:
-    """Knobs of the pair head; None is chosen on validation.
+class PairsConfig(DescentConfig):
+    """Knobs of the pair head besides those of `DescentConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -71,12 +69,6 @@ class PairsConfig:
         Weight of the frame-aligned point error of the trace that the expected distances make, of 0.1 to 1; it takes
         the places of residues from their products, whose mirror image is as good. When to change: traces are wanted
         more than contacts.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls steadily
-        at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of validation:
-        raise it tenfold.
     average : float
         Share that each step leaves of the running mean of the weights, which is what is validated and kept. When to
         change: an epoch has fewer than some hundred steps: 0.95 and less, or 0 for the last weights.
@@ -88,9 +80,6 @@ class PairsConfig:
     patience : int
         Epochs without a lower cross-entropy on validation before training stops; 0 for never. When to change:
         validation is small: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part, or a
-        run is to be repeated to the same epoch.
     precision : {"auto", "bf16", "fp32"}
         Of the products of matrices; auto is bf16 where the hardware has it. When to change: the same numbers are
         wanted on hardware with and without bf16: fp32.
@@ -109,12 +98,10 @@ class PairsConfig:
     two: float = 0.25
     fape: float = 0.0
     lr: float = 3e-3
-    weight_decay: float = 0.01
     average: float = 0.999
     batch: int = 4
     epochs: int = 5
     patience: int = 2
-    stop: int | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from esmcls.heads.layers.descent import BaseDescent
+from esmcls.heads.pairs.config import PairsConfig
 from esmcls.heads.pairs.crops import crop_of
 from esmcls.heads.pairs.losses import Pairs, bins_of, expected, folded_error, known_pairs, lddt_of_pairs
 from esmcls.heads.pairs.network import PairNetwork
@@ -33,44 +35,21 @@ class Crop:
     trace: Tensor
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What training does to chains.
-
-    Parameters
-    ----------
-    crop : int
-        Residues of a crop.
-    two : float
-        Share of crops that are of two stretches.
-    noise : float
-        Added to standardised vectors, in deviations.
-    """
-
-    crop: int
-    two: float
-    noise: float
-
-
-class PairDescent:
+class PairDescent(BaseDescent):
     """The task of the training loop: the mean over the crops of a step of the mean loss over their known pairs."""
 
     def __init__(
-        self, network: PairNetwork, read: ReadChains, sampler: ShuffledSampler, augmentation: Augmentation,
-        optimizer: torch.optim.Optimizer, autocast: Callable[[], torch.autocast], *, fape: float, seed: int,
-        read_maps: ReadMaps | None = None,
+        self, network: PairNetwork, read: ReadChains, sampler: ShuffledSampler, knobs: PairsConfig,
+        autocast: Callable[[], torch.autocast], *, seed: int, read_maps: ReadMaps | None = None,
     ) -> None:  # fmt: skip
-        self.model = network
-        self.optimizers = [optimizer]
+        super().__init__(network, sampler, knobs, network.groups())
+        self.network = network
         self.read = read
         self.read_maps = read_maps
-        self.sampler = sampler
-        self.augmentation = augmentation
+        self.knobs = knobs
         self.autocast = autocast
-        self.fape = fape
         self.seed = seed
         self.device = network.mean.device
-        self.measure: Callable[[], float] | None = None
 
     def accumulate(self, step: int, backward: Backward) -> Entry:
         """Run the crops of a step; return their mean losses."""
@@ -83,16 +62,12 @@ class PairDescent:
                 entry[name] = entry.get(name, 0.0) + loss.item() / len(crops)
         return entry
 
-    def validate(self) -> float | None:
-        """Return the score that `measure` gives, where there is something to measure on."""
-        return None if self.measure is None else self.measure()
-
     def crops(self, step: int) -> list[Crop]:
         """Draw the crops of a step; what is drawn depends on the seed and the step alone."""
         generator = np.random.default_rng([self.seed, 1, step])
         crops = []
         for chain, trace in self.read(self.sampler.rows(step)):
-            places = crop_of(len(chain.positions), self.augmentation.crop, self.augmentation.two, generator)
+            places = crop_of(len(chain.positions), self.knobs.crop, self.knobs.two, generator)
             seen = torch.from_numpy(trace[chain.positions[places]])
             crops.append(Crop(chain, torch.from_numpy(places).to(self.device), seen.to(self.device)))
         return crops
@@ -110,8 +85,8 @@ class PairDescent:
         has = ~torch.isnan(reached)
         if has.any():
             losses["confidence_loss"] = F.mse_loss(confidence[has].sigmoid(), reached[has])
-        if self.fape:
-            losses["fape"] = self.fape * folded_error(expected(shares.exp()), pairs, crop.trace, positions)
+        if self.knobs.fape:
+            losses["fape"] = self.knobs.fape * folded_error(expected(shares.exp()), pairs, crop.trace, positions)
         return losses
 
     def _outputs(self, crop: Crop, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,11 +97,11 @@ class PairDescent:
             layers = self.read_maps(crop.chain.sequence)
             maps = (layer.to(self.device)[:, crop.places[:, None], crop.places] for layer in layers)
         with self.autocast():
-            x = self.model.standardised(crop.chain.vectors.to(self.device))
-            x = x + self.augmentation.noise * torch.randn_like(x)
-            h = self.model.residues(x)[crop.places]
-            features = self.model.pairs(h, positions, crop.chain.length, maps)
-            logits = self.model.logits(
+            x = self.network.standardised(crop.chain.vectors.to(self.device))
+            x = x + self.knobs.noise * torch.randn_like(x)
+            h = self.network.residues(x)[crop.places]
+            features = self.network.pairs(h, positions, crop.chain.length, maps)
+            logits = self.network.logits(
                 features[pairs.first, pairs.second], positions[pairs.second] - positions[pairs.first]
             )
-            return logits, self.model.confidence(h, features), positions
+            return logits, self.network.confidence(h, features), positions

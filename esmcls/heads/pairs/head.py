@@ -13,20 +13,20 @@ from typing import ClassVar, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.encoders.devices import LOG, choose_precision
-from esmcls.errors import ModelError, WidthMismatchError
-from esmcls.heads.base import Log, Validation
-from esmcls.heads.layers.network import shape_in
+from esmcls.errors import WidthMismatchError
+from esmcls.heads.contract import Log, Validation
+from esmcls.heads.layers.network import read_network, shape_in
 from esmcls.heads.pairs.base import BasePairHead
 from esmcls.heads.pairs.config import PairsConfig
-from esmcls.heads.pairs.descent import Augmentation, PairDescent, ReadMaps
+from esmcls.heads.pairs.descent import PairDescent, ReadMaps
 from esmcls.heads.pairs.network import PairNetwork, prior_of
 from esmcls.heads.pairs.reading import Chain, Moments, chains, upper_values
 from esmcls.heads.pairs.separation import count_distances
-from esmcls.heads.saved_tensors import AGAIN, read_state
+from esmcls.heads.saved_tensors import write_state
 from esmcls.labels.structure_labels import Structures
 from esmcls.structures.distogram import PairAnswer
 from esmcls.training.loop import run
@@ -111,10 +111,8 @@ class PairsHead(BasePairHead):
             self.network,
             read,
             ShuffledSampler(len(x), knobs.batch, seed),
-            Augmentation(knobs.crop, knobs.two, knobs.noise),
-            torch.optim.AdamW(self.network.groups(), lr=knobs.lr, weight_decay=knobs.weight_decay, fused=True),
+            knobs,
             self._autocast,
-            fape=knobs.fape,
             seed=seed,
             read_maps=self._maps(x),
         )
@@ -204,18 +202,14 @@ class PairsHead(BasePairHead):
 
     def save(self, folder: Path) -> None:
         """Write the state of the network as safetensors."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state, folder / FILE)
+        write_state(folder / FILE, self.network.state_dict())
 
     def _restore(self, folder: Path) -> None:
-        path = folder / FILE
-        state = read_state(path)
-        try:
-            [maps] = shape_in(state, "map_scale", 1)
-            network = PairNetwork.of_state(state, self.config.shape(maps))
-        except (ValueError, KeyError) as error:
-            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.network = read_network(folder / FILE, self._of_state, self.device)
+
+    def _of_state(self, state: dict[str, Tensor]) -> PairNetwork:
+        [maps] = shape_in(state, "map_scale", 1)
+        return PairNetwork.of_state(state, self.config.shape(maps))
 
 
 def estimating(log: Log, steps: int) -> Log:

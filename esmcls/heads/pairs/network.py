@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import filled, shape_in
+from esmcls.heads.layers.network import filled, seeded, shape_in
 from esmcls.structures.distogram import BINS
 
 if TYPE_CHECKING:
@@ -138,17 +138,14 @@ class PairNetwork(nn.Module):
     @classmethod
     def drawn(cls, width: int, shape: PairShape, seed: int) -> Self:
         """Return a network on the CPU with weights drawn from a seed; the caller's generator stays as it is."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return cls(width, shape)
 
     @classmethod
     def of_state(cls, state: dict[str, Tensor], shape: PairShape) -> Self:
         """Return the network on the CPU whose `state_dict` this is; ValueError where it is none of such a network."""
         [width] = shape_in(state, "mean", 1)
-        with torch.device("meta"):
-            network = cls(width, shape)
-        return filled(network, state)
+        return filled(lambda: cls(width, shape), state)
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the parameters in groups for an optimiser: those of convolutions learn at a lower rate."""

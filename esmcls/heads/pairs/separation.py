@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.pairs.base import BasePairHead
 from esmcls.heads.pairs.losses import bins_of, known_pairs
 from esmcls.heads.pairs.network import SEPARATIONS, prior_of, separation_bins

@@ -1,4 +1,4 @@
-"""The skeleton that the built-in heads for residues share; what they promise is `esmcls.heads.base.ResidueHead`.
+"""The skeleton that the built-in heads for residues share; what they promise is `esmcls.heads.contract.ResidueHead`.
 
 A head answers protein by protein, each by itself: what it says of a residue never depends on which other proteins are
 asked about. With classes it gives the probability of each; without, a single number.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -17,19 +16,16 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.windows import parse_long, positions_of, residues_seen
 from esmcls.errors import UsageError, WidthMismatchError
-from esmcls.heads.base import BaseHead
-from esmcls.heads.blocks import HELD_OUT, HELD_OUT_MOST, AnswerBlocks, Dense, probabilities_of, top_k_of
+from esmcls.heads.base import BaseHead, LoadedWithClasses
+from esmcls.heads.blocks import AnswerBlocks, Dense, hold_out_where, probabilities_of, top_k_of
 from esmcls.labels.residue_labels import ResidueNumbers, Targets
 from esmcls.metrics.residues import confusion_of, number_measures, protein_of, scores_of_confusion
 from esmcls.types import Indices, Positions, Probabilities, Vectors
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 _EMBED: Final = "run: esmcls embed INPUT --residues"
 
 
-class BaseResidueHead(BaseHead[Targets]):
+class BaseResidueHead(BaseHead[Targets], LoadedWithClasses[Targets]):
     """A head for residues, without anything fitted."""
 
     reads_residues: ClassVar[bool] = True
@@ -73,23 +69,10 @@ class BaseResidueHead(BaseHead[Targets]):
         """Return what the head reaches on proteins; see `ResidueHead`."""
         return scores_of(np.concatenate(list(self.per_protein(x))), labels)
 
-    @classmethod
-    def load(cls, folder: Path, config: Any, classes: tuple[str, ...], device: str = "cpu") -> Self:
-        """Read what `save` wrote."""
-        head = cls(config, device)
-        head.classes = classes
-        head._restore(folder)
-        return head
-
 
 def hold_out_proteins(labels: Targets, seed: int) -> tuple[Indices, Indices]:
     """Hold out a tenth of the proteins; none of a single one, nor where the rest would know nothing."""
-    n = len(labels)
-    most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
-    held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
-    rows = np.setdiff1d(np.arange(n), held)
-    enough = labels.take(rows).known.any() and labels.take(held).known.any()
-    return (rows, held) if enough else (np.arange(n), held[:0])
+    return hold_out_where(len(labels), seed, lambda rows: bool(labels.take(rows).known.any()))
 
 
 def scores_of(answers: Probabilities, labels: Targets) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.residues.base import BaseResidueHead
 from esmcls.heads.saved_tensors import read_tensors
 from esmcls.labels.residue_labels import ResidueNumbers, Targets

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from esmcls.heads.layers.network import filled, shape_in
+from esmcls.heads.layers.network import filled, seeded, shape_in
 from esmcls.types import Indices
 
 
@@ -70,8 +70,7 @@ class ResidueNetwork(nn.Module):
     @classmethod
     def drawn(cls, width: int, outputs: int, shape: Shape, seed: int) -> ResidueNetwork:
         """Return a network on the CPU with weights drawn from a seed; the caller's generator stays as it is."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             return cls(width, outputs, shape)
 
     @classmethod
@@ -79,9 +78,7 @@ class ResidueNetwork(nn.Module):
         """Return the network on the CPU whose `state_dict` this is; ValueError where it is none of such a network."""
         [outputs, _] = shape_in(state, "out.weight", 2)
         [width] = shape_in(state, "mean", 1)
-        with torch.device("meta"):
-            network = cls(width, outputs, shape)
-        return filled(network, state)
+        return filled(lambda: cls(width, outputs, shape), state)
 
     def forward(self, block: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return outputs (residues, outputs) of vectors (residues, width) of proteins of so many residues."""

@@ -11,90 +11,20 @@ import torch
 from torch import Tensor
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
 from esmcls.heads.residues.base import scores_of
 from esmcls.heads.residues.network import Shape
-from esmcls.heads.residues.trained import TrainedResidueHead, batch_of, check_kernel
-from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, Ranges, check_ranges
+from esmcls.heads.residues.trained import TrainedConfig, TrainedResidueHead, batch_of, check_kernel
+from esmcls.heads.settings import AT_LEAST_0, Ranges, check_ranges
 from esmcls.labels.residue_labels import ResidueNumbers, Targets
-from esmcls.training.losses import LossName, Weighting
 from esmcls.types import Floats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_RANGES: Final[Ranges] = {
-    "gamma": (0, 1e3),
-    "tau": (0, 1e3),
-    "adjust": (0, 10),
-    "lr": (0, 1e3),
-    "weight_decay": (0, 1e3),
-    "batch": (1, 1e6),
-    "epochs": (1, 1e6),
-    "patience": (0, 1e6),
-    "stop": AT_LEAST_1,
-}
 _HIDDEN_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (1, 100), "dropout": (0, 0.999)}
 PENALTIES: Final = tuple(10.0**power for power in range(-6, 2))
 """Choices for the penalty of the linear head on numbers, times the residues."""
-
-
-@dataclass(frozen=True)
-class TrainedConfig:
-    """Knobs of every trained head for residues; None is chosen on validation.
-
-    Parameters
-    ----------
-    loss : {"ce", "focal", "logit-adjusted"}
-        What training on classes lowers: the cross-entropy of a residue; the same with residues that are answered
-        well counting less (focal); or of logits to which the logarithms of the class sizes are added
-        (logit-adjusted). Numbers have the squared error. When to change: rare classes matter (logit-adjusted).
-    gamma : float
-        Of the focal loss: a residue of probability p counts (1 - p) to the power of it. When to change: loss is
-        focal, and hard residues are to count more (raise it) or less.
-    tau : float
-        Of logit adjustment: what the logarithms of the class sizes are multiplied by. When to change: loss is
-        logit-adjusted, and rare classes are named too often (lower it) or too seldom (raise it).
-    class_weights : {"none", "balanced", "sqrt", "effective-number"}
-        A residue counts 1, 1 / n, 1 / sqrt(n) or by the effective number of the n residues of its class. When to
-        change: a class has few residues, such as those that bind: sqrt first, balanced at most.
-    adjust : float, optional
-        How far rare classes are favoured in the answer: the logarithms of the class sizes, times this, are taken
-        off the logits; the best macro F1 on validation. When to change: probabilities are to be those of the
-        classes as frequent as in training: 0.
-    lr : float
-        Of AdamW: its peak learning rate. When to change: the loss jumps about (lower it) or still falls steadily
-        at the end (raise it, or `epochs`).
-    weight_decay : float
-        Of AdamW: how much weights shrink a step, times the rate. When to change: training is far ahead of
-        validation: raise it tenfold.
-    batch : int
-        Proteins a step. When to change: there are a few hundred proteins (less), or a GPU is idle (more).
-    epochs : int
-        Length of the cosine schedule in passes over the training proteins. When to change: the best epoch on
-        validation is the last: raise it.
-    patience : int
-        Epochs without a better macro F1, or Spearman correlation, on validation before training stops; 0 for
-        never. When to change: validation is small and its score jumps about: raise it.
-    stop : int, optional
-        Epochs after which training stops: the best on validation. When to change: there is no validation part,
-        or a run is to be repeated to the same epoch.
-    """
-
-    loss: LossName = "ce"
-    gamma: float = 2.0
-    tau: float = 1.0
-    class_weights: Weighting = "none"
-    adjust: float | None = None
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    batch: int = 16
-    epochs: int = 10
-    patience: int = 3
-    stop: int | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
 
 
 @dataclass(frozen=True)

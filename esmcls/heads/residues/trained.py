@@ -10,20 +10,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.base import Log, Validation
+from esmcls.heads.contract import Log, Validation
+from esmcls.heads.layers.descent import DESCENT_RANGES, BaseDescent, DescentConfig
+from esmcls.heads.layers.network import read_network
 from esmcls.heads.residues.base import BaseResidueHead, protein_vectors, scores_of, spread_out
 from esmcls.heads.residues.network import ResidueNetwork, Shape
-from esmcls.heads.saved_tensors import AGAIN, read_state
+from esmcls.heads.saved_tensors import AGAIN, write_state
+from esmcls.heads.settings import AT_LEAST_1, Ranges, check_ranges
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.training.loop import Entry, run
 from esmcls.training.losses import LossName, ShuffledSampler, Weighting, class_weights, log_prior, make_loss
@@ -36,33 +38,60 @@ ADJUSTMENTS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Choices for the knob `adjust`."""
 CHOSEN_BY: Final = {ResidueLabels: "macro_f1", ResidueNumbers: "spearman"}
 """By which score epochs and knobs are chosen."""
+_RANGES: Final[Ranges] = {
+    "gamma": (0, 1e3),
+    "tau": (0, 1e3),
+    "adjust": (0, 10),
+    **DESCENT_RANGES,
+    "epochs": (1, 1e6),
+    "stop": AT_LEAST_1,
+}
 
 
-class Knobs(Protocol):
-    """The knobs that every trained head for residues has."""
+@dataclass(frozen=True)
+class TrainedConfig(DescentConfig):
+    """Knobs of every trained head for residues besides those of `DescentConfig`; None is chosen on validation.
 
-    @property
-    def loss(self) -> LossName: ...
-    @property
-    def gamma(self) -> float: ...
-    @property
-    def tau(self) -> float: ...
-    @property
-    def class_weights(self) -> Weighting: ...
-    @property
-    def adjust(self) -> float | None: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def patience(self) -> int: ...
-    @property
-    def stop(self) -> int | None: ...
+    Parameters
+    ----------
+    loss : {"ce", "focal", "logit-adjusted"}
+        What training on classes lowers: the cross-entropy of a residue; the same with residues that are answered
+        well counting less (focal); or of logits to which the logarithms of the class sizes are added
+        (logit-adjusted). Numbers have the squared error. When to change: rare classes matter (logit-adjusted).
+    gamma : float
+        Of the focal loss: a residue of probability p counts (1 - p) to the power of it. When to change: loss is
+        focal, and hard residues are to count more (raise it) or less.
+    tau : float
+        Of logit adjustment: what the logarithms of the class sizes are multiplied by. When to change: loss is
+        logit-adjusted, and rare classes are named too often (lower it) or too seldom (raise it).
+    class_weights : {"none", "balanced", "sqrt", "effective-number"}
+        A residue counts 1, 1 / n, 1 / sqrt(n) or by the effective number of the n residues of its class. When to
+        change: a class has few residues, such as those that bind: sqrt first, balanced at most.
+    adjust : float, optional
+        How far rare classes are favoured in the answer: the logarithms of the class sizes, times this, are taken
+        off the logits; the best macro F1 on validation. When to change: probabilities are to be those of the
+        classes as frequent as in training: 0.
+    batch : int
+        Proteins a step. When to change: there are a few hundred proteins (less), or a GPU is idle (more).
+    epochs : int
+        Length of the cosine schedule in passes over the training proteins. When to change: the best epoch on
+        validation is the last: raise it.
+    patience : int
+        Epochs without a better macro F1, or Spearman correlation, on validation before training stops; 0 for
+        never. When to change: validation is small and its score jumps about: raise it.
+    """
+
+    loss: LossName = "ce"
+    gamma: float = 2.0
+    tau: float = 1.0
+    class_weights: Weighting = "none"
+    adjust: float | None = None
+    batch: int = 16
+    epochs: int = 10
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        check_ranges(self, _RANGES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +137,17 @@ def as_tensor(vectors: Vectors) -> Tensor:
     return torch.from_numpy(np.array(vectors, dtype=np.float32))
 
 
-class ResidueDescent:
+class ResidueDescent(BaseDescent):
     """The task of the training loop: a batch of proteins a step, the mean loss over its known residues."""
 
     def __init__(
         self, model: ResidueNetwork, batch: Callable[[Indices], Batch], cost: Callable[[Tensor, Batch], Tensor],
-        sampler: ShuffledSampler, knobs: Knobs, device: str,
+        sampler: ShuffledSampler, knobs: DescentConfig, device: str,
     ) -> None:  # fmt: skip
-        self.model = model
+        super().__init__(model, sampler, knobs)
         self.batch = batch
         self.cost = cost
-        self.sampler = sampler
         self.device = device
-        adamw = torch.optim.AdamW(model.parameters(), lr=knobs.lr, weight_decay=knobs.weight_decay, fused=True)
-        self.optimizers = [adamw]
-        self.measure: Callable[[], float] | None = None
 
     def loss(self, step: int) -> tuple[Tensor, Entry]:
         """Return the loss of a batch; 0 where none of its residues is known."""
@@ -130,16 +155,14 @@ class ResidueDescent:
         outputs = self.model(batch.block.to(self.device), batch.sizes)
         return (self.cost(outputs, batch) if batch.known.any() else outputs.sum() * 0.0), {}
 
-    def validate(self) -> float | None:
-        """Return the score that `measure` gives, where there is something to measure on."""
-        return None if self.measure is None else self.measure()
-
 
 class TrainedResidueHead(BaseResidueHead):
     """A network over residues; a subclass says of which shape."""
 
     file: ClassVar[str]
     """Name of the file that holds the network."""
+    config: TrainedConfig
+    chosen: TrainedConfig
     network: ResidueNetwork
 
     @property
@@ -158,7 +181,7 @@ class TrainedResidueHead(BaseResidueHead):
     ) -> None:
         """Fit with what is chosen; choose on the held proteins when to stop, and how far rare classes are favoured."""
         self._draw(x, labels, seed)
-        knobs: Knobs = self.chosen
+        knobs = self.chosen
         sampler = ShuffledSampler(len(x), knobs.batch, seed)
 
         def read(rows: Indices) -> Batch:
@@ -214,7 +237,7 @@ class TrainedResidueHead(BaseResidueHead):
 
     def _cost(self, labels: Targets) -> Callable[[Tensor, Batch], Tensor]:
         """Return the loss of outputs (residues, outputs) on a batch: of the known residues alone."""
-        knobs: Knobs = self.chosen
+        knobs = self.chosen
         if isinstance(labels, ResidueNumbers):
 
             def squares(outputs: Tensor, batch: Batch) -> Tensor:
@@ -277,23 +300,21 @@ class TrainedResidueHead(BaseResidueHead):
 
     def save(self, folder: Path) -> None:
         """Write the state of the network, and with classes their logarithmic shares, as safetensors."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(state | ({"prior": self.prior} if self.classes else {}), folder / self.file)
+        prior = {"prior": self.prior} if self.classes else {}
+        write_state(folder / self.file, self.network.state_dict() | prior)
 
     def _restore(self, folder: Path) -> None:
         path = folder / self.file
-        state = read_state(path)
-        try:
-            prior = state.pop("prior") if self.classes else None
-            network = ResidueNetwork.of_state(state, self.shape)
-        except (ValueError, KeyError) as error:
-            raise ModelError(path, f"no network of these settings ({error})", AGAIN) from None
+        self.network = read_network(path, self._of_state, self.device)
         outputs = max(1, len(self.classes))
-        if len(state["out.weight"]) != outputs or (prior is not None and prior.shape != (outputs,)):
+        if self.network.out.out_features != outputs or (self.classes and self.prior.shape != (outputs,)):
             raise ModelError(path, f"not of {outputs} outputs", AGAIN)
-        if prior is not None:
-            self.prior = prior
-        self.network = network.to(self.device).eval().requires_grad_(False)
+
+    def _of_state(self, state: dict[str, Tensor]) -> ResidueNetwork:
+        """Return the network of a file, and keep the logarithmic shares of classes that stand beside it."""
+        if self.classes:
+            self.prior = state.pop("prior")
+        return ResidueNetwork.of_state(state, self.shape)
 
 
 def check_kernel(kernel: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import lightgbm
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from esmcls.errors import ModelError
 from esmcls.heads.neighbours.votes import Numbers, Votes
 from esmcls.heads.saved_tensors import check_codes, read_tensors
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, check_ranges
 from esmcls.heads.trees.candidates import LabelledRows
 from esmcls.heads.trees.tree_text import checked_text
 from esmcls.heads.whitening import WIDENED_ROWS, Whitening, WithinClass, row_blocks
@@ -42,21 +43,40 @@ SHAPES = {
 """Of the tensors of a multiclass model."""
 
 
-class BoostingKnobs(Protocol):
-    """The knobs of a head that boosting reads."""
+@dataclass(frozen=True)
+class BoostingConfig:
+    """Knobs of every head of boosted trees; None is chosen on validation.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
+        best after a few (lower it).
+    leaves : int
+        Leaves of a tree. When to change: there are many rows (31), or few (7).
+    l2 : float
+        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
+    rounds : int, optional
+        Of boosting. When to change: there is no validation part, or it takes too long.
+    most_rounds : int
+        Where the rounds are chosen: most of them. When to change: validation still gains at the last one: raise
+        it.
+    """
+
+    lr: float = 0.05
+    leaves: int = 15
+    l2: float = 10.0
+    rounds: int | None = None
+    most_rounds: int = 500
+
+    def __post_init__(self) -> None:
+        least = {"lr": ABOVE_0, "leaves": AT_LEAST_2, "l2": AT_LEAST_0, "rounds": AT_LEAST_1, "most_rounds": AT_LEAST_1}
+        check_ranges(self, least)
 
     @property
-    def lr(self) -> float: ...
-    @property
-    def leaves(self) -> int: ...
-    @property
-    def l2(self) -> float: ...
-    @property
-    def rounds(self) -> int | None: ...
-    @property
-    def most_rounds(self) -> int: ...
-    @property
-    def patience(self) -> int: ...
+    def patience(self) -> int:
+        """Rounds without a gain on held rows that end boosting: by default none do."""
+        return self.most_rounds
 
 
 class Trees:
@@ -79,7 +99,7 @@ class Trees:
         cls,
         data: Dataset,
         held: Dataset | None,
-        knobs: BoostingKnobs,
+        knobs: BoostingConfig,
         seed: int,
         parameters: dict[str, Any],
         measure: Measure | None = None,
@@ -173,7 +193,7 @@ class Multiclass:
         rows: LabelledRows,
         held: LabelledRows | None,
         shrinkage: float,
-        knobs: BoostingKnobs,
+        knobs: BoostingConfig,
         seed: int,
         device: str = "cpu",
     ) -> tuple[Multiclass, int]:

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +26,7 @@ from esmcls.heads.blocks import LOGITS, LogitBlocks, best_of, class_factors, sco
 from esmcls.heads.layers.ridge import Ridge
 from esmcls.heads.neighbours.search import Engine, Search
 from esmcls.heads.neighbours.votes import Numbers
-from esmcls.heads.saved_tensors import check_codes, check_rows, read_tensors
+from esmcls.heads.saved_tensors import check_codes, check_rows, read_tensors, write_state
 from esmcls.heads.whitening import Whitening, WithinClass, class_sums, row_blocks
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices, Vectors
@@ -298,7 +297,7 @@ class CandidateSources:
         tensors = {"codes": torch.from_numpy(self.codes), "lengths": torch.from_numpy(self.lengths)}
         tensors |= {"mean": self.whitening.mean, "matrix": self.whitening.matrix}
         tensors |= {"weight": self.weight, "bias": self.bias}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "sources.safetensors")
+        write_state(folder / "sources.safetensors", tensors)
 
     @classmethod
     def load(cls, folder: Path, recipe: Recipe, n_classes: int, device: str = "cpu") -> CandidateSources:

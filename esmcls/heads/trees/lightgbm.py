@@ -15,10 +15,10 @@ from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.search import Engine
 from esmcls.heads.neighbours.votes import Numbers, Votes
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, FROM_0_TO_1, check_ranges
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, PooledConfig, check_ranges
 from esmcls.heads.trees.boosting import Multiclass, weigh
 from esmcls.heads.trees.candidates import LabelledRows, Recipe, choose_recipe
-from esmcls.heads.trees.ranker import Ranker
+from esmcls.heads.trees.ranker import Ranker, RankerConfig
 from esmcls.heads.trees.time_estimate import Size, Speed, in_words
 from esmcls.heads.whitening import SHRINKAGES
 from esmcls.labels.labels import Labels
@@ -31,27 +31,20 @@ LEAST = 1e-6
 """Of 1: what all classes together keep at least, and the candidates, whatever the recall."""
 
 _RANGES: Final = {
-    "lr": ABOVE_0,
     "ridge": ABOVE_0,
     "temperature": ABOVE_0,
     "shrinkage": FROM_0_TO_1,
     "recall": FROM_0_TO_1,
     "direct_classes": AT_LEAST_0,
-    "l2": AT_LEAST_0,
-    "folds": AT_LEAST_2,
-    "leaves": AT_LEAST_2,
     "candidates": AT_LEAST_1,
     "neighbours": AT_LEAST_1,
-    "most_rows": AT_LEAST_1,
-    "rounds": AT_LEAST_1,
-    "most_rounds": AT_LEAST_1,
     "patience": AT_LEAST_1,
 }
 
 
 @dataclass(frozen=True)
-class LightGBMConfig:
-    """Every knob of the LightGBM head; None is chosen on validation.
+class LightGBMConfig(RankerConfig, PooledConfig):
+    """Knobs of the LightGBM head besides those of `RankerConfig` and `BoostingConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -63,12 +56,6 @@ class LightGBMConfig:
         change: the true class is often missing among them (`recall` says how often): raise it.
     neighbours : int
         Training rows that are searched for. When to change: families have more members than that: raise it.
-    folds : int
-        The ranker learns from rows whose candidates come from sources fitted on the other folds. When to
-        change: it takes too long (3), or classes have few members (10).
-    most_rows : int
-        Rows that it learns from at most, drawn at random; the sources are fitted on all. When to change: it
-        takes too long (lower it), or memory allows more.
     shrinkage : float, optional
         Of the within-class covariance, by which rows are whitened, towards a multiple of the identity, 0 to 1;
         with a tree for each class it is 0.1 where it is open. When to change: a fit is to be repeated with what
@@ -76,18 +63,6 @@ class LightGBMConfig:
     ridge : float, optional
         Penalty of the ridge regression, in mean eigenvalues of XᵀX. When to change: a fit is to be repeated
         with what another chose.
-    lr : float
-        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
-        best after a few (lower it).
-    leaves : int
-        Leaves of a tree. When to change: there are many rows (31), or few (7).
-    l2 : float
-        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
-    rounds : int, optional
-        Of boosting. When to change: there is no validation part, or it takes too long.
-    most_rounds : int
-        Where the rounds are chosen: most of them. When to change: validation still gains at the last one: raise
-        it.
     patience : int
         Where the rounds are chosen: how many without a lower loss on validation end it. When to change:
         validation is small and its loss jumps about: raise it.
@@ -100,30 +75,20 @@ class LightGBMConfig:
     engine : {"auto", "faiss", "torch"}
         What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
         your machine.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     direct_classes: int = 100
     candidates: int = 10
     neighbours: int = 50
-    folds: int = 5
-    most_rows: int = 100_000
     shrinkage: float | None = None
     ridge: float | None = None
-    lr: float = 0.05
-    leaves: int = 15
-    l2: float = 10.0
-    rounds: int | None = None
-    most_rounds: int = 500
     patience: int = 30
     temperature: float | None = None
     recall: float | None = None
     engine: Engine = "auto"
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self, _RANGES)
 
 

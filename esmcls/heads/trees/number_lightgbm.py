@@ -16,69 +16,39 @@ from esmcls.heads.base import BaseNumberHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, training_vectors
 from esmcls.heads.number_scale import NumberScale, held_scores
 from esmcls.heads.saved_tensors import AGAIN
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, FROM_0_TO_1, check_ranges
-from esmcls.heads.trees.boosting import Trees
+from esmcls.heads.settings import AT_LEAST_1, FROM_0_TO_1, PooledConfig, check_ranges
+from esmcls.heads.trees.boosting import BoostingConfig, Trees
 from esmcls.heads.whitening import WIDENED_ROWS
 from esmcls.labels.numbers import Numbers
 from esmcls.types import Floats, Vectors
 
 WIDTH: Final = "width.json"
-_RANGES: Final = {
-    "lr": ABOVE_0,
-    "l2": AT_LEAST_0,
-    "columns": FROM_0_TO_1,
-    "leaves": AT_LEAST_2,
-    "members": AT_LEAST_1,
-    "rounds": AT_LEAST_1,
-    "most_rounds": AT_LEAST_1,
-    "patience": AT_LEAST_1,
-}
 
 
 @dataclass(frozen=True)
-class NumberLightGBMConfig:
-    """Every knob of the LightGBM head; None is chosen on validation.
+class NumberLightGBMConfig(BoostingConfig, PooledConfig):
+    """Knobs of the LightGBM head besides those of `BoostingConfig`.
 
     Parameters
     ----------
-    lr : float
-        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
-        best after a few (lower it).
-    leaves : int
-        Leaves of a tree. When to change: there are many rows (31), or few (7).
     members : int
         Rows that a leaf holds at least; a tenth of all, where they are few. When to change: numbers are noisy:
         raise it.
     columns : float
         Share of the columns that a tree may split on, drawn for each. When to change: it takes too long (lower
         it), or vectors are narrow (1).
-    l2 : float
-        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
-    rounds : int, optional
-        Of boosting. When to change: there is no validation part, or it takes too long.
-    most_rounds : int
-        Where the rounds are chosen: most of them. When to change: validation still gains at the last one: raise
-        it.
     patience : int
         Where the rounds are chosen: how many without a lower squared error on validation end it. When to change:
         validation is small and its error jumps about: raise it.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
-    lr: float = 0.05
-    leaves: int = 15
     members: int = 20
     columns: float = 0.2
-    l2: float = 10.0
-    rounds: int | None = None
-    most_rounds: int = 500
     patience: int = 30
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
+        super().__post_init__()
+        check_ranges(self, {"columns": FROM_0_TO_1, "members": AT_LEAST_1, "patience": AT_LEAST_1})
 
 
 class NumberLightGBMHead(BaseNumberHead):

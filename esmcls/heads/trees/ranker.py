@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from lightgbm import Dataset
 
 from esmcls.heads.neighbours.votes import Numbers
-from esmcls.heads.trees.boosting import ROUNDS, BoostingKnobs, Scored, Trees
+from esmcls.heads.settings import AT_LEAST_1, AT_LEAST_2, check_ranges
+from esmcls.heads.trees.boosting import ROUNDS, BoostingConfig, Scored, Trees
 from esmcls.heads.trees.candidates import FEATURES, Candidates, CandidateSources, LabelledRows, Recipe, out_of_fold
 from esmcls.types import Indices, Vectors
 
@@ -27,13 +28,26 @@ LEAF, PARTS = 100, 20
 """Candidates that a leaf holds at least, but no more than one of so many parts of all."""
 
 
-class RankerKnobs(BoostingKnobs, Protocol):
-    """The knobs of a head that the ranker reads."""
+@dataclass(frozen=True)
+class RankerConfig(BoostingConfig):
+    """Knobs of a ranker besides those of `BoostingConfig`.
 
-    @property
-    def folds(self) -> int: ...
-    @property
-    def most_rows(self) -> int: ...
+    Parameters
+    ----------
+    folds : int
+        The ranker learns from rows whose candidates come from sources fitted on the other folds. When to
+        change: it takes too long (3), or classes have few members (10).
+    most_rows : int
+        Rows that it learns from at most, drawn at random; the sources are fitted on all. When to change: it
+        takes too long (lower it), or memory allows more.
+    """
+
+    folds: int = 5
+    most_rows: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, {"folds": AT_LEAST_2, "most_rows": AT_LEAST_1})
 
 
 class Learned(NamedTuple):
@@ -126,7 +140,7 @@ class Ranker:
         rows: LabelledRows,
         held: LabelledRows | None,
         recipe: Recipe,
-        knobs: RankerKnobs,
+        knobs: RankerConfig,
         seed: int,
         device: str = "cpu",
     ) -> tuple[Ranker, Learned]:

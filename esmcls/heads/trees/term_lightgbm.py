@@ -20,8 +20,8 @@ from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, check_sets, checked_vectors, grid, row_slices, training_vectors
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known
 from esmcls.heads.saved_tensors import check_codes, read_tensors
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, check_ranges
-from esmcls.heads.trees.boosting import MEMBERS, MODEL, Trees
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, PooledConfig, check_ranges
+from esmcls.heads.trees.boosting import MEMBERS, MODEL, BoostingConfig, Trees
 from esmcls.heads.trees.time_estimate import SPLIT, Speed, in_words
 from esmcls.heads.whitening import WIDENED_ROWS, Whitening, WithinClass, row_blocks
 from esmcls.labels.labels import LabelSets
@@ -42,22 +42,12 @@ SHAPES: Final = {
     "codes": ("int64", "trees"),
 }
 """Of the tensors of a model."""
-_RANGES: Final = {
-    "lr": ABOVE_0,
-    "minutes": ABOVE_0,
-    "most_terms": AT_LEAST_1,
-    "least_rows": AT_LEAST_1,
-    "features": AT_LEAST_1,
-    "leaves": AT_LEAST_2,
-    "l2": AT_LEAST_0,
-    "rounds": AT_LEAST_1,
-    "most_rounds": AT_LEAST_1,
-}
+_RANGES: Final = {"minutes": ABOVE_0, "most_terms": AT_LEAST_1, "least_rows": AT_LEAST_1, "features": AT_LEAST_1}
 
 
 @dataclass(frozen=True)
-class TermLightGBMConfig:
-    """Every knob of the LightGBM head; None is chosen on validation.
+class TermLightGBMConfig(BoostingConfig, PooledConfig):
+    """Knobs of the LightGBM head besides those of `BoostingConfig`.
 
     Parameters
     ----------
@@ -72,20 +62,6 @@ class TermLightGBMConfig:
     features : int
         Leading principal components of the vectors that trees see. When to change: it takes too long (32), or
         there are many rows (128).
-    lr : float
-        Learning rate of the trees. When to change: rounds end at `most_rounds` (raise it), or validation is
-        best after a few (lower it).
-    leaves : int
-        Leaves of a tree. When to change: there are many rows (31), or few (7).
-    l2 : float
-        Penalty of a leaf's value. When to change: training is far ahead of validation: raise it.
-    rounds : int, optional
-        Of boosting. When to change: there is no validation part, or it takes too long.
-    most_rounds : int
-        Where they are chosen: most of them. When to change: validation still gains at the last one: raise it.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     most_terms: int = 200
@@ -93,19 +69,11 @@ class TermLightGBMConfig:
     minutes: float = 60.0
     features: int = 64
     lr: float = 0.1
-    leaves: int = 15
-    l2: float = 10.0
-    rounds: int | None = None
     most_rounds: int = 100
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_ranges(self, _RANGES)
-
-    @property
-    def patience(self) -> int:
-        """Rounds are chosen from a few, not one by one."""
-        return self.most_rounds
 
 
 class TermLightGBMHead(BaseTermHead):
@@ -140,7 +108,7 @@ class TermLightGBMHead(BaseTermHead):
         seed: int = 0,
         log: Log | None = None,
     ) -> Self:
-        """Fit; see `esmcls.heads.base.LabelledHead`; refused, before anything is begun, if it would take too long."""
+        """Fit; see `LabelledHead`; refused, before anything is begun, if it would take too long."""
         check_sets(x, labels)
         if validation is None or not len(validation[0]):
             self._afford(x, labels, 2, log)
@@ -166,7 +134,7 @@ class TermLightGBMHead(BaseTermHead):
         self._afford(x, labels, 1, log)
         self.chosen = replace(self.chosen, rounds=self.chosen.rounds or self.chosen.most_rounds)
         self.shares = Known(labels).shares
-        whole = WithinClass.of(vectors, np.zeros(len(x), dtype=np.int64), 1, self.device)(0.0)
+        whole = WithinClass.of_all(vectors, self.device)(0.0)
         self.whitening = Whitening(whole.mean, whole.matrix[:, -self.chosen.features :].contiguous())  # the widest axes
         self._train(self._seen(vectors), labels, seed)
 

@@ -21,8 +21,8 @@ from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import Scheme
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool
-from esmcls.heads.base import Log
 from esmcls.heads.blocks import grid
+from esmcls.heads.contract import Log
 from esmcls.heads.neighbours.finder import Finder
 from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
@@ -28,10 +27,10 @@ from esmcls.heads.alignment.residues.scoring import Scheme, Scratch, align, scor
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
-from esmcls.heads.base import AlignedSegment
 from esmcls.heads.blocks import checked_vectors
+from esmcls.heads.contract import AlignedSegment
 from esmcls.heads.neighbours.finder import Finder, Nearness
-from esmcls.heads.saved_tensors import check_rows, pack_sequences, read_tensors, unpack_sequences
+from esmcls.heads.saved_tensors import check_rows, pack_sequences, read_tensors, unpack_sequences, write_state
 from esmcls.types import Indices
 
 WAITING = 256
@@ -267,7 +266,7 @@ class ResidueFinder:
             "significance": torch.tensor(self.significance.numbers, dtype=torch.float64),
             "sequences": pack_sequences(self.sequences),
         }
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "align.safetensors")
+        write_state(folder / "align.safetensors", tensors)
 
     @classmethod
     def load(cls, folder: Path, nearest_means: Finder, pooling: str, scheme: Scheme, candidates: int) -> ResidueFinder:
