@@ -34,7 +34,7 @@ from esmcls.models.manifest import versions
 from esmcls.models.model import features_for
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Tally
-from esmcls.tasks.task import Exam
+from esmcls.tasks.examining import Exam
 from esmcls.text_files import open_lines
 from esmcls.workspace.workspace import Workspace
 

@@ -23,17 +23,17 @@ from esmcls.labels.structure_labels import Structures
 from esmcls.reading.records import Protein
 from esmcls.structures.distogram import BINS, PairAnswer, binned, distances
 from esmcls.structures.folding import fold as folding
+from esmcls.tasks.comparing import Entrant
+from esmcls.tasks.fitted import NoFindings
 from esmcls.tasks.structure import report
 from esmcls.tasks.structure import task as structure_task
 from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions, graded
 from esmcls.tasks.structure.comparison import by_confidence, by_depth, compare_structures
 from esmcls.tasks.structure.evaluation import evaluate_structures
 from esmcls.tasks.structure.figures import draw_confidence, draw_lengths, draw_maps, draw_traces, seen_from
-from esmcls.tasks.structure.findings import StructureFindings
 from esmcls.tasks.structure.measures import MEASURES, intervals_over_chains, measured, spread
 from esmcls.tasks.structure.prediction import StructureAnswering, contacts_of
 from esmcls.tasks.structure.results import StructureReport
-from esmcls.tasks.task import Entrant
 
 ABOUT = {"model": None, "validation": {"precision_l": 0.5}, "megabytes": 0.1}
 SEQUENCE = chains.sequences()[-1]
@@ -43,7 +43,7 @@ SEQUENCE = chains.sequences()[-1]
 def heads() -> Iterator[None]:
     """Heads that are quick, in place of the registered ones, and quick folding."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure_task, "load_head", lambda name, group: chains.HEADS[name])
+        patch.setattr(structure_task.StructureTask, "head_class", lambda self, name: chains.HEADS[name])
         patch.setattr(folding, "fold", chains.quick_fold)
         patch.setattr(search, "PROGRAM", "no-such-program")  # which would take longer than all else here
         yield
@@ -81,7 +81,7 @@ class FakeModel:
     """A model by its head alone."""
 
     name = "fake"
-    findings = StructureFindings()
+    findings = NoFindings()
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     neighbours = None

@@ -27,8 +27,9 @@ from esmcls.models.sharing.card import add_measured
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Record
 from esmcls.reading.tables import NamedColumns
+from esmcls.tasks.examining import TEST_PART, Exam, Measured
 from esmcls.tasks.kinds import task_of
-from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 METRICS: Final = "metrics.json"

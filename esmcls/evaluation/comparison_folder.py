@@ -18,7 +18,8 @@ from typing import Any, Final
 from esmcls.errors import FolderError, UsageError
 from esmcls.files import read_json, remove_left_overs, temporary_beside, write_json
 from esmcls.models.recipe import model_digest
-from esmcls.tasks.task import Answers, AnyTask
+from esmcls.tasks.comparing import Answers
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 LATEST: Final = "compare"

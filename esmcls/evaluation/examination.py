@@ -19,7 +19,9 @@ from esmcls.labels.kinds import classes_in_words
 from esmcls.models.model import Model, cache_with
 from esmcls.models.recipe import EXPLANATION, model_digest
 from esmcls.tasks.closeness import Neighbours
-from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Examination, Examined, Proceedings, Setting
+from esmcls.tasks.comparing import Proceedings, Setting
+from esmcls.tasks.examining import TEST_PART, Exam, Examination, Examined
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 

@@ -33,8 +33,9 @@ from esmcls.models.given_vectors import workspace_of
 from esmcls.models.manifest import MANIFEST, versions
 from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
+from esmcls.tasks.comparing import Answers, Questions
 from esmcls.tasks.fitted import explanation_of
-from esmcls.tasks.task import Answers, AnyTask, Questions
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import EmbeddingEngine
 from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
 

@@ -17,8 +17,9 @@ from esmcls.files import sha256_file
 from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked, searches_sequences
 from esmcls.heads.settings import parse_settings
 from esmcls.models.combine import ENSEMBLE
+from esmcls.tasks.comparing import Setting
 from esmcls.tasks.fitted import AnyHead
-from esmcls.tasks.task import AnyTask, Setting
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import CacheEntry, Workspace

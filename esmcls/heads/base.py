@@ -117,6 +117,11 @@ class FittableHead(Protocol[L_contra]):
         """Write all that `load` needs besides its arguments into an existing folder; no pickle."""
         ...
 
+    @classmethod
+    def load(cls, folder: Path, config: Any, *rest: Any, **named: Any) -> Self:
+        """Read what `save` wrote; the contract of each kind's heads says what else is given, and in what order."""
+        ...
+
 
 class LabelledHead(FittableHead[L_contra], Protocol[L_contra]):
     """A classifier on embeddings."""

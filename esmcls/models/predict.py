@@ -28,10 +28,10 @@ from esmcls.models.sharing.hub_models import repository_of
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
+from esmcls.tasks.answering import Answered, Answering
 from esmcls.tasks.fitted import nearest_of
 from esmcls.tasks.label_sets.prediction import IN_SET
 from esmcls.tasks.one_label.prediction import OF_LEVELS, Prediction
-from esmcls.tasks.task import Answered, Answering
 from esmcls.workspace.workspace import STATE, Workspace
 
 BLOCK: Final = 512

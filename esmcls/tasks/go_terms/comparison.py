@@ -12,10 +12,10 @@ from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw, peaks, resample
 from esmcls.metrics.classification import Floats, unbiased
 from esmcls.metrics.paired import DRAWS, Difference, corrected, difference
+from esmcls.tasks.comparing import Entrant, Setting
 from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.known.knowledge import KINDS
 from esmcls.tasks.go_terms.results import Differences, TermRow
-from esmcls.tasks.task import Entrant, Setting
 
 
 def compare_terms(

@@ -13,11 +13,11 @@ from esmcls.labels.ontology import ASPECTS
 from esmcls.reading.ids import accession, first_word
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.label_sets.prediction import IN_SET, LabelSetAnswering, TermAnswer, Wanted
 from esmcls.tasks.label_sets.thresholds import TermFindings
-from esmcls.tasks.task import Answered
 
 CAFA: Final = "cafa"
 """The format of a CAFA submission: `id<TAB>term<TAB>score`, without a header."""

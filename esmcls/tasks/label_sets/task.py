@@ -22,7 +22,7 @@ from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_distance, find_related, said
 from esmcls.heads.ensemble.term_ranking import About
 from esmcls.heads.neighbours.term_votes import HELD_MOST
-from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.registry import TERM_GROUP
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Counts as TermCounts
@@ -30,13 +30,14 @@ from esmcls.metrics.cafa import fmax_by_group
 from esmcls.metrics.cafa_curves import peaks
 from esmcls.reporting.results import Leakage
 from esmcls.tasks.closeness import Flags, Nearness
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.comparing import A
+from esmcls.tasks.fitted import Combined, Fitted, FittedModel, GetFeatures
 from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.thresholds import Counts, Grouped, TermFindings, Thresholds
 from esmcls.tasks.label_sets.trust.expected import LEAST, Trust
 from esmcls.tasks.label_sets.trust.sets import CalibratedSets
-from esmcls.tasks.task import A, Combined, GetFeatures, Task
+from esmcls.tasks.task import Task
 from esmcls.types import Indices, Probabilities
 
 NAIVE: Final = "naive"
@@ -46,7 +47,7 @@ HOMOLOGY: Final = "homology"
 class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     """A kind of task whose proteins have any number of classes each; see `Task`."""
 
-    group: ClassVar[str] = TERM_GROUP
+    group = TERM_GROUP
     score: ClassVar[str] = "fmax"
     many: ClassVar[bool] = True
     baseline_heads: ClassVar[tuple[str, ...]] = (NAIVE,)
@@ -70,41 +71,13 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         """Return the Fmax of each group as a manifest has them."""
         return {f"fmax_{group}": value for group, value in by_group.items()}
 
-    def strata(self, dataset: Dataset) -> list[str]:
-        """Return one name for all: sets of classes are nearly all different."""
-        return [""] * len(dataset)
-
     def setup(self, shares: Shares) -> dict[str, Any]:
         """Return the share of calibration rows, if there is one."""
         return {"calibration": shares.calibration} if shares.calibration else {}
 
-    def head_class(self, name: str) -> type[TermHead]:
-        """Import a head by its registered name."""
-        return load_head(name, TERM_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> TermHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        groups = self.hierarchy(classes).groups
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, groups, device)
-
-    def fit_head(
-        self,
-        head: TermHead,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation rows."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: TermHead, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
-        """Fit a head on all rows with what it chose."""
-        head.refit(x, labels, seed, log)
+    def load_with(self, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Return the classes and the group of each."""
+        return classes, self.hierarchy(classes).groups
 
     def probabilities(self, head: TermHead, x: Features) -> Probabilities:
         """Return what the head says with each parent as probable as its children."""

@@ -211,7 +211,7 @@ class LabelQuestions:
         fit_seconds: float | None,
         about: dict[str, Any],
     ) -> LabelAnswers:
-        """Ask a model about all of them; see `esmcls.tasks.task.Questions`."""
+        """Ask a model about all of them; see `esmcls.tasks.comparing.Questions`."""
         classes = FlatClasses(model.classes)
         truth = with_unseen(self.truth, classes.classes, classes.groups)
         lengths = np.array([len(sequence) for sequence in self.known.sequences], dtype=np.int64)

@@ -110,7 +110,7 @@ class NumberQuestions:
         fit_seconds: float | None,
         about: dict[str, Any],
     ) -> NumberAnswers:
-        """Ask a model about all of them; see `esmcls.tasks.task.Questions`."""
+        """Ask a model about all of them; see `esmcls.tasks.comparing.Questions`."""
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         began = time.perf_counter()

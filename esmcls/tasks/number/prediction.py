@@ -11,9 +11,9 @@ from esmcls.cache.features import Features
 from esmcls.heads.base import NumberHead
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.number.findings import NumberFindings
-from esmcls.tasks.task import Answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from esmcls.metrics.classification import (
 from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.metrics.reliability import reliability_in_equal_bins
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.levels.scores import LevelSets, level_scores, near_misses
 from esmcls.tasks.one_label.results import (
@@ -38,7 +39,6 @@ from esmcls.tasks.one_label.results import (
     Roc,
     Versus,
 )
-from esmcls.tasks.task import Entrant
 from esmcls.types import Indices
 
 PAIRS: Final = 20

@@ -23,9 +23,9 @@ from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
 from esmcls.metrics.open_set import Rate
+from esmcls.tasks.fitted import GetFeatures
 from esmcls.tasks.one_label.confidence import Confidence, Rejection, reject, tree_scores, true_probabilities
 from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held
-from esmcls.tasks.task import GetFeatures
 
 CONFIDENCE: Final = "confidence.json"
 HELD: Final = "held.safetensors"

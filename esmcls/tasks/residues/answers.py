@@ -16,10 +16,9 @@ from esmcls.heads.base import ResidueHead
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets, signs_of
 from esmcls.metrics.residues import Statistic, label_measures, number_measures, protein_of
-from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import Kept, load_answers, save_answers
-from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.types import Floats, Indices, Probabilities
 
 MAIN: Final = {True: "macro_f1", False: "spearman"}
@@ -46,7 +45,7 @@ class ResidueAnswers:
     seconds : tuple of (float or None, float)
         Of fitting, where that is known, and of predicting.
     about : dict
-        See `esmcls.tasks.task.Answers`.
+        See `esmcls.tasks.comparing.Answers`.
     """
 
     sizes: Indices
@@ -178,7 +177,7 @@ class Questions:
 
     def ask(
         self,
-        model: FittedModel[ResidueHead, ResidueFindings],
+        model: FittedModel[ResidueHead, NoFindings],
         x: Features,
         unseen: Features,
         fit_seconds: float | None,

@@ -14,10 +14,10 @@ from esmcls.labels.residue_labels import UNKNOWN, offsets_of
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.paired import Difference
 from esmcls.metrics.residues import confusion_of, intervals_over_proteins
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.measured import Behind, behind_best
 from esmcls.tasks.residues.answers import ResidueAnswers
 from esmcls.tasks.residues.results import ClassScores, Points, ResidueRow, Strip
-from esmcls.tasks.task import Entrant
 from esmcls.types import Floats
 
 SAMPLES: Final = 6

@@ -26,12 +26,12 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Timing, timed
+from esmcls.tasks.examining import Examination
 from esmcls.tasks.measured import cells
 from esmcls.tasks.residues.answers import ResidueAnswers
 from esmcls.tasks.residues.evaluation import NAMES
 from esmcls.tasks.residues.figures import FIGURES
 from esmcls.tasks.residues.results import ResidueReport, ResidueRow
-from esmcls.tasks.task import Examination
 
 TEMPLATE: Final = "tasks/residues/report.html"
 PROTEINS: Final = "proteins.tsv"

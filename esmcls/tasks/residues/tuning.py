@@ -25,11 +25,10 @@ from esmcls.labels.kinds import RESIDUE_LABEL
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.residues import UNBOUNDED
-from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.objective import OutputLayer, Settings, StepLoss
 from esmcls.tasks.residues.answers import Questions, targets
 from esmcls.tasks.residues.evaluation import NAMES, ResidueEvaluation, evaluate_residues
-from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.training.losses import (
     LossName,
     NumberLossName,
@@ -296,7 +295,7 @@ class ResidueObjective:
         return hold_out_proteins(targets(self.kind, train.labels), seed)
 
     def test(
-        self, model: FittedModel[ResidueHead, ResidueFindings], test: Dataset, x: Features, seed: int
+        self, model: FittedModel[ResidueHead, NoFindings], test: Dataset, x: Features, seed: int
     ) -> ResidueEvaluation:
         """Measure a model as `esmcls evaluate` does."""
         questions = Questions.of(self.kind, test, model.classes)

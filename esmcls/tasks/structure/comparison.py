@@ -15,11 +15,11 @@ from esmcls.metrics.classification import Interval, equal_bins
 from esmcls.metrics.paired import Difference, corrected, difference
 from esmcls.metrics.residues import correlation
 from esmcls.structures.distogram import distances
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.measured import Behind
 from esmcls.tasks.structure.answers import Drawn, StructureAnswers
 from esmcls.tasks.structure.measures import MAIN, MEASURES, intervals_over_chains, mean_of, means
 from esmcls.tasks.structure.results import ConfidenceBin, Sample, StructureRow, Tier
-from esmcls.tasks.task import Entrant
 from esmcls.types import Floats, Indices, Probabilities
 
 DRAWS: Final = 10_000

@@ -35,12 +35,12 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Timing, timed
+from esmcls.tasks.examining import Examination
 from esmcls.tasks.measured import Behind, cells, with_ends
 from esmcls.tasks.structure.answers import StructureAnswers
 from esmcls.tasks.structure.figures import FIGURES
 from esmcls.tasks.structure.measures import FOLDED, MEASURES, NAMES
 from esmcls.tasks.structure.results import StructureReport, StructureRow, Tier
-from esmcls.tasks.task import Examination
 
 TEMPLATE: Final = "tasks/structure/report.html"
 CHAINS: Final = "chains.tsv"

@@ -15,6 +15,7 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Unanswered, Written
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
 from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 from esmcls.tasks.go_terms.prediction import (
@@ -25,7 +26,6 @@ from esmcls.tasks.go_terms.prediction import (
     write_terms,
 )
 from esmcls.tasks.label_sets.prediction import TermAnswer
-from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 
 
