@@ -20,6 +20,7 @@ from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.alignment import search
 from esmcls.labels.structure_labels import Structures
+from esmcls.metrics.structures import superposition
 from esmcls.reading.records import Protein
 from esmcls.structures.distogram import BINS, PairAnswer, binned, distances
 from esmcls.structures.folding import fold as folding
@@ -31,7 +32,14 @@ from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions,
 from esmcls.tasks.structure.comparison import by_confidence, by_depth, compare_structures
 from esmcls.tasks.structure.evaluation import evaluate_structures
 from esmcls.tasks.structure.figures import draw_confidence, draw_lengths, draw_maps, draw_traces, seen_from
-from esmcls.tasks.structure.measures import MEASURES, intervals_over_chains, measured, spread
+from esmcls.tasks.structure.measures import (
+    FOLDED,
+    MEASURES,
+    intervals_over_chains,
+    measured,
+    measured_trace,
+    spread,
+)
 from esmcls.tasks.structure.prediction import StructureAnswering, contacts_of
 from esmcls.tasks.structure.results import StructureReport
 
@@ -145,6 +153,23 @@ def test_a_chain_too_short_for_long_range_pairs_has_no_precision_and_is_measured
     chain = measured(sure(distances(trace)), trace)
     assert np.isnan(chain.values["precision_l"])
     assert chain.values["lddt"] == pytest.approx(1.0)
+
+
+def test_superpositions_of_a_folded_chain_are_searched_for_once_for_all_its_measures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches: list[int] = []
+    search = superposition._superpositions
+
+    def counted(mobile: Any, target: Any, within: tuple[float, float]) -> Any:
+        searches.append(len(mobile))
+        return search(mobile, target, within)
+
+    monkeypatch.setattr(superposition, "_superpositions", counted)
+    trace = chains.trace_of(SEQUENCE)
+    values = measured_trace(trace + 3, trace)
+    assert tuple(values) == FOLDED
+    assert searches == [len(trace)]
 
 
 def test_means_and_intervals_are_over_the_chains_that_have_a_measure() -> None:
