@@ -11,7 +11,12 @@ import click
 from esmcls.errors import UsageError
 from esmcls.labels.kinds import GO_TERMS, NAMED, ONE_LABEL
 from esmcls.reporting.phrases import percent_of, table
-from esmcls_cli.options import PATH, SOURCE, Group, common, evidence_option, note, on_bad_option, output_file, warn
+from esmcls_cli.options.command_groups import Group
+from esmcls_cli.options.common import common
+from esmcls_cli.options.output import output_file
+from esmcls_cli.options.reading import evidence_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE
 
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment

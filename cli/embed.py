@@ -12,22 +12,19 @@ from esmcls.errors import UsageError
 from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.engine import ENGINE_OPTIONS, engine_options
-from esmcls_cli.options import (
-    SOURCE,
-    Grouped,
-    common,
-    complete_encoders,
+from esmcls_cli.options.command_groups import Grouped
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, fetch_encoder
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import (
     evidence_option,
-    fetch_encoder,
-    integers,
     label_column_option,
     mask_column_option,
-    note,
     on_bad_option,
-    progress,
     split_column_option,
-    warn,
 )
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import SOURCE, integers
 
 if TYPE_CHECKING:
     from esmcls.cache.spec import EmbeddingSpec

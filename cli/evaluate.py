@@ -8,18 +8,11 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import (
-    PATH,
-    SOURCE,
-    common,
-    complete_models,
-    evidence_option,
-    label_column_option,
-    mask_column_option,
-    note,
-    on_bad_option,
-    warn,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_models
+from esmcls_cli.options.reading import evidence_option, label_column_option, mask_column_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE
 
 
 @click.command("evaluate")

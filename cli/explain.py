@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, output_file, text_output, weights_option
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.output import output_file, text_output
+from esmcls_cli.options.reading import on_bad_option
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from _csv import Writer

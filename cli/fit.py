@@ -8,16 +8,11 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import (
-    common,
-    complete_encoders,
-    complete_heads,
-    complete_models,
-    given_options,
-    note,
-    set_aside_options,
-    shares_of,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, complete_heads, complete_models
+from esmcls_cli.options.set_aside import set_aside_options, shares_of
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import given_options
 
 _SET_ASIDE = {
     "hold_out_families": "--hold-out-families",

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from esmcls.errors import FolderError
-from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, progress, warn, weights_option
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.models.fold import FoldFolder, FoldRow

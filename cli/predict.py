@@ -13,20 +13,12 @@ import click
 from esmcls.errors import UsageError
 from esmcls_cli.colours import NarrowRows
 from esmcls_cli.engine import engine_options
-from esmcls_cli.options import (
-    PATH,
-    SOURCE,
-    common,
-    evidence_option,
-    model_option,
-    note,
-    on_bad_option,
-    output_file,
-    share,
-    text_output,
-    warn,
-    weights_option,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.output import output_file, text_output
+from esmcls_cli.options.reading import evidence_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE, share
 
 if TYPE_CHECKING:
     from esmcls.engines.ray_team import Cluster

@@ -54,7 +54,7 @@ from esmcls.tasks.one_label.tuning import OneLabelObjective
 from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import main
-from esmcls_cli.options import Screen, visible
+from esmcls_cli.options.speech import Screen, visible
 
 ROOT = Path(__file__).parent.parent
 RELEASE = ROOT / "tests" / "archives" / "release-0.1.0"
