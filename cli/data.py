@@ -252,7 +252,7 @@ def stratify(
     for go to a file .report.json beside the output.
     """
     from esmcls.datasets.sampling import stratify as draw
-    from esmcls.files import write_json
+    from esmcls.plain_values import write_json
 
     allotment = _allotment(plan, total, keep_all_classes)
     report = _report_of(output)

@@ -16,13 +16,14 @@ from esmcls.encoders import BUNDLED
 from esmcls.errors import WorkspaceError
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.plan import ComparisonPlan
-from esmcls.files import atomic_path, temporary_folder, write_json
+from esmcls.files import atomic_path, temporary_folder
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import MANIFEST
 from esmcls.models.predict import open_model, write_answers
+from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
 from esmcls.reporting.phrases import percent, span

@@ -26,7 +26,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
 from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.engines.ray_team import Cluster, ClusterError, Connection
+from esmcls.engines.on_nodes import ClusterError
+from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError
 from esmcls.reporting.phrases import length_of_time
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace, plan_in_workspace

@@ -17,13 +17,14 @@ from esmcls.evaluation.evaluation_folder import open_evaluation
 from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
-from esmcls.files import sha256_file, write_json
+from esmcls.files import sha256_file
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
 from esmcls.models.recipe import model_digest
 from esmcls.models.sharing.card import add_measured
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Record
 from esmcls.reading.tables import NamedColumns

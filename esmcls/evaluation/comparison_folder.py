@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import read_json, remove_left_overs, temporary_beside, write_json
+from esmcls.files import remove_left_overs, temporary_beside
 from esmcls.models.recipe import model_digest
+from esmcls.plain_values import read_json, write_json
 from esmcls.tasks.comparing import Answers
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace

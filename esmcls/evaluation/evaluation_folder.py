@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.evaluation.comparison_folder import read_state, refuse_another
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 from esmcls.workspace.workspace import Workspace
 
 PREFIX: Final = "evaluate-"

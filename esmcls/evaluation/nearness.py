@@ -20,9 +20,9 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import EngineError, EsmclsError
 from esmcls.evaluation.neighbours import nearest_in_cache
-from esmcls.files import read_json, write_json
 from esmcls.heads.alignment import search as engines
 from esmcls.metrics.classification import Floats
+from esmcls.plain_values import read_json, write_json
 from esmcls.programs import run_program
 from esmcls.tasks.closeness import Nearness
 from esmcls.types import Indices

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import FolderError
-from esmcls.files import read_as, write_json
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 FORMAT: Final = 1

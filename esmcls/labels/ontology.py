@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import DataError, FolderError, MissingExtraError
-from esmcls.files import read_as, write_json
 from esmcls.labels.labels import LabelSets
+from esmcls.plain_values import read_as, write_json
 from esmcls.text_files import open_lines
 from esmcls.types import Indices, Probabilities
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.files import from_plain
 from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.plain_values import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1

@@ -14,12 +14,13 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.files import from_plain
-from esmcls.heads.base import BaseTermHead, FindsNearest, TellsRelatives, TermHead
+from esmcls.heads.abilities import FindsNearest, TellsRelatives
+from esmcls.heads.base import BaseTermHead, TermHead
 from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead
 from esmcls.labels.kinds import GO_TERMS
 from esmcls.models.model import Model
+from esmcls.plain_values import from_plain
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.task import GoTerms
 from esmcls.tasks.label_sets.thresholds import TermFindings

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import atomic_path, from_plain, parse_json, read_json, sha256_file, write_json
+from esmcls.files import atomic_path, sha256_file
+from esmcls.plain_values import from_plain, parse_json, read_json, write_json
 from esmcls.remote.addresses import STORES, AddressError, Entry, address_of, entry_of, file_system, told
 
 MIRRORS: Final = "ESMCLS_MIRRORS"

@@ -20,7 +20,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.windows import CONTEXT, parse_long, residues_seen
 from esmcls.errors import EncoderMismatchError, ModelError, UnknownNameError, UsageError
-from esmcls.files import read_as, refuse_address, replace_folder, settle, sha256_file, temporary_beside, write_json
+from esmcls.files import refuse_address, replace_folder, settle, sha256_file, temporary_beside
+from esmcls.plain_values import read_as, write_json
 from esmcls.scanning.checks import AGAIN, check_families, check_files, check_judge
 from esmcls.scanning.heads.first_format import load_first
 from esmcls.scanning.judge import Judge

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
-from esmcls.heads.base import ExplainsItself, FindsNearest, FittableHead, KnowsItsRows
+from esmcls.heads.abilities import ExplainsItself, FindsNearest, KnowsItsRows
+from esmcls.heads.base import FittableHead
 from esmcls.types import Indices
 
 if TYPE_CHECKING:

@@ -26,20 +26,13 @@ from esmcls.datasets.dataset import Dataset, classes_in
 from esmcls.datasets.split import SplitReport
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.files import (
-    from_plain,
-    put_all_back,
-    read_json,
-    remove_left_overs,
-    sha256_file,
-    temporary_beside,
-    write_json,
-)
+from esmcls.files import put_all_back, remove_left_overs, sha256_file, temporary_beside
 from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
+from esmcls.plain_values import from_plain, read_json, write_json
 from esmcls.reading.readers import find_sources
 from esmcls.remote.addresses import address_of, without_secrets
 from esmcls.remote.streams import content_of

@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from esmcls.cache.exchange.imported import Imported, imported, unreadable
 from esmcls.cache.exchange.torch_tensors import as_array
 from esmcls.errors import DataError
-from esmcls.files import from_plain, parse_json, read_json, refuse_what_is_no_file
+from esmcls.files import refuse_what_is_no_file
+from esmcls.plain_values import from_plain, parse_json, read_json
 
 RUN: Final = "run.json"
 _INDEX: Final = "fastplms-embedding-safetensors"

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
+from esmcls.heads.abilities import FindsNearest, TellsRelatives
 from esmcls.heads.alignment.search import installed
-from esmcls.heads.base import BaseTermHead, FindsNearest, Log, TellsRelatives, Validation
+from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, score_terms
 from esmcls.heads.ensemble.members import BaseEnsemble, SavedMember, TermMember, check_members, names_of
 from esmcls.heads.ensemble.term_mixing import MemberBlocks, Mix, Mixes, Pairs, choose_members, mixed
@@ -26,6 +26,7 @@ from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head, reads_residues
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.kinds import GO_TERMS
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
-from esmcls.reading.term_tables import read_ia
+from esmcls.reading.joined.term_tables import read_ia
 from esmcls.reporting.results import Timing
 from esmcls.tasks.comparing import Entrant, Proceedings, Setting
 from esmcls.tasks.examining import Exam, Examination, Examined, Measured

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from esmcls.errors import ModelError, UsageError
-from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import raise_parents
+from esmcls.plain_values import from_plain, read_as, write_json
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.trust.expected import Trust
 from esmcls.tasks.label_sets.trust.sets import CalibratedSets

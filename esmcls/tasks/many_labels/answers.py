@@ -14,13 +14,14 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path, from_plain, refuse_what_is_no_file
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw
 from esmcls.metrics.label_f1 import Decided
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds

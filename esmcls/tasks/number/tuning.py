@@ -12,7 +12,6 @@ from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import NumberHead
 from esmcls.heads.blocks import TRIFLE, LogitBlocks, hold_out_numbers
 from esmcls.heads.layers.number_ridge import RidgeConfig, RidgeHead
@@ -20,6 +19,7 @@ from esmcls.heads.number_scale import NumberScale
 from esmcls.labels.numbers import Numbers
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.regression import ENDS, spearman
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.number.evaluation import NumberEvaluation, evaluate_numbers
 from esmcls.tasks.number.findings import NumberFindings

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.datasets.held_out import Shares
 from esmcls.errors import UsageError
-from esmcls.files import from_plain
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc, conformal_threshold
 from esmcls.metrics.open_set import Rate, fit_logistic, threshold_for, wilson, without
 from esmcls.metrics.tree_answers import least_thresholds, path_masses, tree_threshold
+from esmcls.plain_values import from_plain
 from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.types import Indices, Probabilities
 

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import ResidueHead
 from esmcls.heads.blocks import TRIFLE, LogitBlocks
 from esmcls.heads.layers.ridge import Scaling
@@ -25,6 +24,7 @@ from esmcls.labels.kinds import RESIDUE_LABEL
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.residues import UNBOUNDED
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.objective import OutputLayer, Settings, StepLoss
 from esmcls.tasks.residues.answers import Questions, targets

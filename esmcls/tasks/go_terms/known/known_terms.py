@@ -19,9 +19,9 @@ from esmcls.errors import DataError
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.ids import IdJoin, accession
+from esmcls.reading.joined.term_tables import placed_rows
 from esmcls.reading.records import refuse_text
 from esmcls.reading.rows import TableFacts
-from esmcls.reading.term_tables import placed_rows
 from esmcls.types import Indices
 
 _NOTHING: Final = np.zeros(0, np.int64)

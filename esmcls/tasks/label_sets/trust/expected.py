@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
 from esmcls.metrics.calibration import auroc
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Probabilities
 
 TRUST: Final = "trust.json"

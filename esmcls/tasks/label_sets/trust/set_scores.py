@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import UsageError
-from esmcls.files import from_plain
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Block, group_codes
+from esmcls.plain_values import from_plain
 from esmcls.reporting.phrases import aligned
 from esmcls.tasks.label_sets.trust.sets import SHOWN, CalibratedSets, least_in_set
 
