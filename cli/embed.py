@@ -174,8 +174,9 @@ def command(
     from esmcls.encoders.windows import parse_long
     from esmcls.engines.embed import embed_on_ray
     from esmcls.reading.inputs import Inputs
+    from esmcls.remote.workspace_files import STATE
     from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
     given = (inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)

@@ -82,8 +82,9 @@ def command(
     from esmcls.reading.readers import find_sources, label_table, read_records
     from esmcls.reading.records import Tally
     from esmcls.reading.tables import NamedColumns
+    from esmcls.remote.workspace_files import STATE
     from esmcls.tasks.one_label.report import read_names
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     for item in (*inputs, *(str(table) for table in (labels, *known, ia, names) if table is not None)):
         find_sources(item)  # a file that is not there is told before a model is loaded

@@ -153,8 +153,9 @@ def command(
     from esmcls.models.predict import write_answers
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
+    from esmcls.remote.workspace_files import STATE
     from esmcls.reporting.rows import NO_VECTOR
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     for item in inputs:
         find_sources(item)  # a file that is not there is told before a model is loaded

@@ -21,16 +21,17 @@ from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
 from esmcls.models.folder import read_manifest
-from esmcls.models.manifest import MANIFEST
 from esmcls.models.predict import open_model, write_answers
 from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.reporting.phrases import percent, span
 from esmcls.tasks.one_label.results import OneLabelRow
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
 from esmcls.workspace.intake import Intake, demo_set, take_in
-from esmcls.workspace.workspace import BASELINE, Workspace
+from esmcls.workspace.manifests import BASELINE
+from esmcls.workspace.workspace import Workspace
 
 RANDOM: Final = "random weights"
 FASTA: Final = "unknown.fasta"

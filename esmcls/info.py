@@ -10,15 +10,15 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
-from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import CLASSES_OF, WITHOUT_CLASSES, classes_in_words
 from esmcls.models.folder import read_manifest
-from esmcls.models.manifest import MANIFEST, Manifest
+from esmcls.models.manifest import Manifest
 from esmcls.models.recipe import EXPLANATION
 from esmcls.reading.records import PARTS
+from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, SPEC, STATE
 from esmcls.reporting.phrases import scores_in_words
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 
 def about(path: str | Path) -> list[str]:
@@ -132,5 +132,5 @@ def _encoder(path: Path) -> Iterator[str]:
 _KINDS: Final[dict[str, Callable[[Path], Iterator[str]]]] = {
     STATE: _workspace,
     MANIFEST: _model,
-    "spec.json": _cache,
+    SPEC: _cache,
 }

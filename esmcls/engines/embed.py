@@ -29,6 +29,7 @@ from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.engines.on_nodes import ClusterError
 from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError
+from esmcls.remote.workspace_files import SPEC
 from esmcls.reporting.phrases import length_of_time
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace, plan_in_workspace
 from esmcls.workspace.intake import Intake
@@ -141,7 +142,7 @@ class BlockEncoder:
         ClusterError
             If the node does not see the cache.
         """
-        if not (self.folder / "spec.json").is_file():
+        if not (self.folder / SPEC).is_file():
             node = os.uname().nodename if hasattr(os, "uname") else "a node"
             raise ClusterError(
                 f"{node} does not see {self.folder.resolve()}; give a workspace that all nodes of the cluster share"

@@ -30,14 +30,16 @@ from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.given_vectors import workspace_of
-from esmcls.models.manifest import MANIFEST, versions
+from esmcls.models.manifest import versions
 from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.comparing import Answers, Questions
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import EmbeddingEngine
-from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
+from esmcls.workspace.manifests import BASELINE
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 FORMAT: Final = 1
-FILE: Final = "hierarchy.json"
-"""In a workspace, and in the folder of each model that was fitted with it."""
 DOTS: Final = "dots"
 NAMED_LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
     DOTS: (),

@@ -23,7 +23,8 @@ from esmcls.errors import DataError, UsageError
 from esmcls.models.manifest import Manifest
 from esmcls.reading.ids import IdJoin
 from esmcls.reading.records import Protein
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.remote.workspace_files import STATE
+from esmcls.workspace.workspace import Workspace
 
 
 def imported_specs(manifest: Manifest) -> list[EmbeddingSpec]:

@@ -16,7 +16,6 @@ from esmcls.plain_values import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 def versions() -> dict[str, str]:

@@ -34,9 +34,9 @@ from esmcls.heads.neighbours.search import Search
 from esmcls.heads.saved_tensors import pack_sequences, read_tensors, unpack_sequences
 from esmcls.labels.ontology import Ontology
 from esmcls.models.folder import read_manifest, write_manifest
-from esmcls.models.manifest import MANIFEST
 from esmcls.models.sharing.card import CARD
 from esmcls.plain_values import from_plain, parse_json
+from esmcls.remote.workspace_files import MANIFEST
 
 FORMAT: Final = "1"
 STEPS: Final = 3

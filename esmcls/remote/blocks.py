@@ -21,12 +21,10 @@ from typing import Any, Final, NamedTuple
 from esmcls.files import atomic_path
 from esmcls.remote.addresses import AddressError, file_system, told
 from esmcls.remote.mirror import SEGMENT, address_above, put_file
+from esmcls.remote.workspace_files import PASSING, SPEC
 
 BLOCK: Final = 1 << 20
 BLOCKS: Final = ".blocks"
-PASSING: Final = ".passing"
-"""In a folder of segments that is there for a while only, and is not put."""
-SPEC: Final = "spec.json"
 
 
 class About(NamedTuple):

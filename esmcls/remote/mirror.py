@@ -28,18 +28,17 @@ from esmcls.errors import FolderError, UsageError
 from esmcls.files import atomic_path, sha256_file
 from esmcls.plain_values import from_plain, parse_json, read_json, write_json
 from esmcls.remote.addresses import STORES, AddressError, Entry, address_of, entry_of, file_system, told
+from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE
 
 MIRRORS: Final = "ESMCLS_MIRRORS"
 """Variable of the environment that names the folder of all mirrors."""
 LEDGER: Final = ".mirror.json"
-STATE: Final = "workspace.json"
-MANIFEST: Final = "manifest.json"
 SEGMENT: Final = re.compile(r"[^.].*\.h5")
 MOST_TRIES: Final = 5
 """How often files are fetched anew because some have changed in between."""
-_LAST: Final = {"spec.json": 0, MANIFEST: 2, STATE: 3}
+_LAST: Final = {SPEC: 0, MANIFEST: 2, STATE: 3}
 """File -> when it goes to the store: what describes others comes last, what others are found by first."""
-_OF_DATASET: Final = {"dataset.parquet", "ontology.json", "hierarchy.json"}
+_OF_DATASET: Final = {TABLE, ONTOLOGY, HIERARCHY}
 _log = logging.getLogger("esmcls")
 
 
@@ -339,7 +338,7 @@ class Mirror:
         """Return what is in the mirror, without hidden files, links, and vectors that are there for a while only."""
         files: dict[str, Path] = {}
         for place, folders, names in os.walk(self.folder):
-            if ".passing" in names:
+            if PASSING in names:
                 folders.clear()
                 continue
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -384,9 +383,7 @@ def _is_anothers(name: str, there: dict[str, Entry], ledger: _Ledger) -> bool:
     """Say whether another has put a file since we looked, and what is there is lost when ours is put."""
     known = ledger.files.get(name)
     as_known = known is not None and there.get(name) == (known.size, known.stamp)
-    return (
-        name in there and not as_known and name != STATE and not _is_segment(name) and not name.endswith("/spec.json")
-    )
+    return name in there and not as_known and name != STATE and not _is_segment(name) and not name.endswith(f"/{SPEC}")
 
 
 def _is_segment(name: str) -> bool:

@@ -29,8 +29,9 @@ from esmcls.files import temporary_folder
 from esmcls.labels.kinds import OF_RESIDUES
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
+from esmcls.remote.workspace_files import SPEC, STATE
 from esmcls.workspace.intake import Intake, take_in
-from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 """The pooling that keeps the vector of each residue."""
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
@@ -381,7 +382,7 @@ def caches_in(path: str | Path) -> list[CacheEntry]:
     path = Path(path)
     if (path / STATE).is_file():
         return Workspace.open(path).caches
-    if not (path / "spec.json").is_file():
+    if not (path / SPEC).is_file():
         raise CacheError(path, "neither a workspace nor a cache", "name a folder that esmcls embed made")
     with EmbeddingCache.open(path) as cache:
         return [CacheEntry(path, cache.spec)]

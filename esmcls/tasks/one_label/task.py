@@ -20,11 +20,11 @@ from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked
 from esmcls.heads.registry import GROUP, reads_vectors
 from esmcls.heads.settings import parse_settings
-from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
+from esmcls.remote.workspace_files import HIERARCHY
 from esmcls.reporting.results import Leakage, Timing
 from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.comparing import Entrant, Proceedings, Setting
