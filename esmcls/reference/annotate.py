@@ -24,7 +24,7 @@ from esmcls.reading.records import Protein
 from esmcls.reference.packed import unpack
 from esmcls.reference.scope import NOTHING_NEAR, Nearest, Scope, find_nearest, parts_of
 from esmcls.reporting.rows import Unanswered, Written, write_rows
-from esmcls.tasks.go_terms.prediction import CAFA_LEAST, TermAnswering
+from esmcls.tasks.go_terms.prediction import CAFA_LEAST, Submission, TermAnswering
 from esmcls.tasks.label_sets.prediction import REJECTED, TermAnswer
 from esmcls.types import Indices
 
@@ -300,19 +300,14 @@ def _write_gaf(reference: Reference, proteins: Iterable[Protein], handle: TextIO
 def _write_cafa(reference: Reference, proteins: Iterable[Protein], handle: TextIO) -> Written:
     """Write a submission to CAFA: all terms of the proteins that something near is known of."""
     written = Written()
-    names: set[str] = set()
-    classes = reference.answering.hierarchy.classes
+    submission = Submission(reference.answering.hierarchy.classes, handle)
     for protein, told in reference.answers(proteins):
-        name = accession(first_word(protein.id))
-        if name in names:
+        if not submission.is_new(protein):
             written.repeated.append(protein.id)
             continue
-        names.add(name)
         _count(written, next(_rows(reference, protein, told, False)), told)
-        if isinstance(told, Unanswered) or not told.nearest.near:
-            continue
-        pairs = zip(told.answer.codes.tolist(), told.answer.probabilities.tolist(), strict=True)
-        handle.writelines(f"{name}\t{classes[code]}\t{min(value, 1.0):.3g}\n" for code, value in pairs)
+        if not isinstance(told, Unanswered) and told.nearest.near:
+            submission.write(protein, told.answer)
     return written
 
 

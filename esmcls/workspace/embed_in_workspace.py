@@ -16,6 +16,7 @@ from esmcls.cache.exchange.import_vectors import (
     imported_spec,
 )
 from esmcls.cache.exchange.read_vectors import read_vectors
+from esmcls.cache.features import open_encoder
 from esmcls.cache.parallel import embed_on_devices
 from esmcls.cache.spec import IMPORTED, RESIDUE, RESIDUE_INT8, EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
@@ -366,9 +367,7 @@ def import_in_workspace(
 
 def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:
     """Open the encoder that made a cache; None where its vectors were imported."""
-    if spec.encoder == IMPORTED:
-        return None
-    return load_encoder(spec.encoder, layers=spec.layers, long=spec.long, precision=spec.precision, device=device)
+    return None if spec.encoder == IMPORTED else open_encoder(spec, device=device)
 
 
 def caches_in(path: str | Path) -> list[CacheEntry]:
