@@ -204,11 +204,11 @@ def _leakage(chains: StructureSet) -> str:
     if engine is None or not others:
         return f"leakage: not looked for, {'there is no other part' if engine else 'MMseqs2 is not installed'}"
     both = chains.sequences(tested), chains.sequences(others)
-    found = [
+    evalues = [
         search(engine, *both, Limits(sensitivity, LEAKS_BELOW), best=1, threads=os.cpu_count() or 1).evalues[:, 0]
         for sensitivity in SENSITIVITIES[: 1 if engine.name == "phmmer" else None]
     ]
-    return f"{leakage(np.min(found, axis=0))} ({engine.name} {engine.version})"
+    return f"{leakage(np.min(evalues, axis=0))} ({engine.name} {engine.version})"
 
 
 def _write_structures(chains: StructureSet, output: Path | None, ss8: Path | None, accessibility: Path | None) -> None:

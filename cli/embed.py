@@ -185,8 +185,8 @@ def command(
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     of_residues = {"int8": RESIDUE_INT8, "as-dtype": RESIDUE}[residue_dtype]
-    kept = (("chunk", chunks), (of_residues, residues or residue_dtype == "int8"))
-    ragged = tuple(name for name, wanted in kept if wanted)
+    wishes = (("chunk", chunks), (of_residues, residues or residue_dtype == "int8"))
+    ragged = tuple(name for name, wanted in wishes if wanted)
     auto = layers == "auto"
     if auto and kind_of(place, intake) in OF_RESIDUES:
         raise UsageError(
@@ -264,9 +264,9 @@ def _embed_auto(
 
 def _of_auto(spec: EmbeddingSpec, report: EmbedReport) -> str:
     """Say that layers can be chosen, and what that costs: all are embedded, in one go."""
-    own = f"layer{'' if len(spec.layers) == 1 else 's'} {','.join(map(str, spec.layers))}"
+    layers = f"layer{'' if len(spec.layers) == 1 else 's'} {','.join(map(str, spec.layers))}"
     return (
-        f"{own}: the encoder's own; --layers auto takes those that do best on the validation part, for about "
+        f"{layers}: the encoder's own; --layers auto takes those that do best on the validation part, for about "
         f"{length_of_time(1.3 * report.seconds)} more, all layers on disk meanwhile"
     )
 

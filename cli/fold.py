@@ -116,8 +116,8 @@ def _write(rows: Iterable[FoldRow], handle: TextIO, *, header: bool) -> None:
 def _tell(rows: list[FoldRow], files: FoldFolder, tally: Tally) -> None:
     """Say what was folded, what was not, and what lies under another name than its id."""
     folded = sum(row.status == "folded" for row in rows)
-    kept = sum(row.status == "kept" for row in rows)
-    there = f"; {kept:,} were there from an earlier run" if kept else ""
+    from_before = sum(row.status == "kept" for row in rows)
+    there = f"; {from_before:,} were there from an earlier run" if from_before else ""
     note(*tally.lines(), f"model {files.model.name}: {folded:,} of {len(rows):,} folded{there}; in {files.folder}")
     if files.renamed:
         note(

@@ -244,7 +244,7 @@ class _Bench:
         heads = (*self.options.heads, *self.options.own_heads)
         plan = ComparisonPlan(
             heads=(*heads, ENSEMBLE),
-            models=tuple(str(one.folder) for one in beside),
+            models=tuple(str(model.folder) for model in beside),
             settings={head: dict(knobs) for head, knobs in self.options.settings.items() if head in heads},
             baselines=False,
             seed=self.seed,
@@ -254,7 +254,7 @@ class _Bench:
         page = compared.write()
         reached = {row.name: row for row in compared.report.rows if isinstance(row, OneLabelRow)}
         n = compared.report.dataset.records["test"]
-        baselines = [(one.encoder, one.head, one.folder.name) for one in beside]
+        baselines = [(model.encoder, model.head, model.folder.name) for model in beside]
         models = [(encoder, name, name) for name in (*heads, ENSEMBLE)]
         named = [(name, head, reached[model]) for name, head, model in (*baselines, *models) if model in reached]
         return [Row(name, head, row.metrics, n) for name, head, row in named], page
@@ -276,7 +276,7 @@ def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> t
     fasta, predictions = workspace.folder / FASTA, workspace.folder / PREDICTIONS
     proteins = [Protein(*pair) for pair in zip(part.ids, part.sequences, strict=True)]
     with atomic_path(fasta) as temporary:
-        temporary.write_text("".join(f">{one.id}\n{one.sequence}\n" for one in proteins), encoding="utf-8")
+        temporary.write_text("".join(f">{protein.id}\n{protein.sequence}\n" for protein in proteins), encoding="utf-8")
     with atomic_path(predictions) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         write_answers(open_model(workspace.folder, str(model), device=device), proteins, handle)
     return fasta, predictions

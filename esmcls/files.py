@@ -81,8 +81,8 @@ def fsync_file(path: Path) -> None:
 def _umask() -> int:
     """Return the umask, unchanged for other threads where the system tells it (Linux since 4.7)."""
     with contextlib.suppress(OSError):
-        if told := _UMASK.search(Path("/proc/self/status").read_text(encoding="ascii", errors="replace")):
-            return int(told[1], 8)
+        if match := _UMASK.search(Path("/proc/self/status").read_text(encoding="ascii", errors="replace")):
+            return int(match[1], 8)
     with _umask_lock:
         mask = os.umask(0o077)
         os.umask(mask)
@@ -279,9 +279,9 @@ def system_errno(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     text = str(error)
-    told = _SAID.search(text)
-    if told and int(told[1]):
-        return int(told[1])
+    match = _SAID.search(text)
+    if match and int(match[1]):
+        return int(match[1])
     return next((number for number in _OF_WRITING if f"({os.strerror(number)})" in text), None)
 
 
@@ -428,13 +428,13 @@ def put_all_back(parent: Path) -> None:
             put_back(parent / path.name[1:].removesuffix(".previous"))
 
 
-def _exchange(one: Path, two: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Exchange two folders in one step; return False where the system or the file system cannot (Linux: renameat2)."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of glibc 2.28 and musl 1.2.6
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(two), exchange) == 0
+    return rename is not None and rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
 
 
 def sha256_file(path: str | Path) -> str:

@@ -222,9 +222,9 @@ def _below(place: str, name: str) -> str:
 
 def _unlike(place: str, value: Any, wanted: str) -> ValueError:
     if isinstance(value, (list, dict)):
-        found = f"{_NAMES[type(value)]} of {len(value)}"
+        shown = f"{_NAMES[type(value)]} of {len(value)}"
     elif isinstance(value, int) and value.bit_length() >= _BITS:
-        found = "a number beyond 64 bits"
+        shown = "a number beyond 64 bits"
     else:
-        found = repr(value if not isinstance(value, str) else value[:40])
-    return ValueError(f"{place or 'it'}: {found} instead of {wanted}")
+        shown = repr(value if not isinstance(value, str) else value[:40])
+    return ValueError(f"{place or 'it'}: {shown} instead of {wanted}")

@@ -231,8 +231,8 @@ class Features:
         for batch in batches(encoder, sequences):
             embedded = encoder.encode(batch, (pooling,), "residue")
             table[len(residues) : len(residues) + len(batch)] = embedded.pooled[pooling]
-            kept = embedded.residues or []
-            residues += [vectors if self.spec is None else self.spec.rounded(vectors) for vectors in kept]
+            of_residues = embedded.residues or []
+            residues += [vectors if self.spec is None else self.spec.rounded(vectors) for vectors in of_residues]
         return Features.from_arrays({pooling: table}, sequences, residues=residues, spec=self.spec)
 
     def take(self, rows: RowSelection) -> Features:

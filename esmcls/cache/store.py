@@ -341,8 +341,8 @@ class EmbeddingCache:
 
     def with_residues(self) -> EmbeddingCache | None:
         """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
-        for kept in (RESIDUE, RESIDUE_INT8) if self.spec.width % BLOCK == 0 else (RESIDUE,):
-            folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, kept)).key()
+        for pooling in (RESIDUE, RESIDUE_INT8) if self.spec.width % BLOCK == 0 else (RESIDUE,):
+            folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, pooling)).key()
             if (folder / SPEC).is_file():
                 return EmbeddingCache.open(folder)
         return None

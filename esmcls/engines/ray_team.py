@@ -152,8 +152,8 @@ class Cluster:
             If there is no such cluster, or it fails meanwhile.
         """
         ray = import_ray()
-        own = not ray.is_initialized()
-        if own:
+        begun = not ray.is_initialized()
+        if begun:
             with _signals_kept():
                 _connect(ray, self)
         try:
@@ -165,7 +165,7 @@ class Cluster:
                 f"the Ray cluster failed ({_in_short(error)}); look at its head, and run again: what is done stays"
             ) from error
         finally:
-            if own:
+            if begun:
                 ray.shutdown()
 
 

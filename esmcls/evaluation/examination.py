@@ -83,8 +83,8 @@ class Told:
         if self.known is None:
             return self.exam.part.take([])
         shares = Shares.of_setup(self.model.manifest.setup)
-        kept = set_aside(self.known.dataset, shares, self.model.manifest.seed).kept
-        return trained_on(kept, self.model.refitted)
+        dataset = set_aside(self.known.dataset, shares, self.model.manifest.seed).kept
+        return trained_on(dataset, self.model.refitted)
 
     def _about(self) -> dict[str, Any]:
         files = (path for path in self.model.folder.rglob("*") if path.is_file())

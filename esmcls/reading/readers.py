@@ -357,8 +357,8 @@ def _checked_record(
     if isinstance(entry, DataError):
         return entry
     if entry.label is not None and not labels_in(entry.label):
-        found = f"no label in {entry.label!r}" if entry.label else "no label"
-        return DataError(path, found, "give it one or leave the record out", line=entry.line, record=entry.id)
+        problem = f"no label in {entry.label!r}" if entry.label else "no label"
+        return DataError(path, problem, "give it one or leave the record out", line=entry.line, record=entry.id)
     text = "".join(entry.texts)
     try:
         sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)

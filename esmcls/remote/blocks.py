@@ -60,9 +60,9 @@ class RemoteSegments:
                 entries = []
         names = {entry["name"].rpartition("/")[2]: entry.get("size") for entry in entries}
         self.sizes = {name: int(size or 0) for name, size in names.items() if SEGMENT.fullmatch(name)}
-        for kept in (self.folder / BLOCKS).glob("*"):
-            if kept.name not in self.sizes:  # another machine has joined it to others
-                shutil.rmtree(kept, ignore_errors=True)
+        for blocks in (self.folder / BLOCKS).glob("*"):
+            if blocks.name not in self.sizes:  # another machine has joined it to others
+                shutil.rmtree(blocks, ignore_errors=True)
         return sorted(self.sizes)
 
     def stat(self, name: str) -> About:

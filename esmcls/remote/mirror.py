@@ -299,8 +299,8 @@ class Mirror:
         elif not theirs.get("dataset") or _dataset_of(theirs) == _dataset_of(ours):
             write_json(self.folder / STATE, _with_caches(ours, theirs))
         else:
-            found = "another has put another data set meanwhile; nothing was put from here but sealed vectors"
-            raise AddressError(address, found, f"use another workspace, or delete {self.folder} and run again")
+            problem = "another has put another data set meanwhile; nothing was put from here but sealed vectors"
+            raise AddressError(address, problem, f"use another workspace, or delete {self.folder} and run again")
 
     # both
 
@@ -315,12 +315,12 @@ class Mirror:
         """Return what is in the store, without models that are not whole: those have no manifest."""
         with told(self.address, "cannot be listed"):
             try:
-                found = self.system.find(self.path, detail=True)
+                entries = self.system.find(self.path, detail=True)
             except FileNotFoundError:
-                found = {}
-            if not found:
+                entries = {}
+            if not entries:
                 self._refuse_no_bucket()
-        listed = {str(path)[len(self.path) + 1 :]: entry_of(about) for path, about in found.items()}
+        listed = {str(path)[len(self.path) + 1 :]: entry_of(about) for path, about in entries.items()}
         models = {_unit(name) for name in listed if name == f"{_unit(name)}/{MANIFEST}"}
         whole = (name for name in listed if not name.startswith("models/") or _unit(name) in models)
         return {name: listed[name] for name in whole if _is_plain(name)}
@@ -401,8 +401,8 @@ def _state_of(text: bytes) -> dict[str, Any]:
 
 def _with_caches(state: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return a workspace.json with the caches of another one before its own, of which the last is what heads read."""
-    own = list(state.get("caches", []))
-    return {**state, "caches": [name for name in other.get("caches", []) if name not in own] + own}
+    caches = list(state.get("caches", []))
+    return {**state, "caches": [name for name in other.get("caches", []) if name not in caches] + caches}
 
 
 def _dataset_of(state: Mapping[str, Any]) -> Any:

@@ -72,8 +72,8 @@ class EmbeddingRecipe:
         """Return the recipe that labels of a kind need: those of residues, the vectors of all residues."""
         if kind not in OF_RESIDUES:
             return self
-        kept = {RESIDUE, RESIDUE_INT8} & {*self.poolings}
-        poolings = self.poolings if kept else (*self.poolings, RESIDUE)
+        of_residues = {RESIDUE, RESIDUE_INT8} & {*self.poolings}
+        poolings = self.poolings if of_residues else (*self.poolings, RESIDUE)
         return replace(self, poolings=poolings, long=str(Window()) if self.long == str(Balanced()) else self.long)
 
     def precision_in(self, workspace: Workspace | None) -> str:

@@ -81,8 +81,8 @@ def read_safetensors(path: Path, pooling: str) -> Iterator[Imported]:
         with safe_open(path, framework="pt") as handle:
             names = list(handle.keys())
             if any(map(_KEY.fullmatch, names)):
-                found = "tensors of FastPLMs by their numbers, without ids"
-                raise DataError(path, found, f"give the folder, or its {RUN}, which says whose they are")
+                problem = "tensors of FastPLMs by their numbers, without ids"
+                raise DataError(path, problem, f"give the folder, or its {RUN}, which says whose they are")
             for name in names:
                 yield imported(name, as_array(handle.get_tensor(name)), pooling, f"{path}:{name[:80]}")
     except _OF_SAFETENSORS as error:

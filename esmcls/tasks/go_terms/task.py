@@ -177,17 +177,17 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         counts = np.array(model.class_counts, dtype=np.int64)
         predicted: dict[int, Predicted] = {}
         known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
-        kept: list[Kept] = []
+        scored: list[Kept] = []
         sets = SetCounts(model.findings.sets, truth)
         blocks = sets.counting(hierarchy.blocks(model.head, exam.x))
-        blocks = decided_blocks(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
+        blocks = decided_blocks(blocks if known is None else keeping(blocks, scored), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
         details = TermDetails(truth, members, bits, measured.terms, predicted)
         beside: tuple[Measured, ...] = (Weighting(source),)
         if known is not None:
-            by_knowledge = measure_by_knowledge(truth, kept, known, exam.part.ids, bits, seed=exam.seed)
+            by_knowledge = measure_by_knowledge(truth, scored, known, exam.part.ids, bits, seed=exam.seed)
             beside = (*beside, by_knowledge)
         return Examined(replace(measured, details=details), (*beside, *sets.reached()))
 

@@ -97,20 +97,20 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         """
         counts = Counts(labels)
         hierarchy = self.hierarchy(labels.classes)
-        kept: list[tuple[slice, csr_matrix]] = []
+        blocks: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
             for rows, scores in hierarchy.held_blocks(head, x):
                 counts.add(rows, scores)
-                kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
+                blocks.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
                 yield rows, scores
 
         by_aspect = fmax_by_group(labels, counted())
         mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
         scores = {"fmax": mean} | self.apart(by_aspect)
         thresholds = counts.choose()
-        dense = ((rows, some.toarray(order="F")) for rows, some in kept)
-        answers = ((rows, some, thresholds.decide(some, hierarchy)) for rows, some in dense)
+        dense = ((rows, sparse.toarray(order="F")) for rows, sparse in blocks)
+        answers = ((rows, scores, thresholds.decide(scores, hierarchy)) for rows, scores in dense)
         return scores | {"n": len(labels)}, self.findings_class(
             self.grouped, thresholds, Trust.measure(answers, labels)
         )
@@ -151,8 +151,8 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
             raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
         for model in models:
             if model.refitted:
-                found = "was fitted on the validation rows, too: nothing tells how much to trust it"
-                raise ModelError(model.folder, found, "fit it again with --no-refit")
+                problem = "was fitted on the validation rows, too: nothing tells how much to trust it"
+                raise ModelError(model.folder, problem, "fit it again with --no-refit")
         labels = self.labels(validation, models[0].classes)
         x = features(validation)
         held = x.take(range(min(len(x), HELD_MOST)))
@@ -168,8 +168,8 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse all but `ranked`: it takes the models as they are."""
         if settings.keys() - {"ranked"}:
-            found = f"fitted models of {self.called} are combined as they are"
-            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
+            problem = f"fitted models of {self.called} are combined as they are"
+            raise UsageError(f"--set of an ensemble: {problem}; esmcls fit --head ensemble without --of takes knobs")
 
     def beside(self) -> tuple[str, ...]:
         """Return the naive model, and homology where an engine for it is installed."""
@@ -185,9 +185,9 @@ def leakage(counts: Mapping[str, TermCounts], nearness: Nearness | None) -> Leak
 
 def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
     """Return the mean over groups of the Fmax of some proteins; None where none has a class."""
-    some = counts.take(rows)
-    groups = np.flatnonzero(some.measured).tolist()
-    return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
+    chosen = counts.take(rows)
+    groups = np.flatnonzero(chosen.measured).tolist()
+    return float(np.mean([peaks(chosen, group)["fmax"][0] for group in groups])) if groups else None
 
 
 def decided_blocks(

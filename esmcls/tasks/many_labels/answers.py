@@ -90,12 +90,12 @@ class LabelAnswers:
         write_seconds(path, self.seconds)
         truth, predicted = self.decided.truth, self.decided.predicted
         facts = {"evaluation": self.evaluation, "about": self.about, "classes": truth.classes}
-        told = as_metadata(key, **facts, groups=self.counts.groups)
+        metadata = as_metadata(key, **facts, groups=self.counts.groups)
         arrays = {"lengths": self.lengths, "members": self.members}
         for name, labels in (("truth", truth), ("predicted", predicted)):
             arrays |= {f"{name}_offsets": labels.offsets, f"{name}_codes": labels.codes}
         with atomic_path(path) as temporary:
-            save_file(arrays_of(self.counts) | arrays, temporary, told)
+            save_file(arrays_of(self.counts) | arrays, temporary, metadata)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> LabelAnswers | None:
@@ -110,8 +110,8 @@ class LabelAnswers:
             counts = counts_of(tuple(facts["groups"]), arrays)
             decided = _decided(tuple(facts["classes"]), arrays)
             fit, predict = read_seconds(path)
-            told = facts["evaluation"], (fit, predict), facts["about"]
-            return cls(counts, decided, arrays["members"], *told, arrays["lengths"])
+            measured = facts["evaluation"], (fit, predict), facts["about"]
+            return cls(counts, decided, arrays["members"], *measured, arrays["lengths"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
@@ -228,8 +228,8 @@ class LabelQuestions:
         members = np.zeros(truth.n_classes, dtype=np.int64)
         members[: len(counts)] = counts
         took = fit_seconds, sum(seconds)
-        told = with_sets(measured.to_json(), sets)
-        return LabelAnswers(measured.counts, measured.decided, members, told, took, about, lengths)
+        numbers = with_sets(measured.to_json(), sets)
+        return LabelAnswers(measured.counts, measured.decided, members, numbers, took, about, lengths)
 
     def without_model(self, train: Dataset) -> dict[str, LabelAnswers]:
         """Return nothing: the baseline, `naive`, is fitted like a head."""

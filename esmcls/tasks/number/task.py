@@ -138,16 +138,16 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         truth = Numbers(held[0].truth)
         head = NumberEnsembleHead.of(members, given, truth, device)
         stacked = head.stack(given[:, list(head.kept)])
-        kept = [models[place] for place in head.kept]
-        specs = dict.fromkeys(spec for model in kept if reads_vectors(model.head) for spec in model.specs)
+        chosen = [models[place] for place in head.kept]
+        specs = dict.fromkeys(spec for model in chosen if reads_vectors(model.head) for spec in model.specs)
         findings = NumberFindings(HeldNumbers(held[0].truth, stacked, held[0].digest))
         return Combined(head, {**head.scores, "n": len(truth)}, findings, tuple(specs))
 
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse all: it takes the models as they are."""
         if settings:
-            found = "fitted models of numbers are combined as they are"
-            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
+            problem = "fitted models of numbers are combined as they are"
+            raise UsageError(f"--set of an ensemble: {problem}; esmcls fit --head ensemble without --of takes knobs")
 
     def answering(self, model: FittedModel[NumberHead, NumberFindings], **options: Any) -> NumberAnswering:
         """Return how new proteins are answered; the options are those of `NumberAnswering`."""
@@ -238,8 +238,8 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
 
 def _held_by(model: Fitted[NumberHead, NumberFindings]) -> HeldNumbers:
     if model.findings.held is None:
-        found = "was fitted without a validation part: nothing tells how much to trust it"
-        raise ModelError(model.folder, found, "fit it again on a split with a validation part")
+        problem = "was fitted without a validation part: nothing tells how much to trust it"
+        raise ModelError(model.folder, problem, "fit it again on a split with a validation part")
     return model.findings.held
 
 

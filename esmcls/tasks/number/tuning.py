@@ -138,8 +138,8 @@ class NumberSupervision:
         """Return the Spearman correlation, less a trifle of the squared error of standardised numbers."""
         truth = NumberScale.of(self.labels).standardised(self.held.take(rows).values)
         predicted = np.zeros(len(rows))
-        for some, outputs in blocks:
-            predicted[some] = outputs[:, 0].cpu().double().numpy()
+        for chosen, outputs in blocks:
+            predicted[chosen] = outputs[:, 0].cpu().double().numpy()
         return spearman(truth, predicted) - TRIFLE * float(np.square(predicted - truth).mean())
 
     def fit(self, x: Features, held: Features | None, settings: Settings, pooling: str, device: str) -> NumberStart:

@@ -236,8 +236,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
             return ()
         accepted = float((near > rejection.threshold).mean())
         if not len(far):
-            told = None if rejection.strangers is None else rejection.strangers.share
-            return (Strangers(len(near), 0, accepted, told, None),)
+            share = None if rejection.strangers is None else rejection.strangers.share
+            return (Strangers(len(near), 0, accepted, share, None),)
         false = float((far > rejection.threshold).mean())
         return (Strangers(len(near), len(far), accepted, false, auroc(near, far)),)
 
@@ -325,18 +325,18 @@ def _accuracy(right: Flags, rows: Flags) -> float:
 
 def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:
     if model.findings.held is None:
-        found = "was fitted without a validation part, or by an older esmcls: nothing tells how much to trust it"
-        raise ModelError(model.folder, found, "fit it again on a dataset with a validation part")
+        problem = "was fitted without a validation part, or by an older esmcls: nothing tells how much to trust it"
+        raise ModelError(model.folder, problem, "fit it again on a dataset with a validation part")
     return model.findings.held
 
 
 def _same_folds(models: Sequence[Fitted[Head, LabelFindings]]) -> list[FoldAnswers]:
     """Return what each model's heads said of strangers in folds; nothing where none was asked."""
     folds = [model.findings.folds for model in models]
-    found = [one for one in folds if one is not None]
-    if found and (len(found) < len(folds) or len({one.digest for one in found}) > 1):
+    asked = [fold for fold in folds if fold is not None]
+    if asked and (len(asked) < len(folds) or len({fold.digest for fold in asked}) > 1):
         raise UsageError("the models were asked about different strangers; fit them again on one split")
-    return found
+    return asked
 
 
 S = TypeVar("S", Held, FoldAnswers)

@@ -57,8 +57,9 @@ def compare_residues(
         for entrant in entrants
     }
     main = first.main
-    ordered = sorted(entrants, key=lambda one: (-measured[one.name][0][main].value, one.baseline, one.name))
-    differences = behind_best([measured[one.name] for one in ordered], main)
+    reached = {name: intervals[main].value for name, (intervals, _) in measured.items()}
+    ordered = sorted(entrants, key=lambda entrant: (-reached[entrant.name], entrant.baseline, entrant.name))
+    differences = behind_best([measured[entrant.name] for entrant in ordered], main)
     return [
         row_of(entrant, measured[entrant.name][0], behind)
         for entrant, behind in zip(ordered, [None, *differences], strict=True)

@@ -136,7 +136,7 @@ class ResidueTask(WithinProteinTask[ResidueHead, Targets, ResidueAnswers]):
         setting, first = proceedings.setting, entrants[0].answers
         rows = compare_residues(entrants, seed=setting.seed, draws=setting.draws)
         nearness = proceedings.nearness
-        scores = {one.name: _score_of(one.answers) for one in entrants}
+        scores = {entrant.name: _score_of(entrant.answers) for entrant in entrants}
         return ResidueReport(
             dataset=ResidueData(
                 **proceedings.of_data(),

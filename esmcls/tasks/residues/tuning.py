@@ -207,8 +207,8 @@ class ResidueSupervision:
     def score(self, rows: Indices, blocks: LogitBlocks) -> float:
         """Return macro F1, with rare classes favoured as it is best, or Spearman; less a trifle of the loss."""
         outputs = np.zeros((len(rows), max(1, len(self.classes))), dtype=np.float32)
-        for some, block in blocks:
-            outputs[some] = block.float().cpu().numpy()
+        for chosen, block in blocks:
+            outputs[chosen] = block.float().cpu().numpy()
         if isinstance(self.held, ResidueNumbers):
             truth = self._standardised(self.held)[rows]
             labels: Targets = ResidueNumbers(self._offsets(rows), truth)

@@ -125,11 +125,11 @@ class StructureAnswers:
         return load_answers(path, key, (*cls.arrays, *cls.drawings), cls._of)
 
     @classmethod
-    def _of(cls, kept: Kept) -> StructureAnswers:
-        arrays, (fit, predict, folding) = kept.arrays, kept.seconds
+    def _of(cls, stored: Kept) -> StructureAnswers:
+        arrays, (fit, predict, folding) = stored.arrays, stored.seconds
         rows, maps, traces = (arrays.pop(name) for name in cls.drawings)
         drawn = _drawn_of(rows, maps, traces, arrays["sizes"])
-        ids, about = kept.facts["ids"], kept.facts["about"]
+        ids, about = stored.facts["ids"], stored.facts["about"]
         return cls(**arrays, ids=ids, drawn=drawn, seconds=(fit, predict, folding), about=about)
 
     @classmethod
