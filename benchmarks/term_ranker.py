@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix, load_npz, save_npz, vstack
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.heads.abilities import FindsNearest, TellsRelatives
+from esmcls.heads.base import FindsNearest, TellsRelatives
 from esmcls.heads.ensemble import term_ranking
 from esmcls.heads.ensemble.term_mixing import Pairs, choose_members, mixed
 from esmcls.heads.ensemble.term_ranking import About, learn

@@ -19,9 +19,9 @@ from scripted_engine import SharedWords
 
 from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
-from esmcls.heads.abilities import FindsNearest, KnowsItsRows
 from esmcls.heads.alignment import finder
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
+from esmcls.heads.base import FindsNearest, KnowsItsRows
 from esmcls.heads.blocks import hold_out, hold_out_numbers, hold_out_sets
 from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.layers.linear import LinearHead

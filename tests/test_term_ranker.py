@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.heads.abilities import AnswersOutOfFold
+from esmcls.heads.base import AnswersOutOfFold
 from esmcls.heads.ensemble import term_ensemble
 from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead

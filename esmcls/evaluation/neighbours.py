@@ -9,7 +9,7 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.heads.abilities import FindsNearest
+from esmcls.heads.base import FindsNearest
 from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.metrics.classification import Floats
 from esmcls.models.model import Model, cache_with

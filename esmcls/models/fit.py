@@ -20,8 +20,7 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import NOTHING, Shares, StrangerFold, set_aside, stranger_folds
 from esmcls.errors import UsageError, WorkspaceError
-from esmcls.heads.abilities import KeepsCheckpoints
-from esmcls.heads.base import Log
+from esmcls.heads.base import KeepsCheckpoints, Log
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.kinds import classes_in_words
 from esmcls.models.folder import load_model, refuse_foreign, save_model

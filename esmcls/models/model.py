@@ -26,7 +26,7 @@ from esmcls.encoders import OWN
 from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
-from esmcls.heads.abilities import FindsNearest
+from esmcls.heads.base import FindsNearest
 from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.models.given_vectors import GivenVectors, imported_specs, workspace_of

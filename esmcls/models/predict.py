@@ -17,7 +17,7 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import IMPORTED
 from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
-from esmcls.heads.abilities import AlignedSegment, ShowsAlignments
+from esmcls.heads.base import AlignedSegment, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
 from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.models.folder import load_model

@@ -14,8 +14,7 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.heads.abilities import FindsNearest, TellsRelatives
-from esmcls.heads.base import BaseTermHead, TermHead
+from esmcls.heads.base import BaseTermHead, FindsNearest, TellsRelatives, TermHead
 from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead
 from esmcls.labels.kinds import GO_TERMS

@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
-from esmcls.heads.abilities import ExplainsItself, FindsNearest, KnowsItsRows
-from esmcls.heads.base import FittableHead
+from esmcls.heads.base import ExplainsItself, FindsNearest, FittableHead, KnowsItsRows
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
     from typing_extensions import Never, Self
 
-AnyHead: TypeAlias = "FittableHead[Never]"
+AnyHead: TypeAlias = "LoadableHead[Never]"
 """A head for whatever kind of labels."""
+L_contra = TypeVar("L_contra", contravariant=True)
 GetFeatures: TypeAlias = Callable[[Dataset], Features]
 """From rows of a data set to their vectors."""
+
+
+class LoadableHead(FittableHead[L_contra], Protocol[L_contra]):
+    """A head that is read back from a model folder, as the contract of each kind's heads says it."""
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, *rest: Any, **named: Any) -> Self:
+        """Read what `save` wrote; what else is given, and in what order, differs from kind to kind."""
+        ...
 
 
 class ClassLabels(Protocol):

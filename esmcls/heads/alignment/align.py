@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
-from esmcls.heads.abilities import AlignedSegment, labels_by_id
 from esmcls.heads.alignment.residues.aligner import (
     ENOUGH_CANDIDATES,
     Aligner,
@@ -24,7 +23,7 @@ from esmcls.heads.alignment.residues.aligner import (
     tried_candidates,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import settled

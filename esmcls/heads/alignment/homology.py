@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
-from esmcls.heads.abilities import labels_by_id
 from esmcls.heads.alignment.finder import AlignmentConfig, Finder
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges

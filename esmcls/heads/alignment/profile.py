@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.errors import EngineError, ModelError
-from esmcls.heads.abilities import labels_by_id
 from esmcls.heads.alignment.finder import KEPT_SEARCHES, sequences_of
 from esmcls.heads.alignment.profiles.building import Sizes, build_families
 from esmcls.heads.alignment.profiles.models import (
@@ -28,7 +27,7 @@ from esmcls.heads.alignment.profiles.models import (
     search_profiles,
 )
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences

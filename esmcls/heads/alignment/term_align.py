@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.abilities import AlignedSegment
 from esmcls.heads.alignment.residues.aligner import (
     ENOUGH_CANDIDATES,
     Aligner,
@@ -19,7 +18,7 @@ from esmcls.heads.alignment.residues.aligner import (
     tried_candidates,
 )
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
 from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.neighbours.term_votes import Choice, Known, carried_by_nearness, settled

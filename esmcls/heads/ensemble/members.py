@@ -15,8 +15,7 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import ModelError, UsageError
-from esmcls.heads.abilities import AnswersInBlocks, ReadsSpecs
-from esmcls.heads.base import Head, HeadFrame, L, Log, NumberHead, TermHead, Validation
+from esmcls.heads.base import AnswersInBlocks, Head, HeadFrame, L, Log, NumberHead, ReadsSpecs, TermHead, Validation
 from esmcls.heads.blocks import TermBlocks, row_slices
 from esmcls.heads.neighbours.votes import Numbers
 from esmcls.heads.registry import GROUP, NUMBER_GROUP, TERM_GROUP, Group, load_head, reads_residues, reads_vectors

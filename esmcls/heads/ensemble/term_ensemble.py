@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.heads.abilities import FindsNearest, TellsRelatives
 from esmcls.heads.alignment.search import installed
-from esmcls.heads.base import BaseTermHead, Log, Validation
+from esmcls.heads.base import BaseTermHead, FindsNearest, Log, TellsRelatives, Validation
 from esmcls.heads.blocks import TermBlocks, score_terms
 from esmcls.heads.ensemble.members import BaseEnsemble, SavedMember, TermMember, check_members, names_of
 from esmcls.heads.ensemble.term_mixing import MemberBlocks, Mix, Mixes, Pairs, choose_members, mixed

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.abilities import labels_by_id
-from esmcls.heads.base import BaseLabelHead, Log, Validation
+from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.search import Engine

@@ -11,11 +11,11 @@ import numpy as np
 
 from esmcls.cache.features import Features, residues_by
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.heads.abilities import AlignedSegment, FindsNearest, KnowsItsRows, ShowsAlignments
 from esmcls.heads.alignment.residues.aligner import ResidueConfig
 from esmcls.heads.alignment.residues.reduction import Reduction
 from esmcls.heads.alignment.residues.scoring import align
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
+from esmcls.heads.base import AlignedSegment, FindsNearest, KnowsItsRows, ShowsAlignments
 from esmcls.insight.explanation.opened import KNN_HEADS
 from esmcls.models.model import Model
 from esmcls.types import Vectors

@@ -16,8 +16,8 @@ from esmcls.cache.features import Features, batches
 from esmcls.encoders.esm2 import ESM2Encoder, read_weights
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import UsageError
-from esmcls.heads.abilities import FindsNearest, ShowsAlignments
 from esmcls.heads.alignment.residues.segments import positions_seen
+from esmcls.heads.base import FindsNearest, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
 from esmcls.insight.explanation.evidence import Evidence, Neighbour
 from esmcls.insight.explanation.opened import KNN_HEADS, OpenedHead, opened, opened_at_nearest

@@ -7,7 +7,7 @@ import math
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Final, TextIO
 
-from esmcls.heads.abilities import AlignedSegment
+from esmcls.heads.base import AlignedSegment
 from esmcls.insight.explanation.explain import Explanation
 
 if TYPE_CHECKING:

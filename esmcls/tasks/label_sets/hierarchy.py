@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.abilities import AnswersInBlocks, AnswersOutOfFold
-from esmcls.heads.base import TermHead
+from esmcls.heads.base import AnswersInBlocks, AnswersOutOfFold, TermHead
 from esmcls.labels.ontology import raise_parents
 from esmcls.types import Indices, Probabilities
 

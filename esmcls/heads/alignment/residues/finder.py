@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.heads.abilities import AlignedSegment
 from esmcls.heads.alignment.finder import Finder as SequenceFinder
 from esmcls.heads.alignment.residues.batched import batched_scores
 from esmcls.heads.alignment.residues.candidates import union
@@ -29,6 +28,7 @@ from esmcls.heads.alignment.residues.scoring import Scheme, Scratch, align, scor
 from esmcls.heads.alignment.residues.segments import positions_seen, segment_of
 from esmcls.heads.alignment.residues.significance import Significance
 from esmcls.heads.alignment.residues.store import ResiduePool, Residues
+from esmcls.heads.base import AlignedSegment
 from esmcls.heads.blocks import checked_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness
 from esmcls.heads.saved_tensors import check_rows, pack_sequences, read_tensors, unpack_sequences

@@ -8,8 +8,8 @@ import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.windows import parse_long, positions_of
-from esmcls.heads.abilities import AlignedSegment
 from esmcls.heads.alignment.residues.scoring import Alignment
+from esmcls.heads.base import AlignedSegment
 from esmcls.types import Indices
 
 CARRYING = 10
