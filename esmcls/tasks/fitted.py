@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
+from typing_extensions import Never
+
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
@@ -14,17 +16,16 @@ from esmcls.heads.base import ExplainsItself, FindsNearest, FittableHead, KnowsI
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
-    from typing_extensions import Never, Self
+    from typing_extensions import Self
 
-AnyHead: TypeAlias = "LoadableHead[Never]"
+AnyHead: TypeAlias = "LoadableHead"
 """A head for whatever kind of labels."""
-L_contra = TypeVar("L_contra", contravariant=True)
 GetFeatures: TypeAlias = Callable[[Dataset], Features]
 """From rows of a data set to their vectors."""
 
 
-class LoadableHead(FittableHead[L_contra], Protocol[L_contra]):
-    """A head that is read back from a model folder, as the contract of each kind's heads says it."""
+class LoadableHead(FittableHead[Never], Protocol):
+    """A head for whatever labels, read back from a model folder as the contract of its kind says."""
 
     @classmethod
     def load(cls, folder: Path, config: Any, *rest: Any, **named: Any) -> Self:
