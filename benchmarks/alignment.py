@@ -28,7 +28,6 @@ import torch
 from embed_speed import processor
 
 from esmcls.cache.features import Features
-from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig, sampled_residues
 from esmcls.heads.alignment.residues.finder import ResidueFinder
@@ -40,6 +39,7 @@ from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import read_json, write_json
 from esmcls.types import Indices, Vectors
 from esmcls.workspace.workspace import Workspace
 

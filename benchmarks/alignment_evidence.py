@@ -24,7 +24,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 from esmcls.cache.features import Features
-from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.align import AlignHead, background_of
 from esmcls.heads.alignment.residues.scoring import scores
 from esmcls.heads.alignment.residues.store import Residues
@@ -40,6 +39,7 @@ from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc, rejection_threshold
 from esmcls.metrics.open_set import fit_logistic
 from esmcls.models.folder import load_model
+from esmcls.plain_values import read_json, write_json
 from esmcls.types import Indices
 from esmcls.workspace.workspace import Workspace
 

@@ -29,7 +29,7 @@ from embed_speed import processor
 from pyhmmer import easel, hmmer, plan7
 
 from esmcls.cache.features import Features
-from esmcls.files import read_json, temporary_folder, write_json
+from esmcls.files import temporary_folder
 from esmcls.heads.alignment.profile import ProfileConfig, ProfileHead
 from esmcls.heads.alignment.profiles.models import Profile
 from esmcls.heads.alignment.residues.aligner import Aligner, ResidueConfig
@@ -37,6 +37,7 @@ from esmcls.heads.alignment.residues.finder import ResidueFinder
 from esmcls.heads.alignment.residues.store import Residues
 from esmcls.heads.alignment.search import Limits, MMseqs, open_engine
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import read_json, write_json
 from esmcls.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "alignment_rates.json"

@@ -29,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.files import write_json
 from esmcls.heads.alignment.term_homology import TermHomologyHead
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead
 from esmcls.labels.ontology import Ontology
 from esmcls.models.manifest import versions
+from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
 from esmcls.reference.annotate import Reference, open_reference

@@ -24,10 +24,10 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import Embedded
-from esmcls.files import read_json, write_json
 from esmcls.heads.neighbours.term_knn import TermKNNConfig, TermKNNHead
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.manifest import versions
+from esmcls.plain_values import read_json, write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reference.build import (
     ALIGNMENT,

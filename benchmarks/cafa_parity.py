@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from test_term_metrics import random_ontology, write_obo
 
-from esmcls.files import write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import ASPECTS, Ontology, raise_parents, read_obo
+from esmcls.plain_values import write_json
 from esmcls.tasks.go_terms.known.knowledge import measure_by_knowledge
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms
 

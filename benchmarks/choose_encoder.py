@@ -29,11 +29,11 @@ from families import read_dataset
 from esmcls.cache.features import Features
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.weights import load_state
-from esmcls.files import write_json
 from esmcls.heads.alignment.align import AlignConfig, AlignHead
 from esmcls.heads.layers.linear import LinearHead
 from esmcls.heads.neighbours.knn import KNNHead
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import write_json
 from esmcls.pretraining.read_targets import read_residue_targets
 from esmcls.pretraining.residue_targets import ResidueTargets
 from esmcls.pretraining.run import PretrainConfig, pretrain

@@ -20,11 +20,11 @@ from families import RESULTS, embedded, read_dataset
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.heads.blocks import hold_out
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import write_json
 
 KNN: list[dict[str, Any]] = [
     *({"shrinkage": share, "k": 1} for share in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from esmcls.encoders.kmer import KmerEncoder
-from esmcls.files import write_json
 from esmcls.heads.whitening import WithinClass
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import read_records
 
 GAPS = [(), (0,), (0, 1), (0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5)]

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from esmcls.cache.store import EmbeddingCache
-from esmcls.files import write_json
 from esmcls.metrics.classification import tier_accuracy
 from esmcls.models.fit import fit_dataset
+from esmcls.plain_values import write_json
 from esmcls.tasks.one_label.task import OneLabel
 from esmcls.workspace.workspace import Workspace
 

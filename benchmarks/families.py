@@ -32,8 +32,8 @@ from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.model import ESM2
 from esmcls.encoders.sources.places import bundled_path
 from esmcls.encoders.weights import default_layers, load_state, save_state
-from esmcls.files import write_json
 from esmcls.models.fit import fit_dataset
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import read_records
 from esmcls.tasks.one_label.evaluation import evaluate
 from esmcls.tasks.one_label.task import OneLabel

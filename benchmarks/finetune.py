@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from embed_speed import SHAPES, processor, proteins
 
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 
 RESULTS = Path(__file__).with_name("results")
 MODELS = SHAPES | {"150M": (30, 640, 20), "650M": (33, 1280, 20), "3B": (36, 2560, 40)}

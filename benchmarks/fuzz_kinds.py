@@ -162,7 +162,7 @@ def _load_ontology(path: Path) -> object:
 
 def _load_report(path: Path) -> object:
     from esmcls.errors import FolderError
-    from esmcls.files import read_as
+    from esmcls.plain_values import read_as
     from esmcls.tasks.one_label.results import OneLabelReport
 
     return read_as(path, OneLabelReport, FolderError, "compare again")
@@ -170,7 +170,7 @@ def _load_report(path: Path) -> object:
 
 def _load_term_report(path: Path) -> object:
     from esmcls.errors import FolderError
-    from esmcls.files import read_as
+    from esmcls.plain_values import read_as
     from esmcls.tasks.go_terms.results import TermReport
 
     return read_as(path, TermReport, FolderError, "compare again")
@@ -380,7 +380,7 @@ def _write_gaf(path: Path) -> None:
 
 
 def _gaf(path: Path) -> object:
-    from esmcls.reading.term_tables import TermTable
+    from esmcls.reading.joined.term_tables import TermTable
     from esmcls.tasks.go_terms.known.known_terms import KnownTerms
 
     ontology = _archived_ontology()
@@ -397,7 +397,7 @@ def _records(path: Path) -> object:
 
 
 def _labels(path: Path) -> object:
-    from esmcls.reading.tables import LabelTable
+    from esmcls.reading.joined.label_tables import LabelTable
 
     return LabelTable.read([str(path)])
 
@@ -415,13 +415,13 @@ def _archived_ontology() -> Any:
 
 
 def _terms(path: Path) -> object:
-    from esmcls.reading.term_tables import TermTable
+    from esmcls.reading.joined.term_tables import TermTable
 
     return TermTable.of([str(path)], _archived_ontology())
 
 
 def _ia(path: Path) -> object:
-    from esmcls.reading.term_tables import read_ia
+    from esmcls.reading.joined.term_tables import read_ia
 
     return read_ia(path, ["GO:0003674", "GO:0005488", "GO:0008150"])
 

@@ -44,7 +44,6 @@ from esmcls.encoders.windows import parse_long
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.fit_and_ask import Arena
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel
-from esmcls.files import read_json, write_json
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.information_accretion import information_accretion
@@ -56,6 +55,7 @@ from esmcls.models.combine import combine_in_workspace
 from esmcls.models.folder import load_model
 from esmcls.models.manifest import versions
 from esmcls.models.model import features_for
+from esmcls.plain_values import read_json, write_json
 from esmcls.programs import run_program
 from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.comparison import compare_terms

@@ -27,14 +27,14 @@ from go import differences, measured, say, shown
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.evaluation.assess import labelled
-from esmcls.files import write_json
 from esmcls.labels.ontology import Ontology
 from esmcls.models.folder import load_model
 from esmcls.models.manifest import versions
 from esmcls.models.model import features_for
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Tally
-from esmcls.tasks.task import Exam
+from esmcls.tasks.examining import Exam
 from esmcls.text_files import open_lines
 from esmcls.workspace.workspace import Workspace
 

@@ -39,7 +39,7 @@ from esmcls.encoders.esm2 import ESM2Encoder, with_ends
 from esmcls.encoders.gpu.attention import choose_attention, stream_attention
 from esmcls.encoders.inference import DTYPES
 from esmcls.encoders.model import ESM2, ModelConfig
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 
 RESULTS = Path(__file__).with_name("results")
 SHAPES = {"8M": (6, 320, 20), "35M": (12, 480, 20), "150M": (30, 640, 20), "650M": (33, 1280, 20), "3B": (36, 2560, 40)}

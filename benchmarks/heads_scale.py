@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from embed_speed import processor
 
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 
 RESULTS = Path(__file__).with_name("results") / "heads_scale.json"
 PARTS = ("ridge", "epoch", "knn")

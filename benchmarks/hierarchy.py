@@ -29,12 +29,12 @@ from safetensors.numpy import load_file
 
 from esmcls.cache.features import Features
 from esmcls.evaluation.assess import assess
-from esmcls.files import write_json
 from esmcls.labels.hierarchy import ClassTree
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import conformal_threshold
 from esmcls.metrics.tree_answers import answered_levels, least_thresholds, node_masses, path_masses, tree_threshold
 from esmcls.models.folder import load_model, read_manifest
+from esmcls.plain_values import write_json
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.levels.scores import level_scores, near_misses
 from esmcls.workspace.read_hierarchy import LabelPlaces, read_hierarchy

@@ -16,8 +16,8 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from esmcls.files import read_json, write_json
 from esmcls.metrics.paired import accuracy_differences
+from esmcls.plain_values import read_json, write_json
 from esmcls.reporting.results import Timing
 from esmcls.tasks.one_label.report import lines
 from esmcls.tasks.one_label.results import OneLabelReport

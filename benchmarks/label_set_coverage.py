@@ -19,8 +19,8 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.models.manifest import versions
+from esmcls.plain_values import write_json
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.label_sets.evaluation import with_unseen
 from esmcls.tasks.label_sets.trust.set_scores import SetCounts

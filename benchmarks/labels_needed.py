@@ -20,8 +20,8 @@ from esmcls import Workspace, embed_dataset
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.models.fit import fit_dataset
+from esmcls.plain_values import write_json
 from esmcls.tasks.one_label.task import OneLabel
 from esmcls.workspace.intake import demo_set
 

@@ -25,9 +25,10 @@ from families import every_nth_class, measure, read_dataset
 from esmcls.cache.embed import plan_run
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Built, Dataset, build
-from esmcls.files import temporary_folder, write_json
+from esmcls.files import temporary_folder
 from esmcls.layer_choice.choice import LayerChoice, Layers, in_words
 from esmcls.layer_choice.embed import choose_layers, whole_recipe
+from esmcls.plain_values import write_json
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import Workspace

@@ -30,11 +30,11 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.evaluation.assess import evaluate
-from esmcls.files import write_json
 from esmcls.labels.label_lists import labels_in
 from esmcls.metrics.classification import Interval, percentile_intervals, resamples
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model, features_for
+from esmcls.plain_values import write_json
 from esmcls.workspace.workspace import Workspace
 
 RESULT = Path(__file__).parent / "results" / "many_labels_ec.json"

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from esmcls.evaluation.assess import evaluate
-from esmcls.files import write_json
 from esmcls.layer_choice.embed import embed_choosing_layers
 from esmcls.models.fit import fit
+from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
 from esmcls.workspace.intake import take_in

@@ -26,7 +26,6 @@ from families import RESULTS
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
-from esmcls.files import write_json
 from esmcls.heads.registry import reads_vectors, searches_sequences
 from esmcls.metrics.calibration import auroc, rejection_threshold
 from esmcls.metrics.open_set import Rate
@@ -34,6 +33,7 @@ from esmcls.models.combine import combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model
 from esmcls.models.model import Model
+from esmcls.plain_values import write_json
 from esmcls.tasks.kinds import task_of
 from esmcls.workspace.workspace import Workspace
 

@@ -18,7 +18,7 @@ import transformers
 
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
 from esmcls.encoders.encoder import load_encoder
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import read_records
 
 LIMIT = 1e-4

@@ -27,11 +27,11 @@ from families import RESULTS, SHOWN, every_nth_class, read_dataset
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.heads.blocks import hold_out
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import write_json
 from esmcls.tasks.one_label.evaluation import evaluate
 
 SHUFFLED = 1000

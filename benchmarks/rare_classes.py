@@ -38,7 +38,6 @@ from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import read_json, write_json
 from esmcls.heads.alignment.search import Limits, open_engine, search
 from esmcls.heads.blocks import class_factors
 from esmcls.heads.layers.linear import LinearConfig, LinearHead
@@ -48,6 +47,7 @@ from esmcls.heads.whitening import WithinClass
 from esmcls.labels.labels import Labels
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.models.folder import load_model
+from esmcls.plain_values import read_json, write_json
 from esmcls.training.losses import log_prior
 from esmcls.workspace.workspace import Workspace
 

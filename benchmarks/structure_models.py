@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from esmcls.files import read_json, write_json
 from esmcls.metrics.paired import corrected, difference
 from esmcls.models.fit import fit
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import features_for
 from esmcls.models.recipe import model_digest
+from esmcls.plain_values import read_json, write_json
 from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions
 from esmcls.tasks.structure.comparison import by_confidence, by_length, confidence_r
 from esmcls.tasks.structure.measures import CONTACTS, intervals_over_chains

@@ -31,11 +31,11 @@ import torch
 from embed_speed import processor
 
 from esmcls.cache.features import Features
-from esmcls.files import write_json
 from esmcls.heads.layers import descent
 from esmcls.heads.registry import TERM_GROUP, load_head
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import LabelSets
+from esmcls.plain_values import write_json
 from esmcls.training.losses import ShuffledSampler
 
 RESULTS = Path(__file__).with_name("results") / "term_memory.json"

@@ -28,7 +28,6 @@ from scipy.sparse import csr_matrix, load_npz, save_npz, vstack
 from esmcls.cache.features import Features
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.heads.base import FindsNearest, TellsRelatives
 from esmcls.heads.ensemble import term_ranking
 from esmcls.heads.ensemble.term_mixing import Pairs, choose_members, mixed
@@ -38,6 +37,7 @@ from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Counts, count, group_codes
 from esmcls.models.manifest import versions
+from esmcls.plain_values import write_json
 from esmcls.tasks.kinds import task_of
 from esmcls.tasks.label_sets.evaluation import with_unseen
 from esmcls.workspace.workspace import Workspace

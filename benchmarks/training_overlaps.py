@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import read_records
 
 EVALUE, IDENTITY, COVERAGE = 1e-3, 0.3, 0.5

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, note, on_bad_option, output_file, text_output, warn
+from esmcls_cli.options.common import common
+from esmcls_cli.options.output import output_file, text_output
+from esmcls_cli.options.reading import on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.reading.readers import OnBad

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from esmcls_cli.colours import say
-from esmcls_cli.options import common, complete_models, warn
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_models
+from esmcls_cli.options.speech import warn
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.reporting.phrases import size
-from esmcls_cli.options import PATH, Group, common, complete_encoders
+from esmcls_cli.options.command_groups import Group
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache

@@ -11,21 +11,14 @@ import click
 
 from esmcls_cli.colours import say, with_best
 from esmcls_cli.engine import ENGINE_OPTIONS, engine_options
-from esmcls_cli.options import (
-    PATH,
-    Grouped,
-    common,
-    complete_encoders,
-    complete_heads,
-    complete_models,
-    evidence_option,
-    given_options,
-    note,
-    progress,
-    set_aside_options,
-    share,
-    shares_of,
-)
+from esmcls_cli.options.command_groups import Grouped
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, complete_heads, complete_models
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import evidence_option
+from esmcls_cli.options.set_aside import set_aside_options, shares_of
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH, given_options, share
 
 if TYPE_CHECKING:
     from esmcls.engines.ray_team import Cluster

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, complete_encoders, fetch_encoder, integers, note
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, fetch_encoder
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH, integers
 
 if TYPE_CHECKING:
     from esmcls.cache.spec import EmbeddingSpec

@@ -11,7 +11,12 @@ import click
 from esmcls.errors import UsageError
 from esmcls.labels.kinds import GO_TERMS, NAMED, ONE_LABEL
 from esmcls.reporting.phrases import percent_of, table
-from esmcls_cli.options import PATH, SOURCE, Group, common, evidence_option, note, on_bad_option, output_file, warn
+from esmcls_cli.options.command_groups import Group
+from esmcls_cli.options.common import common
+from esmcls_cli.options.output import output_file
+from esmcls_cli.options.reading import evidence_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE
 
 if TYPE_CHECKING:
     from esmcls.datasets.sampling_plan import Allotment
@@ -199,11 +204,11 @@ def _leakage(chains: StructureSet) -> str:
     if engine is None or not others:
         return f"leakage: not looked for, {'there is no other part' if engine else 'MMseqs2 is not installed'}"
     both = chains.sequences(tested), chains.sequences(others)
-    found = [
+    evalues = [
         search(engine, *both, Limits(sensitivity, LEAKS_BELOW), best=1, threads=os.cpu_count() or 1).evalues[:, 0]
         for sensitivity in SENSITIVITIES[: 1 if engine.name == "phmmer" else None]
     ]
-    return f"{leakage(np.min(found, axis=0))} ({engine.name} {engine.version})"
+    return f"{leakage(np.min(evalues, axis=0))} ({engine.name} {engine.version})"
 
 
 def _write_structures(chains: StructureSet, output: Path | None, ss8: Path | None, accessibility: Path | None) -> None:
@@ -247,7 +252,7 @@ def stratify(
     for go to a file .report.json beside the output.
     """
     from esmcls.datasets.sampling import stratify as draw
-    from esmcls.files import write_json
+    from esmcls.plain_values import write_json
 
     allotment = _allotment(plan, total, keep_all_classes)
     report = _report_of(output)

@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from esmcls.reporting.phrases import table
-from esmcls_cli.options import PATH, common, note, progress
+from esmcls_cli.options.common import common
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH
 
 FOLDER = "esmcls-demo"
 

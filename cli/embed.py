@@ -12,22 +12,19 @@ from esmcls.errors import UsageError
 from esmcls.labels.kinds import NAMED, OF_RESIDUES
 from esmcls.reporting.phrases import length_of_time, size
 from esmcls_cli.engine import ENGINE_OPTIONS, engine_options
-from esmcls_cli.options import (
-    SOURCE,
-    Grouped,
-    common,
-    complete_encoders,
+from esmcls_cli.options.command_groups import Grouped
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, fetch_encoder
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import (
     evidence_option,
-    fetch_encoder,
-    integers,
     label_column_option,
     mask_column_option,
-    note,
     on_bad_option,
-    progress,
     split_column_option,
-    warn,
 )
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import SOURCE, integers
 
 if TYPE_CHECKING:
     from esmcls.cache.spec import EmbeddingSpec
@@ -177,8 +174,9 @@ def command(
     from esmcls.encoders.windows import parse_long
     from esmcls.engines.embed import embed_on_ray
     from esmcls.reading.inputs import Inputs
+    from esmcls.remote.workspace_files import STATE
     from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     place = Workspace.open(workspace, create=not dry_run) if not dry_run or (workspace / STATE).exists() else None
     given = (inputs, validation, test, labels, clusters, on_bad_record, obo, not no_propagate)
@@ -187,8 +185,8 @@ def command(
     encoder = encoder if place is None else place.encoder_name(encoder)
     fetch_encoder(encoder)
     of_residues = {"int8": RESIDUE_INT8, "as-dtype": RESIDUE}[residue_dtype]
-    kept = (("chunk", chunks), (of_residues, residues or residue_dtype == "int8"))
-    ragged = tuple(name for name, wanted in kept if wanted)
+    wishes = (("chunk", chunks), (of_residues, residues or residue_dtype == "int8"))
+    ragged = tuple(name for name, wanted in wishes if wanted)
     auto = layers == "auto"
     if auto and kind_of(place, intake) in OF_RESIDUES:
         raise UsageError(
@@ -266,9 +264,9 @@ def _embed_auto(
 
 def _of_auto(spec: EmbeddingSpec, report: EmbedReport) -> str:
     """Say that layers can be chosen, and what that costs: all are embedded, in one go."""
-    own = f"layer{'' if len(spec.layers) == 1 else 's'} {','.join(map(str, spec.layers))}"
+    layers = f"layer{'' if len(spec.layers) == 1 else 's'} {','.join(map(str, spec.layers))}"
     return (
-        f"{own}: the encoder's own; --layers auto takes those that do best on the validation part, for about "
+        f"{layers}: the encoder's own; --layers auto takes those that do best on the validation part, for about "
         f"{length_of_time(1.3 * report.seconds)} more, all layers on disk meanwhile"
     )
 

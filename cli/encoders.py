@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from esmcls.reporting.phrases import table
-from esmcls_cli.options import common
+from esmcls_cli.options.common import common
 
 HEADER = ("encoder", "family", "layers", "width", "parameters", "bytes", "licence", "present", "weights")
 

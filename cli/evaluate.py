@@ -8,18 +8,11 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import (
-    PATH,
-    SOURCE,
-    common,
-    complete_models,
-    evidence_option,
-    label_column_option,
-    mask_column_option,
-    note,
-    on_bad_option,
-    warn,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_models
+from esmcls_cli.options.reading import evidence_option, label_column_option, mask_column_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE
 
 
 @click.command("evaluate")
@@ -89,8 +82,9 @@ def command(
     from esmcls.reading.readers import find_sources, label_table, read_records
     from esmcls.reading.records import Tally
     from esmcls.reading.tables import NamedColumns
+    from esmcls.remote.workspace_files import STATE
     from esmcls.tasks.one_label.report import read_names
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     for item in (*inputs, *(str(table) for table in (labels, *known, ia, names) if table is not None)):
         find_sources(item)  # a file that is not there is told before a model is loaded

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, output_file, text_output, weights_option
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.output import output_file, text_output
+from esmcls_cli.options.reading import on_bad_option
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from _csv import Writer
@@ -104,12 +109,12 @@ def command(
         )
     tally = Tally()
     proteins = (record.protein for record in read_records(inputs, on_bad=on_bad_record, tally=tally))
-    kept = _write_tables(explainer, explainer.explain(proteins), output, nearest, MOST_ON_A_PAGE + 1)
+    first = _write_tables(explainer, explainer.explain(proteins), output, nearest, MOST_ON_A_PAGE + 1)
     note(*tally.lines())
     if page is not None:
-        _write_page(page, explainer, kept)
+        _write_page(page, explainer, first)
     if structure is not None and coloured is not None:
-        _colour(structure, coloured, kept, chain)
+        _colour(structure, coloured, first, chain)
     return 3 if tally.bad else 0
 
 
@@ -119,7 +124,7 @@ def _write_tables(
     """Write the tables as explanations come, and return the first of these."""
     from esmcls.insight.explanation.tables import NEIGHBOURS, RESIDUES, table_of, write_neighbours, write_residues
 
-    kept: list[Explanation] = []
+    first: list[Explanation] = []
     residues: Writer | None = None
     neighbours: Writer | None = None
     with contextlib.ExitStack() as files:
@@ -135,31 +140,31 @@ def _write_tables(
                 write_residues(residues, explanation)
             if neighbours is not None:
                 write_neighbours(neighbours, explanation)
-            if len(kept) < most:
-                kept.append(explanation)
-    return kept
+            if len(first) < most:
+                first.append(explanation)
+    return first
 
 
-def _write_page(page: Path, explainer: Explainer, kept: list[Explanation]) -> None:
+def _write_page(page: Path, explainer: Explainer, explanations: list[Explanation]) -> None:
     from esmcls.files import atomic_text
     from esmcls.insight.explanation.page import explanation_page
 
-    if len(kept) > MOST_ON_A_PAGE:
+    if len(explanations) > MOST_ON_A_PAGE:
         note(f"{page} shows the first {MOST_ON_A_PAGE} sequences; the table has all")
     with atomic_text(page) as handle:
-        handle.write(explanation_page(kept[:MOST_ON_A_PAGE], explainer.model.name, explainer.sentence))
+        handle.write(explanation_page(explanations[:MOST_ON_A_PAGE], explainer.model.name, explainer.sentence))
 
 
-def _colour(structure: Path, coloured: Path, kept: list[Explanation], chain: str | None) -> None:
+def _colour(structure: Path, coloured: Path, explanations: list[Explanation], chain: str | None) -> None:
     from esmcls.insight.explanation.structures import colour_structure
 
-    if len(kept) != 1 or not len(kept[0].values):
+    if len(explanations) != 1 or not len(explanations[0].values):
         raise UsageError(
-            f"--structure colours one sequence by what its residues add; INPUT has {len(kept)}"
-            if len(kept) != 1
+            f"--structure colours one sequence by what its residues add; INPUT has {len(explanations)}"
+            if len(explanations) != 1
             else "--structure colours by what residues add, which this model's head does not tell; explain another"
         )
-    written = colour_structure(structure, coloured, kept[0], chain)
+    written = colour_structure(structure, coloured, explanations[0], chain)
     differing = f", of which {written.differing} are another amino acid than in the sequence" * bool(written.differing)
     note(
         f"{coloured}: {written.residues:,} residues of chain {', '.join(written.chains)}{differing}; "

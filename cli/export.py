@@ -8,7 +8,11 @@ from pathlib import Path
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, complete_encoders, complete_models, given_options, note, output_file
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, complete_models
+from esmcls_cli.options.output import output_file
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH, given_options
 
 VECTORS = ("npz", "h5", "parquet")
 MODELS = ("hf", "peft", "onnx")

@@ -11,17 +11,13 @@ from typing import Any
 
 import click
 
-from esmcls_cli.options import (
-    Grouped,
-    common,
-    complete_encoders,
-    fetch_encoder,
-    integers,
-    note,
-    set_aside_options,
-    shares_of,
-    training_bar,
-)
+from esmcls_cli.options.command_groups import Grouped
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, fetch_encoder
+from esmcls_cli.options.progress import training_bar
+from esmcls_cli.options.set_aside import set_aside_options, shares_of
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import integers
 
 RATE = click.FloatRange(0, min_open=True)
 _METHODS = ("lora", "top-k", "full")

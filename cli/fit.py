@@ -8,16 +8,11 @@ from typing import Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import (
-    common,
-    complete_encoders,
-    complete_heads,
-    complete_models,
-    given_options,
-    note,
-    set_aside_options,
-    shares_of,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, complete_heads, complete_models
+from esmcls_cli.options.set_aside import set_aside_options, shares_of
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import given_options
 
 _SET_ASIDE = {
     "hold_out_families": "--hold-out-families",
@@ -120,6 +115,6 @@ def command(
 
 def _models_named(text: str) -> list[str]:
     """Return the models that a --of names: a folder, whatever is in its path, or names with commas between."""
-    from esmcls.models.manifest import MANIFEST
+    from esmcls.remote.workspace_files import MANIFEST
 
     return [text] if (Path(text) / MANIFEST).is_file() else text.split(",")

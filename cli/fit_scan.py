@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, common, complete_encoders, note
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH
 
 
 @click.command("fit-scan")

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from esmcls.errors import FolderError
-from esmcls_cli.options import PATH, common, model_option, note, on_bad_option, progress, warn, weights_option
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.models.fold import FoldFolder, FoldRow
@@ -111,8 +116,8 @@ def _write(rows: Iterable[FoldRow], handle: TextIO, *, header: bool) -> None:
 def _tell(rows: list[FoldRow], files: FoldFolder, tally: Tally) -> None:
     """Say what was folded, what was not, and what lies under another name than its id."""
     folded = sum(row.status == "folded" for row in rows)
-    kept = sum(row.status == "kept" for row in rows)
-    there = f"; {kept:,} were there from an earlier run" if kept else ""
+    from_before = sum(row.status == "kept" for row in rows)
+    there = f"; {from_before:,} were there from an earlier run" if from_before else ""
     note(*tally.lines(), f"model {files.model.name}: {folded:,} of {len(rows):,} folded{there}; in {files.folder}")
     if files.renamed:
         note(

@@ -11,7 +11,8 @@ import click
 from esmcls.heads.cards import HeadCard, head_card
 from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads
 from esmcls.heads.settings import Knob
-from esmcls_cli.options import common, complete_heads
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_heads
 
 if TYPE_CHECKING:
     from esmcls.heads.registry import AnyGroup

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, SOURCE, common, integers, note, warn
+from esmcls_cli.options.common import common
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE, integers
 
 
 @click.command("import")

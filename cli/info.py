@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import PATH, common
+from esmcls_cli.options.common import common
+from esmcls_cli.options.values import PATH
 
 
 @click.command("info")

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from esmcls.reporting.phrases import table
-from esmcls_cli.options import common, complete_encoders, note
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders
+from esmcls_cli.options.speech import note
 
 
 @click.command("layers")

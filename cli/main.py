@@ -20,7 +20,8 @@ from esmcls.errors import EsmclsError
 from esmcls.files import is_device, raise_descriptor_limit, refuse_address, system_errno
 from esmcls.text_files import check_readable
 from esmcls_cli.colours import paint, say
-from esmcls_cli.options import Group, context_settings, note, safe_screen, visible
+from esmcls_cli.options.command_groups import Group, context_settings
+from esmcls_cli.options.speech import note, safe_screen, visible
 
 COMMANDS = {
     "demo": "demo",

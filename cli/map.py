@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, complete_encoders, complete_models, note, output_file
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, complete_models
+from esmcls_cli.options.output import output_file
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.insight.map.proteins import ProteinMap

@@ -13,20 +13,12 @@ import click
 from esmcls.errors import UsageError
 from esmcls_cli.colours import NarrowRows
 from esmcls_cli.engine import engine_options
-from esmcls_cli.options import (
-    PATH,
-    SOURCE,
-    common,
-    evidence_option,
-    model_option,
-    note,
-    on_bad_option,
-    output_file,
-    share,
-    text_output,
-    warn,
-    weights_option,
-)
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import model_option, weights_option
+from esmcls_cli.options.output import output_file, text_output
+from esmcls_cli.options.reading import evidence_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH, SOURCE, share
 
 if TYPE_CHECKING:
     from esmcls.engines.ray_team import Cluster
@@ -161,8 +153,9 @@ def command(
     from esmcls.models.predict import write_answers
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
+    from esmcls.remote.workspace_files import STATE
     from esmcls.reporting.rows import NO_VECTOR
-    from esmcls.workspace.workspace import STATE, Workspace
+    from esmcls.workspace.workspace import Workspace
 
     for item in inputs:
         find_sources(item)  # a file that is not there is told before a model is loaded

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esmcls.errors import UsageError
-from esmcls_cli.options import PATH, common, integers, note, output_file, training_bar
+from esmcls_cli.options.common import common
+from esmcls_cli.options.output import output_file
+from esmcls_cli.options.progress import training_bar
+from esmcls_cli.options.speech import note
+from esmcls_cli.options.values import PATH, integers
 
 if TYPE_CHECKING:
     from esmcls.reading.records import Record

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from esmcls_cli.options import common, complete_models, note
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_models
+from esmcls_cli.options.speech import note
 
 
 @click.command("push")

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from esmcls_cli.options import (
-    PATH,
-    Group,
-    common,
-    complete_encoders,
-    evidence_option,
-    fetch_encoder,
-    note,
-    on_bad_option,
-    progress,
-    warn,
-)
+from esmcls_cli.options.command_groups import Group
+from esmcls_cli.options.common import common
+from esmcls_cli.options.names import complete_encoders, fetch_encoder
+from esmcls_cli.options.progress import progress
+from esmcls_cli.options.reading import evidence_option, on_bad_option
+from esmcls_cli.options.speech import note, warn
+from esmcls_cli.options.values import PATH
 
 if TYPE_CHECKING:
     from esmcls.reading.readers import OnBad

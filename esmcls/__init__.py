@@ -6,7 +6,7 @@
 
 The rooms, in the order of the flow; each imports only from those above it:
 
-errors types files programs remote text_files   the ground
+errors types files plain_values programs remote text_files   the ground
 foreign                          files of other tools' formats, checked before their libraries see them
 labels, reporting, reading       classes and the Gene Ontology; what reports share; proteins from files
 metrics, structures, training    how good predictions are; distances and traces; the one training loop

@@ -16,20 +16,22 @@ from esmcls.encoders import BUNDLED
 from esmcls.errors import WorkspaceError
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.plan import ComparisonPlan
-from esmcls.files import atomic_path, temporary_folder, write_json
+from esmcls.files import atomic_path, temporary_folder
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
 from esmcls.models.folder import read_manifest
-from esmcls.models.manifest import MANIFEST
 from esmcls.models.predict import open_model, write_answers
+from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.reporting.phrases import percent, span
 from esmcls.tasks.one_label.results import OneLabelRow
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace
 from esmcls.workspace.intake import Intake, demo_set, take_in
-from esmcls.workspace.workspace import BASELINE, Workspace
+from esmcls.workspace.manifests import BASELINE
+from esmcls.workspace.workspace import Workspace
 
 RANDOM: Final = "random weights"
 FASTA: Final = "unknown.fasta"
@@ -242,7 +244,7 @@ class _Bench:
         heads = (*self.options.heads, *self.options.own_heads)
         plan = ComparisonPlan(
             heads=(*heads, ENSEMBLE),
-            models=tuple(str(one.folder) for one in beside),
+            models=tuple(str(model.folder) for model in beside),
             settings={head: dict(knobs) for head, knobs in self.options.settings.items() if head in heads},
             baselines=False,
             seed=self.seed,
@@ -252,7 +254,7 @@ class _Bench:
         page = compared.write()
         reached = {row.name: row for row in compared.report.rows if isinstance(row, OneLabelRow)}
         n = compared.report.dataset.records["test"]
-        baselines = [(one.encoder, one.head, one.folder.name) for one in beside]
+        baselines = [(model.encoder, model.head, model.folder.name) for model in beside]
         models = [(encoder, name, name) for name in (*heads, ENSEMBLE)]
         named = [(name, head, reached[model]) for name, head, model in (*baselines, *models) if model in reached]
         return [Row(name, head, row.metrics, n) for name, head, row in named], page
@@ -274,7 +276,7 @@ def _predict(workspace: Workspace, model: Path, part: Dataset, device: str) -> t
     fasta, predictions = workspace.folder / FASTA, workspace.folder / PREDICTIONS
     proteins = [Protein(*pair) for pair in zip(part.ids, part.sequences, strict=True)]
     with atomic_path(fasta) as temporary:
-        temporary.write_text("".join(f">{one.id}\n{one.sequence}\n" for one in proteins), encoding="utf-8")
+        temporary.write_text("".join(f">{protein.id}\n{protein.sequence}\n" for protein in proteins), encoding="utf-8")
     with atomic_path(predictions) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         write_answers(open_model(workspace.folder, str(model), device=device), proteins, handle)
     return fasta, predictions

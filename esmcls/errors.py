@@ -269,8 +269,8 @@ class NothingLearnedError(EsmclsError):
         self.steps = steps
         self.scale = scale
         last = "of its one step" if steps == 1 else f"of all {steps:,} last steps"
-        found = f"fp16: the gradients {last} were not finite, down to losses times {scale:.2g}; nothing was learned"
-        super().__init__(f"{found}: train in bf16 or fp32 (--precision), or lower --lr")
+        problem = f"fp16: the gradients {last} were not finite, down to losses times {scale:.2g}; nothing was learned"
+        super().__init__(f"{problem}: train in bf16 or fp32 (--precision), or lower --lr")
 
 
 class SequenceError(EsmclsError):

@@ -10,15 +10,15 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
-from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import CLASSES_OF, WITHOUT_CLASSES, classes_in_words
 from esmcls.models.folder import read_manifest
-from esmcls.models.manifest import MANIFEST, Manifest
+from esmcls.models.manifest import Manifest
 from esmcls.models.recipe import EXPLANATION
 from esmcls.reading.records import PARTS
+from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, SPEC, STATE
 from esmcls.reporting.phrases import scores_in_words
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 
 def about(path: str | Path) -> list[str]:
@@ -65,27 +65,28 @@ def _workspace(path: Path) -> Iterator[str]:
 
 
 def _model(path: Path) -> Iterator[str]:
-    one = read_manifest(path)
+    manifest = read_manifest(path)
     yield f"model {path}"
-    yield f"head: {one.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(one.config.items()))
-    if explanation := one.setup.get(EXPLANATION):
+    yield f"head: {manifest.head}, " + ", ".join(f"{name} {value}" for name, value in sorted(manifest.config.items()))
+    if explanation := manifest.setup.get(EXPLANATION):
         yield f"fit: {explanation}"
-    yield f"encoder: {_spec(one.spec)}, pooling {one.pooling}, digest {one.spec.digest[:12]}"
-    of = "with" if one.kind in WITHOUT_CLASSES else "of"
-    yield f"fitted on: {one.n_train:,} sequences {of} {_classes(one)}, seed {one.seed}"
-    yield f"validation: {scores_in_words(one.validation)}"
+    yield f"encoder: {_spec(manifest.spec)}, pooling {manifest.pooling}, digest {manifest.spec.digest[:12]}"
+    of = "with" if manifest.kind in WITHOUT_CLASSES else "of"
+    yield f"fitted on: {manifest.n_train:,} sequences {of} {_classes(manifest)}, seed {manifest.seed}"
+    yield f"validation: {scores_in_words(manifest.validation)}"
     if (path / HIERARCHY).is_file():
         yield f"hierarchy: {Hierarchy.load(path / HIERARCHY)}"
-    yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(one.versions.items()))
+    yield "versions: " + ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
 
 
 def _model_line(path: Path) -> str:
-    one = read_manifest(path)
-    return f"{one.head} on {one.spec.encoder}, {_classes(one)}, validation {scores_in_words(one.validation)}"
+    manifest = read_manifest(path)
+    validation = scores_in_words(manifest.validation)
+    return f"{manifest.head} on {manifest.spec.encoder}, {_classes(manifest)}, validation {validation}"
 
 
-def _classes(one: Manifest) -> str:
-    return classes_in_words(one.kind, len(one.classes), CLASSES_OF.get(one.kind, "classes"))
+def _classes(manifest: Manifest) -> str:
+    return classes_in_words(manifest.kind, len(manifest.classes), CLASSES_OF.get(manifest.kind, "classes"))
 
 
 def _cache(path: Path) -> Iterator[str]:
@@ -132,5 +133,5 @@ def _encoder(path: Path) -> Iterator[str]:
 _KINDS: Final[dict[str, Callable[[Path], Iterator[str]]]] = {
     STATE: _workspace,
     MANIFEST: _model,
-    "spec.json": _cache,
+    SPEC: _cache,
 }

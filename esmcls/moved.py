@@ -26,7 +26,7 @@ MOVED: Final = {
     "adapters": "encoders.adapters",
     "allotment": "datasets.sampling_plan",
     "alphabet": "encoders.alphabet",
-    "annotations": "reading.term_tables",
+    "annotations": "reading.joined.term_tables",
     "answers": "tasks.one_label.answers",
     "artifact": "models.folder",
     "assessment": "evaluation.assess",

@@ -14,9 +14,9 @@ from esmcls.datasets.split import SplitReport
 from esmcls.errors import DataError, UnknownNameError, UsageError, WorkspaceError
 from esmcls.labels.ontology import Ontology, read_obo
 from esmcls.reading.inputs import Inputs
+from esmcls.reading.joined.term_tables import TermTable
 from esmcls.reading.readers import read_records
 from esmcls.reading.records import Protein, Record, Tally
-from esmcls.reading.term_tables import TermTable
 from esmcls.tasks.go_terms.statistics import describe_terms
 from esmcls.workspace.intake import take_in
 from esmcls.workspace.workspace import Workspace

@@ -23,7 +23,6 @@ from esmcls.heads.base import Head
 from esmcls.heads.registry import list_heads, load_head
 from esmcls.labels.labels import Labels
 from esmcls.models import folder as folder_module
-from esmcls.models import model as classifier
 from esmcls.models.folder import load_model, read_manifest, save_model
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
@@ -98,7 +97,7 @@ def test_the_encoder_is_opened_when_first_needed_and_then_kept(folder: Path, mon
         opened.append((name, options))
         return ToyEncoder()
 
-    monkeypatch.setattr(classifier, "load_encoder", opener)
+    monkeypatch.setattr("esmcls.cache.features.load_encoder", opener)
     model = load_model(folder)
     assert opened == []
     assert model.encoder is model.encoder

@@ -30,7 +30,7 @@ from esmcls.tasks.one_label.tuning import by_rank
 from esmcls.training.loop import LogFile
 from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import esmcls
-from esmcls_cli.options import TrainingBar
+from esmcls_cli.options.progress import TrainingBar
 
 SHORT = ("--method", "full", "--epochs", "2", "--batch", "16", "--lr", "1e-3", "--start", "zero", "--device", "cpu")
 

@@ -15,7 +15,7 @@ from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import save_state
 from esmcls.pretraining.run import PretrainConfig
 from esmcls_cli.main import esmcls
-from esmcls_cli.options import integers
+from esmcls_cli.options.values import integers
 
 SMALL = ("--layers", "1", "--width", "8", "--heads", "2", "--teacher-layers", "1,2", "--student-layers", "1")
 SHORT = ("--steps", "2", "--tokens", "128", "--shortest", "8", "--longest", "20")

@@ -15,6 +15,7 @@ from esmcls.metrics.calibration import auroc
 from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.reporting.results import Cost
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.one_label.answers import DEPTH, Answers
 from esmcls.tasks.one_label.comparison import (
     by_length,
@@ -25,7 +26,6 @@ from esmcls.tasks.one_label.comparison import (
     sets,
 )
 from esmcls.tasks.one_label.results import ConformalSets, Confusion
-from esmcls.tasks.task import Entrant
 
 CLASSES = ("a", "b", "c")
 

@@ -28,7 +28,8 @@ from esmcls.encoders.encoder import load_encoder
 from esmcls.engines import embed as ray_embedding
 from esmcls.engines import ray_team
 from esmcls.engines.embed import RayPlan, block_residues, blocks
-from esmcls.engines.ray_team import Actor, Cluster, ClusterError, Connection, Home, Outcome
+from esmcls.engines.on_nodes import Actor, ClusterError, Home, Outcome
+from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError, MissingExtraError, UsageError
 from esmcls.remote.mirror import LEDGER, mirror_folder
 

@@ -509,6 +509,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return {"toy": TOY, "doubled": DOUBLED, "/elsewhere": DOUBLED, "/foreign": ToyEncoder(digest="72")}[name]
 
     monkeypatch.setattr(model_module, "load_encoder", opener)
+    monkeypatch.setattr("esmcls.cache.features.load_encoder", opener)
     return names
 
 

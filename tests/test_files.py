@@ -34,8 +34,8 @@ from esmcls.files import (
     replace_folder,
     temporary_beside,
     temporary_folder,
-    write_json,
 )
+from esmcls.plain_values import write_json
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, pipes and links are POSIX")
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -12,8 +12,8 @@ from ontologies import BINDING, ION, MEMBRANE, ZINC, tiny_ontology, write_cafa, 
 
 from esmcls.errors import DataError, UnknownNameError
 from esmcls.reading.annotations.evidence import CODES, EXPERIMENTAL, evidence_codes
+from esmcls.reading.joined.term_tables import TermTable
 from esmcls.reading.records import Tally
-from esmcls.reading.term_tables import TermTable
 from esmcls.workspace.workspace import Workspace
 
 ROW = gaf_row("P1", ZINC, "F")

@@ -12,9 +12,10 @@ from command import done, run
 from esmcls.errors import DataError, FolderError, UsageError, WorkspaceError
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.reading.inputs import Inputs
+from esmcls.remote.workspace_files import STATE
 from esmcls.workspace.intake import take_in
 from esmcls.workspace.read_hierarchy import LabelPlaces, Place, read_hierarchy, read_parents
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 CLANS = "family\tclan\nPF1\tCL1\nPF2\tCL1\nPF3\tCL2\nPF4\t\n"
 LETTERS = {"1.1.1": "A", "1.1.2": "G", "2.1.1": "K"}

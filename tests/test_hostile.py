@@ -35,7 +35,7 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders.weights import load_state
 from esmcls.errors import DataError, EsmclsError, FolderError, ModelError, WeightsError, WorkspaceError
-from esmcls.files import from_plain, parse_json, read_as, sha256_file
+from esmcls.files import sha256_file
 from esmcls.finetuning.seeds import read_metrics
 from esmcls.foreign.hdf5 import _encoded, check_hdf5
 from esmcls.foreign.npz import open_npz
@@ -47,14 +47,15 @@ from esmcls.heads.trees.tree_text import checked_text
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.classification import Interval
+from esmcls.plain_values import from_plain, parse_json, read_as
+from esmcls.reading.joined.label_tables import LabelTable
 from esmcls.reading.readers import read_records
 from esmcls.reading.record_columns import Columns
-from esmcls.reading.tables import LabelTable
 from esmcls.tasks.one_label.tuning import OneLabelObjective
 from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.workspace.workspace import Workspace
 from esmcls_cli.main import main
-from esmcls_cli.options import Screen, visible
+from esmcls_cli.options.speech import Screen, visible
 
 ROOT = Path(__file__).parent.parent
 RELEASE = ROOT / "tests" / "archives" / "release-0.1.0"

@@ -16,10 +16,10 @@ from esmcls.datasets.dataset import build
 from esmcls.errors import DataError, UsageError
 from esmcls.reading.ids import RULES, IdJoin
 from esmcls.reading.inputs import Inputs
+from esmcls.reading.joined.label_tables import LabelTable
 from esmcls.reading.readers import find_sources, read_records
 from esmcls.reading.records import Protein, Record, Tally
 from esmcls.reading.rows import clean_cell, read_rows
-from esmcls.reading.tables import LabelTable
 
 
 def put(path: Path, text: str, pack: Any = bytes) -> Path:

@@ -16,7 +16,7 @@ from esmcls.errors import DataError
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology, raise_parents, read_obo
-from esmcls.reading.term_tables import read_ia
+from esmcls.reading.joined.term_tables import read_ia
 
 FIX = "give an OBO file of the Gene Ontology, such as go-basic.obo"
 

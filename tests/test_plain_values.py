@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from compared import a_comparison, a_timing
 
-from esmcls.files import from_plain
+from esmcls.plain_values import from_plain
 from esmcls.reporting.results import Report, Timing
 from esmcls.tasks.go_terms.results import TermReport
 from esmcls.tasks.one_label.results import OneLabelReport

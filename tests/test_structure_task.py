@@ -20,20 +20,28 @@ from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.alignment import search
 from esmcls.labels.structure_labels import Structures
+from esmcls.metrics.structures import superposition
 from esmcls.reading.records import Protein
 from esmcls.structures.distogram import BINS, PairAnswer, binned, distances
 from esmcls.structures.folding import fold as folding
+from esmcls.tasks.comparing import Entrant
+from esmcls.tasks.fitted import NoFindings
 from esmcls.tasks.structure import report
 from esmcls.tasks.structure import task as structure_task
 from esmcls.tasks.structure.answers import StructureAnswers, StructureQuestions, graded
 from esmcls.tasks.structure.comparison import by_confidence, by_depth, compare_structures
 from esmcls.tasks.structure.evaluation import evaluate_structures
 from esmcls.tasks.structure.figures import draw_confidence, draw_lengths, draw_maps, draw_traces, seen_from
-from esmcls.tasks.structure.findings import StructureFindings
-from esmcls.tasks.structure.measures import MEASURES, intervals_over_chains, measured, spread
+from esmcls.tasks.structure.measures import (
+    FOLDED,
+    MEASURES,
+    intervals_over_chains,
+    measured,
+    measured_trace,
+    spread,
+)
 from esmcls.tasks.structure.prediction import StructureAnswering, contacts_of
 from esmcls.tasks.structure.results import StructureReport
-from esmcls.tasks.task import Entrant
 
 ABOUT = {"model": None, "validation": {"precision_l": 0.5}, "megabytes": 0.1}
 SEQUENCE = chains.sequences()[-1]
@@ -43,7 +51,7 @@ SEQUENCE = chains.sequences()[-1]
 def heads() -> Iterator[None]:
     """Heads that are quick, in place of the registered ones, and quick folding."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structure_task, "load_head", lambda name, group: chains.HEADS[name])
+        patch.setattr(structure_task.StructureTask, "head_class", lambda self, name: chains.HEADS[name])
         patch.setattr(folding, "fold", chains.quick_fold)
         patch.setattr(search, "PROGRAM", "no-such-program")  # which would take longer than all else here
         yield
@@ -81,7 +89,7 @@ class FakeModel:
     """A model by its head alone."""
 
     name = "fake"
-    findings = StructureFindings()
+    findings = NoFindings()
     classes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     neighbours = None
@@ -145,6 +153,23 @@ def test_a_chain_too_short_for_long_range_pairs_has_no_precision_and_is_measured
     chain = measured(sure(distances(trace)), trace)
     assert np.isnan(chain.values["precision_l"])
     assert chain.values["lddt"] == pytest.approx(1.0)
+
+
+def test_superpositions_of_a_folded_chain_are_searched_for_once_for_all_its_measures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches: list[int] = []
+    search = superposition._superpositions
+
+    def counted(mobile: Any, target: Any, within: tuple[float, float]) -> Any:
+        searches.append(len(mobile))
+        return search(mobile, target, within)
+
+    monkeypatch.setattr(superposition, "_superpositions", counted)
+    trace = chains.trace_of(SEQUENCE)
+    values = measured_trace(trace + 3, trace)
+    assert tuple(values) == FOLDED
+    assert searches == [len(trace)]
 
 
 def test_means_and_intervals_are_over_the_chains_that_have_a_measure() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from esmcls.errors import DataError
+from esmcls.reading.joined.label_tables import LabelTable
 from esmcls.reading.records import RawRecord
-from esmcls.reading.tables import LabelTable, TableLayout, read_table, table_layout
+from esmcls.reading.tables import TableLayout, read_table, table_layout
 
 TWICE = "records are joined by id, so give each its own"
 

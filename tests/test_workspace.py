@@ -14,7 +14,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.split import SplitReport
 from esmcls.errors import CacheError, EsmclsError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.workspace.workspace import FORMAT, Workspace
+from esmcls.workspace.state_file import FORMAT
+from esmcls.workspace.workspace import Workspace
 
 DATASET = Dataset(["1", "2", "3"], ["MA", "MC", "MD"], ["x", "y", "x"], ["train", "validation", "test"])
 REPORT = SplitReport("stratified", 5, (0.5, 0.25, 0.25))

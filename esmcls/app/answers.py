@@ -18,8 +18,8 @@ from esmcls.models.predict import answer_stream, answering_of, noted
 from esmcls.reading.ids import accession, is_accession
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Row
+from esmcls.tasks.answering import Answered, Answering
 from esmcls.tasks.one_label.task import OneLabel
-from esmcls.tasks.task import Answered, Answering
 
 BLOCK: Final = 16
 """Proteins asked at a time: as often the bar moves."""

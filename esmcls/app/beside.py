@@ -57,10 +57,10 @@ class Domains:
 
     def drawing(self) -> str:
         """Return HTML: each protein as a line, to one scale, with its domains on it."""
-        longest = max(len(one.protein.sequence) for one in self.scanned)
-        families = sorted({domain.family for one in self.scanned for domain in one.domains})
+        longest = max(len(chain.protein.sequence) for chain in self.scanned)
+        families = sorted({domain.family for chain in self.scanned for domain in chain.domains})
         colours = {family: COLOURS[place % len(COLOURS)] for place, family in enumerate(families)}
-        return "\n".join(_drawn(one, WIDTH / longest, colours) for one in self.scanned)
+        return "\n".join(_drawn(chain, WIDTH / longest, colours) for chain in self.scanned)
 
 
 def domains(workspace: Path, proteins: Sequence[Protein], folder: Path, device: str = "cpu") -> Domains:

@@ -10,8 +10,9 @@ from typing import Final
 from esmcls.errors import EsmclsError, UnknownNameError
 from esmcls.models.model import Model
 from esmcls.models.predict import open_model
+from esmcls.remote.workspace_files import STATE
 from esmcls.scanning.folder import find_scanner
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 KEPT: Final = 2
 """Models that are held in memory at a time."""

@@ -49,7 +49,7 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
         raise MissingExtraError("the page", "gradio", "app") from None
     with gradio.Blocks(title="esmcls", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gradio.Markdown("# esmcls\nPaste sequences or drop a file; nothing leaves this machine.")
-        kept, chosen = gradio.State(None, time_to_live=HOUR), gradio.State(1, time_to_live=HOUR)
+        answers, chosen = gradio.State(None, time_to_live=HOUR), gradio.State(1, time_to_live=HOUR)
         with gradio.Row():
             pasted = gradio.Textbox(
                 label="Sequences (FASTA, a table, or one sequence)", lines=8, max_lines=20, value=EXAMPLE, scale=3
@@ -72,16 +72,16 @@ def build(models: OpenModels, limits: Limits, folder: Path) -> Any:
         answered = start.click(
             asked.ask,
             [pasted, dropped, model],
-            [table, files, said, shown, kept, chosen],
+            [table, files, said, shown, answers, chosen],
             api_name="ask",
             concurrency_id="model",
             concurrency_limit=1,
         )
         answered.then(lambda: "", None, [beside], api_visibility="private")
-        table.select(asked.choosing(), [kept], [shown, chosen, beside], api_visibility="private")
-        because.click(asked.why, [kept, chosen], [beside], **hidden)
-        along.click(asked.domains, [kept, files], [beside, files], **hidden)
-        around.click(asked.on_the_map, [kept], [beside], **hidden)
+        table.select(asked.choosing(), [answers], [shown, chosen, beside], api_visibility="private")
+        because.click(asked.why, [answers, chosen], [beside], **hidden)
+        along.click(asked.domains, [answers, files], [beside, files], **hidden)
+        around.click(asked.on_the_map, [answers], [beside], **hidden)
     return page.queue(max_size=WAITING)
 
 
@@ -134,8 +134,8 @@ class _Asked:
     def domains(self, answers: Answers | None, files: list[str] | None) -> Any:
         with self._told():
             proteins = [answered.protein for answered in _there(answers).answered]
-            found = domains(self.models.workspace, proteins, self._place(), self.models.device)
-        return found.drawing(), [*(files or []), *map(str, found.paths)]
+            shown = domains(self.models.workspace, proteins, self._place(), self.models.device)
+        return shown.drawing(), [*(files or []), *map(str, shown.paths)]
 
     def on_the_map(self, answers: Answers | None) -> str:
         with self._told():

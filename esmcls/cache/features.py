@@ -231,8 +231,8 @@ class Features:
         for batch in batches(encoder, sequences):
             embedded = encoder.encode(batch, (pooling,), "residue")
             table[len(residues) : len(residues) + len(batch)] = embedded.pooled[pooling]
-            kept = embedded.residues or []
-            residues += [vectors if self.spec is None else self.spec.rounded(vectors) for vectors in kept]
+            of_residues = embedded.residues or []
+            residues += [vectors if self.spec is None else self.spec.rounded(vectors) for vectors in of_residues]
         return Features.from_arrays({pooling: table}, sequences, residues=residues, spec=self.spec)
 
     def take(self, rows: RowSelection) -> Features:
@@ -292,15 +292,26 @@ def residues_by(encoder: Encoder, sequences: Sequence[str], spec: EmbeddingSpec 
             yield vectors if spec is None else spec.rounded(vectors)
 
 
-def encoder_of(spec: EmbeddingSpec) -> Encoder:
-    """Open the encoder that a spec names.
+def open_encoder(spec: EmbeddingSpec, name: str | None = None, device: str = "cpu") -> Encoder:
+    """Open an encoder as a spec says, by the name that it has there or by another one; errors of `load_encoder`."""
+    return load_encoder(
+        name or spec.encoder,
+        layers=spec.layers or None,
+        long=spec.long,
+        precision=spec.precision,
+        device=device,
+    )
+
+
+def encoder_of(spec: EmbeddingSpec, name: str | None = None, device: str = "cpu") -> Encoder:
+    """Open the encoder of a spec; see `open_encoder`.
 
     Raises
     ------
     EncoderMismatchError
         If what is found by the name now is another encoder.
     """
-    encoder = load_encoder(spec.encoder, layers=spec.layers or None, long=spec.long, precision=spec.precision)
+    encoder = open_encoder(spec, name, device)
     if encoder.digest != spec.digest:
         raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
     return encoder

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from esmcls.cache.segments import BLOCK_BYTES, Column, Known, Segment, form_of
 from esmcls.cache.spec import EmbeddingSpec, canonical
 from esmcls.errors import CacheError
-from esmcls.files import atomic_path, read_as, refuse_what_is_no_file, write_json
+from esmcls.files import atomic_path, refuse_what_is_no_file
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Vectors
 
 Keys: TypeAlias = npt.NDArray[np.uint8]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.cache.embed import embed_into, embed_items
+from esmcls.cache.features import open_encoder
 from esmcls.cache.prefetch import prefetch
 from esmcls.cache.spec import EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller
-from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.errors import EsmclsError
 
 PARCEL: Final = 64
@@ -66,7 +66,8 @@ def embed_on_devices(
         If a process fails; what the others have finished is sealed.
     """
     if len(devices) == 1:
-        return embed_into(cache, _load(encoder, cache.spec, devices[0]), sequences, progress=progress, shard=shard)
+        opened = open_encoder(cache.spec, encoder, devices[0])
+        return embed_into(cache, opened, sequences, progress=progress, shard=shard)
     started = time.monotonic()
     items = Missing(cache, sequences, shard)
     with _Team(cache, encoder, devices, items.report, progress) as team:
@@ -78,10 +79,6 @@ def embed_on_devices(
     cache.refresh()
     items.report.seconds = time.monotonic() - started
     return items.report
-
-
-def _load(name: str, spec: EmbeddingSpec, device: str) -> Encoder:
-    return load_encoder(name, layers=spec.layers or None, long=spec.long, precision=spec.precision, device=device)
 
 
 class _Team:
@@ -186,7 +183,8 @@ def _work(
 
     try:
         with EmbeddingCache.open(folder, spec) as cache:
-            report = embed_items(cache, _load(encoder, spec, device), _received(tasks, stop), EmbedReport(), tell)
+            opened = open_encoder(spec, encoder, device)
+            report = embed_items(cache, opened, _received(tasks, stop), EmbedReport(), tell)
         results.put((number, "done", report))
     except KeyboardInterrupt:
         return

@@ -9,9 +9,7 @@ One segment holds n sequences, in columns:
     chunk   (m, width)        vectors of sequence i in rows chunk_offsets[i] to chunk_offsets[i + 1]; residue likewise,
                               and residue_int8 as bytes: see `esmcls.cache.spec.quantised`
 
-HDF5 has no journal, and a write that fails in the middle leaves the library in a state where closing the file ends
-the process (HDF5 2.0, full disk). So it never sees a failure here: it writes through `SteadyFile`, which keeps the
-first error for the end, and a file gets its name only after that.
+A file gets its name only when `new_hdf5` has ended without an error of the disk.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -37,9 +34,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.spec import BLOCK, FORMAT, RESIDUE_INT8, EmbeddingSpec, canonical
+from esmcls.cache.steady_file import new_hdf5
 from esmcls.errors import CacheError, EsmclsError, UsageError
-from esmcls.files import atomic_path, from_plain, parse_json, system_errno
+from esmcls.files import atomic_path, system_errno
 from esmcls.foreign.hdf5 import TRUNCATED, check_hdf5, check_open_hdf5
+from esmcls.plain_values import from_plain, parse_json
 from esmcls.remote.blocks import About, RemoteSegments
 from esmcls.types import Indices, Vectors
 
@@ -66,45 +65,6 @@ class Column:
     def of(cls, array: npt.NDArray[Any]) -> Column:
         """Hold an array that is there already."""
         return cls(array.shape, array.dtype, [array])
-
-
-class SteadyFile(io.RawIOBase):
-    """A file for h5py that never fails; the first error is kept in `error`, and nothing is written after it."""
-
-    def __init__(self, raw: io.FileIO) -> None:
-        self.raw = raw
-        self.error: BaseException | None = None
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; HDF5 reads back what it has written of its own tables."""
-        return self.raw.readinto(buffer) or 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
-        return self.raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Say where we are."""
-        return self.raw.tell()
-
-    def write(self, data: Any) -> int:
-        """Write all of `data`, or nothing more at all."""
-        rest = memoryview(data).cast("B")
-        try:
-            while len(rest) and self.error is None:
-                rest = rest[self.raw.write(rest) :]
-        except BaseException as error:  # kept and raised by `write_segment`
-            self.error = error
-        return memoryview(data).nbytes
-
-    def truncate(self, size: int | None = None) -> int:
-        """Cut the file to a size."""
-        try:
-            if self.error is None:
-                self.raw.truncate(size)
-        except BaseException as error:
-            self.error = error
-        return size or 0
 
 
 def new_name(after: str | None = None) -> str:
@@ -136,24 +96,6 @@ def write_segment(path: Path, spec: EmbeddingSpec, columns: Mapping[str, Column]
         file.attrs["replaces"] = json.dumps(sorted(replaces))
         for name, column in columns.items():
             _write_column(file, name, column)
-
-
-@contextlib.contextmanager
-def new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Give a new HDF5 file to write to.
-
-    Raises
-    ------
-    OSError
-        At the end, if the disk did not take all of it.
-    """
-    with open(path, "x+b", buffering=0) as raw:
-        steady = SteadyFile(raw)
-        # superblock 3 has checksums and takes attributes beyond 64 KiB; every HDF5 since 1.10 reads it
-        with h5py.File(steady, "w", libver=("v110", "v110")) as file:
-            yield file
-        if steady.error is not None:
-            raise steady.error
 
 
 def _write_column(file: h5py.File, name: str, column: Column) -> None:

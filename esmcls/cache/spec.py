@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import UsageError
-from esmcls.files import from_plain
+from esmcls.plain_values import from_plain
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:

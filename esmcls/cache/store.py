@@ -39,8 +39,10 @@ from esmcls.cache.pending import Pending
 from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, segment_stat, write_segment
 from esmcls.cache.spec import BLOCK, RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
 from esmcls.errors import CacheError, UsageError
-from esmcls.files import read_json, remove_left_overs, write_json
+from esmcls.files import remove_left_overs
+from esmcls.plain_values import read_json, write_json
 from esmcls.remote.blocks import RemoteSegments, remote_segments
+from esmcls.remote.workspace_files import SPEC
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:
@@ -132,15 +134,15 @@ class EmbeddingCache:
         """
         path = Path(folder)
         with _as_cache_error(path, "cannot be opened"):
-            if spec is not None and not (path / "spec.json").exists():
+            if spec is not None and not (path / SPEC).exists():
                 path.mkdir(parents=True, exist_ok=True)
                 try:
-                    write_json(path / "spec.json", spec.to_json())
+                    write_json(path / SPEC, spec.to_json())
                 except OSError:
                     with contextlib.suppress(OSError):  # what is in it stays
                         path.rmdir()
                     raise
-            stored = _read_spec(path / "spec.json")
+            stored = _read_spec(path / SPEC)
             if spec is not None and spec != stored:
                 fix = "choose another folder for it"
                 raise CacheError(path, f"this cache is of another spec ({stored.difference(spec)})", fix)
@@ -339,9 +341,9 @@ class EmbeddingCache:
 
     def with_residues(self) -> EmbeddingCache | None:
         """Open the cache beside this one that keeps the same vectors and those of residues; None if there is none."""
-        for kept in (RESIDUE, RESIDUE_INT8) if self.spec.width % BLOCK == 0 else (RESIDUE,):
-            folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, kept)).key()
-            if (folder / "spec.json").is_file():
+        for pooling in (RESIDUE, RESIDUE_INT8) if self.spec.width % BLOCK == 0 else (RESIDUE,):
+            folder = self.folder.parent / replace(self.spec, poolings=(*self.spec.pooled, pooling)).key()
+            if (folder / SPEC).is_file():
                 return EmbeddingCache.open(folder)
         return None
 
@@ -666,7 +668,7 @@ def _indexed(path: Path, known: Known | None, remote: RemoteSegments | None) -> 
 
 def _open_existing(folder: str | Path, spec: EmbeddingSpec) -> EmbeddingCache:
     """Open a cache that must be there and of this spec."""
-    if not (Path(folder) / "spec.json").is_file():
+    if not (Path(folder) / SPEC).is_file():
         raise CacheError(folder, "this is no cache of embeddings (no spec.json)", "give the folder of one spec's cache")
     return EmbeddingCache.open(folder, spec)
 

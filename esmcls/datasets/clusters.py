@@ -11,9 +11,9 @@ from esmcls.errors import DataError, EsmclsError
 from esmcls.files import temporary_folder
 from esmcls.programs import run_program
 from esmcls.reading.ids import IdJoin
+from esmcls.reading.joined.label_tables import cells
 from esmcls.reading.records import Tally, refuse_text
 from esmcls.reading.rows import column_name
-from esmcls.reading.tables import cells
 from esmcls.text_files import open_lines, shown
 
 MMSEQS: Final = "mmseqs"

@@ -188,8 +188,8 @@ def stranger_folds(dataset: Dataset, shares: Shares, seed: int = 0) -> list[Stra
     fold_of = {family: place % count for place, family in enumerate(drawn)}
     train = dataset.part("train")
     if len(set(train.labels)) - -(-len(drawn) // count) < 2:
-        found = f"{len(set(train.labels))} families are too few to hold any out"
-        raise UsageError(f"--hold-out-families {100 * shares.families:g}%: {found}; it takes 3, better 20")
+        problem = f"{len(set(train.labels))} families are too few to hold any out"
+        raise UsageError(f"--hold-out-families {100 * shares.families:g}%: {problem}; it takes 3, better 20")
     held, taken = _held_rows(dataset, seed)
     numbers = [
         _known_in(fold_of.get(label), sequence, count, seed)
@@ -230,10 +230,10 @@ def _some(strangers: Dataset, most: int, seed: int) -> Dataset:
     return strangers.take([row for row, sequence in enumerate(strangers.sequences) if sequence in chosen])
 
 
-def _known_in(own: int | None, sequence: str, count: int, seed: int) -> int:
+def _known_in(fold: int | None, sequence: str, count: int, seed: int) -> int:
     """Return the fold in which a protein is one of a known family: any but that of its own family."""
     number = int(hashlib.sha256(f"{seed} {sequence}".encode()).hexdigest(), 16)
-    return number % count if own is None else (own + 1 + number % (count - 1)) % count
+    return number % count if fold is None else (fold + 1 + number % (count - 1)) % count
 
 
 def _rows_of(dataset: Dataset, families: Collection[str], parts: Collection[str], trained: Collection[str]) -> Dataset:
@@ -260,8 +260,8 @@ def _drawn(dataset: Dataset, share: float, seed: int) -> list[str]:
     families = _shuffled(set(dataset.part("train").labels), seed)
     number = round(share * len(families))
     if number < 2:
-        found = f"--hold-out-families {100 * share:g}% of {len(families)} families is {number}"
-        raise UsageError(f"{found}; hold out at least 2")
+        problem = f"--hold-out-families {100 * share:g}% of {len(families)} families is {number}"
+        raise UsageError(f"{problem}; hold out at least 2")
     return families[:number]
 
 

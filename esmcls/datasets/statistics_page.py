@@ -11,8 +11,9 @@ import numpy as np
 
 from esmcls.datasets.power_law import PowerLaw
 from esmcls.datasets.statistics import Section, Statistics
-from esmcls.files import atomic_path, write_json
+from esmcls.files import atomic_path
 from esmcls.metrics.classification import TIERS
+from esmcls.plain_values import write_json
 from esmcls.reporting.figure_style import COLORS, house_style, save_figure
 from esmcls.types import Indices
 

@@ -25,7 +25,8 @@ from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.sources.places import have_weights
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, load_state, state_digest
 from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
-from esmcls.files import atomic_path, from_plain, parse_json, refuse_what_is_no_file
+from esmcls.files import atomic_path, refuse_what_is_no_file
+from esmcls.plain_values import from_plain, parse_json
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"

@@ -26,9 +26,10 @@ from esmcls.encoders import OWN
 from esmcls.encoders.alphabet import TOKENS
 from esmcls.encoders.model import ModelConfig, rotary_frequencies
 from esmcls.errors import WeightsError
-from esmcls.files import atomic_path, from_plain, kind_instead, parse_json, read_json, refuse_what_is_no_file
+from esmcls.files import atomic_path, kind_instead, refuse_what_is_no_file
 from esmcls.foreign.torch_files import CodeError, read_torch
 from esmcls.foreign.transformers_folder import CONFIG, SHARD_INDEX, WEIGHTS, is_esm2, shards_of, weights_in
+from esmcls.plain_values import from_plain, parse_json, read_json
 
 State = dict[str, Tensor]
 FORMAT = "esmcls-encoder-1"

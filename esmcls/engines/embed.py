@@ -21,13 +21,16 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from esmcls.cache.embed import RunPlan, embed_apart
+from esmcls.cache.features import open_encoder
 from esmcls.cache.segments import form_of
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedProgress, EmbedReport, Item, Missing, Shard, Teller, plan_batches
-from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.engines.ray_team import Cluster, ClusterError, Connection
+from esmcls.encoders.encoder import Encoder
+from esmcls.engines.on_nodes import ClusterError
+from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError
+from esmcls.remote.workspace_files import SPEC
 from esmcls.reporting.phrases import length_of_time
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace, plan_in_workspace
 from esmcls.workspace.intake import Intake
@@ -140,18 +143,12 @@ class BlockEncoder:
         ClusterError
             If the node does not see the cache.
         """
-        if not (self.folder / "spec.json").is_file():
+        if not (self.folder / SPEC).is_file():
             node = os.uname().nodename if hasattr(os, "uname") else "a node"
             raise ClusterError(
                 f"{node} does not see {self.folder.resolve()}; give a workspace that all nodes of the cluster share"
             )
-        encoder = load_encoder(
-            self.encoder,
-            layers=self.spec.layers or None,
-            long=self.spec.long,
-            precision=self.spec.precision,
-            device=self.device,
-        )
+        encoder = open_encoder(self.spec, self.encoder, self.device)
         return partial(embed_apart, self.folder, self.spec, encoder)
 
 

@@ -22,14 +22,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 from esmcls.cache.prefetch import prefetch
 from esmcls.encoders.devices import LOG
-from esmcls.errors import EsmclsError, MissingExtraError, UsageError
-from esmcls.version import __version__
+from esmcls.engines.on_nodes import Actor, ClusterError, Home, Job, Outcome, Result, answer_here
+from esmcls.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     ActorHandle: TypeAlias = Any  # ray publishes none for the actors of a class that is made remote at run time
     Reference: TypeAlias = Any
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 MOST_LOSSES: Final = 4
 """Actors that one job may take with it."""
@@ -55,10 +52,6 @@ KNOCK_SECONDS: Final = 20.0
 AHEAD: Final = 4
 """Jobs an actor that may be done, or in work, before an earlier one is: what bounds the memory of ordered results."""
 DEVICES: Final = ("auto", "cpu", "cuda")
-
-
-class ClusterError(EsmclsError):
-    """A cluster that cannot be reached, or cannot do the work."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +152,8 @@ class Cluster:
             If there is no such cluster, or it fails meanwhile.
         """
         ray = import_ray()
-        own = not ray.is_initialized()
-        if own:
+        begun = not ray.is_initialized()
+        if begun:
             with _signals_kept():
                 _connect(ray, self)
         try:
@@ -172,7 +165,7 @@ class Cluster:
                 f"the Ray cluster failed ({_in_short(error)}); look at its head, and run again: what is done stays"
             ) from error
         finally:
-            if own:
+            if begun:
                 ray.shutdown()
 
 
@@ -290,7 +283,7 @@ class Connection:
         ClusterError
             If the node lacks what it needs, or is lost again and again.
         """
-        asked = self.ray.remote(**self.cluster.demands(self.device))(_answer).remote(Home(), question)
+        asked = self.ray.remote(**self.cluster.demands(self.device))(answer_here).remote(Home(), question)
         try:
             while not self.ray.wait([asked], num_returns=1, timeout=PATIENCE_SECONDS)[0]:
                 self.tell_no_room(self.device)
@@ -329,79 +322,6 @@ class Connection:
             yield team
         finally:
             team.end()
-
-
-@dataclass(frozen=True)
-class Home:
-    """What every node must have as this process has it: the folder we are in, and esmcls."""
-
-    folder: Path = field(default_factory=Path.cwd)
-    version: str = __version__
-
-    def enter(self) -> None:
-        """Go into the folder.
-
-        Raises
-        ------
-        ClusterError
-            If it is not there, or esmcls is another.
-        """
-        node = os.uname().nodename if hasattr(os, "uname") else "a node"
-        if self.version != __version__:
-            raise ClusterError(f"{node} has esmcls {__version__}, not {self.version}; install the same on every node")
-        try:
-            os.chdir(self.folder)
-        except OSError:
-            raise ClusterError(
-                f"{node} has no folder {self.folder}; work in a folder that all nodes of the cluster share"
-            ) from None
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[Result]):
-    """What came of a job: its result, or the line that says what went wrong; errors of ours cannot travel."""
-
-    result: Result | None = None
-    problem: str = ""
-
-
-def _answer(home: Home, question: Callable[[], Result]) -> Outcome[Result]:
-    """Answer a question; runs on a node."""
-    try:
-        home.enter()
-        return Outcome(question())
-    except EsmclsError as error:
-        return Outcome(problem=str(error))
-
-
-class Actor(Generic[Job, Result]):
-    """Runs in a process of a node: opens what does the jobs when first asked, and then does one after another."""
-
-    def __init__(self, home: Home, opener: Callable[[], Callable[[Job], Result]]) -> None:
-        self.home = home
-        self.opener = opener
-        self.do: Callable[[Job], Result] | None = None
-
-    def ready(self) -> Outcome[Result]:
-        """Open."""
-        try:
-            self._opened()
-        except EsmclsError as error:
-            return Outcome(problem=str(error))
-        return Outcome()
-
-    def work(self, job: Job) -> Outcome[Result]:
-        """Do a job; Ray may have started this process anew since it was ready."""
-        try:
-            return Outcome(self._opened()(job))
-        except EsmclsError as error:
-            return Outcome(problem=str(error))
-
-    def _opened(self) -> Callable[[Job], Result]:
-        if self.do is None:
-            self.home.enter()
-            self.do = self.opener()
-        return self.do
 
 
 class Team(Generic[Job, Result]):

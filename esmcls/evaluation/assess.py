@@ -17,18 +17,20 @@ from esmcls.evaluation.evaluation_folder import open_evaluation
 from esmcls.evaluation.examination import Told
 from esmcls.evaluation.fit_and_ask import digest_of
 from esmcls.evaluation.origin import check_date
-from esmcls.files import sha256_file, write_json
+from esmcls.files import sha256_file
 from esmcls.labels.kinds import STRUCTURE
 from esmcls.models.given_vectors import workspace_of
 from esmcls.models.model import Model, features_for
 from esmcls.models.predict import as_model
 from esmcls.models.recipe import model_digest
 from esmcls.models.sharing.card import add_measured
+from esmcls.plain_values import write_json
 from esmcls.reading.readers import label_table, read_records
 from esmcls.reading.records import Record
 from esmcls.reading.tables import NamedColumns
+from esmcls.tasks.examining import TEST_PART, Exam, Measured
 from esmcls.tasks.kinds import task_of
-from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Measured
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 METRICS: Final = "metrics.json"
@@ -62,7 +64,7 @@ class Assessment:
 
     def lines(self) -> list[str]:
         """Return tables for people, one line each."""
-        return self.evaluation.lines() + [line for one in self.beside for line in ("", *one.lines())]
+        return self.evaluation.lines() + [line for measured in self.beside for line in ("", *measured.lines())]
 
     def write(self, folder: Path | None = None, names: Mapping[str, str] | None = None) -> Path:
         """Write the report: a page, tables of classes or terms and of all wrong proteins, figures; return the page.
@@ -98,7 +100,7 @@ def labelled(records: Iterable[Record], source: str | Path, task: AnyTask | None
     DataError
         If there is none, or one lacks a label, or has one that the kind of task cannot have.
     """
-    found = Dataset([], [], [], [])
+    dataset = Dataset([], [], [], [])
     for record in records:
         if record.label is None:
             fix = "give a table of labels (--labels TABLE)"
@@ -106,13 +108,13 @@ def labelled(records: Iterable[Record], source: str | Path, task: AnyTask | None
         if task is not None and (problem := task.fault_of_label(record.label, record.protein.sequence)):
             fix = "correct it, or leave the record out"
             raise DataError(record.path, problem, fix, line=record.line, record=record.protein.id)
-        found.ids.append(record.protein.id)
-        found.sequences.append(record.protein.sequence)
-        found.labels.append(record.label)
-        found.parts.append("test")
-    if not len(found):
+        dataset.ids.append(record.protein.id)
+        dataset.sequences.append(record.protein.sequence)
+        dataset.labels.append(record.label)
+        dataset.parts.append("test")
+    if not len(dataset):
         raise DataError(source, "no records", "give at least one labelled sequence")
-    return found
+    return dataset
 
 
 def assess(
@@ -198,9 +200,9 @@ def assess(
     body = examined.evaluation.to_json()
     for beside in examined.beside:
         body |= beside.to_json()
-    told = Told(model, task, workspace, known, exam, examined, source or TEST_PART, same_split, date)
+    report = Told(model, task, workspace, known, exam, examined, source or TEST_PART, same_split, date)
     file = write_metrics(model, folder, source, body)
-    assessment = Assessment(examined.evaluation, file, same_split, examined.beside, told.write)
+    assessment = Assessment(examined.evaluation, file, same_split, examined.beside, report.write)
     if on_test_part and same_split and model.called is None:
         add_measured(model.folder, f"The test part, {given.digest()[:16]}.", assessment.lines())
     return assessment
@@ -220,8 +222,8 @@ def _workspace_of_kind(model: Model, workspace: Workspace | None) -> Workspace |
 
 def _task_of_part(model: Model, workspace: Workspace) -> AnyTask:
     """Return who makes labels of the workspace's rows: its own task, if that knows all classes of the model."""
-    own = task_of(workspace)
-    return own if own.knows(model.classes) else model.task
+    task = task_of(workspace)
+    return task if task.knows(model.classes) else model.task
 
 
 def test_part(workspace: Workspace, dataset: Dataset) -> Dataset:

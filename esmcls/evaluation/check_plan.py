@@ -37,8 +37,8 @@ def check_plan(workspace: Workspace, plan: ComparisonPlan, task: AnyTask) -> Non
     if plan.folds and plan.models:
         raise UsageError("models that are fitted already cannot stand beside folds; leave out --models or --folds")
     if plan.refit is not None and not task.refits_in_comparisons:
-        found = "validation rows weigh the members of the ensembles, so no model of a comparison is fitted on them"
-        raise UsageError(f"--refit is not for {task.name}: {found}")
+        problem = "validation rows weigh the members of the ensembles, so no model of a comparison is fitted on them"
+        raise UsageError(f"--refit is not for {task.name}: {problem}")
     for text in plan.longs:
         parse_long(text)
     check_date(plan.date)

@@ -21,8 +21,9 @@ from esmcls.evaluation.plan import ComparisonPlan, Say, find_caches, plan_models
 from esmcls.files import sha256_file
 from esmcls.reporting.phrases import counted
 from esmcls.reporting.results import Cost, NotRun, Report, Timing
+from esmcls.tasks.comparing import Answers, Entrant, Proceedings
 from esmcls.tasks.kinds import task_of
-from esmcls.tasks.task import Answers, AnyTask, Entrant, Proceedings
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import Progress, embed_in_workspace
 from esmcls.workspace.workspace import Workspace
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import read_json, remove_left_overs, temporary_beside, write_json
+from esmcls.files import remove_left_overs, temporary_beside
 from esmcls.models.recipe import model_digest
-from esmcls.tasks.task import Answers, AnyTask
+from esmcls.plain_values import read_json, write_json
+from esmcls.tasks.comparing import Answers
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 LATEST: Final = "compare"
@@ -94,8 +96,8 @@ class ComparisonFolder:
                     self.made(name, "")
                 return name
             if self.named:
-                found = f"a model {name} is there that other settings made"
-                raise UsageError(f"{found}; give the comparison another --name, or replace what is there: --replace")
+                problem = f"a model {name} is there that other settings made"
+                raise UsageError(f"{problem}; give the comparison another --name, or replace what is there: --replace")
         raise AssertionError("there is always another name")
 
     def _names(self, head: str) -> Iterator[str]:
@@ -109,8 +111,8 @@ class ComparisonFolder:
 
     def _is_free(self, name: str, key: str, task: AnyTask) -> bool:
         folder = self.workspace.model_folder(name)
-        own = name in self.models and self.models[name] in ("", model_digest(folder))
-        return own or not folder.exists() or kept_answers(self.workspace, task, name, key, folder) is not None
+        is_ours = name in self.models and self.models[name] in ("", model_digest(folder))
+        return is_ours or not folder.exists() or kept_answers(self.workspace, task, name, key, folder) is not None
 
     def made(self, name: str, digest: str) -> None:
         """Remember a model as this comparison's own, by the digest of its folder."""
@@ -207,8 +209,8 @@ def refuse_another(what: str, name: str, states: Mapping[str, Mapping[str, Any]]
         If it does.
     """
     if name in states and states[name].get("settings") != settings:
-        found = f"{what} {name} of other settings is there"
-        raise UsageError(f"{found}; give another --name, or replace it: --replace")
+        problem = f"{what} {name} of other settings is there"
+        raise UsageError(f"{problem}; give another --name, or replace it: --replace")
 
 
 def _models(state: Mapping[str, Any]) -> dict[str, str]:

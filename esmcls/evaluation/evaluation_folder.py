@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.evaluation.comparison_folder import read_state, refuse_another
-from esmcls.files import write_json
+from esmcls.plain_values import write_json
 from esmcls.workspace.workspace import Workspace
 
 PREFIX: Final = "evaluate-"
@@ -49,7 +49,11 @@ def open_evaluation(workspace: Workspace, settings: str, default: str, name: str
         chosen = name
     else:
         names = [default, *(f"{default}-{number}" for number in range(2, len(states) + 3))]
-        chosen = next(one for one in names if replace or one not in states or states[one].get("settings") == settings)
+        chosen = next(
+            candidate
+            for candidate in names
+            if replace or candidate not in states or states[candidate].get("settings") == settings
+        )
     folder = workspace.reports / f"{PREFIX}{chosen}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / STATE, {"format": 1, "name": chosen, "settings": settings})

@@ -19,7 +19,9 @@ from esmcls.labels.kinds import classes_in_words
 from esmcls.models.model import Model, cache_with
 from esmcls.models.recipe import EXPLANATION, model_digest
 from esmcls.tasks.closeness import Neighbours
-from esmcls.tasks.task import TEST_PART, AnyTask, Exam, Examination, Examined, Proceedings, Setting
+from esmcls.tasks.comparing import Proceedings, Setting
+from esmcls.tasks.examining import TEST_PART, Exam, Examination, Examined
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 
@@ -81,8 +83,8 @@ class Told:
         if self.known is None:
             return self.exam.part.take([])
         shares = Shares.of_setup(self.model.manifest.setup)
-        kept = set_aside(self.known.dataset, shares, self.model.manifest.seed).kept
-        return trained_on(kept, self.model.refitted)
+        dataset = set_aside(self.known.dataset, shares, self.model.manifest.seed).kept
+        return trained_on(dataset, self.model.refitted)
 
     def _about(self) -> dict[str, Any]:
         files = (path for path in self.model.folder.rglob("*") if path.is_file())

@@ -30,13 +30,16 @@ from esmcls.models.combine import ENSEMBLE, combine
 from esmcls.models.fit import Fit, fit_dataset
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.given_vectors import workspace_of
-from esmcls.models.manifest import MANIFEST, versions
+from esmcls.models.manifest import versions
 from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
+from esmcls.remote.workspace_files import MANIFEST
+from esmcls.tasks.comparing import Answers, Questions
 from esmcls.tasks.fitted import explanation_of
-from esmcls.tasks.task import Answers, AnyTask, Questions
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import EmbeddingEngine
-from esmcls.workspace.workspace import BASELINE, CacheEntry, Workspace
+from esmcls.workspace.manifests import BASELINE
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 
 @dataclass(frozen=True)
@@ -227,10 +230,10 @@ class Bout:
         """
         arena, folder = self.arena, entered or self.models / name
         path = arena.place.answers / f"{name}{self.suffix}.safetensors"
-        kept: Answers | None = arena.task.load_answers(path, key)
-        if kept is not None and kept.about["model"] == model_digest(folder):
+        earlier: Answers | None = arena.task.load_answers(path, key)
+        if earlier is not None and earlier.about["model"] == model_digest(folder):
             arena.say(f"{path.stem}: kept from an earlier run")
-            return kept
+            return earlier
         answers = kept_answers(arena.workspace, arena.task, name, key, folder) if self.fold is None else None
         if answers is not None:
             arena.say(f"{path.stem}: kept from an earlier run")
@@ -347,9 +350,11 @@ def features_of(folders: Sequence[Path], part: Dataset) -> Features:
     return replace(views[0], others=tuple(views[1:]))
 
 
-def trained_on(kept: Dataset, refits: bool) -> Dataset:
+def trained_on(dataset: Dataset, refits: bool) -> Dataset:
     """Return the rows that models are fitted on in the end: those of train, and if they are refitted of validation."""
-    return kept.take([row for row, part in enumerate(kept.parts) if part == "train" or (refits and part != "test")])
+    return dataset.take(
+        [row for row, part in enumerate(dataset.parts) if part == "train" or (refits and part != "test")]
+    )
 
 
 def digest_of(facts: Mapping[str, Any] | Sequence[Any]) -> str:

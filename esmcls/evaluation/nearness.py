@@ -20,9 +20,9 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import EngineError, EsmclsError
 from esmcls.evaluation.neighbours import nearest_in_cache
-from esmcls.files import read_json, write_json
 from esmcls.heads.alignment import search as engines
 from esmcls.metrics.classification import Floats
+from esmcls.plain_values import read_json, write_json
 from esmcls.programs import run_program
 from esmcls.tasks.closeness import Nearness
 from esmcls.types import Indices
@@ -101,9 +101,9 @@ def _measure(
     program, reason = shutil.which(engines.PROGRAM), "MMseqs2 is not installed here"
     if program is not None:
         try:
-            version, found = _aligned(program, queries, train, workspace)
-            values[rows] = [np.nan if value is None else value for value in found.identities]
-            return _Measured(_BY_IDENTITY.format(version), True, values, found.spread(rows, len(test)))
+            version, aligned = _aligned(program, queries, train, workspace)
+            values[rows] = [np.nan if value is None else value for value in aligned.identities]
+            return _Measured(_BY_IDENTITY.format(version), True, values, aligned.spread(rows, len(test)))
         except EngineError as error:
             reason = f"MMseqs2 failed ({error})"
     if cache is None:
@@ -158,14 +158,14 @@ def _aligned(program: str, queries: list[str], train: Dataset, workspace: Worksp
     version = _run(program, "version").strip()
     targets = list(dict.fromkeys(train.sequences))
     facts = "\n".join([version, *_SEARCH, "", *queries, "", *sorted(targets)])
-    kept = None if workspace is None else workspace.reports / "identities" / f"{_digest(facts)}.json"
-    found = None if kept is None else _kept(kept, len(queries))
-    if found is None:
-        found = _search(program, queries, targets)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {"format": 1, **found._asdict()})
-    return version, found
+    file = None if workspace is None else workspace.reports / "identities" / f"{_digest(facts)}.json"
+    aligned = None if file is None else _kept(file, len(queries))
+    if aligned is None:
+        aligned = _search(program, queries, targets)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"format": 1, **aligned._asdict()})
+    return version, aligned
 
 
 def _digest(text: str) -> str:
@@ -175,8 +175,8 @@ def _digest(text: str) -> str:
 def _kept(path: Path, n: int) -> _Aligned | None:
     """Return what was kept; None where there is nothing, or not of so many proteins. 0.1.0 kept no counts."""
     try:
-        found = read_json(path)
-        values, counts = found["identities"], found.get("counts")
+        stored = read_json(path)
+        values, counts = stored["identities"], stored.get("counts")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     counted = isinstance(counts, list) and len(counts) == n and all(isinstance(number, int) for number in counts)

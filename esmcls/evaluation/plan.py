@@ -17,8 +17,9 @@ from esmcls.files import sha256_file
 from esmcls.heads.registry import list_heads, reads_residues, reads_vectors, runs_unasked, searches_sequences
 from esmcls.heads.settings import parse_settings
 from esmcls.models.combine import ENSEMBLE
+from esmcls.tasks.comparing import Setting
 from esmcls.tasks.fitted import AnyHead
-from esmcls.tasks.task import AnyTask, Setting
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import CacheEntry, Workspace
@@ -212,10 +213,10 @@ def _not_unasked(head_class: type[AnyHead], entry: CacheEntry) -> str:
 
 def _told_apart(entry: CacheEntry, caches: Sequence[CacheEntry]) -> str:
     """Return what a cache is called in the names of models: by what the first one has otherwise."""
-    own, first = entry.spec, caches[0].spec
-    several = len({one.spec.long for one in caches if one.spec.short_name == own.short_name}) > 1
-    parts = [own.short_name] if own.short_name != first.short_name or not several else []
-    return "-".join([*parts, *([own.long.replace(":", "-")] if several else [])])
+    spec, first = entry.spec, caches[0].spec
+    several = len({cache.spec.long for cache in caches if cache.spec.short_name == spec.short_name}) > 1
+    parts = [spec.short_name] if spec.short_name != first.short_name or not several else []
+    return "-".join([*parts, *([spec.long.replace(":", "-")] if several else [])])
 
 
 def variants(dataset: Dataset, plan: ComparisonPlan, task: AnyTask) -> Iterator[tuple[int | None, Dataset]]:

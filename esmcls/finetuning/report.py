@@ -14,10 +14,10 @@ import torch
 from scipy.stats import t as student
 
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import write_json
 from esmcls.finetuning.task import peak_memory
 from esmcls.metrics.classification import Interval
 from esmcls.models.model import Model, features_for
+from esmcls.plain_values import write_json
 from esmcls.tasks.objective import Objective, TestReport
 from esmcls.training.loop import Entry
 from esmcls.workspace.workspace import Workspace

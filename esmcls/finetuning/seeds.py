@@ -10,7 +10,6 @@ from typing import Any
 
 from esmcls.encoders.esm2 import read_weights
 from esmcls.errors import FolderError
-from esmcls.files import read_as, write_json
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
 from esmcls.finetuning.encoder import training_precision
 from esmcls.finetuning.kind import check_machine, objective_of, settled
@@ -18,7 +17,8 @@ from esmcls.finetuning.report import seeds_report
 from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
 from esmcls.metrics.classification import Interval
 from esmcls.models.folder import read_manifest
-from esmcls.models.manifest import MANIFEST
+from esmcls.plain_values import read_as, write_json
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.objective import Objective
 from esmcls.training.loop import Entry, Log
 from esmcls.training.processes import ALONE, Replicas

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from esmcls.errors import WeightsError
-from esmcls.files import from_plain
+from esmcls.plain_values import from_plain
 
 LENGTH_BYTES = 8
 MOST_BYTES = 100_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import WeightsError
-from esmcls.files import from_plain, read_json
+from esmcls.plain_values import from_plain, read_json
 
 CONFIG: Final = "config.json"
 SHARD_INDEX: Final = ".index.json"

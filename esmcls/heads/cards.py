@@ -14,9 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from esmcls.files import read_json
 from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
+from esmcls.plain_values import read_json
 
 if TYPE_CHECKING:
     from typing_extensions import Never

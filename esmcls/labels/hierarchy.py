@@ -19,12 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import FolderError
-from esmcls.files import read_as, write_json
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 FORMAT: Final = 1
-FILE: Final = "hierarchy.json"
-"""In a workspace, and in the folder of each model that was fitted with it."""
 DOTS: Final = "dots"
 NAMED_LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
     DOTS: (),
@@ -279,16 +277,16 @@ class ClassTree:
         codes, others : int64 arrays, (n,)
             Places among the classes.
         """
-        one, other = self.paths[codes], self.paths[others]
-        return np.asarray(((one == other) & (one >= 0)).sum(axis=1), dtype=np.int64)
+        paths, other_paths = self.paths[codes], self.paths[others]
+        return np.asarray(((paths == other_paths) & (paths >= 0)).sum(axis=1), dtype=np.int64)
 
     def counts_at(self, codes: Indices) -> npt.NDArray[np.bool_]:
         """Return at which levels a class can be right or wrong, (n, levels).
 
         At its own and above; below, too, if it says all that there is to say, else it is left open.
         """
-        own = self.depths[codes][:, None]
-        return (np.arange(1, self.hierarchy.depth + 1)[None, :] <= own) | self.complete[codes][:, None]
+        depths = self.depths[codes][:, None]
+        return (np.arange(1, self.hierarchy.depth + 1)[None, :] <= depths) | self.complete[codes][:, None]
 
     def right_at(self, truth: Indices, answered: Indices) -> npt.NDArray[np.bool_]:
         """Return at which levels answers are right, (n, levels): the class itself at all, else where they agree."""

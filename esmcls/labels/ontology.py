@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import DataError, FolderError, MissingExtraError
-from esmcls.files import read_as, write_json
 from esmcls.labels.labels import LabelSets
+from esmcls.plain_values import read_as, write_json
 from esmcls.text_files import open_lines
 from esmcls.types import Indices, Probabilities
 
@@ -340,8 +340,8 @@ def _notes(nowhere: Sequence[str]) -> tuple[str, ...]:
     names = ", ".join(terms[:_SHOWN]) + (", …" if len(terms) > _SHOWN else "")
     edges = f"{len(nowhere):,} edge{'' if len(nowhere) == 1 else 's'}"
     places = f"{len(terms):,} term{'' if len(terms) == 1 else 's'}"
-    found = f"warning: ontology: {edges} to {places} that are not in the file or obsolete ({names})"
-    return (f"{found}: what is below them loses the terms above; give a whole ontology, such as go-basic.obo",)
+    warning = f"warning: ontology: {edges} to {places} that are not in the file or obsolete ({names})"
+    return (f"{warning}: what is below them loses the terms above; give a whole ontology, such as go-basic.obo",)
 
 
 def _others(about: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, str]:

@@ -92,14 +92,14 @@ class LayerChoice:
         """Say what was chosen, and of what."""
         are = "s {} are" if len(self.layers) > 1 else " {} is"
         chosen = f"layer{are.format(in_words(self.layers))} chosen"
-        own = ", the encoder's own" if self.layers == self.default else ""
+        remark = ", the encoder's own" if self.layers == self.default else ""
         measure = IN_WORDS.get(self.measure, self.measure)
         reached = f"{measure} {self.in_words(self.score_of(self.layers))} on {self.asked:,} validation proteins"
         others = {self.default: f"the encoder's own {in_words(self.default)}", self.last: "the last alone"}
         beside = [
             f"{name} {self.in_words(self.score_of(layers))}" for layers, name in others.items() if layers != self.layers
         ]
-        return ["; ".join([f"{chosen}{own}: {reached} by {self.by}", *beside])]
+        return ["; ".join([f"{chosen}{remark}: {reached} by {self.by}", *beside])]
 
     def in_words(self, score: float) -> str:
         """Say a score as its measure is usually said."""
@@ -138,10 +138,10 @@ def compare_layers(
     """
     scores: dict[Layers, float] = {(layer,): score((layer,)) for layer in layers}
     best = sorted(sorted(scores, key=lambda alone: -scores[alone])[:BEST])  # of equals the first
-    for some in _sets([alone[0] for alone in best], default):
-        if some not in scores:
-            scores[some] = score(some)
-    return tuple(ScoredLayers(some, reached) for some, reached in scores.items())
+    for combination in _sets([alone[0] for alone in best], default):
+        if combination not in scores:
+            scores[combination] = score(combination)
+    return tuple(ScoredLayers(combination, reached) for combination, reached in scores.items())
 
 
 def _sets(best: Sequence[int], default: Layers) -> Iterator[Layers]:
@@ -168,5 +168,5 @@ def choose(scored: Sequence[ScoredLayers], default: Layers, error: Callable[[Lay
     ((2,), (1,))
     """
     best = min(scored, key=lambda entry: (-entry.score, len(entry.layers)))
-    own = next(entry.score for entry in scored if entry.layers == default)
-    return default if best.score - own <= CHANCE * error(best.layers) else best.layers
+    of_default = next(entry.score for entry in scored if entry.layers == default)
+    return default if best.score - of_default <= CHANCE * error(best.layers) else best.layers

@@ -83,18 +83,18 @@ def cut_encoder(name: str, layers: Sequence[int], output: str | Path, format: Fo
     _check_output(path, format)
     weights = read_weights(name)
     wanted = check_layers(name, layers, weights.config.layers)
-    kept = min(max(wanted) + 1, weights.config.layers)
-    if kept == weights.config.layers:
-        problem = f"layers {','.join(map(str, wanted))} of encoder {name} need all of its {kept} layers"
+    depth = min(max(wanted) + 1, weights.config.layers)
+    if depth == weights.config.layers:
+        problem = f"layers {','.join(map(str, wanted))} of encoder {name} need all of its {depth} layers"
         raise UsageError(f"{problem} (the one after the last wanted stays, too); there is nothing to cut")
-    config = replace(weights.config, layers=kept)
-    state = _without_upper(weights.state, kept, len(wanted) * config.width)
+    config = replace(weights.config, layers=depth)
+    state = _without_upper(weights.state, depth, len(wanted) * config.width)
     if format == "hf":
         with atomic_folder(path) as folder:
             save_hugging_face(folder, config, state, wanted)
     else:
         save_state(path, config, state, layers=wanted)
-    return Cut(path, wanted, kept, weights.config.layers, _size(state), _size(weights.state), state_digest(state))
+    return Cut(path, wanted, depth, weights.config.layers, _size(state), _size(weights.state), state_digest(state))
 
 
 def _check_output(path: Path, format: str) -> None:
@@ -114,10 +114,10 @@ def _size(state: State) -> int:
     return sum(tensor.numel() for tensor in state.values())
 
 
-def _without_upper(state: State, kept: int, width: int) -> State:
+def _without_upper(state: State, depth: int, width: int) -> State:
     """Leave out the layers above those kept, and weights that pool over other layers than are wanted."""
     numbers = {name: _LAYER.match(name) for name in state}
-    lower = {name: state[name] for name, match in numbers.items() if match is None or int(match[1]) < kept}
+    lower = {name: state[name] for name, match in numbers.items() if match is None or int(match[1]) < depth}
     pooled = lower.get(ATTENTION_WEIGHT)
     if pooled is not None and pooled.numel() != width:
         del lower[ATTENTION_WEIGHT]

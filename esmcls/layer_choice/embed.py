@@ -233,8 +233,8 @@ def widest_cache(workspace: Workspace, encoder: str | None = None) -> CacheEntry
 def _own_layers(spec: EmbeddingSpec) -> Layers:
     """Return the encoder's own layers, where a cache has them; else its last one."""
     opened = None if spec.encoder == IMPORTED else encoder_of(replace(spec, layers=()))
-    own = opened.layers if opened is not None else ()
-    return own if own and set(own) <= set(spec.layers) else spec.layers[-1:]
+    layers = opened.layers if opened is not None else ()
+    return layers if layers and set(layers) <= set(spec.layers) else spec.layers[-1:]
 
 
 def _choose(workspace: Workspace, cache: EmbeddingCache, default: Layers, device: str, seed: int) -> Chosen:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.statistics_page import overview_page
 from esmcls.errors import WorkspaceError
-from esmcls.files import atomic_path, atomic_text, read_as, write_json
+from esmcls.files import atomic_path, atomic_text
 from esmcls.layer_choice.choice import IN_PERCENT, IN_WORDS, LayerChoice, in_words
+from esmcls.plain_values import read_as, write_json
 from esmcls.reporting.figure_style import COLORS, house_style, save_figure
 from esmcls.workspace.workspace import Workspace
 

@@ -89,10 +89,10 @@ class LayerScores:
 
         Of the marks of the same proteins, where there are any; else at most that of one mean of numbers from 0 to 1.
         """
-        better, own = self.marks[layers], self.marks[default]
-        if better is None or own is None:
+        better, of_default = self.marks[layers], self.marks[default]
+        if better is None or of_default is None:
             return math.sqrt(self.reached[default] * (1 - self.reached[default]) / len(self))
-        return float(np.std(better - own)) / math.sqrt(len(self))
+        return float(np.std(better - of_default)) / math.sqrt(len(self))
 
     def _narrowed(self, x: Features, layers: tuple[int, ...]) -> Features:
         """Return the same proteins with the numbers of some layers alone."""

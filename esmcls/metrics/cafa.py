@@ -216,8 +216,8 @@ def _count(labels: LabelSets, place: Indices, n_groups: int, scores: npt.NDArray
     cells = (place[codes] * len(labels) + rows) * len(THRESHOLDS) + reached
     shape = (n_groups, len(labels), len(THRESHOLDS))
     true, predicted = (
-        _histogram(cells[some], None if weights is None else weights[codes[some]], shape)[..., ::-1].cumsum(-1)
-        for some in (right, slice(None))
+        _histogram(cells[chosen], None if weights is None else weights[codes[chosen]], shape)[..., ::-1].cumsum(-1)
+        for chosen in (right, slice(None))
     )
     member_cells = place[labels.codes] * len(labels) + np.repeat(np.arange(len(labels)), labels.sizes())
     members = _histogram(member_cells, None if weights is None else weights[labels.codes], shape[:2])

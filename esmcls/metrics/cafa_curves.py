@@ -109,9 +109,9 @@ def resample(counts: Counts, group: int, draws: npt.NDArray[np.int16]) -> dict[s
     averages = _Averages(counts, group, rows)
     resampled = {name: np.empty(len(draws)) for name in counts.measures}
     for first in range(0, len(draws), _CHUNK):
-        some = slice(first, first + _CHUNK)
-        for name, values in averages(draws[some][:, rows]).at_thresholds().items():
-            resampled[name][some] = values.min(axis=1) if name == "smin" else values.max(axis=1)
+        part = slice(first, first + _CHUNK)
+        for name, values in averages(draws[part][:, rows]).at_thresholds().items():
+            resampled[name][part] = values.min(axis=1) if name == "smin" else values.max(axis=1)
     return resampled
 
 

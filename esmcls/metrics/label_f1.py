@@ -84,8 +84,8 @@ class Decided:
         for first in range(0, len(draws), _CHUNK):
             weights = draws[first : first + _CHUNK].astype(np.float64).T  # (n, draws)
             right, true, predicted = (part @ weights for part in self._sums)  # (classes, draws)
-            for name, some in _measured(right, true, predicted).items():
-                values[name].append(some)
+            for name, resampled in _measured(right, true, predicted).items():
+                values[name].append(resampled)
         return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in values.items()}
 
 
@@ -100,8 +100,8 @@ def _measured(right: Floats, true: Floats, predicted: Floats) -> Mapping[str, Fl
 
 
 def _f1(right: Floats, true: Floats, predicted: Floats) -> Floats:
-    found: Floats = 2 * right / np.maximum(true + predicted, 1)
-    return found
+    f1: Floats = 2 * right / np.maximum(true + predicted, 1)
+    return f1
 
 
 def _ones(labels: LabelSets) -> Any:

@@ -145,9 +145,9 @@ def fit_logistic(columns: Floats, known: npt.NDArray[np.bool_]) -> Floats:
 
     bounds = [(0, None)] * columns.shape[1] + [(None, None)]
     start = np.zeros(columns.shape[1] + 1)
-    found = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
-    weights = found[:-1] / scales
-    return np.append(weights, found[-1] - float(weights @ means))
+    solution = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+    weights = solution[:-1] / scales
+    return np.append(weights, solution[-1] - float(weights @ means))
 
 
 def without(folds: Indices) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:

@@ -149,8 +149,8 @@ def label_measures(
     def measure(counts: Indices) -> dict[str, float]:
         table = np.tensordot(counts, tables, 1)
         weights = counts[protein]
-        found = [area(weights) for area in areas]
-        known = [area for area in found if area == area]
+        reached = [area(weights) for area in areas]
+        known = [area for area in reached if area == area]
         f1 = f1_of_confusion(table)
         scores = scores_of_confusion(table) | {"auroc": float(np.mean(known)) if known else 0.0}
         return scores | {f"f1_{classes[code]}": float(f1[code]) for code in range(len(classes))}
@@ -207,9 +207,9 @@ def correlation(first: Floats, second: Floats, weights: Floats) -> float:
     total = weights.sum()
     if not total:
         return 0.0
-    one, other = first - weights @ first / total, second - weights @ second / total
-    below = np.sqrt((weights @ np.square(one)) * (weights @ np.square(other)))
-    return float(np.clip(weights @ (one * other) / below, -1, 1)) if below > 1e-12 * total else 0.0
+    first_off, second_off = first - weights @ first / total, second - weights @ second / total
+    below = np.sqrt((weights @ np.square(first_off)) * (weights @ np.square(second_off)))
+    return float(np.clip(weights @ (first_off * second_off) / below, -1, 1)) if below > 1e-12 * total else 0.0
 
 
 def intervals_over_proteins(

@@ -28,9 +28,10 @@ from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model
 from esmcls.models.recipe import ASKED, EXPLANATION, asked
 from esmcls.reporting.phrases import scores_in_words
-from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, H, L, explanation_of
+from esmcls.tasks.comparing import A
+from esmcls.tasks.fitted import AnyHead, ClassLabels, F, Findings, GetFeatures, H, L, explanation_of
 from esmcls.tasks.kinds import task_of
-from esmcls.tasks.task import A, AnyTask, GetFeatures, Task
+from esmcls.tasks.task import AnyTask, Task
 from esmcls.workspace.workspace import Workspace
 
 

@@ -29,18 +29,18 @@ from esmcls.files import (
     errors_of_the_system,
     kind_instead,
     put_back,
-    read_as,
     remove_left_overs,
     replace_folder,
     settle,
     sha256_file,
     temporary_beside,
-    write_json,
 )
-from esmcls.models.manifest import FORMAT, MANIFEST, Manifest
+from esmcls.models.manifest import FORMAT, Manifest
 from esmcls.models.model import Model
 from esmcls.models.sharing.card import CARD, write_card
 from esmcls.models.sharing.hub_models import local_folder, repository_of
+from esmcls.plain_values import read_as, write_json
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import task_of_model
 from esmcls.tasks.task import AnyTask

@@ -23,7 +23,8 @@ from esmcls.errors import DataError, UsageError
 from esmcls.models.manifest import Manifest
 from esmcls.reading.ids import IdJoin
 from esmcls.reading.records import Protein
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.remote.workspace_files import STATE
+from esmcls.workspace.workspace import Workspace
 
 
 def imported_specs(manifest: Manifest) -> list[EmbeddingSpec]:
@@ -99,14 +100,14 @@ class GivenVectors:
                 read = cache.read([texts[row] for row in there], self.spec.pooled[0])
                 for row, vector in zip(there, read, strict=True):
                     vectors[row] = vector
-        found = np.array([vector is not None for vector in vectors], dtype=bool)
-        table = np.zeros((int(found.sum()), self.spec.width), dtype=self.spec.dtype)
+        has_vector = np.array([vector is not None for vector in vectors], dtype=bool)
+        table = np.zeros((int(has_vector.sum()), self.spec.width), dtype=self.spec.dtype)
         for place, vector in enumerate(vector for vector in vectors if vector is not None):
             table[place] = vector
-        chosen = np.flatnonzero(found).tolist()
+        chosen = np.flatnonzero(has_vector).tolist()
         pooled = {self.spec.pooled[0]: table}
         sequences, ids = [texts[row] for row in chosen], [proteins[row].id for row in chosen]
-        return Features.from_arrays(pooled, sequences=sequences, ids=ids, spec=self.spec), found
+        return Features.from_arrays(pooled, sequences=sequences, ids=ids, spec=self.spec), has_vector
 
     def unseen(self, protein: Protein) -> int:
         """Return how many residues of a protein its vector knows nothing of."""

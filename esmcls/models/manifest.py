@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.files import from_plain
 from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.plain_values import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 def versions() -> dict[str, str]:
@@ -102,7 +101,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
-        flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("many", "task"):
             if not flat[name]:
                 del flat[name]  # so that an older esmcls reads models of one label

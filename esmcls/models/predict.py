@@ -22,17 +22,17 @@ from esmcls.heads.registry import reads_vectors
 from esmcls.labels.kinds import WITHOUT_CLASSES
 from esmcls.models.folder import load_model
 from esmcls.models.given_vectors import GivenVectors, workspace_of
-from esmcls.models.manifest import MANIFEST
 from esmcls.models.model import Model, features_given, given_vectors
 from esmcls.models.sharing.hub_models import repository_of
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
+from esmcls.remote.workspace_files import MANIFEST, STATE
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
+from esmcls.tasks.answering import Answered, Answering
 from esmcls.tasks.fitted import nearest_of
 from esmcls.tasks.label_sets.prediction import IN_SET
 from esmcls.tasks.one_label.prediction import OF_LEVELS, Prediction
-from esmcls.tasks.task import Answered, Answering
-from esmcls.workspace.workspace import STATE, Workspace
+from esmcls.workspace.workspace import Workspace
 
 BLOCK: Final = 512
 """Proteins embedded and classified at a time: what bounds the memory."""

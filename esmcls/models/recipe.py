@@ -11,7 +11,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.held_out import Shares
 from esmcls.files import sha256_file
 from esmcls.heads.settings import Settings, parse_settings
-from esmcls.models.manifest import MANIFEST, Manifest, versions
+from esmcls.models.manifest import Manifest, versions
+from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.task import AnyTask
 
 ASKED: Final = "asked"

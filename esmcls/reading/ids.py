@@ -138,10 +138,10 @@ class IdJoin:
     def find(self, id_: str) -> str | None:
         """Return the partner of an id by the first rule that gives exactly one, or None."""
         for rule, key_of in RULES.items():
-            found = self._of_rule(rule, key_of).get(key_of(clean_cell(id_)))
-            if found is not None:
+            partner = self._of_rule(rule, key_of).get(key_of(clean_cell(id_)))
+            if partner is not None:
                 self.matched[rule] += 1
-                return found
+                return partner
         return None
 
     def _of_rule(self, rule: str, key_of: Callable[[str], str]) -> dict[str, str | None]:

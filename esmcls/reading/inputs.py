@@ -10,9 +10,10 @@ from pathlib import Path
 from esmcls.errors import DataError, UnknownNameError, UsageError
 from esmcls.labels.kinds import MANY_LABELS, NAMED, STRUCTURE
 from esmcls.labels.ontology import Ontology, read_obo
+from esmcls.reading.joined.label_tables import LabelTable
 from esmcls.reading.readers import OnBad, label_table, read_records
 from esmcls.reading.records import Record, Tally, refuse_text
-from esmcls.reading.tables import LABEL_COLUMNS, LabelTable, NamedColumns
+from esmcls.reading.tables import LABEL_COLUMNS, NamedColumns
 from esmcls.text_files import STDIN
 
 

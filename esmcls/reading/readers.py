@@ -15,13 +15,14 @@ from esmcls.labels.label_lists import labels_in
 from esmcls.labels.residue_labels import masked
 from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.fasta import read_fasta
+from esmcls.reading.joined.label_tables import LabelTable
+from esmcls.reading.joined.term_tables import TermTable
 from esmcls.reading.records import GAPS, PARTS, BadRecord, Protein, RawRecord, Record, Tally, clean_sequence, part_of
 from esmcls.reading.rows import TableFacts
 from esmcls.reading.stockholm import read_stockholm
 from esmcls.reading.structures.entries import holds_chains, structure_entries
 from esmcls.reading.structures.formats import format_by_line, format_by_name
-from esmcls.reading.tables import USUAL, LabelTable, NamedColumns, read_table, table_layout
-from esmcls.reading.term_tables import TermTable
+from esmcls.reading.tables import USUAL, NamedColumns, read_table, table_layout
 from esmcls.remote.addresses import address_of, file_name
 from esmcls.remote.streams import check_address
 from esmcls.text_files import STDIN, open_lines, shown
@@ -356,8 +357,8 @@ def _checked_record(
     if isinstance(entry, DataError):
         return entry
     if entry.label is not None and not labels_in(entry.label):
-        found = f"no label in {entry.label!r}" if entry.label else "no label"
-        return DataError(path, found, "give it one or leave the record out", line=entry.line, record=entry.id)
+        problem = f"no label in {entry.label!r}" if entry.label else "no label"
+        return DataError(path, problem, "give it one or leave the record out", line=entry.line, record=entry.id)
     text = "".join(entry.texts)
     try:
         sequence, replaced = clean_sequence(text.translate(_NO_GAPS) if entry.gapped else text)

@@ -242,7 +242,7 @@ def _table_lines(path: str, facts: TableFacts) -> list[str]:
         "with a cell over several lines": facts.line_ends,
         "left out, since a NOT in them says that they are not so": facts.denied,
     }
-    told = [
+    sentences = [
         f"{path}: {_count(len(lines), 'row')} {what} (the first in line {lines[0]:,})"
         for what, lines in rows.items()
         if lines
@@ -250,12 +250,14 @@ def _table_lines(path: str, facts: TableFacts) -> list[str]:
     if facts.other_evidence:
         codes = ", ".join(f"{number:,} {code}" for code, number in sorted(facts.other_evidence.items()))
         left = _count(facts.other_evidence.total(), "row")
-        told.append(f"{path}: {left} left out, whose evidence does not count ({codes}); --evidence says which does")
+        sentences.append(
+            f"{path}: {left} left out, whose evidence does not count ({codes}); --evidence says which does"
+        )
     if facts.splits:
         names = ", ".join(facts.splits)
         verb = "says" if len(facts.splits) == 1 else "say"
-        told.append(f"{path}: {names} {verb} parts, and none was taken: choose one with --split-column NAME")
-    return told
+        sentences.append(f"{path}: {names} {verb} parts, and none was taken: choose one with --split-column NAME")
+    return sentences
 
 
 def refuse_text(items: _Items, what: str) -> _Items:

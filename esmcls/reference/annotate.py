@@ -24,7 +24,7 @@ from esmcls.reading.records import Protein
 from esmcls.reference.packed import unpack
 from esmcls.reference.scope import NOTHING_NEAR, Nearest, Scope, find_nearest, parts_of
 from esmcls.reporting.rows import Unanswered, Written, write_rows
-from esmcls.tasks.go_terms.prediction import CAFA_LEAST, TermAnswering
+from esmcls.tasks.go_terms.prediction import CAFA_LEAST, Submission, TermAnswering
 from esmcls.tasks.label_sets.prediction import REJECTED, TermAnswer
 from esmcls.types import Indices
 
@@ -184,45 +184,45 @@ def annotate(reference: Reference, proteins: Iterable[Protein], *, whole: bool =
     whole : bool
         Whether to tell the terms that contain a term that is told, too.
     """
-    for protein, told in reference.answers(proteins):
-        yield from _rows(reference, protein, told, whole)
+    for protein, answer in reference.answers(proteins):
+        yield from _rows(reference, protein, answer, whole)
 
 
-def _rows(reference: Reference, protein: Protein, told: Told | Unanswered, whole: bool) -> Iterator[Annotation]:
+def _rows(reference: Reference, protein: Protein, answer: Told | Unanswered, whole: bool) -> Iterator[Annotation]:
     bare = Annotation(protein.id, reference=str(reference.scope))
-    if isinstance(told, Unanswered):
-        yield replace(bare, status=str(told))
+    if isinstance(answer, Unanswered):
+        yield replace(bare, status=str(answer))
         return
-    near = told.nearest
+    near = answer.nearest
     bare = replace(bare, status=near.status, nearest_id=near.id, nearest=near.measure or None)
-    note = _note(reference, protein, told)
+    note = _note(reference, protein, answer)
     places: list[int] = []
     if near.near:
-        places = (np.flatnonzero(told.answer.predicted) if whole else told.specific).tolist()
+        places = (np.flatnonzero(answer.answer.predicted) if whole else answer.specific).tolist()
     if not places:
         yield replace(bare, note="; ".join(filter(None, [NO_TERM if near.near else "", note])) or None)
         return
-    hierarchy, worth = reference.answering.hierarchy, told.answer.worth
+    hierarchy, worth = reference.answering.hierarchy, answer.answer.worth
     for rank, place in enumerate(places, 1):
-        code = int(told.answer.codes[place])
+        code = int(answer.answer.codes[place])
         yield replace(
             bare,
             rank=rank,
             term=hierarchy.classes[code],
             name=hierarchy.names[code],
             aspect=hierarchy.groups[code],
-            probability=min(float(told.answer.probabilities[place]), 1.0),
+            probability=min(float(answer.answer.probabilities[place]), 1.0),
             note=note if rank == 1 else None,
             expected_f=round(worth, 3) if rank == 1 and worth is not None else None,
         )
 
 
-def _note(reference: Reference, protein: Protein, told: Told) -> str | None:
+def _note(reference: Reference, protein: Protein, answer: Told) -> str | None:
     """Return what makes an answer doubtful: that little of it is expected to be right, or something of the sequence."""
     length = len(protein.sequence)
     cut = [length - residues_seen(parse_long(spec.long), length) for spec in reference.model.manifest.specs]
-    status = reference.answering.status(told.answer.worth).get("status")
-    unsure = "unsure: little of this is expected to be right" if status == REJECTED and told.nearest.near else ""
+    status = reference.answering.status(answer.answer.worth).get("status")
+    unsure = "unsure: little of this is expected to be right" if status == REJECTED and answer.nearest.near else ""
     return "; ".join(filter(None, [unsure, cautions(protein.sequence, max(cut, default=0))])) or None
 
 
@@ -277,15 +277,15 @@ def _write_gaf(reference: Reference, proteins: Iterable[Protein], handle: TextIO
     handle.writelines(f"!reference: {line}\n" for line in reference.scope.lines())
     names: set[str] = set()
     today = time.strftime("%Y%m%d")
-    for protein, told in reference.answers(proteins):
+    for protein, answer in reference.answers(proteins):
         name = accession(first_word(protein.id))
         if name in names:
             written.repeated.append(protein.id)
             continue
         names.add(name)
-        for row in _rows(reference, protein, told, False):
+        for row in _rows(reference, protein, answer, False):
             if row.rank in (None, 1):
-                _count(written, row, told)
+                _count(written, row, answer)
             if row.term is None:
                 handle.write(f"!{name}: {row.status}{'' if row.note is None else f' ({row.note})'}\n")
                 continue
@@ -300,25 +300,20 @@ def _write_gaf(reference: Reference, proteins: Iterable[Protein], handle: TextIO
 def _write_cafa(reference: Reference, proteins: Iterable[Protein], handle: TextIO) -> Written:
     """Write a submission to CAFA: all terms of the proteins that something near is known of."""
     written = Written()
-    names: set[str] = set()
-    classes = reference.answering.hierarchy.classes
-    for protein, told in reference.answers(proteins):
-        name = accession(first_word(protein.id))
-        if name in names:
+    submission = Submission(reference.answering.hierarchy.classes, handle)
+    for protein, answer in reference.answers(proteins):
+        if not submission.is_new(protein):
             written.repeated.append(protein.id)
             continue
-        names.add(name)
-        _count(written, next(_rows(reference, protein, told, False)), told)
-        if isinstance(told, Unanswered) or not told.nearest.near:
-            continue
-        pairs = zip(told.answer.codes.tolist(), told.answer.probabilities.tolist(), strict=True)
-        handle.writelines(f"{name}\t{classes[code]}\t{min(value, 1.0):.3g}\n" for code, value in pairs)
+        _count(written, next(_rows(reference, protein, answer, False)), answer)
+        if not isinstance(answer, Unanswered) and answer.nearest.near:
+            submission.write(protein, answer.answer)
     return written
 
 
-def _count(written: Written, row: Annotation, told: Told | Unanswered) -> None:
+def _count(written: Written, row: Annotation, answer: Told | Unanswered) -> None:
     """Count a protein by its first row."""
-    written.count(not isinstance(told, Unanswered), row.note, row.status)
-    if isinstance(told, Unanswered):
+    written.count(not isinstance(answer, Unanswered), row.note, row.status)
+    if isinstance(answer, Unanswered):
         written.left_out.append(row.id)
         written.why.append(row.status)

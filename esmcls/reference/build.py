@@ -157,8 +157,10 @@ def finish_reference(
     task, validation = task_of(workspace), workspace.dataset.part("validation")
     distance, shuffled = _near_by_vectors(model, validation, seed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(validation))[:MEASURED])
-    told = _measure(model, task, workspace, validation.take(chosen.tolist()), distance)
-    scope = Scope(source, 0, 0, distance, shuffled, told.get("near"), told.get("precision"), told.get("recall"))
+    measured = _measure(model, task, workspace, validation.take(chosen.tolist()), distance)
+    scope = Scope(
+        source, 0, 0, distance, shuffled, measured.get("near"), measured.get("precision"), measured.get("recall")
+    )
     return _refit(model, task, workspace, folder, scope, seed, log)
 
 
@@ -220,8 +222,8 @@ def told_right(model: Model, x: Features, truth: LabelSets) -> dict[str, float |
     recalls: list[float] = []
     for rows, scores in hierarchy.blocks(head, x):
         decided = findings.thresholds.decide(scores, hierarchy, AT_LEAST)
-        for row, told in zip(range(rows.start, rows.stop), decided, strict=True):
-            right, predicted, known = _counted(names[row], told, place, hierarchy.groups, truth)
+        for row, answer in zip(range(rows.start, rows.stop), decided, strict=True):
+            right, predicted, known = _counted(names[row], answer, place, hierarchy.groups, truth)
             precisions += [right / predicted] if predicted else []
             recalls += [right / known] if known else []
     mean = {"precision": precisions, "recall": recalls}
@@ -230,7 +232,7 @@ def told_right(model: Model, x: Features, truth: LabelSets) -> dict[str, float |
 
 def _counted(
     names: tuple[str, ...],
-    told: npt.NDArray[np.bool_],
+    answer: npt.NDArray[np.bool_],
     place: Mapping[str, int],
     groups: tuple[str, ...],
     truth: LabelSets,
@@ -238,7 +240,7 @@ def _counted(
     """Return how many terms of a protein are right, told and known, in the aspects of which any is known."""
     group_of = dict(zip(truth.classes, truth.groups, strict=True))
     aspects = {group_of[name] for name in names}
-    codes = [code for code in np.flatnonzero(told).tolist() if groups[code] in aspects]
+    codes = [code for code in np.flatnonzero(answer).tolist() if groups[code] in aspects]
     right = {place[name] for name in names if name in place}.intersection(codes)
     return len(right), len(codes), len(names)
 

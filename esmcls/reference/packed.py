@@ -28,14 +28,15 @@ from safetensors.numpy import save_file
 from torch.nn import functional as F
 
 from esmcls.errors import EngineMismatchError, ModelError
-from esmcls.files import atomic_path, from_plain, parse_json, refuse_what_is_no_file
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.neighbours.search import Search
 from esmcls.heads.saved_tensors import pack_sequences, read_tensors, unpack_sequences
 from esmcls.labels.ontology import Ontology
 from esmcls.models.folder import read_manifest, write_manifest
-from esmcls.models.manifest import MANIFEST
 from esmcls.models.sharing.card import CARD
+from esmcls.plain_values import from_plain, parse_json
+from esmcls.remote.workspace_files import MANIFEST
 
 FORMAT: Final = "1"
 STEPS: Final = 3
@@ -82,7 +83,7 @@ def pack(folders: Sequence[Path], path: Path) -> None:
     for folder in folders:
         ontology, classes = Ontology.load(folder / ONTOLOGY), read_manifest(folder).classes
         files: dict[str, str] = {}
-        for file in sorted(one for one in folder.rglob("*") if one.is_file() and one.name != CARD):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD):
             made = sha256(file.read_bytes()).hexdigest()[:16]
             files[file.relative_to(folder).as_posix()] = made
             if not any(name.startswith(made) for name in arrays):
@@ -235,27 +236,27 @@ def _pack_terms(file: Path, ontology: Ontology, classes: Sequence[str]) -> Array
     """Keep of each row the terms that contain no other of it: all others follow."""
     above = _ancestors(ontology, classes)
     sizes: list[int] = []
-    kept: list[int] = []
+    codes: list[int] = []
     for row in _rows_of(read_tensors(file, {"offsets": ("int64", "ends"), "codes": ("int64", "codes")})):
         follows = set().union(*(above[code] for code in row)) if row else set()
-        own = [code for code in row if code not in follows]
-        if sorted(set(own).union(*(above[code] for code in own))) != sorted(row):
+        narrowest = [code for code in row if code not in follows]
+        if sorted(set(narrowest).union(*(above[code] for code in narrowest))) != sorted(row):
             raise ModelError(file, "terms without those that contain them", "build it without --no-propagate")
-        sizes.append(len(own))
-        kept += own
+        sizes.append(len(narrowest))
+        codes += narrowest
     sized = _squeezed(np.array(sizes, np.uint16).tobytes())
-    return {"sizes": sized, "codes": _squeezed(np.array(kept, np.uint32).tobytes())}
+    return {"sizes": sized, "codes": _squeezed(np.array(codes, np.uint32).tobytes())}
 
 
 def _unpack_terms(file: Path, parts: Arrays, ontology: Ontology, classes: Sequence[str]) -> None:
     above = _ancestors(ontology, classes)
     sizes = np.frombuffer(_whole(parts["sizes"]), np.uint16)
-    kept = np.frombuffer(_whole(parts["codes"]), np.uint32).tolist()
+    narrowest = np.frombuffer(_whole(parts["codes"]), np.uint32).tolist()
     rows: list[list[int]] = []
     start = 0
     for size in sizes.tolist():
-        own = kept[start : start + size]
-        rows.append(sorted(set(own).union(*(above[code] for code in own))))
+        terms = narrowest[start : start + size]
+        rows.append(sorted(set(terms).union(*(above[code] for code in terms))))
         start += size
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     codes = np.fromiter((code for row in rows for code in row), np.int64, int(offsets[-1]))

@@ -14,12 +14,12 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.files import from_plain
 from esmcls.heads.base import BaseTermHead, FindsNearest, TellsRelatives, TermHead
 from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleHead
 from esmcls.labels.kinds import GO_TERMS
 from esmcls.models.model import Model
+from esmcls.plain_values import from_plain
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.go_terms.task import GoTerms
 from esmcls.tasks.label_sets.thresholds import TermFindings
@@ -91,15 +91,17 @@ class Scope:
 
     def lines(self) -> list[str]:
         """Say what it knows and how well that is known to work."""
-        told = [str(self)]
+        sentences = [str(self)]
         if self.near is not None and self.precision is not None and self.recall is not None:
-            told.append(
+            sentences.append(
                 f"of proteins of other clusters {100 * self.near:.0f} % were near one of it; of their terms "
                 f"{100 * self.recall:.0f} % were told, and {100 * self.precision:.0f} % of what was told was right"
             )
         if self.shuffled:
-            told.append(f"of {self.shuffled:,} shuffled proteins {100 * STRANGERS:.0f} % have a vector that seems near")
-        return told
+            sentences.append(
+                f"of {self.shuffled:,} shuffled proteins {100 * STRANGERS:.0f} % have a vector that seems near"
+            )
+        return sentences
 
 
 @dataclass(frozen=True)
@@ -144,16 +146,16 @@ def find_nearest(head: TermHead, x: Features, distance: float) -> list[Nearest]:
     distance : float
         See `Scope`.
     """
-    found: list[Nearest] = [Nearest(None, NOTHING_NEAR, "") for _ in range(len(x))]
+    nearest: list[Nearest] = [Nearest(None, NOTHING_NEAR, "") for _ in range(len(x))]
     for kind, rows, ids, values in _asked(head, x, distance):
         for row, (name, value) in enumerate(zip(ids, values, strict=True)):
-            if name is None or found[row].near:
+            if name is None or nearest[row].near:
                 continue
             status = kind if rows[row] else NOTHING_NEAR
             measure = f"E-value {value:.2g}" if kind == ALIGNED else f"distance {value:.3f}"
             if rows[row] or kind == SIMILAR:
-                found[row] = Nearest(name, status, measure)
-    return found
+                nearest[row] = Nearest(name, status, measure)
+    return nearest
 
 
 def _asked(

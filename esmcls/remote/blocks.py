@@ -21,12 +21,10 @@ from typing import Any, Final, NamedTuple
 from esmcls.files import atomic_path
 from esmcls.remote.addresses import AddressError, file_system, told
 from esmcls.remote.mirror import SEGMENT, address_above, put_file
+from esmcls.remote.workspace_files import PASSING, SPEC
 
 BLOCK: Final = 1 << 20
 BLOCKS: Final = ".blocks"
-PASSING: Final = ".passing"
-"""In a folder of segments that is there for a while only, and is not put."""
-SPEC: Final = "spec.json"
 
 
 class About(NamedTuple):
@@ -62,9 +60,9 @@ class RemoteSegments:
                 entries = []
         names = {entry["name"].rpartition("/")[2]: entry.get("size") for entry in entries}
         self.sizes = {name: int(size or 0) for name, size in names.items() if SEGMENT.fullmatch(name)}
-        for kept in (self.folder / BLOCKS).glob("*"):
-            if kept.name not in self.sizes:  # another machine has joined it to others
-                shutil.rmtree(kept, ignore_errors=True)
+        for blocks in (self.folder / BLOCKS).glob("*"):
+            if blocks.name not in self.sizes:  # another machine has joined it to others
+                shutil.rmtree(blocks, ignore_errors=True)
         return sorted(self.sizes)
 
     def stat(self, name: str) -> About:

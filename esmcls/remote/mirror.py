@@ -25,20 +25,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import atomic_path, from_plain, parse_json, read_json, sha256_file, write_json
+from esmcls.files import atomic_path, sha256_file
+from esmcls.plain_values import from_plain, parse_json, read_json, write_json
 from esmcls.remote.addresses import STORES, AddressError, Entry, address_of, entry_of, file_system, told
+from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE
 
 MIRRORS: Final = "ESMCLS_MIRRORS"
 """Variable of the environment that names the folder of all mirrors."""
 LEDGER: Final = ".mirror.json"
-STATE: Final = "workspace.json"
-MANIFEST: Final = "manifest.json"
 SEGMENT: Final = re.compile(r"[^.].*\.h5")
 MOST_TRIES: Final = 5
 """How often files are fetched anew because some have changed in between."""
-_LAST: Final = {"spec.json": 0, MANIFEST: 2, STATE: 3}
+_LAST: Final = {SPEC: 0, MANIFEST: 2, STATE: 3}
 """File -> when it goes to the store: what describes others comes last, what others are found by first."""
-_OF_DATASET: Final = {"dataset.parquet", "ontology.json", "hierarchy.json"}
+_OF_DATASET: Final = {TABLE, ONTOLOGY, HIERARCHY}
 _log = logging.getLogger("esmcls")
 
 
@@ -299,8 +299,8 @@ class Mirror:
         elif not theirs.get("dataset") or _dataset_of(theirs) == _dataset_of(ours):
             write_json(self.folder / STATE, _with_caches(ours, theirs))
         else:
-            found = "another has put another data set meanwhile; nothing was put from here but sealed vectors"
-            raise AddressError(address, found, f"use another workspace, or delete {self.folder} and run again")
+            problem = "another has put another data set meanwhile; nothing was put from here but sealed vectors"
+            raise AddressError(address, problem, f"use another workspace, or delete {self.folder} and run again")
 
     # both
 
@@ -315,12 +315,12 @@ class Mirror:
         """Return what is in the store, without models that are not whole: those have no manifest."""
         with told(self.address, "cannot be listed"):
             try:
-                found = self.system.find(self.path, detail=True)
+                entries = self.system.find(self.path, detail=True)
             except FileNotFoundError:
-                found = {}
-            if not found:
+                entries = {}
+            if not entries:
                 self._refuse_no_bucket()
-        listed = {str(path)[len(self.path) + 1 :]: entry_of(about) for path, about in found.items()}
+        listed = {str(path)[len(self.path) + 1 :]: entry_of(about) for path, about in entries.items()}
         models = {_unit(name) for name in listed if name == f"{_unit(name)}/{MANIFEST}"}
         whole = (name for name in listed if not name.startswith("models/") or _unit(name) in models)
         return {name: listed[name] for name in whole if _is_plain(name)}
@@ -338,7 +338,7 @@ class Mirror:
         """Return what is in the mirror, without hidden files, links, and vectors that are there for a while only."""
         files: dict[str, Path] = {}
         for place, folders, names in os.walk(self.folder):
-            if ".passing" in names:
+            if PASSING in names:
                 folders.clear()
                 continue
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -383,9 +383,7 @@ def _is_anothers(name: str, there: dict[str, Entry], ledger: _Ledger) -> bool:
     """Say whether another has put a file since we looked, and what is there is lost when ours is put."""
     known = ledger.files.get(name)
     as_known = known is not None and there.get(name) == (known.size, known.stamp)
-    return (
-        name in there and not as_known and name != STATE and not _is_segment(name) and not name.endswith("/spec.json")
-    )
+    return name in there and not as_known and name != STATE and not _is_segment(name) and not name.endswith(f"/{SPEC}")
 
 
 def _is_segment(name: str) -> bool:
@@ -403,8 +401,8 @@ def _state_of(text: bytes) -> dict[str, Any]:
 
 def _with_caches(state: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return a workspace.json with the caches of another one before its own, of which the last is what heads read."""
-    own = list(state.get("caches", []))
-    return {**state, "caches": [name for name in other.get("caches", []) if name not in own] + own}
+    caches = list(state.get("caches", []))
+    return {**state, "caches": [name for name in other.get("caches", []) if name not in caches] + caches}
 
 
 def _dataset_of(state: Mapping[str, Any]) -> Any:

@@ -45,8 +45,8 @@ def house_style(**settings: Any) -> Iterator[None]:
     """
     from matplotlib import rc_context, style  # takes half a second
 
-    own = {"svg.fonttype": "none", "svg.hashsalt": "esmcls", "pdf.fonttype": "truetype"}  # that is, 42
-    with style.context("default"), rc_context(own | settings):
+    house = {"svg.fonttype": "none", "svg.hashsalt": "esmcls", "pdf.fonttype": "truetype"}  # that is, 42
+    with style.context("default"), rc_context(house | settings):
         yield
 
 

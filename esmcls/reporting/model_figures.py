@@ -106,10 +106,10 @@ def draw_intervals(rows: Sequence[ModelRow], reached: Sequence[Reached], label: 
     """Draw each model's main measure with its 95 % interval, the best on top, the numbers beside."""
     figure = new_figure(0.6 + 0.2 * len(rows))
     axes = figure.subplots()
-    for y, (one, look) in enumerate(zip(reached, looks(rows).values(), strict=True)):
-        axes.plot([one.low, one.high], [y, y], color=look.color, linewidth=1.2, solid_capstyle="butt")
-        axes.plot(one.value, y, look.marker or "o", color=look.color)
-        text = f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})"
+    for y, (interval, look) in enumerate(zip(reached, looks(rows).values(), strict=True)):
+        axes.plot([interval.low, interval.high], [y, y], color=look.color, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(interval.value, y, look.marker or "o", color=look.color)
+        text = f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})"
         axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set_xlabel(label)
     axes.set_yticks(range(len(rows)), [shortened(row.name) for row in rows], parse_math=False)

@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Generic
 
-from esmcls.files import atomic_path, write_json
+from esmcls.files import atomic_path
+from esmcls.plain_values import write_json
 from esmcls.reporting.model_figures import Figures, save_figures
 from esmcls.reporting.phrases import count, counted, decimal, length_of_time, p_value, percent, span, spread
 from esmcls.reporting.results import ModelRow, NotRun, Report, ReportT, Timing, timed

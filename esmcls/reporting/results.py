@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import Self
 
-from esmcls.files import from_plain
+from esmcls.plain_values import from_plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,7 @@ def fit_scanner(
     of_chance = without_domains(decoys(sequences, seed + 1), len(families))
     judge, share = _judge(templates.take(np.arange(len(of_train))), [*checked, *of_chance], residue_vectors)
     judge = replace(judge, rate=judge.rate * len(rows) / len(of_train))  # validation domains are templates now, too
-    sizes = [[len(residues) for residues, own in every if own == code] for code in range(len(families))]
+    sizes = [[len(residues) for residues, family in every if family == code] for code in range(len(families))]
     return Scanner(families, tuple(int(np.median(of_family)) for of_family in sizes), spec, templates, judge, share)
 
 
@@ -227,17 +227,17 @@ def overlaps(windows: Windows, places: Sequence[Place]) -> Floats:
 
 def _judge(templates: Templates, proteins: Sequence[Annotated], residue_vectors: ResidueVectors) -> tuple[Judge, float]:
     """Fit on the candidates of proteins whose domains are all known; return the judge and the share that it finds."""
-    found = []
+    candidates = []
     vectors = residue_vectors([protein.sequence for protein in proteins])
     for protein, rows in zip(proteins, vectors, strict=True):
         windows, measures = templates.candidates(rows)
-        found.append((protein, windows, measures, overlaps(windows, protein.places)))
-    close = np.concatenate([shares for *_, shares in found]) >= CLOSE
-    judge = fit_scores(np.concatenate([measures for _, _, measures, _ in found]), close)
+        candidates.append((protein, windows, measures, overlaps(windows, protein.places)))
+    close = np.concatenate([shares for *_, shares in candidates]) >= CLOSE
+    judge = fit_scores(np.concatenate([measures for _, _, measures, _ in candidates]), close)
     scores: list[float] = []
     right: list[bool] = []
     chance: list[float] = []
-    for protein, windows, measures, shares in found:
+    for protein, windows, measures, shares in candidates:
         of_windows = judge.scores(measures)
         chosen = best_set(windows, of_windows - LEAST_SCORE)
         scores += of_windows[chosen].tolist()

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from esmcls.cache.features import residues_by
+from esmcls.cache.features import encoder_of, residues_by
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.windows import CONTEXT, parse_long, residues_seen
-from esmcls.errors import EncoderMismatchError, ModelError, UnknownNameError, UsageError
-from esmcls.files import read_as, refuse_address, replace_folder, settle, sha256_file, temporary_beside, write_json
+from esmcls.errors import ModelError, UnknownNameError, UsageError
+from esmcls.files import refuse_address, replace_folder, settle, sha256_file, temporary_beside
+from esmcls.plain_values import read_as, write_json
 from esmcls.scanning.checks import AGAIN, check_families, check_files, check_judge
 from esmcls.scanning.heads.first_format import load_first
 from esmcls.scanning.judge import Judge
@@ -184,10 +184,7 @@ def encoded(spec: EmbeddingSpec, device: str = "cpu", source: str | None = None)
     """
     if not spec.of_residues:
         raise UsageError(f"encoder {spec.encoder} has no vectors of residues; embed with ESM-2 or another such model")
-    options: dict[str, Any] = {"layers": spec.layers or None, "long": spec.long, "precision": spec.precision}
-    encoder = load_encoder(source or spec.encoder, **options, device=device)
-    if encoder.digest != spec.digest:
-        raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
+    encoder = encoder_of(spec, source, device)
 
     def residue_vectors(sequences: Sequence[str]) -> Iterator[Vectors]:
         return residues_by(encoder, sequences, spec)

@@ -185,8 +185,8 @@ class Templates:
     def fitted(self, shuffled: Iterable[Vectors]) -> Templates:
         """Return the same templates with what they score with shuffled proteins, of their residue vectors."""
         codes = [self.reduction.codes(vectors) for vectors in shuffled]
-        of_chance = np.stack([self.scores(one) for one in codes]).astype(np.float64)
-        return replace(self, chance=Chance.of(of_chance, np.array([len(one) for one in codes], dtype=np.int64)))
+        of_chance = np.stack([self.scores(protein) for protein in codes]).astype(np.float64)
+        return replace(self, chance=Chance.of(of_chance, np.array([len(protein) for protein in codes], dtype=np.int64)))
 
     def candidates(self, vectors: Vectors) -> tuple[Windows, Floats]:
         """Return the windows of a protein that align with a template, and their measures, of its residue vectors.
@@ -218,10 +218,10 @@ class Templates:
         for family in np.unique(self.families[above >= LEAST]).tolist():
             members = np.flatnonzero((self.families == family) & (above >= LEAST))
             best = members[np.argsort(-above[members], kind="stable")][:TRACED]
-            traced = [one for row in best.tolist() for one in self._traced(codes, row)]
-            for one in traced:
-                beside = max((other.above for other in traced if other.is_beside(one)), default=0.0)
-                windows.append(((*one.window(offset, residues), family), one.measures(beside)))
+            traced = [alignment for row in best.tolist() for alignment in self._traced(codes, row)]
+            for alignment in traced:
+                beside = max((other.above for other in traced if other.is_beside(alignment)), default=0.0)
+                windows.append(((*alignment.window(offset, residues), family), alignment.measures(beside)))
         return windows
 
     def _traced(self, codes: Codes, template: int) -> list[Traced]:
@@ -230,7 +230,7 @@ class Templates:
         length = int(self.residues.lengths[template])
         apart = align_apart(codes, self.residues.of(template), SCHEME, least, REPEATS)
         spread = float(self.chance.spreads[template])
-        return [Traced(one, template, length, LEAST + (one.score - least) / spread) for one in apart]
+        return [Traced(alignment, template, length, LEAST + (alignment.score - least) / spread) for alignment in apart]
 
     def save(self, folder: Path) -> None:
         """Write `residues.npy` (int8) and `templates.safetensors`."""

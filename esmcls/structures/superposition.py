@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from esmcls.metrics.structures.superposition import best_rotation
 from esmcls.types import Coordinates, Floats
 
 
@@ -33,7 +34,7 @@ class Superposition:
 
 
 def superpose(mobile: Coordinates, fixed: Coordinates, weights: Floats | None = None) -> Superposition:
-    """Find how to lay `mobile` on `fixed`, residue i on residue i (Kabsch 1976, Acta Cryst. A32:922).
+    """Find how to lay `mobile` on `fixed`, residue i on residue i; see `best_rotation`.
 
     Parameters
     ----------
@@ -64,9 +65,7 @@ def superpose(mobile: Coordinates, fixed: Coordinates, weights: Floats | None = 
     share = share[known] / share[known].sum()
     moved, target = mobile[known].astype(np.float64), fixed[known].astype(np.float64)
     centre, aim = share @ moved, share @ target
-    left, _, right = np.linalg.svd((moved - centre).T @ ((target - aim) * share[:, None]))
-    left[:, -1] *= np.sign(np.linalg.det(left) * np.linalg.det(right))
-    rotation = (left @ right).T
+    rotation = best_rotation((moved - centre).T @ ((target - aim) * share[:, None])).T
     differences = (moved - centre) @ rotation.T + aim - target
     rmsd = float(np.sqrt(share @ np.square(differences).sum(1)))
     return Superposition(rotation, aim - rotation @ centre, rmsd)

@@ -112,8 +112,8 @@ def check_room(format: str, id_: str, length: int) -> None:
         raise _no_room(id_, f"{length:,} residues")
 
 
-def _no_room(id_: str, found: str) -> UsageError:
-    return UsageError(f"{id_}: {found}, for which a PDB file has no room; write mmCIF (--format mmcif)")
+def _no_room(id_: str, what: str) -> UsageError:
+    return UsageError(f"{id_}: {what}, for which a PDB file has no room; write mmCIF (--format mmcif)")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

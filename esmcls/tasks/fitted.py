@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from typing_extensions import Never
 
 from esmcls.cache.features import Features
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.datasets.dataset import Dataset
 from esmcls.heads.base import ExplainsItself, FindsNearest, FittableHead, KnowsItsRows
 from esmcls.types import Indices
 
 if TYPE_CHECKING:
-    from typing_extensions import Never, Self
+    from typing_extensions import Self
 
-AnyHead: TypeAlias = "FittableHead[Never]"
+AnyHead: TypeAlias = "LoadableHead"
 """A head for whatever kind of labels."""
+GetFeatures: TypeAlias = Callable[[Dataset], Features]
+"""From rows of a data set to their vectors."""
+
+
+class LoadableHead(FittableHead[Never], Protocol):
+    """A head for whatever labels, read back from a model folder as the contract of its kind says."""
+
+    @classmethod
+    def load(cls, folder: Path, config: Any, *rest: Any, **named: Any) -> Self:
+        """Read what `save` wrote; what else is given, and in what order, differs from kind to kind."""
+        ...
 
 
 class ClassLabels(Protocol):
@@ -43,6 +58,22 @@ class Findings(Protocol):
     def lines(self) -> list[str]:
         """Return what to tell the user of it after a fit."""
         ...
+
+
+@dataclass(frozen=True)
+class NoFindings:
+    """`Findings` of a kind whose models are a head and its scores."""
+
+    def recoded(self, before: Sequence[str], after: Sequence[str]) -> NoFindings:
+        """Return the same."""
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write nothing."""
+
+    def lines(self) -> list[str]:
+        """Return nothing."""
+        return []
 
 
 def explanation_of(head: object) -> str:
@@ -124,3 +155,21 @@ class Fitted(FittedModel[H_co, F_co], Protocol[H_co, F_co]):
     def refitted(self) -> bool:
         """Whether its head was fitted on the validation rows, too, in the end."""
         ...
+
+
+@dataclass(frozen=True)
+class Combined(Generic[H, F]):
+    """Several models as one head, with what validation says of it.
+
+    Parameters
+    ----------
+    scores : dict
+        On validation rows, as a manifest has them.
+    specs : tuple of EmbeddingSpec
+        Of the vectors that its members read; empty where none reads any.
+    """
+
+    head: H
+    scores: dict[str, float]
+    findings: F
+    specs: tuple[EmbeddingSpec, ...]

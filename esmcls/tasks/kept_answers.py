@@ -12,7 +12,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from esmcls.files import atomic_path, from_plain, parse_json, read_json, refuse_what_is_no_file, write_json
+from esmcls.files import atomic_path, refuse_what_is_no_file
+from esmcls.plain_values import from_plain, parse_json, read_json, write_json
 
 Arrays = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from esmcls.errors import FolderError, NothingLearnedError, TerminatedError
-from esmcls.files import atomic_path, errors_of_the_system, from_plain
+from esmcls.files import atomic_path, errors_of_the_system
 from esmcls.foreign.torch_files import read_torch
+from esmcls.plain_values import from_plain
 from esmcls.training.processes import ALONE, Replicas
 from esmcls.training.schedule import TrainingPlan, learning_rate
 

@@ -16,6 +16,7 @@ from esmcls.cache.exchange.import_vectors import (
     imported_spec,
 )
 from esmcls.cache.exchange.read_vectors import read_vectors
+from esmcls.cache.features import open_encoder
 from esmcls.cache.parallel import embed_on_devices
 from esmcls.cache.spec import IMPORTED, RESIDUE, RESIDUE_INT8, EmbeddingSpec, sequence_key
 from esmcls.cache.store import EmbeddingCache
@@ -29,8 +30,9 @@ from esmcls.files import temporary_folder
 from esmcls.labels.kinds import OF_RESIDUES
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
+from esmcls.remote.workspace_files import SPEC, STATE
 from esmcls.workspace.intake import Intake, take_in
-from esmcls.workspace.workspace import STATE, CacheEntry, Workspace
+from esmcls.workspace.workspace import CacheEntry, Workspace
 
 """The pooling that keeps the vector of each residue."""
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
@@ -70,8 +72,8 @@ class EmbeddingRecipe:
         """Return the recipe that labels of a kind need: those of residues, the vectors of all residues."""
         if kind not in OF_RESIDUES:
             return self
-        kept = {RESIDUE, RESIDUE_INT8} & {*self.poolings}
-        poolings = self.poolings if kept else (*self.poolings, RESIDUE)
+        of_residues = {RESIDUE, RESIDUE_INT8} & {*self.poolings}
+        poolings = self.poolings if of_residues else (*self.poolings, RESIDUE)
         return replace(self, poolings=poolings, long=str(Window()) if self.long == str(Balanced()) else self.long)
 
     def precision_in(self, workspace: Workspace | None) -> str:
@@ -365,9 +367,7 @@ def import_in_workspace(
 
 def encoder_of(spec: EmbeddingSpec, device: str = "cpu") -> Encoder | None:
     """Open the encoder that made a cache; None where its vectors were imported."""
-    if spec.encoder == IMPORTED:
-        return None
-    return load_encoder(spec.encoder, layers=spec.layers, long=spec.long, precision=spec.precision, device=device)
+    return None if spec.encoder == IMPORTED else open_encoder(spec, device=device)
 
 
 def caches_in(path: str | Path) -> list[CacheEntry]:
@@ -381,7 +381,7 @@ def caches_in(path: str | Path) -> list[CacheEntry]:
     path = Path(path)
     if (path / STATE).is_file():
         return Workspace.open(path).caches
-    if not (path / "spec.json").is_file():
+    if not (path / SPEC).is_file():
         raise CacheError(path, "neither a workspace nor a cache", "name a folder that esmcls embed made")
     with EmbeddingCache.open(path) as cache:
         return [CacheEntry(path, cache.spec)]

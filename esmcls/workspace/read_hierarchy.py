@@ -153,8 +153,8 @@ def read_parents(path: str | Path) -> tuple[dict[str, str], tuple[str, ...]]:
         if not parent:
             continue
         if parents.setdefault(child, parent) != parent:
-            found = f"{child} under {parent} here, under {parents[child]} in line {line_of[child]}"
-            raise DataError(name, found, "leave one parent each", line=line, record=child)
+            problem = f"{child} under {parent} here, under {parents[child]} in line {line_of[child]}"
+            raise DataError(name, problem, "leave one parent each", line=line, record=child)
         line_of.setdefault(child, line)
     _refuse_circle(parents, line_of, name)
     if not parents:
@@ -167,8 +167,8 @@ def _edge(cells: Sequence[str], path: str, line: int) -> tuple[str, str]:
     while len(filled) > 2 and not filled[-1]:
         filled.pop()
     if len(filled) != 2 or not filled[0]:
-        found = f"{len(filled)} cell{'' if len(filled) == 1 else 's'} where child and parent are to stand"
-        raise DataError(path, found, "give two, tab-separated", line=line)
+        problem = f"{len(filled)} cell{'' if len(filled) == 1 else 's'} where child and parent are to stand"
+        raise DataError(path, problem, "give two, tab-separated", line=line)
     return filled[0], filled[1]
 
 

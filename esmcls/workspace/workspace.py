@@ -15,123 +15,42 @@ import html
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.dataset import Dataset, classes_in
 from esmcls.datasets.split import SplitReport
 from esmcls.encoders.sources.checkpoints import checkpoint_of
-from esmcls.errors import CacheError, FolderError, ModelError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.files import (
-    from_plain,
-    put_all_back,
-    read_json,
-    remove_left_overs,
-    sha256_file,
-    temporary_beside,
-    write_json,
-)
-from esmcls.labels.hierarchy import FILE as HIERARCHY
+from esmcls.errors import CacheError, FolderError, UnknownNameError, UsageError, WorkspaceError
+from esmcls.files import put_all_back, remove_left_overs, sha256_file, temporary_beside
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
-from esmcls.reading.readers import find_sources
-from esmcls.remote.addresses import address_of, without_secrets
-from esmcls.remote.streams import content_of
+from esmcls.plain_values import read_json, write_json
+from esmcls.remote.addresses import address_of
+from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE
+from esmcls.workspace.manifests import ModelChoice, choose, encoder_digest
+from esmcls.workspace.state_file import (
+    EMBED,
+    begin_state,
+    describe_file,
+    facts_of_terms,
+    files_of,
+    first_names,
+    identity_of,
+    read_state,
+)
 
 if TYPE_CHECKING:
     from esmcls.cache.store import EmbeddingCache
 
-FORMAT: Final = 1
-STATE: Final = "workspace.json"
-TABLE: Final = "dataset.parquet"
-ONTOLOGY: Final = "ontology.json"
-MANIFEST: Final = "manifest.json"
-BASELINE: Final = "baseline"
-"""In the setup of a manifest: that the model is there only to be beaten."""
-PASSING: Final = ".passing"
-"""In the folder of a cache that is there to choose layers from, and goes then."""
-_CHOSEN_BY: Final = ("fmax", "macro_f1", "spearman")
-"""Scores by which the best model is chosen; each kind of task has one of them."""
-_EMBED: Final = "run: esmcls embed INPUT"
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class _KnownData:
-    """What workspace.json must hold of a data set; what else there is stays as it is."""
-
-    digest: str
-    parquet_sha256: str
-    records: int
-    sequences: int
-    classes: int
-    parts: dict[str, int]
-    ontology_sha256: str = ""
-    ontology: str = ""
-    propagate: bool = True
-    task: str = ""
-    files: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _KnownSplit:
-    """What workspace.json must hold of a split."""
-
-    digest: str
-    kind: str
-    seed: int
-    drawn_validation: bool | int = False
-
-
-@dataclass(frozen=True)
-class _KnownHierarchy:
-    """What workspace.json must hold of a hierarchy: the digests of its file, and of the data set that it is of."""
-
-    sha256: str
-    dataset: str
-
-
-@dataclass(frozen=True)
-class _State:
-    """What workspace.json must hold."""
-
-    format: Literal[1]
-    dataset: _KnownData | None
-    split: _KnownSplit | None
-    caches: list[str]
-    hierarchy: _KnownHierarchy | None = None
-
-    def __post_init__(self) -> None:
-        if (self.dataset is None) != (self.split is None):
-            raise ValueError("a data set without its split, or a split of none")
-
-
-@dataclass(frozen=True)
-class _KnownSpec:
-    digest: str
-
-
-@dataclass(frozen=True)
-class _TunedModel:
-    """What of a manifest tells a tuned encoder."""
-
-    spec: _KnownSpec
-
-
-@dataclass(frozen=True)
-class _ScoredModel:
-    """What of a manifest tells how good a model is."""
-
-    validation: dict[str, float | None] | None = None
-    setup: dict[str, Any] | None = None
-    classes: list[str] | None = None
-    split_digest: str | None = None
 
 
 class CacheEntry(NamedTuple):
@@ -139,35 +58,6 @@ class CacheEntry(NamedTuple):
 
     folder: Path
     spec: EmbeddingSpec
-
-
-class ModelChoice(NamedTuple):
-    """Which of a workspace's models is the best, and among which.
-
-    Parameters
-    ----------
-    best : Path
-        Its folder.
-    score : float or None
-        On validation rows: macro F1, of terms the mean Fmax, of numbers Spearman; None where it has none.
-    others : tuple of str
-        Models of the same classes that were validated on the same rows.
-    apart : tuple of str
-        Models of other classes or validation rows, whose scores mean another thing, and baselines.
-    """
-
-    best: Path
-    score: float | None
-    others: tuple[str, ...]
-    apart: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if not self.others and not self.apart:
-            return f"model {self.best.name}, the only one here"
-        score = "" if self.score is None else f" ({self.score:.4f})"
-        among = f"the best of {len(self.others) + 1} on validation{score}" if self.others else "alone of its kind here"
-        apart = f"; not compared, since of other classes or validation rows: {_some(self.apart)}" if self.apart else ""
-        return f"model {self.best.name}, {among}{apart}; another: --model NAME"
 
 
 class Workspace:
@@ -218,35 +108,14 @@ class Workspace:
             remove_left_overs(workspace.folder)
         if not (workspace.folder / STATE).exists():
             if not create:
-                raise WorkspaceError(folder, "no workspace here", f"{_EMBED} first, or name another with -w DIR")
-            workspace._begin()
+                raise WorkspaceError(folder, "no workspace here", f"{EMBED} first, or name another with -w DIR")
+            begin_state(workspace.folder)
         workspace.state()
         return workspace
 
-    def _begin(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / STATE, {"format": FORMAT, "dataset": None, "split": None, "caches": []})
-        except FileExistsError as error:
-            raise WorkspaceError(self.folder, "a file, not a folder", "name another with -w DIR") from error
-
     def state(self) -> dict[str, Any]:
         """Read workspace.json as it is now: other processes may write it too."""
-        path = self.folder / STATE
-        fix = f"delete this file and {_EMBED}; the caches beside it are found again"
-        try:
-            state = read_json(path)
-        except (OSError, ValueError) as error:
-            raise WorkspaceError(path, f"cannot be read ({error})", fix) from error
-        version = state.get("format") if isinstance(state, dict) else None
-        if isinstance(version, int) and version > FORMAT:
-            number = str(version)[:9]
-            raise WorkspaceError(path, f"format {number} is newer than this esmcls knows ({FORMAT})", "update esmcls")
-        try:
-            from_plain(_State, state)
-        except ValueError as error:
-            raise WorkspaceError(path, f"not the state of a workspace ({error})", fix) from None
-        return dict(state)
+        return read_state(self.folder)
 
     def _update(self, **changes: object) -> None:
         write_json(self.folder / STATE, self.state() | changes)
@@ -269,15 +138,15 @@ class Workspace:
         try:
             return replace(Dataset.load(path), task=self.task)
         except FolderError as error:
-            raise WorkspaceError(path, error.found, f"{_EMBED} again") from error
+            raise WorkspaceError(path, error.found, f"{EMBED} again") from error
 
     def _checked(self, name: str, sha256: str) -> Path:
         """Return the path of a file that is as workspace.json describes it."""
         path = self.folder / name
         if not path.exists():
-            raise WorkspaceError(path, "the file is missing", f"{_EMBED} again")
+            raise WorkspaceError(path, "the file is missing", f"{EMBED} again")
         if sha256_file(path) != sha256:
-            raise WorkspaceError(path, "its content is not what workspace.json says", f"{_EMBED} again")
+            raise WorkspaceError(path, "its content is not what workspace.json says", f"{EMBED} again")
         return path
 
     @property
@@ -363,11 +232,11 @@ class Workspace:
         state = self.state()
         known = state[key]
         if known is None and state.get("unlabelled"):
-            names = _some(map(str, state["unlabelled"]))
+            names = first_names(map(str, state["unlabelled"]))
             fix = "name the column of labels label, or give a table of them: esmcls embed INPUT --labels TABLE"
             raise WorkspaceError(self.folder, f"no dataset: no labels were found in {names}", fix)
         if known is None:
-            raise WorkspaceError(self.folder, "no dataset", _EMBED)
+            raise WorkspaceError(self.folder, "no dataset", EMBED)
         return dict(known)
 
     def remember_unlabelled(self, names: Sequence[str]) -> None:
@@ -420,16 +289,16 @@ class Workspace:
         WorkspaceError
             If models stand here that were fitted on other sequences, labels or parts, or another ontology.
         """
-        facts = dataset.facts() | _about_terms(dataset, ontology, propagate)
+        facts = dataset.facts() | facts_of_terms(dataset, ontology, propagate)
         if ontology is None and task != ONE_LABEL:  # else an older esmcls knows what it is
             facts |= {"task": task, "classes": len(classes_in(task)(dataset.labels))}
         split = report.facts() | {"digest": dataset.split_digest()}
-        self._guard_models(_identity(facts), split["digest"])
+        self._guard_models(identity_of(facts), split["digest"])
         dataset.save(self.folder / TABLE)
         if ontology is not None:
             ontology.save(self.folder / ONTOLOGY)
             facts["ontology_sha256"] = sha256_file(self.folder / ONTOLOGY)
-        facts["files"] = [_describe(file) for path in files for file in _files(path)]
+        facts["files"] = [describe_file(file) for path in files for file in files_of(path)]
         facts["parquet_sha256"] = sha256_file(self.folder / TABLE)
         self._update(dataset=facts, split=split)
         kind = task if ontology is None else GO_TERMS
@@ -441,18 +310,20 @@ class Workspace:
     def _guard_models(self, identity: Mapping[str, object], split_digest: object) -> None:
         state = self.state()
         models = self.models()
-        known = state["dataset"] and (_identity(state["dataset"]), (state["split"] or {}).get("digest"))
+        known = state["dataset"] and (identity_of(state["dataset"]), (state["split"] or {}).get("digest"))
         if models and known != (identity, split_digest):
-            problem = f"its models ({_some(path.name for path in models)}) were fitted on another dataset or split"
+            problem = (
+                f"its models ({first_names(path.name for path in models)}) were fitted on another dataset or split"
+            )
             raise WorkspaceError(self.folder, problem, "use another workspace (-w DIR), or delete its models/ first")
 
     @property
     def caches(self) -> list[CacheEntry]:
         """The caches on disk, the one used last at the end; one that workspace.json does not know comes first."""
         used = {name: place for place, name in enumerate(self.state()["caches"])}
-        folders = [path.parent for path in (self.folder / "cache").glob("*/spec.json")]
+        folders = [path.parent for path in (self.folder / "cache").glob(f"*/{SPEC}")]
         folders.sort(key=lambda folder: (used.get(folder.name, -1), folder.name))
-        return [CacheEntry(folder, _read_spec(folder / "spec.json")) for folder in folders]
+        return [CacheEntry(folder, _read_spec(folder / SPEC)) for folder in folders]
 
     def cache_for(self, spec: EmbeddingSpec, *, passing: bool = False) -> EmbeddingCache:
         """Open the cache of a spec, made if it is new, and remember it as the one used last.
@@ -516,7 +387,7 @@ class Workspace:
         WorkspaceError
             If nothing is embedded yet.
         """
-        return self._open(self.caches, "nothing is embedded yet", _EMBED)
+        return self._open(self.caches, "nothing is embedded yet", EMBED)
 
     def caches_of(self, name: str) -> list[CacheEntry]:
         """Return the caches of an encoder, the one used last at the end.
@@ -530,7 +401,7 @@ class Workspace:
         checkpoint = checkpoint_of(name)  # which has two names
         names = {name, self.encoder_name(name), checkpoint.name if checkpoint else name}
         manifest = self.folder / name / MANIFEST
-        digest = _encoder_digest(manifest) if manifest.is_file() else name
+        digest = encoder_digest(manifest) if manifest.is_file() else name
         return [
             entry
             for entry in self.caches
@@ -546,7 +417,7 @@ class Workspace:
         WorkspaceError
             If there is none.
         """
-        there = _some(sorted({entry.spec.encoder for entry in self.caches})) or "none"
+        there = first_names(sorted({entry.spec.encoder for entry in self.caches})) or "none"
         problem = f"nothing is embedded with encoder {name!r} (there are: {there})"
         return self._open(self.caches_of(name), problem, f"run: esmcls embed --encoder {name}")
 
@@ -601,7 +472,7 @@ class Workspace:
         return self.choose_model().best
 
     def choose_model(self) -> ModelChoice:
-        """Return the model of the highest score of `_CHOSEN_BY` on validation; of equals, the first by name.
+        """Return the model of the highest score on validation (see `manifests`); of equals, the first by name.
 
         Scores are compared among models of the same classes and validation rows: of such groups, it is the one of most
         classes, then of most rows, then of most models. Baselines of comparisons are never chosen beside other models.
@@ -613,94 +484,14 @@ class Workspace:
         ModelError
             If a manifest cannot be read.
         """
-        candidates = [_Candidate.read(folder) for folder in self.models()]
-        if not candidates:
+        models = self.models()
+        if not models:
             raise WorkspaceError(self.folder, "no model", "run: esmcls fit --head linear")
-        groups: dict[tuple[object, ...], list[_Candidate]] = {}
-        for candidate in candidates:
-            groups.setdefault(candidate.measured_on, []).append(candidate)
-        group = max(groups.values(), key=lambda models: (*models[0].rank, len(models)))
-        best = max(group, key=lambda candidate: float("-inf") if candidate.score is None else candidate.score)
-        others = tuple(candidate.folder.name for candidate in group if candidate is not best)
-        apart = tuple(candidate.folder.name for candidate in candidates if candidate not in group)
-        return ModelChoice(best.folder, best.score, others, apart)
-
-
-class _Candidate(NamedTuple):
-    """What of a manifest tells whether its scores can be compared with another's."""
-
-    folder: Path
-    score: float | None
-    baseline: bool
-    classes: int
-    rows: float
-    measured_on: tuple[object, ...]
-
-    @property
-    def rank(self) -> tuple[bool, bool, int, float]:
-        """What decides between groups of models."""
-        return not self.baseline, self.score is not None, self.classes, self.rows
-
-    @classmethod
-    def read(cls, folder: Path) -> _Candidate:
-        path = folder / MANIFEST
-        try:
-            manifest = from_plain(_ScoredModel, read_json(path))
-        except (OSError, ValueError) as error:
-            raise ModelError(path, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
-        scores = manifest.validation or {}
-        score = next((scores[name] for name in _CHOSEN_BY if name in scores), None)
-        baseline = bool((manifest.setup or {}).get(BASELINE))
-        classes = tuple(manifest.classes or ())
-        rows = scores.get("n") or 0.0
-        measured_on = (baseline, score is not None, classes, rows, manifest.split_digest)
-        return cls(folder, score, baseline, len(classes), rows, measured_on)
-
-
-def _about_terms(dataset: Dataset, ontology: Ontology | None, propagate: bool) -> dict[str, object]:
-    """Return the facts of terms; none where a protein has one label."""
-    if ontology is None:
-        return {}
-    direct = {term for label in set(dataset.labels) for term in label.split()}
-    classes = ontology.term_sets([direct], propagate).n_classes
-    return {"classes": classes, "ontology": ontology.digest(), "propagate": propagate}
-
-
-def _identity(about: Mapping[str, object]) -> dict[str, object]:
-    """Return the facts of a data set that models were fitted on."""
-    return {key: about[key] for key in ("digest", "ontology", "propagate", "task") if key in about}
+        return choose(models)
 
 
 def _read_spec(path: Path) -> EmbeddingSpec:
     try:
         return EmbeddingSpec.from_json(read_json(path))
     except (OSError, ValueError, UsageError) as error:
-        raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {_EMBED}") from error
-
-
-def _encoder_digest(manifest: Path) -> str:
-    try:
-        return from_plain(_TunedModel, read_json(manifest)).spec.digest
-    except (OSError, ValueError) as error:
-        raise ModelError(manifest, f"cannot be read ({error})", "fit this model again, or delete its folder") from error
-
-
-def _files(path: str | Path) -> list[str | Path]:
-    if address := address_of(path):
-        return [address]
-    if Path(path).is_dir():
-        return [Path(source.path) for source in find_sources(str(path))]
-    return [path] if Path(path).is_file() else []  # none for standard input
-
-
-def _describe(file: str | Path) -> dict[str, object]:
-    if address := address_of(file):
-        content = content_of(address)
-        return {"path": without_secrets(address), "bytes": content.nbytes, "sha256": content.sha256}
-    path = Path(file)
-    return {"path": str(path.resolve()), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+        raise CacheError(path, f"cannot be read ({error})", f"delete this cache's folder and {EMBED}") from error

@@ -23,7 +23,8 @@ from esmcls.cache.store import EmbeddingCache
 from esmcls.cache.to_embed import EmbedReport
 from esmcls.engines import embed as ray_embedding
 from esmcls.engines import ray_team
-from esmcls.engines.ray_team import Cluster, ClusterError
+from esmcls.engines.on_nodes import ClusterError
+from esmcls.engines.ray_team import Cluster
 from esmcls.workspace.workspace import Workspace
 
 pytestmark = [

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from esmcls.cache.segments import new_hdf5
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.cache.steady_file import new_hdf5
 from esmcls.errors import UnknownNameError
 from esmcls.files import atomic_path
 from esmcls.reading.records import NamedSequences

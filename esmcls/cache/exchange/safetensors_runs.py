@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from esmcls.cache.exchange.imported import Imported, imported, unreadable
 from esmcls.cache.exchange.torch_tensors import as_array
 from esmcls.errors import DataError
-from esmcls.files import from_plain, parse_json, read_json, refuse_what_is_no_file
+from esmcls.files import refuse_what_is_no_file
+from esmcls.plain_values import from_plain, parse_json, read_json
 
 RUN: Final = "run.json"
 _INDEX: Final = "fastplms-embedding-safetensors"
@@ -80,8 +81,8 @@ def read_safetensors(path: Path, pooling: str) -> Iterator[Imported]:
         with safe_open(path, framework="pt") as handle:
             names = list(handle.keys())
             if any(map(_KEY.fullmatch, names)):
-                found = "tensors of FastPLMs by their numbers, without ids"
-                raise DataError(path, found, f"give the folder, or its {RUN}, which says whose they are")
+                problem = "tensors of FastPLMs by their numbers, without ids"
+                raise DataError(path, problem, f"give the folder, or its {RUN}, which says whose they are")
             for name in names:
                 yield imported(name, as_array(handle.get_tensor(name)), pooling, f"{path}:{name[:80]}")
     except _OF_SAFETENSORS as error:

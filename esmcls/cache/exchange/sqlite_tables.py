@@ -31,8 +31,9 @@ from torch import Tensor
 from esmcls.cache.exchange.imported import Imported, imported, unreadable
 from esmcls.cache.exchange.torch_tensors import as_array
 from esmcls.errors import DataError
-from esmcls.files import from_plain, parse_json, refuse_what_is_no_file
+from esmcls.files import refuse_what_is_no_file
 from esmcls.foreign.torch_files import read_torch_bytes
+from esmcls.plain_values import from_plain, parse_json
 
 _DTYPES: Final = {
     "float16": torch.float16,

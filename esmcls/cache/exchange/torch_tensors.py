@@ -44,8 +44,8 @@ def read_tensors(path: Path, pooling: str, layers: Sequence[int] | None) -> Iter
         return
     for name, tensor in data.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            found = f"a {type(tensor).__name__} under {str(name)[:40]!r} instead of a tensor under an id or sequence"
-            raise DataError(path, found, "give a dictionary of one tensor a protein")
+            problem = f"a {type(tensor).__name__} under {str(name)[:40]!r} instead of a tensor under an id or sequence"
+            raise DataError(path, problem, "give a dictionary of one tensor a protein")
         yield imported(name, as_array(tensor), pooling, path)
 
 

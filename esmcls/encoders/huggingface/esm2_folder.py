@@ -22,7 +22,8 @@ from esmcls.encoders.alphabet import BOS, EOS, MASK, PAD, TOKENS, UNK
 from esmcls.encoders.model import ModelConfig
 from esmcls.encoders.weights import LAYERS
 from esmcls.encoders.windows import CONTEXT
-from esmcls.files import atomic_path, atomic_text, write_json
+from esmcls.files import atomic_path, atomic_text
+from esmcls.plain_values import write_json
 
 _NAMES: Final = (
     (r"^embed_tokens\.", "embeddings.word_embeddings."),

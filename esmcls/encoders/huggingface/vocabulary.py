@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from esmcls.encoders.huggingface.families import Family, words_of
 from esmcls.errors import MissingExtraError, WeightsError
-from esmcls.files import from_plain, read_json
+from esmcls.plain_values import from_plain, read_json
 from esmcls.reading.records import RESIDUES
 
 STANDARD: Final = RESIDUES[:20]

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.errors import EngineMismatchError, ModelError, UsageError
-from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import Engine, Hits, Limits, installed, open_engine, search
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 KEPT_SEARCHES = 3

@@ -11,13 +11,13 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
-from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseNumberHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST
 from esmcls.heads.ensemble.members import BaseEnsemble, NumberMember, SavedMember, names_of
 from esmcls.heads.number_scale import held_scores
 from esmcls.heads.registry import NUMBER_GROUP, load_head
 from esmcls.labels.numbers import Numbers
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Floats
 
 if TYPE_CHECKING:

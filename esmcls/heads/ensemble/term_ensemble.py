@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.base import BaseTermHead, FindsNearest, Log, TellsRelatives, Validation
 from esmcls.heads.blocks import TermBlocks, score_terms
@@ -26,6 +25,7 @@ from esmcls.heads.neighbours.term_votes import HELD_MOST
 from esmcls.heads.registry import TERM_GROUP, load_head, reads_residues
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.heads.neighbours.int8_bounds import Metric
 from esmcls.heads.neighbours.search import Engine, Search
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, read_tensors, write_state
 from esmcls.heads.whitening import SHRINKAGES, Whitening, WithinClass, row_blocks
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Vectors
 
 SHAPES = {"codes": ("int64", "rows"), "mean": ("float32", "width"), "matrix": ("float32", "width", "seen")}

@@ -11,7 +11,6 @@ from lightgbm import Dataset
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseNumberHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, training_vectors
 from esmcls.heads.number_scale import NumberScale, held_scores
@@ -20,6 +19,7 @@ from esmcls.heads.settings import AT_LEAST_1, FROM_0_TO_1, PooledConfig, check_r
 from esmcls.heads.trees.boosting import BoostingConfig, Trees
 from esmcls.heads.whitening import WIDENED_ROWS
 from esmcls.labels.numbers import Numbers
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Floats, Vectors
 
 WIDTH: Final = "width.json"

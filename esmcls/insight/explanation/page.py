@@ -51,7 +51,10 @@ class Shown:
 
 def explanation_page(explanations: Sequence[Explanation], model: str, said: str) -> str:
     """Return the page; `said` is a sentence about the model."""
-    shown = [Shown(one, lines_of(one), _strongest(one), one.neighbours) for one in explanations]
+    shown = [
+        Shown(explanation, lines_of(explanation), _strongest(explanation), explanation.neighbours)
+        for explanation in explanations
+    ]
     return fill(TEMPLATE, proteins=shown, model=model, said=said, number=_number, gradient=_gradient())
 
 

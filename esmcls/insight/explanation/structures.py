@@ -115,9 +115,11 @@ def _places(
             differing += len(pairs) - same
     if not places:
         nearest = max(shares, key=shares.__getitem__, default="")
-        found = f"chain {nearest} has {shares[nearest]:.0%} of its residues" if shares else "there is no protein chain"
+        nearest_share = (
+            f"chain {nearest} has {shares[nearest]:.0%} of its residues" if shares else "there is no protein chain"
+        )
         fix = "give the sequence of the structure, or another structure"
-        raise DataError(path, f"is not of {explanation.protein.id!r}: {found}", fix)
+        raise DataError(path, f"is not of {explanation.protein.id!r}: {nearest_share}", fix)
     return places, differing
 
 

@@ -100,11 +100,11 @@ class ThroughEncoder:
         total = torch.zeros_like(whole, dtype=torch.float64)
         at_once = max(1, TOKENS // len(tokens))
         for first in range(0, points, at_once):
-            some = slice(first, first + at_once)
-            on_the_way = start + places[some, None, None].float() * (whole - start)  # (points, tokens, width)
+            part = slice(first, first + at_once)
+            on_the_way = start + places[part, None, None].float() * (whole - start)  # (points, tokens, width)
             on_the_way.requires_grad_()
             [gradients] = torch.autograd.grad(self._outputs(tokens, on_the_way, column).sum(), on_the_way)
-            total += (weights[some, None, None] * gradients.double()).sum(0)
+            total += (weights[part, None, None] * gradients.double()).sum(0)
         return total
 
     def _outputs(self, tokens: Tensor, embedded: Tensor, column: int) -> Tensor:

@@ -33,7 +33,9 @@ def map_page(drawn: ProteinMap, title: str, about: str) -> str:
         "known": drawn.known,
         "places": encoded(stepped_places(drawn), np.uint16),
         "colours": [colour_json(colour) for colour in drawn.colours],
-        "nearest": [[[near.id, near.label, round(near.distance, 4)] for near in one] for one in drawn.nearest],
+        "nearest": [
+            [[near.id, near.label, round(near.distance, 4)] for near in neighbours] for neighbours in drawn.nearest
+        ],
         "palette": list(COLORS),
     }
     return fill(TEMPLATE, title=title, about=about, data=script_json(data), script=Markup(script))

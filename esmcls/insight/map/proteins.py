@@ -125,8 +125,8 @@ def make_map(
     """
     if model is not None and model.task.kind != ONE_LABEL:
         raise UsageError(f"model {model.name} is of another kind; a map is coloured by one of one label a protein")
-    kept = drawn(cache, dataset, most, seed)
-    known = dataset.take(kept)
+    chosen = drawn(cache, dataset, most, seed)
+    known = dataset.take(chosen)
     pooling = cache.spec.pooled[0]
     vectors = Features.from_cache(cache, known).vectors(pooling)
     rows, whitening = whitened(vectors, _classes(known))
@@ -215,7 +215,10 @@ def _colours_of(model: Model | None, known: Dataset, new: Sequence[Protein]) -> 
         ("" if not truth else "right" if truth == label else "wrong")
         for truth, label in zip([*known.labels, *[""] * len(new)], labels, strict=True)
     ]
-    colours = [Colour("predicted", labels), Colour("probability", np.concatenate([one.probabilities for one in parts]))]
+    colours = [
+        Colour("predicted", labels),
+        Colour("probability", np.concatenate([part.probabilities for part in parts])),
+    ]
     colours.append(Colour("right or wrong", right))
     return colours + ([Colour("status", statuses)] if any(statuses) else [])
 

@@ -69,11 +69,11 @@ def lddt_of_distances(predicted: Floats | Probabilities, true: Floats | Probabil
     np.fill_diagonal(near, False)
     with np.errstate(invalid="ignore"):
         off = np.abs(predicted - true)
-        kept = sum(((off <= tolerance) & near).sum(axis=1) for tolerance in TOLERANCES) / len(TOLERANCES)
+        shares = sum(((off <= tolerance) & near).sum(axis=1) for tolerance in TOLERANCES) / len(TOLERANCES)
     partners = near.sum(axis=1)
-    residues = np.divide(kept, partners, out=np.full(len(true), np.nan), where=partners > 0)
+    residues = np.divide(shares, partners, out=np.full(len(true), np.nan), where=partners > 0)
     total = int(partners.sum())
-    return Lddt(float(np.sum(kept)) / total if total else float("nan"), residues)
+    return Lddt(float(np.sum(shares)) / total if total else float("nan"), residues)
 
 
 def between(trace: Coordinates | Floats) -> Floats:

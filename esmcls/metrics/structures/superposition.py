@@ -24,10 +24,6 @@ def rmsd(predicted: Coordinates, true: Coordinates) -> float:
 
     Residues without a place in one of both are left out; NaN where fewer than three are left.
 
-    References
-    ----------
-    Kabsch 1976, doi:10.1107/S0567739476001873.
-
     Examples
     --------
     >>> line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
@@ -78,6 +74,35 @@ def superposed(predicted: Coordinates, true: Coordinates) -> Superposed:
         within = [(squared < cutoff**2).sum(axis=1).max() for cutoff in GDT_CUTOFFS]
         best = np.maximum(best, [(1 / (1 + squared / scale**2)).sum(axis=1).max(), *within])
     return Superposed(float(best[0]) / length, float(best[1:].mean()) / length)
+
+
+def best_rotation(covariance: Floats) -> Floats:
+    """Return the rotations that lay centred places on others with the least squared distances, without mirroring.
+
+    Parameters
+    ----------
+    covariance : float64 array, (…, 3, 3)
+        Sums over residues of products of a coordinate (row) with one of the target (column).
+
+    Returns
+    -------
+    float64 array, (…, 3, 3)
+        `mobile @ rotation` lies on the target.
+
+    References
+    ----------
+    Kabsch 1976, doi:10.1107/S0567739476001873.
+
+    Examples
+    --------
+    >>> best_rotation(np.array([[0.0, -2, 0], [3, 0, 0], [0, 0, 1]])).round(6) + 0
+    array([[ 0., -1.,  0.],
+           [ 1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    """
+    left, _, right = np.linalg.svd(covariance)
+    left[..., 2] *= np.sign(np.linalg.det(left) * np.linalg.det(right))[..., None]  # no mirror image
+    return np.asarray(left @ right)
 
 
 def tm_score(predicted: Coordinates, true: Coordinates) -> float:
@@ -207,9 +232,7 @@ def _squared_distances(mobile: Floats, target: Floats, weights: Floats) -> Float
     products = (mobile[:, :, None] * target[:, None, :]).reshape(residues, 9)
     covariance = (weights @ products).reshape(superpositions, 3, 3)
     covariance -= total[:, :, None] * centres[0][:, :, None] * centres[1][:, None, :]
-    left, _, right = np.linalg.svd(covariance)
-    left[:, :, 2] *= np.sign(np.linalg.det(left) * np.linalg.det(right))[:, None]  # no mirror image
-    rotation = left @ right  # (superpositions, 3, 3): mobile @ rotation lies on target
+    rotation = best_rotation(covariance)
     shift = centres[1] - (centres[0][:, None] @ rotation)[:, 0]
     distances = np.zeros((superpositions, residues))
     for axis in range(3):

@@ -17,8 +17,9 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.adapters import FILE, adapters_header
 from esmcls.encoders.sources.hub import parse_repository, whole_snapshot
 from esmcls.errors import EsmclsError, MissingExtraError, ModelError, UsageError, WeightsError
-from esmcls.models.manifest import MANIFEST, Manifest
+from esmcls.models.manifest import Manifest
 from esmcls.models.sharing.card import CARD, OWN_REPOSITORY
+from esmcls.remote.workspace_files import MANIFEST
 
 PREFIX: Final = "hf:"
 _NETWORK: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
@@ -147,7 +148,7 @@ def _portable(manifest: Manifest) -> Manifest:
     setup = dict(manifest.setup)
     if isinstance(tuned := setup.get("finetuned"), dict):
         setup["finetuned"] = tuned | {"encoder": _last_part(str(tuned.get("encoder", "")))}
-    spec, *others = (_renamed(one) for one in manifest.specs)
+    spec, *others = (_renamed(embedding) for embedding in manifest.specs)
     return replace(manifest, spec=spec, others=tuple(others), setup=setup)
 
 
@@ -170,10 +171,10 @@ def _asking(repository: str) -> Iterator[None]:
     except EsmclsError:
         raise
     except Exception as error:
-        told = _meaning(error)
-        if told is None:
+        meaning = _meaning(error)
+        if meaning is None:
             raise
-        raise ModelError(name, *told) from None
+        raise ModelError(name, *meaning) from None
 
 
 def _meaning(error: Exception) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from esmcls.encoders.huggingface.esm2_folder import hugging_face_name, save_hugg
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.encoders.weights import ATTENTION_WEIGHT
 from esmcls.errors import EncoderMismatchError, ModelError
-from esmcls.files import from_plain, write_json
+from esmcls.plain_values import from_plain, write_json
 
 BASE: Final = "base"
 _PREFIX: Final = "base_model.model."

@@ -99,8 +99,8 @@ def _check_version(line: str, path: str, number: int) -> None:
 def _row(cells: list[str], path: str, number: int) -> tuple[TermRow, str]:
     """Return a row and its evidence code."""
     if not COLUMNS[0] <= len(cells) <= COLUMNS[1]:
-        found = f"{len(cells)} column{'' if len(cells) == 1 else 's'} instead of {COLUMNS[0]} to {COLUMNS[1]}"
-        raise DataError(path, found, _FIX_ROW, line=number)
+        columns = f"{len(cells)} column{'' if len(cells) == 1 else 's'} instead of {COLUMNS[0]} to {COLUMNS[1]}"
+        raise DataError(path, columns, _FIX_ROW, line=number)
     id_, qualifier, term, code, aspect, taxon = (cells[place - 1] for place in (2, 4, 5, 7, 9, 13))
     wrong = (
         ("no id in column 2" if not id_ else "")

@@ -187,8 +187,8 @@ class Taxonomy:
                     )
                 child, parent = int(pieces[0]), int(pieces[1])
                 if parents.setdefault(child, parent) != parent:
-                    found = f"taxon {child} under {parent}, but under {parents[child]} before"
-                    raise DataError(path, found, "keep one", line=number)
+                    problem = f"taxon {child} under {parent}, but under {parents[child]} before"
+                    raise DataError(path, problem, "keep one", line=number)
         if not parents:
             raise DataError(path, "no taxon", _FIX_NODE)
         taxonomy = cls(parents)
@@ -248,8 +248,8 @@ def read_protein_taxa(path: str | Path) -> dict[str, int]:
         first, whole = _peeked(lines)
         for number, name, taxon in _gaf_taxa(whole, path) if looks_like_gaf(first) else _listed_taxa(whole, path):
             if taxa.setdefault(accession(name), taxon) != taxon:
-                found = f"taxon {taxon}, but {taxa[accession(name)]} before"
-                raise DataError(path, found, "keep one", line=number, record=name)
+                problem = f"taxon {taxon}, but {taxa[accession(name)]} before"
+                raise DataError(path, problem, "keep one", line=number, record=name)
     if not taxa:
         raise DataError(path, "no protein with a taxon", _FIX_PROTEIN)
     return taxa

@@ -104,8 +104,8 @@ class _File:
     def resolution(self) -> float | None:
         """In Å, where the file says one."""
         if self.is_pdb:
-            found = next(filter(None, map(_REMARK_2.match, self.lines)), None)
-            return _positive(found[1]) if found else None
+            remark = next(filter(None, map(_REMARK_2.match, self.lines)), None)
+            return _positive(remark[1]) if remark else None
         for category, column in _RESOLUTIONS:
             if category in self.file.block and column in self.file.block[category]:
                 number = _positive(str(self.file.block[category][column].as_array(str)[0]))
@@ -208,15 +208,15 @@ class _File:
         first: dict[tuple[int, str], int] = {}
         for place, key in enumerate(zip(residues.numbers.tolist(), residues.insertions, strict=True)):
             first.setdefault(key, place)
-        kept = np.isin(np.arange(len(residues.names)), list(first.values()))
-        self.notes.add("altlocs", name, int((~kept).sum()))  # two amino acids in one place
+        in_chain = np.isin(np.arange(len(residues.names)), list(first.values()))
+        self.notes.add("altlocs", name, int((~in_chain).sum()))  # two amino acids in one place
         if "label_seq_id" not in atoms.get_annotation_categories() or not self.sequences:
             ligands = residues.unbound()
-            self.notes.add("ligands", name, int((ligands & kept).sum()))
-            kept &= ~ligands
-        if kept.all():
+            self.notes.add("ligands", name, int((ligands & in_chain).sum()))
+            in_chain &= ~ligands
+        if in_chain.all():
             return atoms, residues
-        atoms = atoms[kept[residues.of_atom]]
+        atoms = atoms[in_chain[residues.of_atom]]
         return atoms, ResidueAtoms.of(atoms)
 
     def _placed(self, name: str, atoms: AtomArray, residues: ResidueAtoms) -> Placed:

@@ -44,11 +44,11 @@ def relative_accessibility(atoms: AtomArray, residues: ResidueAtoms, placed: Pla
     )
     if not whole.any():
         return None
-    kept = atoms[heavy]
+    heavy_atoms = atoms[heavy]
     try:
-        of_atoms = sasa(kept, vdw_radii="ProtOr")
+        of_atoms = sasa(heavy_atoms, vdw_radii="ProtOr")
     except (KeyError, ValueError):  # an atom that has no radius there
-        of_atoms = sasa(kept, vdw_radii="Single")
+        of_atoms = sasa(heavy_atoms, vdw_radii="Single")
     surface = np.bincount(residues.of_atom[heavy], weights=np.nan_to_num(of_atoms), minlength=len(residues.names))
     accessibility = np.full(len(placed.sequence), np.nan)
     for row in np.flatnonzero(whole & (placed.places >= 0)).tolist():

@@ -10,9 +10,9 @@ import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.errors import ModelError, UsageError
-from esmcls.files import read_as
 from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.heads.settings import parse_settings
+from esmcls.plain_values import read_as
 from esmcls.scanning.checks import AGAIN, check_families, check_files, check_judge
 from esmcls.scanning.heads.grid import MEASURES, Lengths
 from esmcls.scanning.heads.recogniser import HeadConfig, HeadRecogniser

@@ -115,15 +115,15 @@ def _on_a_grid(scores: Scores, residues: int, lengths: Lengths, stride: int) -> 
 def _apart(windows: Windows, scores: Floats, most: int) -> list[int]:
     """Return the numbers of the best windows, none of which is nearly another of its family."""
     left = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while len(left) and len(kept) < most:
+    chosen: list[int] = []
+    while len(left) and len(chosen) < most:
         best, left = int(left[0]), left[1:]
-        kept.append(best)
+        chosen.append(best)
         common = np.minimum(windows.ends[left], windows.ends[best])
         common = common - np.maximum(windows.starts[left], windows.starts[best])
         longer = np.maximum(windows.lengths[left], windows.lengths[best])
         left = left[(common < SAME * longer) | (windows.codes[left] != windows.codes[best])]
-    return kept
+    return chosen
 
 
 def moved(sums: Floats, windows: Windows, stride: int) -> Windows:

@@ -84,8 +84,8 @@ class HeadRecogniser:
             return against_none(self.windows, means(whole, starts, ends).astype(np.float32))
 
         stride = self.config.stride
-        found = [best_windows(scores, len(wide), self.lengths, stride) for scores in (by_residues, by_mean)]
-        windows = Windows.united(found)
+        best = [best_windows(scores, len(wide), self.lengths, stride) for scores in (by_residues, by_mean)]
+        windows = Windows.united(best)
         windows = Windows.united([windows, moved(sums, windows, stride)])
         if not len(windows):
             return windows, np.zeros((0, MEASURES))

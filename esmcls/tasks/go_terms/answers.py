@@ -80,10 +80,10 @@ class TermAnswers:
         """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
         write_seconds(path, self.seconds)
         facts = {"evaluation": self.evaluation, "about": self.about}
-        told = as_metadata(key, **facts, groups=self.counts.groups)  # in their own order: it is that of columns
+        metadata = as_metadata(key, **facts, groups=self.counts.groups)  # in their own order: it is that of columns
         with atomic_path(path) as temporary:
             news = {} if self.news is None else self.news.arrays()
-            save_file(arrays_of(self.counts) | {"lengths": self.lengths} | news, temporary, told)
+            save_file(arrays_of(self.counts) | {"lengths": self.lengths} | news, temporary, metadata)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> TermAnswers | None:
@@ -180,14 +180,14 @@ class TermQuestions:
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         seconds: list[float] = []
-        sets, kept = SetCounts(model.findings.sets, truth, self.coverage), list[Kept]()
+        sets, scored = SetCounts(model.findings.sets, truth, self.coverage), list[Kept]()
         blocks = sets.counting(timed_blocks(hierarchy.blocks(model.head, x), seconds.append))
-        blocks = blocks if self.known_terms is None else keeping(blocks, kept)
+        blocks = blocks if self.known_terms is None else keeping(blocks, scored)
         counts = np.array(model.class_counts, dtype=np.int64)
         evaluation = evaluate_terms(truth, blocks, counts, bits, self.seed, lengths=lengths)
-        news = None if self.known_terms is None else count_news(truth, kept, self.known_terms, self.known.ids, bits)
-        told, took = with_sets(evaluation.to_json(), sets), (fit_seconds, sum(seconds))
-        return TermAnswers(evaluation.counts, told, took, about, lengths, news)
+        news = None if self.known_terms is None else count_news(truth, scored, self.known_terms, self.known.ids, bits)
+        numbers, took = with_sets(evaluation.to_json(), sets), (fit_seconds, sum(seconds))
+        return TermAnswers(evaluation.counts, numbers, took, about, lengths, news)
 
     def without_model(self, train: Dataset) -> dict[str, TermAnswers]:
         """Return nothing: the baseline of terms, `naive`, is fitted like a head."""
@@ -204,9 +204,9 @@ def join_evaluations(folds: Sequence[dict[str, Any]], counts: Counts, lengths: I
             buckets = [_mean_bucket(bucket) for bucket in zip(*(fold.buckets for fold in by_fold), strict=True)]
             precisions = [fold.aupr for fold in by_fold]
             aupr = AveragePrecision(
-                float(np.mean([one.micro for one in precisions])),
-                float(np.mean([one.macro for one in precisions])),
-                max(one.terms for one in precisions),
+                float(np.mean([precision.micro for precision in precisions])),
+                float(np.mean([precision.macro for precision in precisions])),
+                max(precision.terms for precision in precisions),
             )
             aspects[name] = asdict(aspect_scores(counts, group, aupr, buckets, draws, lengths))
     largest = {key: max(fold[key] for fold in folds) for key in ("n_terms", "unseen_terms")}

@@ -12,10 +12,10 @@ from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw, peaks, resample
 from esmcls.metrics.classification import Floats, unbiased
 from esmcls.metrics.paired import DRAWS, Difference, corrected, difference
+from esmcls.tasks.comparing import Entrant, Setting
 from esmcls.tasks.go_terms.answers import TermAnswers
 from esmcls.tasks.go_terms.known.knowledge import KINDS
 from esmcls.tasks.go_terms.results import Differences, TermRow
-from esmcls.tasks.task import Entrant, Setting
 
 
 def compare_terms(
@@ -84,8 +84,8 @@ def _corrected(by_model: list[Differences]) -> list[Differences]:
     for name in dict.fromkeys(measure for _, _, measure in places):
         of_measure = [(model, aspect) for model, aspect, measure in places if measure == name]
         differences = corrected([by_model[model][aspect][name] for model, aspect in of_measure])
-        for (model, aspect), one in zip(of_measure, differences, strict=True):
-            corrected_by_model[model][aspect][name] = one
+        for (model, aspect), with_p in zip(of_measure, differences, strict=True):
+            corrected_by_model[model][aspect][name] = with_p
     return corrected_by_model
 
 
@@ -117,16 +117,16 @@ def with_knowledge(
     news = {entrant.name: entrant.answers.news for entrant in entrants if entrant.answers.news is not None}
     if len(news) < len(rows):
         return list(rows)
-    found = list(rows)
+    measured = list(rows)
     by_name = {row.name: place for place, row in enumerate(rows)}
     for row in rows:
-        found[by_name[row.name]] = replace(row, by_knowledge=news[row.name].scores(seed=setting.seed))
+        measured[by_name[row.name]] = replace(row, by_knowledge=news[row.name].scores(seed=setting.seed))
     for kind in KINDS:
         counts = {name: of_model.of_kind(kind) for name, of_model in news.items()}
         if not any(of_model.measured.any() for of_model in counts.values()):
             continue
         for field, reference in (("known_versus_best", rows[0].name), ("known_versus_homology", homology)):
             for name, differences in versus(counts, reference, setting).items():
-                row = found[by_name[name]]
-                found[by_name[name]] = replace(row, **{field: getattr(row, field) | {kind: differences}})
-    return found
+                row = measured[by_name[name]]
+                measured[by_name[name]] = replace(row, **{field: getattr(row, field) | {kind: differences}})
+    return measured

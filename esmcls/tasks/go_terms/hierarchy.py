@@ -57,6 +57,6 @@ class TermHierarchy(ClassHierarchy):
     def depth(self) -> Indices:
         """The place of each class in an order in which parents stand before their children, (classes,)."""
         rank = {place: number for number, place in enumerate(self.ontology.order)}
-        found = np.empty(len(self.classes), dtype=np.int64)
-        found[np.argsort([rank[place] for place in self._places])] = np.arange(len(self.classes))
-        return found
+        places = np.empty(len(self.classes), dtype=np.int64)
+        places[np.argsort([rank[place] for place in self._places])] = np.arange(len(self.classes))
+        return places

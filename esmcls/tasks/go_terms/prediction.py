@@ -13,11 +13,11 @@ from esmcls.labels.ontology import ASPECTS
 from esmcls.reading.ids import accession, first_word
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.label_sets.prediction import IN_SET, LabelSetAnswering, TermAnswer, Wanted
 from esmcls.tasks.label_sets.thresholds import TermFindings
-from esmcls.tasks.task import Answered
 
 CAFA: Final = "cafa"
 """The format of a CAFA submission: `id<TAB>term<TAB>score`, without a header."""
@@ -187,11 +187,45 @@ def write_terms(
     return write_rows(rows, handle, format, (*COLUMNS, *more, *([DESCRIPTION] if described else [])))
 
 
-def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], handle: TextIO) -> Written:
-    """Write a CAFA submission as the answers come: `id<TAB>term<TAB>score` with three significant digits.
+class Submission:
+    """A submission to CAFA as it is written: `id<TAB>term<TAB>score` with three significant digits.
 
     The id is what CAFA joins by: of UniProt's (`sp|P69905|HBA_HUMAN`) the accession, any other up to its first blank.
     A protein and term stand there once: of several records of one id the first is written.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        What the codes of answers stand for.
+    handle : text file
+    """
+
+    def __init__(self, classes: Sequence[str], handle: TextIO) -> None:
+        self.classes = classes
+        self.handle = handle
+        self.ids: set[str] = set()
+
+    def is_new(self, protein: Protein) -> bool:
+        """Return whether no earlier record had this one's id, and remember it."""
+        name = _cafa_id(protein)
+        if name in self.ids:
+            return False
+        self.ids.add(name)
+        return True
+
+    def write(self, protein: Protein, answer: TermAnswer) -> None:
+        """Write the lines of a protein."""
+        name = _cafa_id(protein)
+        pairs = zip(answer.codes.tolist(), answer.probabilities.tolist(), strict=True)
+        self.handle.writelines(f"{name}\t{self.classes[code]}\t{min(value, 1.0):.3g}\n" for code, value in pairs)
+
+
+def _cafa_id(protein: Protein) -> str:
+    return accession(first_word(protein.id))
+
+
+def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], handle: TextIO) -> Written:
+    """Write a CAFA submission as the answers come; see `Submission`.
 
     Returns
     -------
@@ -199,18 +233,14 @@ def write_cafa(answers: Iterable[Answered[TermAnswer]], classes: Sequence[str], 
         What has no answer is left out; a protein without a term has no line.
     """
     written = Written()
-    names: set[str] = set()
+    submission = Submission(classes, handle)
     for protein, answer, note in answers:
         written.count(not isinstance(answer, Unanswered), note)
         if isinstance(answer, Unanswered):
             written.left_out.append(protein.id)
             written.why.append(str(answer))
-            continue
-        name = accession(first_word(protein.id))
-        if name in names:
+        elif submission.is_new(protein):
+            submission.write(protein, answer)
+        else:
             written.repeated.append(protein.id)
-            continue
-        names.add(name)
-        pairs = zip(answer.codes.tolist(), answer.probabilities.tolist(), strict=True)
-        handle.writelines(f"{name}\t{classes[code]}\t{min(value, 1.0):.3g}\n" for code, value in pairs)
     return written

@@ -19,8 +19,10 @@ from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.kinds import GO_TERMS
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
-from esmcls.reading.term_tables import read_ia
-from esmcls.reporting.results import ComparisonSettings, Timing
+from esmcls.reading.joined.term_tables import read_ia
+from esmcls.reporting.results import Timing
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.answers import TermAnswers, TermQuestions
 from esmcls.tasks.go_terms.comparison import versus, with_knowledge
@@ -49,16 +51,7 @@ from esmcls.tasks.label_sets.scores import AspectScores
 from esmcls.tasks.label_sets.task import HOMOLOGY, LabelSetsTask, decided_blocks, leakage
 from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.label_sets.trust.set_scores import SetCounts, sets_of
-from esmcls.tasks.task import (
-    Entrant,
-    Exam,
-    Examination,
-    Examined,
-    Measured,
-    Proceedings,
-    Setting,
-    chosen,
-)
+from esmcls.tasks.task import without_families
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
@@ -107,13 +100,12 @@ class GoTerms(LabelSetsTask[TermAnswers]):
     propagate: bool = True
 
     kind: ClassVar[str] = GO_TERMS
+    answers_class = TermAnswers
     name: ClassVar[str] = "Gene Ontology terms"
     called: ClassVar[str] = "terms"
     next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA --format cafa"
     unavailable: ClassVar[Mapping[str, str]] = {
-        "--hold-out-families": f"{_TERMS}: a protein has no one family to hold out",
-        "--false-acceptance": f"{_TERMS}: no families are held out",
-        "--accept-known": f"{_TERMS}: no families are held out",
+        **without_families(_TERMS, "a protein has no one family"),
         "--names": f"{_TERMS}: their names are the ontology's",
     }
 
@@ -185,17 +177,17 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         counts = np.array(model.class_counts, dtype=np.int64)
         predicted: dict[int, Predicted] = {}
         known = KnownTerms.read(exam.known, self.terms, exam.evidence) if exam.known else None
-        kept: list[Kept] = []
+        scored: list[Kept] = []
         sets = SetCounts(model.findings.sets, truth)
         blocks = sets.counting(hierarchy.blocks(model.head, exam.x))
-        blocks = decided_blocks(blocks if known is None else keeping(blocks, kept), model, hierarchy, predicted)
+        blocks = decided_blocks(blocks if known is None else keeping(blocks, scored), model, hierarchy, predicted)
         measured = evaluate_terms(truth, blocks, counts, bits, exam.seed, lengths=lengths, each_term=True)
         assert measured.terms is not None  # as asked for
         members = members_of(truth.n_classes, counts)
         details = TermDetails(truth, members, bits, measured.terms, predicted)
         beside: tuple[Measured, ...] = (Weighting(source),)
         if known is not None:
-            by_knowledge = measure_by_knowledge(truth, kept, known, exam.part.ids, bits, seed=exam.seed)
+            by_knowledge = measure_by_knowledge(truth, scored, known, exam.part.ids, bits, seed=exam.seed)
             beside = (*beside, by_knowledge)
         return Examined(replace(measured, details=details), (*beside, *sets.reached()))
 
@@ -214,8 +206,7 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         assert measured.details is not None  # as `assess` leaves it
         lengths = np.array([len(sequence) for sequence in exam.part.sequences], dtype=np.int64)
         answers = TermAnswers(measured.counts, measured.to_json(), (None, 0.0), examination.about, lengths)
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         nobody = exam.part.take([])
         report = self.report(examination.proceedings, exam.train or nobody, [entrant], model.classes)
         numbers = TermNumbers(len(model.classes), measured.n_terms, measured.unseen_terms)
@@ -262,10 +253,6 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         """Return the bits of every term of the ontology, as CAFA's tables have them: 0 where no protein has it."""
         return dict.fromkeys(self.terms.terms, 0.0) | self._bits(train)
 
-    def load_answers(self, path: Path, key: str) -> TermAnswers | None:
-        """Read answers that were kept."""
-        return TermAnswers.load(path, key)
-
     def join_folds(self, answers: Sequence[TermAnswers], setting: Setting) -> TermAnswers:
         """Put the answers of folds one after another."""
         return TermAnswers.joined(answers, setting.seed)
@@ -288,22 +275,12 @@ class GoTerms(LabelSetsTask[TermAnswers]):
         counted_apart = proceedings.folds > 0 or proceedings.setting.ia is not None
         return TermReport(
             dataset=TermData(
-                records=proceedings.records,
+                **proceedings.of_data(),
                 terms=TermNumbers(trained, tested["n_terms"], tested["unseen_terms"]),
-                split_digest=proceedings.split_digest,
-                seed=proceedings.setting.seed,
             ),
-            settings=ComparisonSettings(
-                heads=proceedings.heads,
-                encoders=proceedings.encoders,
-                knobs=proceedings.knobs,
-                folds=proceedings.folds,
-            ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            settings=proceedings.settings(),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=leakage({entrant.name: entrant.answers.counts for entrant in ordered}, proceedings.nearness),
             weighed_by=FROM_TRAIN if proceedings.setting.ia is None else Path(proceedings.setting.ia).name,
             accretion={} if counted_apart else self._bits_of_all(dataset.part("train")),

@@ -12,12 +12,12 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
-from esmcls.files import from_plain
 from esmcls.heads.base import TermHead
 from esmcls.labels.information_accretion import information_accretion
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.metrics.classification import Interval
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.go_terms.hierarchy import TermHierarchy
 from esmcls.tasks.label_sets.evaluation import TermEvaluation, evaluate_terms, with_unseen

@@ -18,8 +18,8 @@ _PARTS: Final = ("true", "predicted", "members")
 def arrays_of(counts: Counts) -> dict[str, npt.NDArray[Any]]:
     """Return counts as arrays by name, for a file."""
     sums = {name: getattr(counts, name) for name in _SUMS if getattr(counts, name) is not None}
-    pairs = ((name, one, part) for name, one in sums.items() for part in _PARTS)
-    return {f"{name}_{part}": np.ascontiguousarray(getattr(one, part)) for name, one, part in pairs}
+    pairs = ((name, counted, part) for name, counted in sums.items() for part in _PARTS)
+    return {f"{name}_{part}": np.ascontiguousarray(getattr(counted, part)) for name, counted, part in pairs}
 
 
 def counts_of(groups: tuple[str, ...], arrays: Mapping[str, npt.NDArray[Any]]) -> Counts:
@@ -32,12 +32,12 @@ def counts_of(groups: tuple[str, ...], arrays: Mapping[str, npt.NDArray[Any]]) -
     return Counts(groups, plain, weighted)
 
 
-def timed_blocks(blocks: Iterator[Block], told: Callable[[float], None]) -> Iterator[Block]:
+def timed_blocks(blocks: Iterator[Block], tell: Callable[[float], None]) -> Iterator[Block]:
     """Pass blocks on and tell how many seconds each took to make."""
     while True:
         began = perf_counter()
         block = next(blocks, None)
-        told(perf_counter() - began)
+        tell(perf_counter() - began)
         if block is None:
             return
         yield block

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from esmcls.files import from_plain
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.classification import Interval
+from esmcls.plain_values import from_plain
 from esmcls.reporting.results import ModelRow, Report
 from esmcls.tasks.label_sets.trust.set_scores import SetScores
 

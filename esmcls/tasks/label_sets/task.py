@@ -22,7 +22,7 @@ from esmcls.heads.ensemble.members import TermMember
 from esmcls.heads.ensemble.term_ensemble import TermEnsembleConfig, TermEnsembleHead, find_distance, find_related, said
 from esmcls.heads.ensemble.term_ranking import About
 from esmcls.heads.neighbours.term_votes import HELD_MOST
-from esmcls.heads.registry import TERM_GROUP, load_head
+from esmcls.heads.registry import TERM_GROUP
 from esmcls.heads.settings import parse_settings
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Counts as TermCounts
@@ -30,13 +30,14 @@ from esmcls.metrics.cafa import fmax_by_group
 from esmcls.metrics.cafa_curves import peaks
 from esmcls.reporting.results import Leakage
 from esmcls.tasks.closeness import Flags, Nearness
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.comparing import A
+from esmcls.tasks.fitted import Combined, Fitted, FittedModel, GetFeatures
 from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.thresholds import Counts, Grouped, TermFindings, Thresholds
 from esmcls.tasks.label_sets.trust.expected import LEAST, Trust
 from esmcls.tasks.label_sets.trust.sets import CalibratedSets
-from esmcls.tasks.task import A, Combined, GetFeatures, Task
+from esmcls.tasks.task import Task
 from esmcls.types import Indices, Probabilities
 
 NAIVE: Final = "naive"
@@ -46,7 +47,7 @@ HOMOLOGY: Final = "homology"
 class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     """A kind of task whose proteins have any number of classes each; see `Task`."""
 
-    group: ClassVar[str] = TERM_GROUP
+    group = TERM_GROUP
     score: ClassVar[str] = "fmax"
     many: ClassVar[bool] = True
     baseline_heads: ClassVar[tuple[str, ...]] = (NAIVE,)
@@ -70,41 +71,13 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         """Return the Fmax of each group as a manifest has them."""
         return {f"fmax_{group}": value for group, value in by_group.items()}
 
-    def strata(self, dataset: Dataset) -> list[str]:
-        """Return one name for all: sets of classes are nearly all different."""
-        return [""] * len(dataset)
-
     def setup(self, shares: Shares) -> dict[str, Any]:
         """Return the share of calibration rows, if there is one."""
         return {"calibration": shares.calibration} if shares.calibration else {}
 
-    def head_class(self, name: str) -> type[TermHead]:
-        """Import a head by its registered name."""
-        return load_head(name, TERM_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> TermHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        groups = self.hierarchy(classes).groups
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, groups, device)
-
-    def fit_head(
-        self,
-        head: TermHead,
-        x: Features,
-        labels: LabelSets,
-        validation: tuple[Features, LabelSets] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation rows."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: TermHead, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
-        """Fit a head on all rows with what it chose."""
-        head.refit(x, labels, seed, log)
+    def load_with(self, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Return the classes and the group of each."""
+        return classes, self.hierarchy(classes).groups
 
     def probabilities(self, head: TermHead, x: Features) -> Probabilities:
         """Return what the head says with each parent as probable as its children."""
@@ -124,20 +97,20 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         """
         counts = Counts(labels)
         hierarchy = self.hierarchy(labels.classes)
-        kept: list[tuple[slice, csr_matrix]] = []
+        blocks: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
             for rows, scores in hierarchy.held_blocks(head, x):
                 counts.add(rows, scores)
-                kept.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
+                blocks.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
                 yield rows, scores
 
         by_aspect = fmax_by_group(labels, counted())
         mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
         scores = {"fmax": mean} | self.apart(by_aspect)
         thresholds = counts.choose()
-        dense = ((rows, some.toarray(order="F")) for rows, some in kept)
-        answers = ((rows, some, thresholds.decide(some, hierarchy)) for rows, some in dense)
+        dense = ((rows, sparse.toarray(order="F")) for rows, sparse in blocks)
+        answers = ((rows, scores, thresholds.decide(scores, hierarchy)) for rows, scores in dense)
         return scores | {"n": len(labels)}, self.findings_class(
             self.grouped, thresholds, Trust.measure(answers, labels)
         )
@@ -178,8 +151,8 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
             raise UsageError("the split has no validation part, which weighs the members; embed with --validation")
         for model in models:
             if model.refitted:
-                found = "was fitted on the validation rows, too: nothing tells how much to trust it"
-                raise ModelError(model.folder, found, "fit it again with --no-refit")
+                problem = "was fitted on the validation rows, too: nothing tells how much to trust it"
+                raise ModelError(model.folder, problem, "fit it again with --no-refit")
         labels = self.labels(validation, models[0].classes)
         x = features(validation)
         held = x.take(range(min(len(x), HELD_MOST)))
@@ -195,8 +168,8 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse all but `ranked`: it takes the models as they are."""
         if settings.keys() - {"ranked"}:
-            found = f"fitted models of {self.called} are combined as they are"
-            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
+            problem = f"fitted models of {self.called} are combined as they are"
+            raise UsageError(f"--set of an ensemble: {problem}; esmcls fit --head ensemble without --of takes knobs")
 
     def beside(self) -> tuple[str, ...]:
         """Return the naive model, and homology where an engine for it is installed."""
@@ -212,9 +185,9 @@ def leakage(counts: Mapping[str, TermCounts], nearness: Nearness | None) -> Leak
 
 def mean_fmax_of(counts: TermCounts, rows: Flags) -> float | None:
     """Return the mean over groups of the Fmax of some proteins; None where none has a class."""
-    some = counts.take(rows)
-    groups = np.flatnonzero(some.measured).tolist()
-    return float(np.mean([peaks(some, group)["fmax"][0] for group in groups])) if groups else None
+    chosen = counts.take(rows)
+    groups = np.flatnonzero(chosen.measured).tolist()
+    return float(np.mean([peaks(chosen, group)["fmax"][0] for group in groups])) if groups else None
 
 
 def decided_blocks(

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from esmcls.errors import ModelError, UsageError
-from esmcls.files import from_plain, read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import raise_parents
+from esmcls.plain_values import from_plain, read_as, write_json
 from esmcls.tasks.label_sets.hierarchy import ClassHierarchy
 from esmcls.tasks.label_sets.trust.expected import Trust
 from esmcls.tasks.label_sets.trust.sets import CalibratedSets
@@ -82,15 +82,15 @@ class Thresholds:
         at_least : int
             Where no term of an aspect reaches its threshold, so many of its most probable ones are predicted.
         """
-        found: Any = np.asfortranarray(scores >= self.values)  # of truths the larger is either, as of numbers
-        raise_parents(found, terms.edges)
+        decided: Any = np.asfortranarray(scores >= self.values)  # of truths the larger is either, as of numbers
+        raise_parents(decided, terms.edges)
         for aspect in sorted(set(terms.groups)) if at_least else []:
             columns = np.flatnonzero(terms.members(aspect))
             columns = columns[np.argsort(terms.depth[columns])]  # of equals, the parent first
-            empty = np.flatnonzero(~found[:, columns].any(axis=1))
+            empty = np.flatnonzero(~decided[:, columns].any(axis=1))
             best = columns[np.argsort(-scores[np.ix_(empty, columns)], axis=1, kind="stable")[:, :at_least]]
-            found[empty[:, None], best] = scores[empty[:, None], best] > 0
-        return cast("npt.NDArray[np.bool_]", found)
+            decided[empty[:, None], best] = scores[empty[:, None], best] > 0
+        return cast("npt.NDArray[np.bool_]", decided)
 
     def line(self, noun: str = "term") -> str:
         """Say what was chosen, for people; the noun is what a class is called."""
@@ -202,8 +202,8 @@ class TermFindings:
 
     def lines(self) -> list[str]:
         """Say what was chosen."""
-        told = [part.line(self.noun) for part in (self.trust, self.sets) if part is not None]
-        return [self.thresholds.line(self.noun), *told]
+        sentences = [part.line(self.noun) for part in (self.trust, self.sets) if part is not None]
+        return [self.thresholds.line(self.noun), *sentences]
 
     def sets_of(self, coverage: float, groups: str | None = None) -> dict[str, float]:
         """Return from what probability on a class of each group is in a set of a coverage; see `CalibratedSets`.
@@ -239,8 +239,8 @@ class Counts:
         truth = self.labels.dense(rows)[row, code]
         for table, counted in ((self.predicted, slice(None)), (self.right, truth)):
             places = (code * len(GRID) + step)[counted]
-            found = np.bincount(places, minlength=table.size).reshape(table.shape)
-            table += found[:, ::-1].cumsum(axis=1)[:, ::-1]  # what reaches a threshold reaches all below it
+            at_step = np.bincount(places, minlength=table.size).reshape(table.shape)
+            table += at_step[:, ::-1].cumsum(axis=1)[:, ::-1]  # what reaches a threshold reaches all below it
 
     def choose(self, prior: float = PRIOR) -> Thresholds:
         """Return the threshold of each term: its own optimum by F1, shrunk towards its aspect's.
@@ -253,19 +253,19 @@ class Counts:
         positives = self.labels.counts()
         groups = np.array(self.labels.groups or [""] * len(positives))
         values, pooled = np.empty(len(groups), np.float32), dict[str, float]()
-        own = _f1(self.right, self.predicted, positives)
+        of_terms = _f1(self.right, self.predicted, positives)
         for group in sorted(set(groups.tolist())):
-            some = groups == group
-            whole = _f1(self.right[some].sum(0), self.predicted[some].sum(0), positives[some].sum())
+            members = groups == group
+            whole = _f1(self.right[members].sum(0), self.predicted[members].sum(0), positives[members].sum())
             middle = float(GRID[np.argmax(whole)])
-            nearest = GRID[np.argmax(own[some] - 1e-9 * np.abs(GRID - middle), axis=1)]
-            share = positives[some] / np.maximum(positives[some] + prior, 1e-9)
-            values[some] = share * nearest + (1 - share) * middle
+            nearest = GRID[np.argmax(of_terms[members] - 1e-9 * np.abs(GRID - middle), axis=1)]
+            share = positives[members] / np.maximum(positives[members] + prior, 1e-9)
+            values[members] = share * nearest + (1 - share) * middle
             pooled[group] = round(middle, 4)
         return Thresholds(values, pooled, prior, len(self.labels))
 
 
 def _f1(right: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], positives: Any) -> npt.NDArray[np.float64]:
     """Return F1 at each threshold: 2 right / (predicted + positives), 0 where there is neither."""
-    found: npt.NDArray[np.float64] = 2 * right / np.maximum(predicted + np.asarray(positives)[..., None], 1)
-    return found
+    f1: npt.NDArray[np.float64] = 2 * right / np.maximum(predicted + np.asarray(positives)[..., None], 1)
+    return f1

@@ -154,10 +154,10 @@ def _calibration(head: TermLinearHead, x: Features, labels: LabelSets) -> tuple[
     def judged() -> Iterator[Judged]:
         for rows in row_slices(len(bags), labels.n_classes):
             block, counts = bags.packed(np.arange(rows.start, rows.stop))
-            some = labels.take(rows)
+            truth = labels.take(rows)
             vectors = torch.from_numpy(block).to(head.device, torch.float32)
             logits = network(vectors, torch.from_numpy(counts).to(head.device))
-            yield logits, torch.from_numpy(some.dense()).to(head.device), grouping.known(some).to(head.device)
+            yield logits, torch.from_numpy(truth.dense()).to(head.device), grouping.known(truth).to(head.device)
 
     with torch.no_grad():
         blocks = list(judged())
@@ -212,11 +212,11 @@ class TermSupervision:
         losses: list[float] = []
 
         def raised() -> Iterator[tuple[slice, Probabilities]]:
-            for some, logits in blocks:
-                part = labels.take(some)
+            for chosen, logits in blocks:
+                part = labels.take(chosen)
                 pairs = binary_cross_entropy(logits.cpu(), torch.from_numpy(part.dense()))
                 losses.append(float(group_losses(pairs, grouping.members, grouping.known(part)).sum()) * len(part))
-                yield some, self.terms.raised(logits.sigmoid().cpu().numpy())
+                yield chosen, self.terms.raised(logits.sigmoid().cpu().numpy())
 
         fmax = mean_fmax(labels, raised())
         return fmax - TRIFLE * sum(losses) / max(1, len(labels))

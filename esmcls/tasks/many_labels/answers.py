@@ -14,13 +14,14 @@ from safetensors.numpy import save_file
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import atomic_path, from_plain, refuse_what_is_no_file
+from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.average_precision import AveragePrecision
 from esmcls.metrics.cafa import Counts
 from esmcls.metrics.cafa_curves import draw
 from esmcls.metrics.label_f1 import Decided
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import as_metadata, from_metadata, read_seconds, write_seconds
@@ -89,12 +90,12 @@ class LabelAnswers:
         write_seconds(path, self.seconds)
         truth, predicted = self.decided.truth, self.decided.predicted
         facts = {"evaluation": self.evaluation, "about": self.about, "classes": truth.classes}
-        told = as_metadata(key, **facts, groups=self.counts.groups)
+        metadata = as_metadata(key, **facts, groups=self.counts.groups)
         arrays = {"lengths": self.lengths, "members": self.members}
         for name, labels in (("truth", truth), ("predicted", predicted)):
             arrays |= {f"{name}_offsets": labels.offsets, f"{name}_codes": labels.codes}
         with atomic_path(path) as temporary:
-            save_file(arrays_of(self.counts) | arrays, temporary, told)
+            save_file(arrays_of(self.counts) | arrays, temporary, metadata)
 
     @classmethod
     def load(cls, path: Path, key: str | None = None) -> LabelAnswers | None:
@@ -109,8 +110,8 @@ class LabelAnswers:
             counts = counts_of(tuple(facts["groups"]), arrays)
             decided = _decided(tuple(facts["classes"]), arrays)
             fit, predict = read_seconds(path)
-            told = facts["evaluation"], (fit, predict), facts["about"]
-            return cls(counts, decided, arrays["members"], *told, arrays["lengths"])
+            measured = facts["evaluation"], (fit, predict), facts["about"]
+            return cls(counts, decided, arrays["members"], *measured, arrays["lengths"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
@@ -211,7 +212,7 @@ class LabelQuestions:
         fit_seconds: float | None,
         about: dict[str, Any],
     ) -> LabelAnswers:
-        """Ask a model about all of them; see `esmcls.tasks.task.Questions`."""
+        """Ask a model about all of them; see `esmcls.tasks.comparing.Questions`."""
         classes = FlatClasses(model.classes)
         truth = with_unseen(self.truth, classes.classes, classes.groups)
         lengths = np.array([len(sequence) for sequence in self.known.sequences], dtype=np.int64)
@@ -227,8 +228,8 @@ class LabelQuestions:
         members = np.zeros(truth.n_classes, dtype=np.int64)
         members[: len(counts)] = counts
         took = fit_seconds, sum(seconds)
-        told = with_sets(measured.to_json(), sets)
-        return LabelAnswers(measured.counts, measured.decided, members, told, took, about, lengths)
+        numbers = with_sets(measured.to_json(), sets)
+        return LabelAnswers(measured.counts, measured.decided, members, numbers, took, about, lengths)
 
     def without_model(self, train: Dataset) -> dict[str, LabelAnswers]:
         """Return nothing: the baseline, `naive`, is fitted like a head."""

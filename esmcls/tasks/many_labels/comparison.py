@@ -46,11 +46,13 @@ def compare_labels(
     by_model: list[Differences] = [{} for _ in others]
     for name in MEASURES:
         differences = [
-            difference(own[name] - values[name], _unbiased(own[name] - values[name], drawn[name] - resampled[name]))
-            for own, drawn in measured
+            difference(
+                of_model[name] - values[name], _unbiased(of_model[name] - values[name], drawn[name] - resampled[name])
+            )
+            for of_model, drawn in measured
         ]
-        for found, one in zip(by_model, corrected(differences), strict=True):
-            found[name] = one
+        for of_model, corrected_difference in zip(by_model, corrected(differences), strict=True):
+            of_model[name] = corrected_difference
     return by_model
 
 

@@ -13,6 +13,7 @@ from esmcls.reporting.examined import Column, ExaminedModel, Excerpt
 from esmcls.reporting.phrases import counted
 from esmcls.reporting.report import Table, write_examined
 from esmcls.tasks.closeness import Neighbour, Neighbours
+from esmcls.tasks.examining import Exam, Examination
 from esmcls.tasks.label_sets.evaluation import TermDetails
 from esmcls.tasks.label_sets.figures import FIGURES
 from esmcls.tasks.label_sets.thresholds import Thresholds
@@ -20,7 +21,6 @@ from esmcls.tasks.many_labels.comparison import MEASURES
 from esmcls.tasks.many_labels.evaluation import NAMES
 from esmcls.tasks.many_labels.report import TEMPLATE, page_names, tables, with_interval
 from esmcls.tasks.many_labels.results import LabelReport
-from esmcls.tasks.task import Exam, Examination
 
 LABELS: Final = "labels.tsv"
 WRONG: Final = "wrong.tsv"

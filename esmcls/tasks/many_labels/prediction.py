@@ -10,11 +10,11 @@ from typing import Any, Final, TextIO
 from esmcls.heads.base import TermHead
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.label_sets.prediction import IN_SET, LabelSetAnswering, TermAnswer, Wanted
 from esmcls.tasks.label_sets.thresholds import TermFindings
 from esmcls.tasks.many_labels.classes import ALL, FlatClasses
-from esmcls.tasks.task import Answered
 
 NO_LABEL: Final = "no_label"
 """Status of a protein without a label to write."""

@@ -14,7 +14,9 @@ from esmcls.datasets.held_out import SetAside
 from esmcls.heads.base import TermHead
 from esmcls.labels.kinds import MANY_LABELS
 from esmcls.labels.labels import LabelSets
-from esmcls.reporting.results import ComparisonSettings, Timing
+from esmcls.reporting.results import Timing
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.task import HOMOLOGY, LabelSetsTask, decided_blocks, leakage
@@ -27,7 +29,7 @@ from esmcls.tasks.many_labels.comparison import compare_labels
 from esmcls.tasks.many_labels.evaluation import LabelEvaluation, evaluate_labels
 from esmcls.tasks.many_labels.prediction import LabelAnswering
 from esmcls.tasks.many_labels.results import Differences, LabelData, LabelNumbers, LabelReport, LabelRow
-from esmcls.tasks.task import OF_TERMS, Entrant, Exam, Examination, Examined, Measured, Proceedings, Setting, chosen
+from esmcls.tasks.task import OF_TERMS, without_families
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
@@ -40,14 +42,12 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
     """The labels of each protein; see `Task`."""
 
     kind: ClassVar[str] = MANY_LABELS
+    answers_class = LabelAnswers
     name: ClassVar[str] = "labels, any number a protein"
     called: ClassVar[str] = "many labels"
     findings_class: ClassVar[type[TermFindings]] = LabelSetFindings
-    next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
-        "--hold-out-families": f"{_LABELS}: a protein has no one family to hold out",
-        "--false-acceptance": f"{_LABELS}: no families are held out",
-        "--accept-known": f"{_LABELS}: no families are held out",
+        **without_families(_LABELS, "a protein has no one family"),
         "--names": f"{_LABELS}: they are shown as they are",
         "--aspect": f"{_LABELS}: aspects are Gene Ontology's",
         "--format cafa": f"{_LABELS}: CAFA's format is for Gene Ontology terms",
@@ -71,10 +71,6 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> LabelSets:
         """Return the labels of each row."""
         return label_sets(part.labels, classes)
-
-    def identity(self) -> list[Any]:
-        """Return nothing: the data set says it all."""
-        return []
 
     def answering(self, model: FittedModel[TermHead, TermFindings], **options: Any) -> LabelAnswering:
         """Return how new proteins are answered; the options are those of `LabelAnswering.of`."""
@@ -115,8 +111,7 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
         about, members = examination.about, measured.details.members
         decided, values = measured.decided, measured.to_json()
         answers = LabelAnswers(measured.counts, decided, members, values, (None, 0.0), about, lengths)
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         report = self.report(examination.proceedings, exam.train or exam.part.take([]), [entrant], model.classes)
         numbers = LabelNumbers(len(model.classes), measured.n_labels, measured.unseen_labels)
         report = replace(report, dataset=replace(report.dataset, labels=numbers))
@@ -127,10 +122,6 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
         """Return what the models of a comparison are asked."""
         test = apart.kept.part("test")
         return LabelQuestions(test, self.labels(test), setting.seed, setting.coverage)
-
-    def load_answers(self, path: Path, key: str) -> LabelAnswers | None:
-        """Read answers that were kept."""
-        return LabelAnswers.load(path, key)
 
     def join_folds(self, answers: Sequence[LabelAnswers], setting: Setting) -> LabelAnswers:
         """Put the answers of folds one after another."""
@@ -153,22 +144,12 @@ class ManyLabels(LabelSetsTask[LabelAnswers]):
         counts = {entrant.name: entrant.answers.counts for entrant in ordered}
         return LabelReport(
             dataset=LabelData(
-                records=proceedings.records,
+                **proceedings.of_data(),
                 labels=LabelNumbers(trained, tested["n_labels"], tested["unseen_labels"]),
-                split_digest=proceedings.split_digest,
-                seed=proceedings.setting.seed,
             ),
-            settings=ComparisonSettings(
-                heads=proceedings.heads,
-                encoders=proceedings.encoders,
-                knobs=proceedings.knobs,
-                folds=proceedings.folds,
-            ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            settings=proceedings.settings(),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=leakage(counts, proceedings.nearness),
         )
 

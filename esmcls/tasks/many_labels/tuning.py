@@ -9,10 +9,10 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import TermHead
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.classification import Interval
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.label_sets.evaluation import Predicted, with_unseen
 from esmcls.tasks.label_sets.task import decided_blocks

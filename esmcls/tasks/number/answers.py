@@ -60,7 +60,7 @@ class NumberAnswers:
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
-        seconds = [[None if math.isnan(one) else one for one in row] for row in self.seconds.tolist()]
+        seconds = [[None if math.isnan(value) else value for value in row] for row in self.seconds.tolist()]
         arrays = {name: getattr(self, name) for name in _KEPT}
         save_answers(path, key, arrays, seconds, about=self.about)
 
@@ -70,8 +70,8 @@ class NumberAnswers:
         return load_answers(path, key, _KEPT, cls._of)
 
     @classmethod
-    def _of(cls, kept: Kept) -> NumberAnswers:
-        return cls(**kept.arrays, seconds=np.array(kept.seconds, np.float64), about=kept.facts["about"])
+    def _of(cls, stored: Kept) -> NumberAnswers:
+        return cls(**stored.arrays, seconds=np.array(stored.seconds, np.float64), about=stored.facts["about"])
 
     @classmethod
     def joined(cls, folds: Sequence[NumberAnswers]) -> NumberAnswers:
@@ -110,7 +110,7 @@ class NumberQuestions:
         fit_seconds: float | None,
         about: dict[str, Any],
     ) -> NumberAnswers:
-        """Ask a model about all of them; see `esmcls.tasks.task.Questions`."""
+        """Ask a model about all of them; see `esmcls.tasks.comparing.Questions`."""
         if x.width and x.spec is not None:
             x.vectors(x.spec.pooled[0])  # read before it is timed
         began = time.perf_counter()

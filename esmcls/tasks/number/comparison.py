@@ -13,11 +13,11 @@ import numpy as np
 from esmcls.metrics.classification import equal_bins
 from esmcls.metrics.paired import Difference
 from esmcls.metrics.regression import DRAWS, number_intervals, score_numbers, spearman, spearman_differences
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.measured import Behind
 from esmcls.tasks.number.answers import NumberAnswers
 from esmcls.tasks.number.evaluation import IntervalsReached
 from esmcls.tasks.number.results import LengthTier, NumberRow
-from esmcls.tasks.task import Entrant
 
 LEAST: Final = 3
 """Proteins that a correlation is told of."""

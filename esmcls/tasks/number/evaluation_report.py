@@ -13,11 +13,11 @@ from esmcls.reporting.examined import Column, ExaminedModel, Excerpt
 from esmcls.reporting.phrases import counted
 from esmcls.reporting.report import write_examined
 from esmcls.tasks.closeness import Neighbours
+from esmcls.tasks.examining import Exam, Examination
 from esmcls.tasks.number.answers import NumberAnswers
 from esmcls.tasks.number.figures import FIGURES
 from esmcls.tasks.number.report import TEMPLATE, spearman_in_words, tables, words
 from esmcls.tasks.number.results import NumberReport
-from esmcls.tasks.task import Exam, Examination
 
 PROTEINS: Final = "proteins.tsv"
 _BESIDE: Final = ("table.tsv", "lengths.tsv", "leakage.tsv")

@@ -11,9 +11,9 @@ from esmcls.cache.features import Features
 from esmcls.heads.base import NumberHead
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.number.findings import NumberFindings
-from esmcls.tasks.task import Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class NumberAnswering:
         half = None if self.coverage is None else self.model.findings.half_width(self.coverage)
         answers = list[NumberAnswer]()
         for value, nearest in zip(self.model.head.predict(x).tolist(), nearest_to(self.model, x), strict=True):
-            near = {name: found for name, found in nearest.items() if name != "nearest_label"}
+            near = {name: field for name, field in nearest.items() if name != "nearest_label"}
             known = nearest.get("nearest_label")
             near |= {} if known is None else {"nearest_value": float(known)}
             ends = {} if half is None else {"low": value - half, "high": value + half}

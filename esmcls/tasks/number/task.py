@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -17,34 +16,22 @@ from esmcls.errors import DataError, ModelError, UsageError
 from esmcls.heads.base import Log, NumberHead
 from esmcls.heads.ensemble.members import NumberMember
 from esmcls.heads.ensemble.number_ensemble import NumberEnsembleHead
-from esmcls.heads.registry import NUMBER_GROUP, load_head, reads_vectors
-from esmcls.heads.settings import parse_settings
+from esmcls.heads.registry import NUMBER_GROUP, reads_vectors
 from esmcls.labels.kinds import NUMBER
 from esmcls.labels.numbers import Numbers, tenths, why_no_number
 from esmcls.metrics.regression import rank_products, score_numbers, spearman
 from esmcls.reporting.results import Leakage, Timing
 from esmcls.tasks.closeness import Flags, Nearness
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
+from esmcls.tasks.fitted import Combined, Fitted, FittedModel, GetFeatures
 from esmcls.tasks.number.answers import NumberAnswers, NumberQuestions
 from esmcls.tasks.number.comparison import LEAST, compare_numbers
 from esmcls.tasks.number.evaluation import IntervalsReached, NumberEvaluation, evaluate_numbers
 from esmcls.tasks.number.findings import SHOWN, HeldNumbers, NumberFindings
 from esmcls.tasks.number.prediction import NumberAnswering
 from esmcls.tasks.number.results import NumberData, NumberReport, NumberSettings
-from esmcls.tasks.task import (
-    OF_TERMS,
-    Combined,
-    Entrant,
-    Exam,
-    Examination,
-    Examined,
-    GetFeatures,
-    Measured,
-    Proceedings,
-    Setting,
-    Task,
-    chosen,
-)
+from esmcls.tasks.task import OF_TERMS, Task, without_families
 from esmcls.types import Floats
 
 if TYPE_CHECKING:
@@ -61,28 +48,19 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
     kind = NUMBER
     name = "a number"
     group = NUMBER_GROUP
+    answers_class = NumberAnswers
     score = "spearman"
-    many = False
     default_head = "ridge"
     baseline_encoder = "kmer"
     baseline_heads: ClassVar[tuple[str, ...]] = (MEAN,)
     layer_head = "ridge"
     layer_head_name = "ridge regression"
-    layer_knobs: ClassVar[Mapping[str, float]] = {}
     layer_score = "spearman"
-    next_steps = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
         "--top-k": f"{_NUMBER}, not classes in an order",
-        "--hold-out-families": f"{_NUMBER}: there are no families to hold out",
-        "--false-acceptance": f"{_NUMBER}: no families are held out",
-        "--accept-known": f"{_NUMBER}: no families are held out",
+        **without_families(_NUMBER, "there are no families"),
         "--names": f"{_NUMBER}: there are no classes to name",
-        "--min-score": _NUMBER,
-        "--aspect": _NUMBER,
-        "--at-least": _NUMBER,
-        "--format cafa": _NUMBER,
-        "--ia": _NUMBER,
-        **dict.fromkeys(OF_TERMS, _NUMBER),
+        **dict.fromkeys(("--min-score", "--aspect", "--at-least", "--format cafa", "--ia", *OF_TERMS), _NUMBER),
     }
 
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Numbers:
@@ -106,40 +84,9 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         """Return tenths of the numbers: every fold has its share of small and large ones."""
         return tenths(dataset.labels)
 
-    def identity(self) -> list[Any]:
-        """Return nothing: the data set says it all."""
-        return []
-
-    def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return the shares."""
-        return asdict(shares)
-
-    def head_class(self, name: str) -> type[NumberHead]:
-        """Import a head by its registered name."""
-        return load_head(name, NUMBER_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> NumberHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        return head_class.load(folder, parse_settings(head_class.Config, config), device)
-
-    def fit_head(
-        self,
-        head: NumberHead,
-        x: Features,
-        labels: Numbers,
-        validation: tuple[Features, Numbers] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation rows."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: NumberHead, x: Features, labels: Numbers, seed: int, log: Log | None) -> None:
-        """Fit a head on all rows with what it chose."""
-        head.refit(x, labels, seed, log)
+    def load_with(self, classes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Return nothing: there are no classes."""
+        return ()
 
     def said(self, head: NumberHead, x: Features, classes: Sequence[str], k: int) -> list[float]:
         """Return the number of each row."""
@@ -191,16 +138,16 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         truth = Numbers(held[0].truth)
         head = NumberEnsembleHead.of(members, given, truth, device)
         stacked = head.stack(given[:, list(head.kept)])
-        kept = [models[place] for place in head.kept]
-        specs = dict.fromkeys(spec for model in kept if reads_vectors(model.head) for spec in model.specs)
+        chosen = [models[place] for place in head.kept]
+        specs = dict.fromkeys(spec for model in chosen if reads_vectors(model.head) for spec in model.specs)
         findings = NumberFindings(HeldNumbers(held[0].truth, stacked, held[0].digest))
         return Combined(head, {**head.scores, "n": len(truth)}, findings, tuple(specs))
 
     def check_ensemble_settings(self, settings: Mapping[str, Any]) -> None:
         """Refuse all: it takes the models as they are."""
         if settings:
-            found = "fitted models of numbers are combined as they are"
-            raise UsageError(f"--set of an ensemble: {found}; esmcls fit --head ensemble without --of takes knobs")
+            problem = "fitted models of numbers are combined as they are"
+            raise UsageError(f"--set of an ensemble: {problem}; esmcls fit --head ensemble without --of takes knobs")
 
     def answering(self, model: FittedModel[NumberHead, NumberFindings], **options: Any) -> NumberAnswering:
         """Return how new proteins are answered; the options are those of `NumberAnswering`."""
@@ -236,26 +183,13 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         questions = NumberQuestions(exam.part, exam.part.take([]), SHOWN)
         rows = {"calibration_rows": len(model.findings.errors)}
         answers = questions.plain(measured.predicted, model.findings, (0.0, 0.0), examination.about | rows)
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         report = self.report(examination.proceedings, exam.part, [entrant], ())
         return write_evaluation(folder, report, answers, exam, examination)
 
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> NumberQuestions:
         """Return what the models of a comparison are asked."""
         return NumberQuestions(apart.kept.part("test"), apart.unseen, setting.coverage)
-
-    def load_answers(self, path: Path, key: str) -> NumberAnswers | None:
-        """Read answers that were kept."""
-        return NumberAnswers.load(path, key)
-
-    def join_folds(self, answers: Sequence[NumberAnswers], setting: Setting) -> NumberAnswers:
-        """Put the answers of folds one after another."""
-        return NumberAnswers.joined(answers)
-
-    def beside(self) -> tuple[str, ...]:
-        """Return the mean."""
-        return (MEAN,)
 
     def report(
         self,
@@ -270,9 +204,7 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
         values = self.labels(dataset).values
         return NumberReport(
             dataset=NumberData(
-                records=proceedings.records,
-                split_digest=proceedings.split_digest,
-                seed=setting.seed,
+                **proceedings.of_data(),
                 least=float(values.min()),
                 mean=float(values.mean()),
                 largest=float(values.max()),
@@ -285,11 +217,8 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
                 calibration=setting.shares.calibration,
                 coverage=setting.coverage,
             ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=_leakage(proceedings.nearness, entrants),
             truth=entrants[0].answers.truth.tolist(),
         )
@@ -309,8 +238,8 @@ class Number(Task[NumberHead, Numbers, NumberFindings, NumberAnswers]):
 
 def _held_by(model: Fitted[NumberHead, NumberFindings]) -> HeldNumbers:
     if model.findings.held is None:
-        found = "was fitted without a validation part: nothing tells how much to trust it"
-        raise ModelError(model.folder, found, "fit it again on a split with a validation part")
+        problem = "was fitted without a validation part: nothing tells how much to trust it"
+        raise ModelError(model.folder, problem, "fit it again on a split with a validation part")
     return model.findings.held
 
 

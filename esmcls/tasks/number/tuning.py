@@ -12,7 +12,6 @@ from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import NumberHead
 from esmcls.heads.blocks import TRIFLE, LogitBlocks, hold_out_numbers
 from esmcls.heads.layers.number_ridge import RidgeConfig, RidgeHead
@@ -20,6 +19,7 @@ from esmcls.heads.number_scale import NumberScale
 from esmcls.labels.numbers import Numbers
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.regression import ENDS, spearman
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.number.evaluation import NumberEvaluation, evaluate_numbers
 from esmcls.tasks.number.findings import NumberFindings
@@ -138,8 +138,8 @@ class NumberSupervision:
         """Return the Spearman correlation, less a trifle of the squared error of standardised numbers."""
         truth = NumberScale.of(self.labels).standardised(self.held.take(rows).values)
         predicted = np.zeros(len(rows))
-        for some, outputs in blocks:
-            predicted[some] = outputs[:, 0].cpu().double().numpy()
+        for chosen, outputs in blocks:
+            predicted[chosen] = outputs[:, 0].cpu().double().numpy()
         return spearman(truth, predicted) - TRIFLE * float(np.square(predicted - truth).mean())
 
     def fit(self, x: Features, held: Features | None, settings: Settings, pooling: str, device: str) -> NumberStart:

@@ -111,7 +111,7 @@ class Answers:
 
     def save(self, path: Path, key: str) -> None:
         """Write a safetensors file, whole or not at all, and the seconds beside; `key` says what the answers are of."""
-        write_seconds(path, [[None if math.isnan(one) else one for one in row] for row in self.seconds.tolist()])
+        write_seconds(path, [[None if math.isnan(value) else value for value in row] for row in self.seconds.tolist()])
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS if name != "seconds"}
         with atomic_path(path) as temporary:
             save_file(arrays, temporary, as_metadata(key, about=self.about))
@@ -122,14 +122,14 @@ class Answers:
         try:
             refuse_what_is_no_file(path)
             with safe_open(path, "numpy") as file:
-                told = from_metadata(file.metadata() or {})
-                if told.get("key") != key:
+                facts = from_metadata(file.metadata() or {})
+                if facts.get("key") != key:
                     return None
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if "seconds" not in arrays:  # they lie beside, but not where 0.1.0 wrote
                 arrays["seconds"] = np.array(read_seconds(path), np.float64)
             given = {name: arrays[name] for name in _ARRAYS if name in arrays or name not in _LATER}
-            return cls(**given, about=told["about"])
+            return cls(**given, about=facts["about"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError):
             return None  # as if it were not there: it is computed again
 
@@ -138,11 +138,11 @@ class Answers:
         """Put the answers of folds one after another; what is told about them is averaged."""
         if len(folds) == 1:
             return folds[0]
-        arrays = {name: np.concatenate([getattr(one, name) for one in folds]) for name in _ARRAYS}
-        return cls(**arrays, about=mean_facts([one.about for one in folds]))
+        arrays = {name: np.concatenate([getattr(fold, name) for fold in folds]) for name in _ARRAYS}
+        return cls(**arrays, about=mean_facts([fold.about for fold in folds]))
 
 
-_ARRAYS: Final = tuple(one.name for one in fields(Answers) if one.name != "about")
+_ARRAYS: Final = tuple(field.name for field in fields(Answers) if field.name != "about")
 _LATER: Final = ("levels", "held")
 """Which answers of an older esmcls lack."""
 
@@ -246,10 +246,10 @@ class Questions:
             about=about | {"held_half": None},
         )
 
-    def _covered(self, found: Answers, head: Head, x: Features, doubts: Confidence, coverage: float) -> Answers:
+    def _covered(self, answers: Answers, head: Head, x: Features, doubts: Confidence, coverage: float) -> Answers:
         """Measure the sets of the stated coverage; a set is never empty: the likeliest class is in it."""
         least, truth = doubts.threshold(coverage), Labels.from_names(self.known.labels, head.classes).codes
-        covered, sizes = found.right.copy(), np.ones(len(x), dtype=np.int64)
+        covered, sizes = answers.right.copy(), np.ones(len(x), dtype=np.int64)
         at_level = self._at_levels(head, doubts, coverage)
         for rows, block in blocks(x, len(head.classes)):
             probabilities, codes = head.predict_proba(block), truth[rows]
@@ -258,13 +258,13 @@ class Questions:
             within = probabilities[np.arange(len(codes)), codes] >= least
             covered[rows] |= within & (codes >= 0)
             sizes[rows] = np.maximum((probabilities >= least).sum(1), 1)
-        told = {"held_half": doubts.held_half(coverage), "calibration_rows": len(doubts.true_probabilities)}
-        found = replace(found, covered=covered, sizes=sizes, about=found.about | told)
+        reached = {"held_half": doubts.held_half(coverage), "calibration_rows": len(doubts.true_probabilities)}
+        answers = replace(answers, covered=covered, sizes=sizes, about=answers.about | reached)
         if at_level is None:
-            return found
+            return answers
         levels, held = at_level.joined()
         half = {"tree_held_half": doubts.tree_held_half(coverage)}
-        return replace(found, levels=levels, held=held, about=found.about | half)
+        return replace(answers, levels=levels, held=held, about=answers.about | half)
 
     def _at_levels(self, head: Head, doubts: Confidence, coverage: float) -> AnsweredLevels | None:
         """Return what takes answers at a level of the hierarchy; None where there are none."""
@@ -273,11 +273,11 @@ class Questions:
         return AnsweredLevels(self.hierarchy, head.classes, self.known.labels, doubts.tree_threshold(coverage))
 
 
-def _rejected(found: Answers, head: Head, x: Features, unseen: Features, rejection: Rejection) -> Answers:
+def _rejected(answers: Answers, head: Head, x: Features, unseen: Features, rejection: Rejection) -> Answers:
     """Measure the threshold of rejection."""
     near, far = (rejection.of(head, part) for part in (x, unseen))
     accepted, wrongly = near > rejection.threshold, far > rejection.threshold
     rates = {"reached": rejection.strangers, "accepted": rejection.known}
-    told = {name: None if rate is None else rate.share for name, rate in rates.items()}
-    about = found.about | {"score": rejection.score, "told": told}
-    return replace(found, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)
+    shares = {name: None if rate is None else rate.share for name, rate in rates.items()}
+    about = answers.about | {"score": rejection.score, "told": shares}
+    return replace(answers, familiar=near, unfamiliar=far, accepted=accepted, wrongly=wrongly, about=about)

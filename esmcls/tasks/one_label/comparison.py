@@ -25,6 +25,7 @@ from esmcls.metrics.classification import (
 from esmcls.metrics.open_set import Rate
 from esmcls.metrics.paired import Difference, accuracy_differences
 from esmcls.metrics.reliability import reliability_in_equal_bins
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.levels.scores import LevelSets, level_scores, near_misses
 from esmcls.tasks.one_label.results import (
@@ -38,7 +39,6 @@ from esmcls.tasks.one_label.results import (
     Roc,
     Versus,
 )
-from esmcls.tasks.task import Entrant
 from esmcls.types import Indices
 
 PAIRS: Final = 20
@@ -173,8 +173,8 @@ def retained(answers: Answers) -> Retained:
     order = np.argsort(-answers.probability, kind="stable")
     right = np.concatenate(([0], np.cumsum(answers.right[order])))
     shares = np.linspace(0, 1, 101)
-    kept = np.rint(shares * len(order)).astype(np.int64)
-    accuracy = [None if not n else float(right[n] / n) for n in kept.tolist()]
+    answered = np.rint(shares * len(order)).astype(np.int64)
+    accuracy = [None if not n else float(right[n] / n) for n in answered.tolist()]
     return Retained([float(share) for share in shares.round(2)], accuracy)
 
 
@@ -198,7 +198,7 @@ def open_set(answers: Answers, wanted: float) -> OpenSet | None:
         return None
     cuts = np.quantile(np.concatenate((near, far)), np.linspace(1, 0, POINTS - 1), method="nearest")
     false_acceptance, acceptance = ([0.0, *(float((scores >= cut).mean()) for cut in cuts)] for scores in (far, near))
-    told = answers.about.get("told") or {}
+    promised = answers.about.get("told") or {}
     reached, accepted = Rate.of(answers.wrongly, answers.families), Rate.of(answers.accepted, answers.truth)
     return OpenSet(
         score=answers.about.get("score", "familiarity"),
@@ -213,8 +213,8 @@ def open_set(answers: Answers, wanted: float) -> OpenSet | None:
         reached_high=reached.high,
         accepted_low=accepted.low,
         accepted_high=accepted.high,
-        told_reached=told.get("reached"),
-        told_accepted=told.get("accepted"),
+        told_reached=promised.get("reached"),
+        told_accepted=promised.get("accepted"),
     )
 
 

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from esmcls.cache.features import Features
 from esmcls.datasets.held_out import Shares
 from esmcls.errors import UsageError
-from esmcls.files import from_plain
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc, conformal_threshold
 from esmcls.metrics.open_set import Rate, fit_logistic, threshold_for, wilson, without
 from esmcls.metrics.tree_answers import least_thresholds, path_masses, tree_threshold
+from esmcls.plain_values import from_plain
 from esmcls.tasks.one_label.validation_answers import FoldAnswers
 from esmcls.types import Indices, Probabilities
 
@@ -150,10 +150,12 @@ class Rejection:
                 raise ValueError("reached: no share of its checks")
             rate = None if reached is None else Rate(reached, *wilson(reached, checks), checks)
             return cls(first.score, first.threshold, first.wanted, strangers=rate, auroc=first.auroc)
-        found = from_plain(cls, flat)
-        if len(found.weights) != (WEIGHTS if found.score == "combined" else 0):
-            raise ValueError(f"weights: {len(found.weights)} of them, which the score {found.score} does not have")
-        return found
+        rejection = from_plain(cls, flat)
+        if len(rejection.weights) != (WEIGHTS if rejection.score == "combined" else 0):
+            raise ValueError(
+                f"weights: {len(rejection.weights)} of them, which the score {rejection.score} does not have"
+            )
+        return rejection
 
 
 @dataclass(frozen=True)
@@ -192,12 +194,12 @@ class Confidence:
         n = len(self.true_probabilities)
         if not n:
             raise UsageError("this model has no calibration rows for --coverage; fit it with --calibration 10%")
-        found = conformal_threshold(np.array(self.true_probabilities), coverage)
+        threshold = conformal_threshold(np.array(self.true_probabilities), coverage)
         if (n + 1) * (1 - coverage) < 1:
             raise UsageError(
                 f"coverage {coverage:g} needs more than {n} calibration rows; fit with more, or ask for less"
             )
-        return found
+        return threshold
 
     def tree_threshold(self, coverage: float) -> float:
         """Return the mass above which a node of the hierarchy is answered; errors are those of `threshold`."""
@@ -210,12 +212,12 @@ class Confidence:
         It is the mean over `HALVINGS` draws of the halves: one draw of a thousand rows can be 2 points off by chance.
         """
         return _halved(
-            np.array(self.true_probabilities), lambda one, other: other >= conformal_threshold(one, coverage)
+            np.array(self.true_probabilities), lambda half, other: other >= conformal_threshold(half, coverage)
         )
 
     def tree_held_half(self, coverage: float) -> float:
         """Return the same for answers at a level of the hierarchy."""
-        return _halved(np.array(self.tree_scores), lambda one, other: other <= tree_threshold(one, coverage))
+        return _halved(np.array(self.tree_scores), lambda half, other: other <= tree_threshold(half, coverage))
 
     def to_json(self) -> dict[str, Any]:
         """Return what confidence.json holds."""
@@ -275,12 +277,12 @@ def blocks(x: Features, n_classes: int) -> Iterator[tuple[slice, Features]]:
 
 def true_probabilities(head: Classifier, x: Features, labels: Labels) -> Floats:
     """Return the probability of each row's class (n,); 0 where the head does not know it."""
-    found = np.zeros(len(x))
+    probabilities = np.zeros(len(x))
     for rows, block in blocks(x, len(head.classes)):
         codes = labels.codes[rows]
         known = np.flatnonzero(codes >= 0)
-        found[rows][known] = head.predict_proba(block)[known, codes[known]]
-    return found
+        probabilities[rows][known] = head.predict_proba(block)[known, codes[known]]
+    return probabilities
 
 
 def tree_scores(head: Classifier, x: Features, names: Sequence[str], hierarchy: Hierarchy) -> Floats:
@@ -302,8 +304,8 @@ def _halved(scores: Floats, covered: Callable[[Floats, Floats], npt.NDArray[np.b
     """Return the mean share of one half of scores that is covered by the other, over draws of the halves."""
     random, reached = np.random.default_rng(0), 0.0
     for _ in range(HALVINGS):
-        one, other = np.array_split(random.permutation(scores), 2)
-        reached += float(covered(one, other).mean())
+        half, other = np.array_split(random.permutation(scores), 2)
+        reached += float(covered(half, other).mean())
     return reached / HALVINGS
 
 
@@ -372,12 +374,15 @@ def reject(rows: FoldAnswers, shares: Shares, families: int) -> Rejection:
     known, strangers = ~rows.strangers, rows.strangers
     if shares.accept_known is not None and not known.any():
         raise UsageError("--accept-known needs proteins of known families beside; give a validation part")
-    found = _candidates(rows, shares)
-    areas = dict.fromkeys(found, 0.0)
+    candidates = _candidates(rows, shares)
+    areas = dict.fromkeys(candidates, 0.0)
     if known.any():
-        areas = {name: auroc(one.crossed[known], one.crossed[strangers]) for name, one in found.items()}
-    best = max(found, key=lambda name: _worth(found[name], rows, shares) + GAIN * (name == "probability"))
-    chosen = found[best]
+        areas = {
+            name: auroc(candidate.crossed[known], candidate.crossed[strangers])
+            for name, candidate in candidates.items()
+        }
+    best = max(candidates, key=lambda name: _worth(candidates[name], rows, shares) + GAIN * (name == "probability"))
+    chosen = candidates[best]
     threshold = threshold_for(
         chosen.values[known], chosen.values[strangers], shares.false_acceptance, shares.accept_known
     )
@@ -396,9 +401,11 @@ def reject(rows: FoldAnswers, shares: Shares, families: int) -> Rejection:
     )
 
 
-def _worth(one: Candidate, rows: FoldAnswers, shares: Shares) -> float:
+def _worth(candidate: Candidate, rows: FoldAnswers, shares: Shares) -> float:
     """Return how good a score is at the operating point."""
-    accepted = one.accepted[rows.strangers] if shares.accept_known is not None else one.accepted[~rows.strangers]
+    accepted = (
+        candidate.accepted[rows.strangers] if shares.accept_known is not None else candidate.accepted[~rows.strangers]
+    )
     share = float(accepted.mean()) if len(accepted) else 0.0
     return -share if shares.accept_known is not None else share
 
@@ -406,27 +413,27 @@ def _worth(one: Candidate, rows: FoldAnswers, shares: Shares) -> float:
 def _candidates(rows: FoldAnswers, shares: Shares) -> dict[Score, Candidate]:
     """Return the scores that can be had of rows."""
     columns = signals(rows.probabilities, rows.familiarity)
-    found: dict[Score, Candidate] = {}
+    candidates: dict[Score, Candidate] = {}
     for place, name in enumerate(SCORES[:2]):
         values = columns[:, place]
-        found[name] = Candidate(values, values, _accepted(values, rows, shares))
+        candidates[name] = Candidate(values, values, _accepted(values, rows, shares))
     if min((~rows.strangers).sum(), rows.strangers.sum()) >= FEW:
         weights, crossed = fit_logistic(columns, ~rows.strangers), np.zeros(len(columns))
-        for own, others in without(rows.folds):
+        for fold, others in without(rows.folds):
             both_sides = len(np.unique(rows.strangers[others])) == 2
             fitted = fit_logistic(columns[others], ~rows.strangers[others]) if both_sides else weights
-            crossed[own] = combined(columns[own], fitted)
+            crossed[fold] = combined(columns[fold], fitted)
         values = combined(columns, weights)
-        found["combined"] = Candidate(values, crossed, _accepted(crossed, rows, shares), tuple(weights.tolist()))
-    return found
+        candidates["combined"] = Candidate(values, crossed, _accepted(crossed, rows, shares), tuple(weights.tolist()))
+    return candidates
 
 
 def _accepted(values: Floats, rows: FoldAnswers, shares: Shares) -> npt.NDArray[np.bool_]:
     """Return whether each row is accepted by the threshold of the other folds, (n,)."""
     accepted = np.zeros(len(values), dtype=bool)
-    for own, others in without(rows.folds):
+    for fold, others in without(rows.folds):
         if len(np.unique(rows.strangers[others])) < 2:
             others = np.ones(len(values), dtype=bool)
         known, strangers = values[others & ~rows.strangers], values[others & rows.strangers]
-        accepted[own] = values[own] > threshold_for(known, strangers, shares.false_acceptance, shares.accept_known)
+        accepted[fold] = values[fold] > threshold_for(known, strangers, shares.false_acceptance, shares.accept_known)
     return accepted

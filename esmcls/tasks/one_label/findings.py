@@ -17,15 +17,15 @@ import numpy as np
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import FOLDS, SetAside, Shares, StrangerFold
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.heads.base import Head
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
 from esmcls.metrics.open_set import Rate
+from esmcls.plain_values import read_as, write_json
+from esmcls.tasks.fitted import GetFeatures
 from esmcls.tasks.one_label.confidence import Confidence, Rejection, reject, tree_scores, true_probabilities
 from esmcls.tasks.one_label.validation_answers import FoldAnswers, Held
-from esmcls.tasks.task import GetFeatures
 
 CONFIDENCE: Final = "confidence.json"
 HELD: Final = "held.safetensors"

@@ -17,11 +17,11 @@ from esmcls.metrics.calibration import conformal_sets
 from esmcls.reading.cautions import confidence
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import DESCRIPTION, Unanswered, Written, write_rows
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.fitted import FittedModel, nearest_to
 from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.findings import LabelFindings
 from esmcls.tasks.one_label.levels.answers import LevelAnswers
-from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 
 ACCEPTED: Final = "accepted"

@@ -18,16 +18,18 @@ from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import Head, Log
 from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked
-from esmcls.heads.registry import GROUP, load_head, reads_vectors
+from esmcls.heads.registry import GROUP, reads_vectors
 from esmcls.heads.settings import parse_settings
-from esmcls.labels.hierarchy import FILE as HIERARCHY
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
+from esmcls.remote.workspace_files import HIERARCHY
 from esmcls.reporting.results import Leakage, Timing
 from esmcls.tasks.closeness import Flags, Nearness
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
+from esmcls.tasks.fitted import Combined, Fitted, FittedModel, GetFeatures
 from esmcls.tasks.one_label.answers import Answers, Questions
 from esmcls.tasks.one_label.comparison import compare_answers
 from esmcls.tasks.one_label.confidence import Confidence, blocks
@@ -37,20 +39,7 @@ from esmcls.tasks.one_label.levels.scores import AnsweredLevels, LevelSets
 from esmcls.tasks.one_label.prediction import LabelAnswering
 from esmcls.tasks.one_label.results import OneLabelData, OneLabelReport, OneLabelSettings
 from esmcls.tasks.one_label.validation_answers import CANDIDATES, FoldAnswers, Held
-from esmcls.tasks.task import (
-    OF_TERMS,
-    Combined,
-    Entrant,
-    Exam,
-    Examination,
-    Examined,
-    GetFeatures,
-    Measured,
-    Proceedings,
-    Setting,
-    Task,
-    chosen,
-)
+from esmcls.tasks.task import OF_TERMS, Task
 from esmcls.types import Floats, Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -109,19 +98,13 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     kind = ONE_LABEL
     name = "one label"
     group = GROUP
+    answers_class = Answers
     score = "macro_f1"
-    many = False
     baseline_encoder = "kmer"
     layer_knobs: ClassVar[Mapping[str, float]] = {"shrinkage": 0.1, "k": 1, "temperature": 0.05, "softness": 0.05}
     layer_score = "accuracy"
-    next_steps = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
-        "--min-score": _ONE_LABEL,
-        "--aspect": _ONE_LABEL,
-        "--at-least": _ONE_LABEL,
-        **dict.fromkeys(OF_TERMS, _ONE_LABEL),
-        "--format cafa": _ONE_LABEL,
-        "--ia": _ONE_LABEL,
+        **dict.fromkeys(("--min-score", "--aspect", "--at-least", "--format cafa", "--ia", *OF_TERMS), _ONE_LABEL),
     }
 
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Labels:
@@ -135,37 +118,6 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     def identity(self) -> list[Any]:
         """Return the digest of the hierarchy; nothing without one, since the data set says the rest."""
         return [] if self.hierarchy is None else [self.hierarchy.digest()]
-
-    def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return the shares."""
-        return asdict(shares)
-
-    def head_class(self, name: str) -> type[Head]:
-        """Import a head by its registered name."""
-        return load_head(name)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> Head:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, device)
-
-    def fit_head(
-        self,
-        head: Head,
-        x: Features,
-        labels: Labels,
-        validation: tuple[Features, Labels] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation rows."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: Head, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
-        """Fit a head on all rows with what it chose."""
-        head.refit(x, labels, seed, log)
 
     def probabilities(self, head: Head, x: Features) -> Probabilities:
         """Return what the head says."""
@@ -284,8 +236,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
             return ()
         accepted = float((near > rejection.threshold).mean())
         if not len(far):
-            told = None if rejection.strangers is None else rejection.strangers.share
-            return (Strangers(len(near), 0, accepted, told, None),)
+            share = None if rejection.strangers is None else rejection.strangers.share
+            return (Strangers(len(near), 0, accepted, share, None),)
         false = float((far > rejection.threshold).mean())
         return (Strangers(len(near), len(far), accepted, false, auroc(near, far)),)
 
@@ -308,8 +260,7 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         answers = Questions(exam.part, nothing, classes, None).plain(
             model.classes, measured.ranked, measured.probability, counts, (math.nan, 0.0), examination.about
         )
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         report = self.report(examination.proceedings, exam.part, [entrant], classes)
         named = named_report(report, examination.names)
         tree = None if self.hierarchy is None else ClassTree.of(self.hierarchy, classes)
@@ -318,14 +269,6 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
     def questions(self, apart: SetAside, train: Dataset, classes: tuple[str, ...], setting: Setting) -> Questions:
         """Return what the models of a comparison are asked."""
         return Questions(apart.kept.part("test"), apart.unseen, classes, setting.coverage, self.hierarchy)
-
-    def load_answers(self, path: Path, key: str) -> Answers | None:
-        """Read answers that were kept."""
-        return Answers.load(path, key)
-
-    def join_folds(self, answers: Sequence[Answers], setting: Setting) -> Answers:
-        """Put the answers of folds one after another."""
-        return Answers.joined(answers)
 
     def report(
         self, proceedings: Proceedings, dataset: Dataset, entrants: Sequence[Entrant[Answers]], classes: tuple[str, ...]
@@ -337,10 +280,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
         rows = compare_answers(entrants, classes, **options, seed=setting.seed, hierarchy=self.hierarchy)
         return OneLabelReport(
             dataset=OneLabelData(
-                records=proceedings.records,
+                **proceedings.of_data(),
                 classes=len(set(dataset.labels)),
-                split_digest=proceedings.split_digest,
-                seed=setting.seed,
             ),
             settings=OneLabelSettings(
                 heads=proceedings.heads,
@@ -352,11 +293,8 @@ class OneLabel(Task[Head, Labels, LabelFindings, Answers]):
                 coverage=setting.coverage,
                 knobs=proceedings.knobs,
             ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=_leakage(proceedings.nearness, entrants),
         )
 
@@ -387,18 +325,18 @@ def _accuracy(right: Flags, rows: Flags) -> float:
 
 def _validation_answers(model: Fitted[Head, LabelFindings]) -> Held:
     if model.findings.held is None:
-        found = "was fitted without a validation part, or by an older esmcls: nothing tells how much to trust it"
-        raise ModelError(model.folder, found, "fit it again on a dataset with a validation part")
+        problem = "was fitted without a validation part, or by an older esmcls: nothing tells how much to trust it"
+        raise ModelError(model.folder, problem, "fit it again on a dataset with a validation part")
     return model.findings.held
 
 
 def _same_folds(models: Sequence[Fitted[Head, LabelFindings]]) -> list[FoldAnswers]:
     """Return what each model's heads said of strangers in folds; nothing where none was asked."""
     folds = [model.findings.folds for model in models]
-    found = [one for one in folds if one is not None]
-    if found and (len(found) < len(folds) or len({one.digest for one in found}) > 1):
+    asked = [fold for fold in folds if fold is not None]
+    if asked and (len(asked) < len(folds) or len({fold.digest for fold in asked}) > 1):
         raise UsageError("the models were asked about different strangers; fit them again on one split")
-    return found
+    return asked
 
 
 S = TypeVar("S", Held, FoldAnswers)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import Head
 from esmcls.heads.blocks import LogitBlocks, f1_of, hold_out
 from esmcls.heads.layers.linear import LinearConfig, LinearHead
 from esmcls.labels.labels import Labels
 from esmcls.metrics.classification import ClassScores, Interval, Tier, precision_recall_f1
+from esmcls.plain_values import from_plain
 from esmcls.tasks.fitted import FittedModel
 from esmcls.tasks.objective import OutputLayer, Settings
 from esmcls.tasks.one_label.answers import Questions

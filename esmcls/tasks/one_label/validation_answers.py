@@ -160,9 +160,9 @@ class FoldAnswers:
         n = len(rows)
         codes, probabilities = head.top_k(x, CANDIDATES)
         if places:
-            own = np.array([places[name] for name in head.classes], dtype=np.int64)
-            lacking = np.setdiff1d(np.arange(len(places)), own)[: CANDIDATES - codes.shape[1]]
-            codes = np.concatenate((own[codes], np.tile(lacking, (n, 1))), 1)
+            columns = np.array([places[name] for name in head.classes], dtype=np.int64)
+            lacking = np.setdiff1d(np.arange(len(places)), columns)[: CANDIDATES - codes.shape[1]]
+            codes = np.concatenate((columns[codes], np.tile(lacking, (n, 1))), 1)
         return cls(
             codes.astype(np.int64),
             _widened(probabilities.astype(np.float32), codes.shape[1], 0),

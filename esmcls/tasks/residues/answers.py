@@ -16,10 +16,9 @@ from esmcls.heads.base import ResidueHead
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets, signs_of
 from esmcls.metrics.residues import Statistic, label_measures, number_measures, protein_of
-from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import Kept, load_answers, save_answers
-from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.types import Floats, Indices, Probabilities
 
 MAIN: Final = {True: "macro_f1", False: "spearman"}
@@ -46,7 +45,7 @@ class ResidueAnswers:
     seconds : tuple of (float or None, float)
         Of fitting, where that is known, and of predicting.
     about : dict
-        See `esmcls.tasks.task.Answers`.
+        See `esmcls.tasks.comparing.Answers`.
     """
 
     sizes: Indices
@@ -108,21 +107,21 @@ class ResidueAnswers:
         return load_answers(path, key, cls.arrays, cls._of)
 
     @classmethod
-    def _of(cls, kept: Kept) -> ResidueAnswers:
-        ids, classes, about = (kept.facts[name] for name in ("ids", "classes", "about"))
-        fit, predict = kept.seconds
-        return cls(**kept.arrays, ids=ids, classes=tuple(classes), seconds=(fit, predict), about=about)
+    def _of(cls, stored: Kept) -> ResidueAnswers:
+        ids, classes, about = (stored.facts[name] for name in ("ids", "classes", "about"))
+        fit, predict = stored.seconds
+        return cls(**stored.arrays, ids=ids, classes=tuple(classes), seconds=(fit, predict), about=about)
 
     @classmethod
     def joined(cls, folds: Sequence[ResidueAnswers]) -> ResidueAnswers:
         """Put the answers of folds one after another; what is told about them is averaged."""
         if len(folds) == 1:
             return folds[0]
-        arrays = {name: np.concatenate([getattr(one, name) for one in folds]) for name in cls.arrays}
-        fits = [one.seconds[0] for one in folds]
+        arrays = {name: np.concatenate([getattr(fold, name) for fold in folds]) for name in cls.arrays}
+        fits = [fold.seconds[0] for fold in folds]
         fit = None if None in fits else sum(seconds for seconds in fits if seconds is not None)
-        ids = [name for one in folds for name in one.ids]
-        about = mean_facts([one.about for one in folds])
+        ids = [name for fold in folds for name in fold.ids]
+        about = mean_facts([fold.about for fold in folds])
         return cls(
             **arrays, ids=ids, classes=folds[0].classes, seconds=(fit, sum(f.seconds[1] for f in folds)), about=about
         )
@@ -140,11 +139,11 @@ def targets(kind: str, texts: Sequence[str], classes: Sequence[str] | None = Non
     return ResidueLabels.from_texts(texts, classes) if kind == RESIDUE_LABEL else ResidueNumbers.from_texts(texts)
 
 
-def aligned_to(answers: Probabilities, own: Sequence[str], classes: Sequence[str]) -> Probabilities:
+def aligned_to(answers: Probabilities, of_model: Sequence[str], classes: Sequence[str]) -> Probabilities:
     """Return probabilities of a model's own classes as those of other classes, 0 of one that it does not know."""
-    if tuple(own) == tuple(classes):
+    if tuple(of_model) == tuple(classes):
         return answers
-    place = {name: column for column, name in enumerate(own)}
+    place = {name: column for column, name in enumerate(of_model)}
     out = np.zeros((len(answers), len(classes)), dtype=np.float32)
     for column, name in enumerate(classes):
         if name in place:
@@ -178,7 +177,7 @@ class Questions:
 
     def ask(
         self,
-        model: FittedModel[ResidueHead, ResidueFindings],
+        model: FittedModel[ResidueHead, NoFindings],
         x: Features,
         unseen: Features,
         fit_seconds: float | None,

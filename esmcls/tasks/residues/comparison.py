@@ -14,10 +14,10 @@ from esmcls.labels.residue_labels import UNKNOWN, offsets_of
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.paired import Difference
 from esmcls.metrics.residues import confusion_of, intervals_over_proteins
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.measured import Behind, behind_best
 from esmcls.tasks.residues.answers import ResidueAnswers
 from esmcls.tasks.residues.results import ClassScores, Points, ResidueRow, Strip
-from esmcls.tasks.task import Entrant
 from esmcls.types import Floats
 
 SAMPLES: Final = 6
@@ -57,8 +57,9 @@ def compare_residues(
         for entrant in entrants
     }
     main = first.main
-    ordered = sorted(entrants, key=lambda one: (-measured[one.name][0][main].value, one.baseline, one.name))
-    differences = behind_best([measured[one.name] for one in ordered], main)
+    reached = {name: intervals[main].value for name, (intervals, _) in measured.items()}
+    ordered = sorted(entrants, key=lambda entrant: (-reached[entrant.name], entrant.baseline, entrant.name))
+    differences = behind_best([measured[entrant.name] for entrant in ordered], main)
     return [
         row_of(entrant, measured[entrant.name][0], behind)
         for entrant, behind in zip(ordered, [None, *differences], strict=True)

@@ -58,7 +58,7 @@ class ResidueEvaluation:
         """Return plain values for metrics.json."""
         numbers = {name: getattr(self, name) for name in ("n", "residues", "known", "unseen", "folds", "seed")}
         metrics = {name: asdict(interval) for name, interval in self.metrics.items()}
-        return numbers | {"metrics": metrics, "classes": [asdict(one) for one in self.classes]}
+        return numbers | {"metrics": metrics, "classes": [asdict(scores) for scores in self.classes]}
 
     def lines(self) -> list[str]:
         """Return a table for people, one line each."""
@@ -66,19 +66,19 @@ class ResidueEvaluation:
         if self.unseen:
             lines.append(f"{counted(self.unseen, 'residue')} with a label not seen by the encoder, not scored")
         lines += ["", f"{'':12}  {'':>6}  95 % interval over proteins"]
-        lines += [f"{NAMES.get(name, name):12}  {_with_ends(one)}" for name, one in self.metrics.items()]
+        lines += [f"{NAMES.get(name, name):12}  {_with_ends(interval)}" for name, interval in self.metrics.items()]
         if self.classes:
             lines += ["", f"{'class':8}  {'residues':>9}  {'precision':>9}  {'recall':>6}  {'F1':>6}  95 % interval"]
-        return lines + [_class_line(one) for one in self.classes]
+        return lines + [_class_line(scores) for scores in self.classes]
 
 
-def _with_ends(one: Interval) -> str:
-    return f"{decimal(one.value):>6}  {decimal(one.low)} to {decimal(one.high)}"
+def _with_ends(interval: Interval) -> str:
+    return f"{decimal(interval.value):>6}  {decimal(interval.low)} to {decimal(interval.high)}"
 
 
-def _class_line(one: ClassScores) -> str:
-    shares = f"{decimal(one.precision):>9}  {decimal(one.recall):>6}"
-    return f"{one.name:8}  {one.residues:>9,}  {shares}  {_with_ends(one.f1)}"
+def _class_line(scores: ClassScores) -> str:
+    shares = f"{decimal(scores.precision):>9}  {decimal(scores.recall):>6}"
+    return f"{scores.name:8}  {scores.residues:>9,}  {shares}  {_with_ends(scores.f1)}"
 
 
 def evaluate_residues(answers: ResidueAnswers, *, folds: int = FOLDS, seed: int = 0) -> ResidueEvaluation:
@@ -94,7 +94,7 @@ def evaluate_residues(answers: ResidueAnswers, *, folds: int = FOLDS, seed: int 
         raise UsageError("no residue to evaluate on has a label: all are masked or unknown")
     n = len(answers.sizes)
     intervals, _ = intervals_over_proteins(answers.measure(), n, folds=folds, seed=seed)
-    metrics = {name: one for name, one in intervals.items() if not name.startswith("f1_")}
+    metrics = {name: interval for name, interval in intervals.items() if not name.startswith("f1_")}
     classes = class_scores(answers.classes, confusion(answers), intervals)
     residues = int(answers.sizes.sum())
     return ResidueEvaluation(n, residues, known, answers.unseen, metrics, classes, folds, seed, answers)

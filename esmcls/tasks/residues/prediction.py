@@ -17,9 +17,8 @@ from esmcls.labels.residue_labels import UNKNOWN, UNMEASURED
 from esmcls.reading.records import Protein
 from esmcls.reporting.gff3 import BEGIN, attribute, seqid
 from esmcls.reporting.rows import Unanswered, Written, write_rows
-from esmcls.tasks.fitted import FittedModel
-from esmcls.tasks.residues.findings import ResidueFindings
-from esmcls.tasks.task import Answered
+from esmcls.tasks.answering import Answered
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.types import Probabilities
 
 FASTA: Final = "fasta"
@@ -97,7 +96,7 @@ class ResidueAnswering:
         If numbers are asked for as segments.
     """
 
-    model: FittedModel[ResidueHead, ResidueFindings]
+    model: FittedModel[ResidueHead, NoFindings]
     format: str = "tsv"
 
     def __post_init__(self) -> None:

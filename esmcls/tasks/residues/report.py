@@ -26,12 +26,12 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Timing, timed
+from esmcls.tasks.examining import Examination
 from esmcls.tasks.measured import cells
 from esmcls.tasks.residues.answers import ResidueAnswers
 from esmcls.tasks.residues.evaluation import NAMES
 from esmcls.tasks.residues.figures import FIGURES
 from esmcls.tasks.residues.results import ResidueReport, ResidueRow
-from esmcls.tasks.task import Examination
 
 TEMPLATE: Final = "tasks/residues/report.html"
 PROTEINS: Final = "proteins.tsv"
@@ -113,10 +113,10 @@ def tables(report: ResidueReport, timing: Timing) -> dict[str, Table]:
     return {
         "table.tsv": [cells(row) for row in report.rows],
         "classes.tsv": [
-            {"model": row.name, "class": one.name, "residues": one.residues, "precision": one.precision}
-            | {"recall": one.recall, "f1": one.f1.value, "f1_low": one.f1.low, "f1_high": one.f1.high}
+            {"model": row.name, "class": scores.name, "residues": scores.residues, "precision": scores.precision}
+            | {"recall": scores.recall, "f1": scores.f1.value, "f1_low": scores.f1.low, "f1_high": scores.f1.high}
             for row in report.rows
-            for one in row.classes
+            for scores in row.classes
         ],
         "confusion.tsv": [
             {"model": row.name, "true": true, **dict(zip(classes, counts, strict=True))}
@@ -155,8 +155,8 @@ def lines(report: ResidueReport, timing: Timing) -> list[str]:
     return [*left_out(report.not_run), *aligned([header, *body]), "", explained]
 
 
-def _with_ends(name: str, one: Interval) -> str:
-    return f"{NAMES.get(name, name)} {decimal(one.value)} ({decimal(one.low)} to {decimal(one.high)})"
+def _with_ends(name: str, interval: Interval) -> str:
+    return f"{NAMES.get(name, name)} {decimal(interval.value)} ({decimal(interval.low)} to {decimal(interval.high)})"
 
 
 # The page
@@ -180,8 +180,8 @@ def summary(report: ResidueReport) -> list[str]:
     others = [row for row in report.rows if row is not best]
     first = f"The best of {competitors(report.rows)} {measured_on(report)} is {best.name}: "
     first += f"{_with_ends(report.main, best.metrics[report.main])}."
-    told = {row.name: row for rows in (others[:1], [row for row in others if row.baseline]) for row in rows[:1]}
-    return [first, *(_against(row) for row in told.values())]
+    rivals = {row.name: row for rows in (others[:1], [row for row in others if row.baseline]) for row in rows[:1]}
+    return [first, *(_against(row) for row in rivals.values())]
 
 
 def _against(row: ResidueRow) -> str:

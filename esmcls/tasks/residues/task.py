@@ -10,36 +10,22 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.datasets.held_out import SetAside
 from esmcls.errors import UsageError
-from esmcls.heads.base import Log, ResidueHead
-from esmcls.heads.registry import RESIDUE_GROUP, load_head
-from esmcls.heads.settings import parse_settings
+from esmcls.heads.base import ResidueHead
+from esmcls.heads.registry import RESIDUE_GROUP
 from esmcls.labels.kinds import RESIDUE_LABEL, RESIDUE_NUMBER
-from esmcls.labels.label_checks import misfit
 from esmcls.labels.residue_labels import Targets, signs_of
-from esmcls.reporting.results import ComparisonSettings, Timing
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.reporting.results import Timing
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.residues.answers import Questions, ResidueAnswers, targets
 from esmcls.tasks.residues.comparison import compare_residues
 from esmcls.tasks.residues.evaluation import ResidueEvaluation, evaluate_residues
-from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.tasks.residues.prediction import ResidueAnswering
 from esmcls.tasks.residues.results import ResidueData, ResidueReport
-from esmcls.tasks.task import (
-    OF_TERMS,
-    Combined,
-    Entrant,
-    Exam,
-    Examination,
-    Examined,
-    GetFeatures,
-    Measured,
-    Proceedings,
-    Setting,
-    Task,
-    chosen,
-)
+from esmcls.tasks.within_protein import WithinProteinTask, unavailable_within
 from esmcls.types import Indices, Probabilities
 
 if TYPE_CHECKING:
@@ -50,78 +36,25 @@ LETTER: Final = "letter"
 _RESIDUES: Final = "answers residues"
 
 
-class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
+class ResidueTask(WithinProteinTask[ResidueHead, Targets, ResidueAnswers]):
     """What labels and numbers of residues share; see `Task`."""
 
-    group: ClassVar[str] = RESIDUE_GROUP
-    many: ClassVar[bool] = False
-    combines: ClassVar[bool] = False
+    group = RESIDUE_GROUP
+    answers_class = ResidueAnswers
+    not_combined: ClassVar[str] = "models of residues cannot be combined yet; fit one head, such as conv"
     baseline_heads: ClassVar[tuple[str, ...]] = (LETTER,)
-    layer_knobs: ClassVar[Mapping[str, float]] = {}
-    next_steps: ClassVar[str] = "esmcls evaluate, or esmcls predict FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
+        **unavailable_within(_RESIDUES),
+        "--min-score": _RESIDUES,
         "--coverage": f"{_RESIDUES}: there are no sets of classes yet",
         "--calibration": f"{_RESIDUES}: there are no sets of classes yet",
-        "--hold-out-families": f"{_RESIDUES}: a protein has no family to hold out",
-        "--false-acceptance": f"{_RESIDUES}: no families are held out",
-        "--accept-known": f"{_RESIDUES}: no families are held out",
         "--names": f"{_RESIDUES}: their classes are single signs",
-        "--min-score": _RESIDUES,
-        "--aspect": _RESIDUES,
-        "--at-least": _RESIDUES,
         "--top-k": f"{_RESIDUES}: one label or number each",
-        "--format cafa": _RESIDUES,
-        "--ia": _RESIDUES,
-        **dict.fromkeys(OF_TERMS, _RESIDUES),
-        "--layers auto": f"{_RESIDUES}: name the layers, and compare caches with --encoders",
     }
 
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Targets:
         """Return what is known of the residues of each protein."""
         return targets(self.kind, part.labels, classes)
-
-    def fault_of_label(self, label: str, sequence: str) -> str:
-        """Return why a label is not one of the residues of its sequence."""
-        return misfit(label, sequence, self.kind)
-
-    def strata(self, dataset: Dataset) -> list[str]:
-        """Return one name for all: hardly two proteins have the same labels."""
-        return [""] * len(dataset)
-
-    def identity(self) -> list[Any]:
-        """Return the kind: the data set says all else."""
-        return [self.kind]
-
-    def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return nothing: there are no shares."""
-        return {}
-
-    def head_class(self, name: str) -> type[ResidueHead]:
-        """Import a head by its registered name."""
-        return load_head(name, RESIDUE_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> ResidueHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, device)
-
-    def fit_head(
-        self,
-        head: ResidueHead,
-        x: Features,
-        labels: Targets,
-        validation: tuple[Features, Targets] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation proteins."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: ResidueHead, x: Features, labels: Targets, seed: int, log: Log | None) -> None:
-        """Fit a head on all proteins with what it chose."""
-        head.refit(x, labels, seed, log)
 
     def probabilities(self, head: ResidueHead, x: Features) -> Probabilities:
         """Return what the head says of each residue of all proteins, one after another, (residues, outputs)."""
@@ -145,32 +78,11 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
             return super().said(head, x, classes, k)
         return [number for [number] in self.probabilities(head, x).tolist()]
 
-    def validate(self, head: ResidueHead, x: Features, labels: Targets) -> tuple[dict[str, float], ResidueFindings]:
+    def validate(self, head: ResidueHead, x: Features, labels: Targets) -> tuple[dict[str, float], NoFindings]:
         """Return the scores that the head reached on these proteins when it was fitted, n their known residues."""
-        return {**head.scores, "n": int(labels.known.sum())}, ResidueFindings()
+        return {**head.scores, "n": int(labels.known.sum())}, NoFindings()
 
-    def unvalidated(self, classes: Sequence[str]) -> ResidueFindings:
-        """Return findings without anything."""
-        return ResidueFindings()
-
-    def read_findings(self, folder: Path, classes: Sequence[str]) -> ResidueFindings:
-        """Return findings without anything."""
-        return ResidueFindings()
-
-    def combine(
-        self,
-        models: Sequence[Fitted[ResidueHead, ResidueFindings]],
-        validation: Dataset,
-        features: GetFeatures,
-        settings: Mapping[str, Any],
-        *,
-        device: str = "cpu",
-        log: Log | None = None,
-    ) -> Combined[ResidueHead, ResidueFindings]:
-        """Refuse: models of residues are not combined yet."""
-        raise UsageError("models of residues cannot be combined yet; fit one head, such as conv")
-
-    def answering(self, model: FittedModel[ResidueHead, ResidueFindings], **options: Any) -> ResidueAnswering:
+    def answering(self, model: FittedModel[ResidueHead, NoFindings], **options: Any) -> ResidueAnswering:
         """Return how new proteins are answered; the options are those of `ResidueAnswering`."""
         return ResidueAnswering(model, **options)
 
@@ -180,7 +92,7 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
 
         return ResidueObjective(self.kind)
 
-    def assess(self, model: FittedModel[ResidueHead, ResidueFindings], exam: Exam) -> Examined:
+    def assess(self, model: FittedModel[ResidueHead, NoFindings], exam: Exam) -> Examined:
         """Measure a model with intervals over proteins."""
         if not len(exam.part):
             raise UsageError("no proteins to evaluate on: give INPUT with --labels, or a dataset with a test part")
@@ -192,7 +104,7 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
     def write_examination(
         self,
         folder: Path,
-        model: FittedModel[ResidueHead, ResidueFindings],
+        model: FittedModel[ResidueHead, NoFindings],
         exam: Exam,
         measured: Measured,
         examination: Examination,
@@ -204,8 +116,7 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
 
         assert isinstance(measured, ResidueEvaluation)
         answers = replace(measured.answers, about=examination.about)
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         report = self.report(examination.proceedings, exam.part, [entrant], answers.classes)
         return write_residue_examination(folder, report, answers, examination)
 
@@ -213,18 +124,6 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
         """Return what the models of a comparison are asked."""
         signs = () if self.kind == RESIDUE_NUMBER else tuple(sorted(signs_of(apart.kept.labels)))
         return Questions(self.kind, apart.kept.part("test"), apart.unseen, signs)
-
-    def load_answers(self, path: Path, key: str) -> ResidueAnswers | None:
-        """Read answers that were kept."""
-        return ResidueAnswers.load(path, key)
-
-    def join_folds(self, answers: Sequence[ResidueAnswers], setting: Setting) -> ResidueAnswers:
-        """Put the answers of folds one after another."""
-        return ResidueAnswers.joined(answers)
-
-    def beside(self) -> tuple[str, ...]:
-        """Return the baseline that knows of each residue its amino acid alone."""
-        return (LETTER,)
 
     def report(
         self,
@@ -237,28 +136,18 @@ class ResidueTask(Task[ResidueHead, Targets, ResidueFindings, ResidueAnswers]):
         setting, first = proceedings.setting, entrants[0].answers
         rows = compare_residues(entrants, seed=setting.seed, draws=setting.draws)
         nearness = proceedings.nearness
-        scores = {one.name: _score_of(one.answers) for one in entrants}
+        scores = {entrant.name: _score_of(entrant.answers) for entrant in entrants}
         return ResidueReport(
             dataset=ResidueData(
-                records=proceedings.records,
-                split_digest=proceedings.split_digest,
-                seed=setting.seed,
+                **proceedings.of_data(),
                 classes=list(first.classes),
                 residues=int(first.sizes.sum()),
                 known=int((~np.isnan(first.truth)).sum()),
             ),
-            settings=ComparisonSettings(
-                heads=proceedings.heads,
-                encoders=proceedings.encoders,
-                knobs=proceedings.knobs,
-                folds=proceedings.folds,
-            ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            settings=proceedings.settings(),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
             main=first.main,
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=None if nearness is None else nearness.leakage(scores),
         )
 

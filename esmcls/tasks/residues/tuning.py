@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.files import from_plain
 from esmcls.heads.base import ResidueHead
 from esmcls.heads.blocks import TRIFLE, LogitBlocks
 from esmcls.heads.layers.ridge import Scaling
@@ -25,11 +24,11 @@ from esmcls.labels.kinds import RESIDUE_LABEL
 from esmcls.labels.residue_labels import ResidueLabels, ResidueNumbers, Targets
 from esmcls.metrics.classification import Interval
 from esmcls.metrics.residues import UNBOUNDED
-from esmcls.tasks.fitted import FittedModel
+from esmcls.plain_values import from_plain
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.objective import OutputLayer, Settings, StepLoss
 from esmcls.tasks.residues.answers import Questions, targets
 from esmcls.tasks.residues.evaluation import NAMES, ResidueEvaluation, evaluate_residues
-from esmcls.tasks.residues.findings import ResidueFindings
 from esmcls.training.losses import (
     LossName,
     NumberLossName,
@@ -208,8 +207,8 @@ class ResidueSupervision:
     def score(self, rows: Indices, blocks: LogitBlocks) -> float:
         """Return macro F1, with rare classes favoured as it is best, or Spearman; less a trifle of the loss."""
         outputs = np.zeros((len(rows), max(1, len(self.classes))), dtype=np.float32)
-        for some, block in blocks:
-            outputs[some] = block.float().cpu().numpy()
+        for chosen, block in blocks:
+            outputs[chosen] = block.float().cpu().numpy()
         if isinstance(self.held, ResidueNumbers):
             truth = self._standardised(self.held)[rows]
             labels: Targets = ResidueNumbers(self._offsets(rows), truth)
@@ -296,7 +295,7 @@ class ResidueObjective:
         return hold_out_proteins(targets(self.kind, train.labels), seed)
 
     def test(
-        self, model: FittedModel[ResidueHead, ResidueFindings], test: Dataset, x: Features, seed: int
+        self, model: FittedModel[ResidueHead, NoFindings], test: Dataset, x: Features, seed: int
     ) -> ResidueEvaluation:
         """Measure a model as `esmcls evaluate` does."""
         questions = Questions.of(self.kind, test, model.classes)

@@ -17,10 +17,9 @@ from esmcls.heads.base import PairHead
 from esmcls.labels.residue_labels import offsets_of
 from esmcls.labels.structure_labels import Structures
 from esmcls.structures.distogram import PairAnswer
-from esmcls.tasks.fitted import FittedModel
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.folds import mean_facts
 from esmcls.tasks.kept_answers import Kept, load_answers, save_answers
-from esmcls.tasks.structure.findings import StructureFindings
 from esmcls.tasks.structure.measures import (
     MAIN,
     MEASURES,
@@ -80,7 +79,7 @@ class StructureAnswers:
     seconds : tuple of (float or None, float, float)
         Of fitting, where that is known, of predicting, and of folding.
     about : dict
-        See `esmcls.tasks.task.Answers`.
+        See `esmcls.tasks.comparing.Answers`.
     """
 
     ids: list[str]
@@ -126,11 +125,11 @@ class StructureAnswers:
         return load_answers(path, key, (*cls.arrays, *cls.drawings), cls._of)
 
     @classmethod
-    def _of(cls, kept: Kept) -> StructureAnswers:
-        arrays, (fit, predict, folding) = kept.arrays, kept.seconds
+    def _of(cls, stored: Kept) -> StructureAnswers:
+        arrays, (fit, predict, folding) = stored.arrays, stored.seconds
         rows, maps, traces = (arrays.pop(name) for name in cls.drawings)
         drawn = _drawn_of(rows, maps, traces, arrays["sizes"])
-        ids, about = kept.facts["ids"], kept.facts["about"]
+        ids, about = stored.facts["ids"], stored.facts["about"]
         return cls(**arrays, ids=ids, drawn=drawn, seconds=(fit, predict, folding), about=about)
 
     @classmethod
@@ -185,7 +184,7 @@ class StructureQuestions:
 
     def ask(
         self,
-        model: FittedModel[PairHead, StructureFindings],
+        model: FittedModel[PairHead, NoFindings],
         x: Features,
         unseen: Features,
         fit_seconds: float | None,

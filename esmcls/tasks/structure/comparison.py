@@ -15,11 +15,11 @@ from esmcls.metrics.classification import Interval, equal_bins
 from esmcls.metrics.paired import Difference, corrected, difference
 from esmcls.metrics.residues import correlation
 from esmcls.structures.distogram import distances
+from esmcls.tasks.comparing import Entrant
 from esmcls.tasks.measured import Behind
 from esmcls.tasks.structure.answers import Drawn, StructureAnswers
 from esmcls.tasks.structure.measures import MAIN, MEASURES, intervals_over_chains, mean_of, means
 from esmcls.tasks.structure.results import ConfidenceBin, Sample, StructureRow, Tier
-from esmcls.tasks.task import Entrant
 from esmcls.types import Floats, Indices, Probabilities
 
 DRAWS: Final = 10_000
@@ -70,15 +70,22 @@ def compare_structures(
     if any(entrant.answers.ids != first.ids for entrant in entrants):
         raise ValueError("the models answered for other chains")
     measured = {
-        one.name: intervals_over_chains(one.answers.values, draws=draws or DRAWS, seed=seed) for one in entrants
+        entrant.name: intervals_over_chains(entrant.answers.values, draws=draws or DRAWS, seed=seed)
+        for entrant in entrants
     }
     if any(MAIN not in intervals for intervals, _ in measured.values()):
         raise UsageError("no chain to measure on has resolved residues 24 apart, as long-range contacts are")
-    ordered = sorted(entrants, key=lambda one: (-measured[one.name][0][MAIN].value, one.baseline, one.name))
-    drawings = [measured[one.name] for one in ordered]
+    reached = {name: intervals[MAIN].value for name, (intervals, _) in measured.items()}
+    ordered = sorted(entrants, key=lambda entrant: (-reached[entrant.name], entrant.baseline, entrant.name))
+    drawings = [measured[entrant.name] for entrant in ordered]
     behind = {name: _behind_first(drawings, name) for name in (MAIN, *BESIDE)}
     return [
-        row_of(entrant, measured[entrant.name][0], {name: told[row] for name, told in behind.items()}, relatives)
+        row_of(
+            entrant,
+            measured[entrant.name][0],
+            {name: differences[row] for name, differences in behind.items()},
+            relatives,
+        )
         for row, entrant in enumerate(ordered)
     ]
 
@@ -94,8 +101,8 @@ def _behind_first(drawings: Sequence[Drawings], name: str) -> list[Behind | None
         )
         for row in compared
     ]
-    told = dict(zip(compared, map(Behind.of, corrected(differences)), strict=True))
-    return [told.get(row) for row in range(len(drawings))]
+    behind = dict(zip(compared, map(Behind.of, corrected(differences)), strict=True))
+    return [behind.get(row) for row in range(len(drawings))]
 
 
 def row_of(
@@ -116,7 +123,7 @@ def row_of(
         explanation=answers.about.get("explanation", ""),
         metrics=intervals,
         versus_best=behind.get(MAIN),
-        behind={name: told for name, told in behind.items() if name != MAIN and told is not None},
+        behind={name: difference for name, difference in behind.items() if name != MAIN and difference is not None},
         folds=[means(fold.values)[MAIN] for fold in entrant.folds],
         lengths=by_length(answers),
         depths=[] if relatives is None else by_depth(answers, relatives),
@@ -149,7 +156,7 @@ def by_confidence(confidence: Probabilities, lddt: Probabilities) -> list[Confid
     Examples
     --------
     >>> [one] = by_confidence(np.array([0.31, 0.39, np.nan]), np.array([0.25, 0.75, 1.0]))
-    >>> one.name, one.residues, round(one.confidence, 2), one.lddt
+    >>> entrant.name, one.residues, round(one.confidence, 2), one.lddt
     ('0.3–0.4', 2, 0.35, 0.5)
     """
     known = ~np.isnan(confidence) & ~np.isnan(lddt)

@@ -46,18 +46,18 @@ class StructureEvaluation:
 
     def lines(self) -> list[str]:
         """Return a table for people, one line each."""
-        of_pairs = {name: one for name, one in self.metrics.items() if name not in FOLDED}
-        of_traces = {name: one for name, one in self.metrics.items() if name in FOLDED}
+        of_pairs = {name: interval for name, interval in self.metrics.items() if name not in FOLDED}
+        of_traces = {name: interval for name, interval in self.metrics.items() if name in FOLDED}
         lines = [f"{counted(self.n, 'chain')}, {self.resolved:,} of {self.residues:,} residues resolved"]
         lines += [f"contacts: {CONTACTS}", "", f"{'':14}  {'':>6}  95 % interval over chains"]
-        lines += [_line(name, one) for name, one in of_pairs.items()]
+        lines += [_line(name, interval) for name, interval in of_pairs.items()]
         if of_traces:
             lines += ["", f"folded: {counted(self.folded, 'chain')}, spread over the lengths"]
-        return lines + [_line(name, one) for name, one in of_traces.items()]
+        return lines + [_line(name, interval) for name, interval in of_traces.items()]
 
 
-def _line(name: str, one: Interval) -> str:
-    return f"{NAMES[name]:14}  {decimal(one.value):>6}  {decimal(one.low)} to {decimal(one.high)}"
+def _line(name: str, interval: Interval) -> str:
+    return f"{NAMES[name]:14}  {decimal(interval.value):>6}  {decimal(interval.low)} to {decimal(interval.high)}"
 
 
 def evaluate_structures(answers: StructureAnswers, *, folds: int = FOLDS, seed: int = 0) -> StructureEvaluation:

@@ -125,9 +125,9 @@ def draw_confidence(report: StructureReport) -> Figure | None:
     figure = new_figure(2.8, 3.4)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-    sizes = [4 + 60 * one.residues / max(bin_.residues for bin_ in bins) for one in bins]
-    axes.plot([one.confidence for one in bins], [one.lddt for one in bins], color=COLORS[0], linewidth=1)
-    axes.scatter([one.confidence for one in bins], [one.lddt for one in bins], s=sizes, color=COLORS[0])
+    sizes = [4 + 60 * point.residues / max(bin_.residues for bin_ in bins) for point in bins]
+    axes.plot([point.confidence for point in bins], [point.lddt for point in bins], color=COLORS[0], linewidth=1)
+    axes.scatter([point.confidence for point in bins], [point.lddt for point in bins], s=sizes, color=COLORS[0])
     axes.set(xlabel="confidence (predicted lDDT)", ylabel="lDDT of its distances", xlim=(0, 1), ylim=(0, 1))
     return figure
 

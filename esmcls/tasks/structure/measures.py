@@ -77,13 +77,13 @@ def measured(answer: PairAnswer, trace: Coordinates) -> Chain:
     true = answer.whole(distances(trace[answer.positions]))
     contacts = answer.whole(contact_probabilities(answer.distogram))
     expected = answer.whole(expected_distances(answer.distogram))
-    kept = lddt_of_distances(expected, true)
+    reached = lddt_of_distances(expected, true)
     confidence = np.full(answer.length, np.nan, dtype=np.float32)
     confidence[answer.positions] = answer.confidence
     confidence[np.isnan(trace[:, 0])] = np.nan
     values = {name: contact_precision(contacts, true, share) for name, share in _SHARES.items()}
-    values |= {"lddt": kept.mean, "confidence": mean_of(confidence), "loss": answer.loss(trace)}
-    return Chain(values, expected, kept.residues.astype(np.float32), confidence)
+    values |= {"lddt": reached.mean, "confidence": mean_of(confidence), "loss": answer.loss(trace)}
+    return Chain(values, expected, reached.residues.astype(np.float32), confidence)
 
 
 def measured_trace(folded: Coordinates, trace: Coordinates) -> dict[str, float]:

@@ -14,9 +14,8 @@ from esmcls.heads.base import PairHead
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Unanswered, Written, write_rows
 from esmcls.structures.distogram import PairAnswer, contact_probabilities, expected_distances
-from esmcls.tasks.fitted import FittedModel
-from esmcls.tasks.structure.findings import StructureFindings
-from esmcls.tasks.task import Answered
+from esmcls.tasks.answering import Answered
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.types import Floats, Indices, Probabilities
 
 LEAST_PROBABILITY: Final = 0.1
@@ -125,7 +124,7 @@ class StructureAnswering:
     format : {"tsv", "csv", "xlsx", "jsonl"}
     """
 
-    model: FittedModel[PairHead, StructureFindings]
+    model: FittedModel[PairHead, NoFindings]
     min_score: float | None = None
     format: str = "tsv"
 

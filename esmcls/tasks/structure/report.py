@@ -35,12 +35,12 @@ from esmcls.reporting.report import (
     write_report,
 )
 from esmcls.reporting.results import Timing, timed
+from esmcls.tasks.examining import Examination
 from esmcls.tasks.measured import Behind, cells, with_ends
 from esmcls.tasks.structure.answers import StructureAnswers
 from esmcls.tasks.structure.figures import FIGURES
 from esmcls.tasks.structure.measures import FOLDED, MEASURES, NAMES
 from esmcls.tasks.structure.results import StructureReport, StructureRow, Tier
-from esmcls.tasks.task import Examination
 
 TEMPLATE: Final = "tasks/structure/report.html"
 CHAINS: Final = "chains.tsv"
@@ -129,10 +129,10 @@ def tables(report: StructureReport, timing: Timing) -> dict[str, Table]:
             {"model": row.name, "training_relatives": tier.name, **_tier(tier)} for row in rows for tier in row.depths
         ],
         "confidence.tsv": [
-            {"model": row.name, "confidence_in": one.name, "residues": one.residues}
-            | {"confidence": one.confidence, "lddt": one.lddt}
+            {"model": row.name, "confidence_in": point.name, "residues": point.residues}
+            | {"confidence": point.confidence, "lddt": point.lddt}
             for row in rows
-            for one in row.confidence
+            for point in row.confidence
         ],
         "folds.tsv": [
             {"model": row.name, "fold": number, report.main: score}
@@ -185,12 +185,12 @@ def lines(report: StructureReport, timing: Timing) -> list[str]:
     return [*left_out(report.not_run), *aligned([header, *body]), "", *explained]
 
 
-def _value(one: Interval | None) -> str:
-    return NONE if one is None else decimal(one.value)
+def _value(interval: Interval | None) -> str:
+    return NONE if interval is None else decimal(interval.value)
 
 
-def _with_ends(one: Interval) -> str:
-    return f"{decimal(one.value)} ({decimal(one.low)} to {decimal(one.high)})"
+def _with_ends(interval: Interval) -> str:
+    return f"{decimal(interval.value)} ({decimal(interval.low)} to {decimal(interval.high)})"
 
 
 # The page
@@ -210,8 +210,8 @@ def _facts(report: StructureReport) -> dict[str, Any]:
 
 
 def _reached(row: StructureRow) -> str:
-    told = [name for name in ("precision_l", "lddt", FOLDED[0]) if name in row.metrics]
-    return ", ".join(f"{NAMES[name]} {_with_ends(row.metrics[name])}" for name in told)
+    names = [name for name in ("precision_l", "lddt", FOLDED[0]) if name in row.metrics]
+    return ", ".join(f"{NAMES[name]} {_with_ends(row.metrics[name])}" for name in names)
 
 
 def summary(report: StructureReport) -> list[str]:
@@ -220,15 +220,17 @@ def summary(report: StructureReport) -> list[str]:
     others = [row for row in report.rows if row is not best]
     first = f"The best of {competitors(report.rows)} {measured_on(report)}, by long-range contacts, is {best.name}: "
     first += f"{_reached(best)}."
-    told = {row.name: row for rows in (others[:1], [row for row in others if row.baseline]) for row in rows[:1]}
-    return [first, *(_against(row) for row in told.values())]
+    rivals = {row.name: row for rows in (others[:1], [row for row in others if row.baseline]) for row in rows[:1]}
+    return [first, *(_against(row) for row in rivals.values())]
 
 
 def _against(row: StructureRow) -> str:
     """Return a sentence on how far the best is ahead of a row, in each measure that differences are told of."""
     behind = {"precision_l": row.versus_best, **row.behind}
-    told = ", ".join(f"{NAMES[name]} {_ahead(one)}" for name, one in behind.items() if one is not None)
-    return f"Against {row.name}{', a baseline' if row.baseline else ''}: {told}."
+    sentences = ", ".join(
+        f"{NAMES[name]} {_ahead(difference)}" for name, difference in behind.items() if difference is not None
+    )
+    return f"Against {row.name}{', a baseline' if row.baseline else ''}: {sentences}."
 
 
 def _ahead(behind: Behind) -> str:

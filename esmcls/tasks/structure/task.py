@@ -10,37 +10,23 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
-from esmcls.datasets.held_out import SetAside, Shares
+from esmcls.datasets.held_out import SetAside
 from esmcls.errors import UsageError
-from esmcls.heads.base import Log, PairHead
-from esmcls.heads.registry import PAIR_GROUP, load_head
-from esmcls.heads.settings import parse_settings
+from esmcls.heads.base import PairHead
+from esmcls.heads.registry import PAIR_GROUP
 from esmcls.labels.kinds import STRUCTURE
-from esmcls.labels.label_checks import misfit
 from esmcls.labels.structure_labels import Structures
-from esmcls.reporting.results import ComparisonSettings, Timing
-from esmcls.tasks.fitted import Fitted, FittedModel
+from esmcls.reporting.results import Timing
+from esmcls.tasks.comparing import Entrant, Proceedings, Setting
+from esmcls.tasks.examining import Exam, Examination, Examined, Measured
+from esmcls.tasks.fitted import FittedModel, NoFindings
 from esmcls.tasks.structure.answers import FOLDED_CHAINS, StructureAnswers, StructureQuestions
 from esmcls.tasks.structure.comparison import compare_structures, samples
 from esmcls.tasks.structure.evaluation import StructureEvaluation, evaluate_structures
-from esmcls.tasks.structure.findings import StructureFindings
 from esmcls.tasks.structure.measures import CONTACTS, MAIN, mean_of
 from esmcls.tasks.structure.prediction import StructureAnswering, contacts_of
 from esmcls.tasks.structure.results import StructureData, StructureReport
-from esmcls.tasks.task import (
-    OF_TERMS,
-    Combined,
-    Entrant,
-    Exam,
-    Examination,
-    Examined,
-    GetFeatures,
-    Measured,
-    Proceedings,
-    Setting,
-    Task,
-    chosen,
-)
+from esmcls.tasks.within_protein import WithinProteinTask, unavailable_within
 
 if TYPE_CHECKING:
     from esmcls.tasks.objective import Objective
@@ -52,82 +38,30 @@ PROBABLE: Final = 0.5
 _STRUCTURES: Final = "answers pairs of residues"
 
 
-class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswers]):
+class StructureTask(WithinProteinTask[PairHead, Structures, StructureAnswers]):
     """A structure a protein; see `Task`."""
 
     kind: ClassVar[str] = STRUCTURE
     name: ClassVar[str] = "a structure"
-    group: ClassVar[str] = PAIR_GROUP
+    group = PAIR_GROUP
+    answers_class = StructureAnswers
     score: ClassVar[str] = MAIN
-    many: ClassVar[bool] = False
-    combines: ClassVar[bool] = False
+    not_combined: ClassVar[str] = "models of structures cannot be combined; fit one head, such as pairs"
     default_head: ClassVar[str] = "pairs"
     baseline_heads: ClassVar[tuple[str, ...]] = (SEPARATION,)
-    layer_knobs: ClassVar[Mapping[str, float]] = {}
     layer_score: ClassVar[str] = MAIN
     next_steps: ClassVar[str] = "esmcls evaluate, esmcls predict FASTA for contacts, or esmcls fold FASTA"
     unavailable: ClassVar[Mapping[str, str]] = {
+        **unavailable_within(_STRUCTURES),
         "--coverage": f"{_STRUCTURES}: there are no sets of classes",
         "--calibration": f"{_STRUCTURES}: there are no sets of classes",
-        "--hold-out-families": f"{_STRUCTURES}: a protein has no family to hold out",
-        "--false-acceptance": f"{_STRUCTURES}: no families are held out",
-        "--accept-known": f"{_STRUCTURES}: no families are held out",
         "--names": f"{_STRUCTURES}: there are no classes",
-        "--aspect": _STRUCTURES,
-        "--at-least": _STRUCTURES,
         "--top-k": f"{_STRUCTURES}: --min-score says how probable contacts must be",
-        "--format cafa": _STRUCTURES,
-        "--ia": _STRUCTURES,
-        **dict.fromkeys(OF_TERMS, _STRUCTURES),
-        "--layers auto": f"{_STRUCTURES}: name the layers, and compare caches with --encoders",
     }
 
     def labels(self, part: Dataset, classes: Sequence[str] | None = None) -> Structures:
         """Return the traces of proteins."""
         return Structures.from_texts(part.labels)
-
-    def fault_of_label(self, label: str, sequence: str) -> str:
-        """Return why a label is no trace of its sequence."""
-        return misfit(label, sequence, self.kind)
-
-    def strata(self, dataset: Dataset) -> list[str]:
-        """Return one name for all: no two proteins have the same structure."""
-        return [""] * len(dataset)
-
-    def identity(self) -> list[Any]:
-        """Return the kind: the data set says all else."""
-        return [self.kind]
-
-    def setup(self, shares: Shares) -> dict[str, Any]:
-        """Return nothing: there are no shares."""
-        return {}
-
-    def head_class(self, name: str) -> type[PairHead]:
-        """Import a head by its registered name."""
-        return load_head(name, PAIR_GROUP)
-
-    def load_head(
-        self, name: str, folder: Path, config: Mapping[str, Any], classes: tuple[str, ...], device: str
-    ) -> PairHead:
-        """Read a head from a model folder."""
-        head_class = self.head_class(name)
-        return head_class.load(folder, parse_settings(head_class.Config, config), classes, device)
-
-    def fit_head(
-        self,
-        head: PairHead,
-        x: Features,
-        labels: Structures,
-        validation: tuple[Features, Structures] | None,
-        seed: int,
-        log: Log | None,
-    ) -> None:
-        """Fit a head, its choices made on the validation chains."""
-        head.fit(x, labels, validation, seed, log)
-
-    def refit_head(self, head: PairHead, x: Features, labels: Structures, seed: int, log: Log | None) -> None:
-        """Fit a head on all chains with what it chose."""
-        head.refit(x, labels, seed, log)
 
     def said(self, head: PairHead, x: Features, classes: Sequence[str], k: int) -> Sequence[Any]:
         """Return the likely contacts of each protein: (i, j, probability, expected distance in Å), from 1."""
@@ -138,32 +72,11 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
             said.append(list(zip(*columns, strict=True)))
         return said
 
-    def validate(self, head: PairHead, x: Features, labels: Structures) -> tuple[dict[str, float], StructureFindings]:
+    def validate(self, head: PairHead, x: Features, labels: Structures) -> tuple[dict[str, float], NoFindings]:
         """Return the scores that the head reached on these chains when it was fitted."""
-        return {**head.scores, "n": len(labels)}, StructureFindings()
+        return {**head.scores, "n": len(labels)}, NoFindings()
 
-    def unvalidated(self, classes: Sequence[str]) -> StructureFindings:
-        """Return findings without anything."""
-        return StructureFindings()
-
-    def read_findings(self, folder: Path, classes: Sequence[str]) -> StructureFindings:
-        """Return findings without anything."""
-        return StructureFindings()
-
-    def combine(
-        self,
-        models: Sequence[Fitted[PairHead, StructureFindings]],
-        validation: Dataset,
-        features: GetFeatures,
-        settings: Mapping[str, Any],
-        *,
-        device: str = "cpu",
-        log: Log | None = None,
-    ) -> Combined[PairHead, StructureFindings]:
-        """Refuse: models of structures are not combined."""
-        raise UsageError("models of structures cannot be combined; fit one head, such as pairs")
-
-    def answering(self, model: FittedModel[PairHead, StructureFindings], **options: Any) -> StructureAnswering:
+    def answering(self, model: FittedModel[PairHead, NoFindings], **options: Any) -> StructureAnswering:
         """Return how new proteins are answered; the options are those of `StructureAnswering`."""
         if options.get("format") in ("fasta", "gff3"):
             raise UsageError(
@@ -178,7 +91,7 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
     def _refuse_tuning(self) -> NoReturn:
         raise UsageError("structure heads train on a frozen encoder, so there is nothing to fine-tune: use esmcls fit")
 
-    def assess(self, model: FittedModel[PairHead, StructureFindings], exam: Exam) -> Examined:
+    def assess(self, model: FittedModel[PairHead, NoFindings], exam: Exam) -> Examined:
         """Measure a model with intervals over chains."""
         if not len(exam.part):
             raise UsageError("no chains to evaluate on: give INPUT with structures, or a dataset with a test part")
@@ -191,7 +104,7 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
     def write_examination(
         self,
         folder: Path,
-        model: FittedModel[PairHead, StructureFindings],
+        model: FittedModel[PairHead, NoFindings],
         exam: Exam,
         measured: Measured,
         examination: Examination,
@@ -203,8 +116,7 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
 
         assert isinstance(measured, StructureEvaluation)
         answers = replace(measured.answers, about=examination.about)
-        head = examination.proceedings.heads[0]
-        entrant = Entrant(model.name, head, examination.encoder, False, answers)
+        entrant = examination.entrant(model.name, answers)
         report = self.report(examination.proceedings, exam.part, [entrant], ())
         return write_structure_examination(folder, report, answers, examination)
 
@@ -213,18 +125,6 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
     ) -> StructureQuestions:
         """Return what the models of a comparison are asked."""
         return StructureQuestions(apart.kept.part("test"), apart.unseen)
-
-    def load_answers(self, path: Path, key: str) -> StructureAnswers | None:
-        """Read answers that were kept."""
-        return StructureAnswers.load(path, key)
-
-    def join_folds(self, answers: Sequence[StructureAnswers], setting: Setting) -> StructureAnswers:
-        """Put the answers of folds one after another."""
-        return StructureAnswers.joined(answers)
-
-    def beside(self) -> tuple[str, ...]:
-        """Return the baseline that knows of a pair how far apart it stands along the sequence alone."""
-        return (SEPARATION,)
 
     def report(
         self,
@@ -241,28 +141,18 @@ class StructureTask(Task[PairHead, Structures, StructureFindings, StructureAnswe
         scores = {name: _score_of(answers) for name, answers in answers_of.items()}
         return StructureReport(
             dataset=StructureData(
-                records=proceedings.records,
-                split_digest=proceedings.split_digest,
-                seed=setting.seed,
+                **proceedings.of_data(),
                 residues=int(first.sizes.sum()),
                 resolved=int(first.resolved.sum()),
                 chains=len(first.sizes),
                 folded=first.folded,
                 contact=CONTACTS,
             ),
-            settings=ComparisonSettings(
-                heads=proceedings.heads,
-                encoders=proceedings.encoders,
-                knobs=proceedings.knobs,
-                folds=proceedings.folds,
-            ),
-            best=rows[0].name,
-            chosen=chosen(rows, self.score),
+            settings=proceedings.settings(),
+            **proceedings.of_rows(rows, self.score),
             rows=rows,
             main=MAIN,
             samples=samples(answers_of[rows[0].name]),
-            not_run=proceedings.not_run,
-            origin=proceedings.origin,
             leakage=None if nearness is None else nearness.leakage(scores),
         )
 

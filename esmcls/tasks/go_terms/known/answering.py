@@ -15,6 +15,7 @@ import numpy as np
 from esmcls.cache.features import Features
 from esmcls.reading.records import Protein
 from esmcls.reporting.rows import Unanswered, Written
+from esmcls.tasks.answering import Answered
 from esmcls.tasks.go_terms.known.known_terms import KnownTerms, known_codes, places_to_codes
 from esmcls.tasks.go_terms.known.taxon_terms import TaxonTerms
 from esmcls.tasks.go_terms.prediction import (
@@ -25,7 +26,6 @@ from esmcls.tasks.go_terms.prediction import (
     write_terms,
 )
 from esmcls.tasks.label_sets.prediction import TermAnswer
-from esmcls.tasks.task import Answered
 from esmcls.types import Indices, Probabilities
 
 
@@ -67,7 +67,7 @@ class KnowingAnswering:
         raw = self.plain.model.head.predict_proba(x)
         said = self._whole.of_scores(self.plain.hierarchy.raised(raw), self.plain.nearest(x))
         needed = bool(self.known.lacks) or self.taxa is not None
-        return [AnswerBeside(one, row if needed else None) for one, row in zip(said, raw, strict=True)]
+        return [AnswerBeside(answer, row if needed else None) for answer, row in zip(said, raw, strict=True)]
 
     def of_protein(self, protein: Protein, answer: AnswerBeside) -> tuple[TermAnswer, str | None]:
         """Return the answer to a protein, and what to note of it."""
@@ -84,19 +84,19 @@ class KnowingAnswering:
             raw[lacks] = 0  # before parents are raised: none is likely for the sake of a child that is not there
             [said] = self._whole.of_scores(self.plain.hierarchy.raised(raw[None]), [said.nearest_id])
         news = ~np.isin(said.codes, has)
-        kept = np.flatnonzero(news)[: self.plain.wanted.most]
-        codes, probabilities, predicted = said.codes[kept], said.probabilities[kept], said.predicted[kept]
-        in_set = None if said.in_set is None else said.in_set[kept]
+        chosen = np.flatnonzero(news)[: self.plain.wanted.most]
+        codes, probabilities, predicted = said.codes[chosen], said.probabilities[chosen], said.predicted[chosen]
+        in_set = None if said.in_set is None else said.in_set[chosen]
         left_out = {"known term": int((~news).sum()), "denied term": denied, "term of other taxa": of_taxon}
         parts = [f"{_several(count, what)} left out" for what, count in left_out.items() if count]
         left = said._replace(codes=codes, probabilities=probabilities, predicted=predicted, in_set=in_set)
         return left, "; ".join(parts) or None
 
-    def _barred(self, protein: Protein, told: Indices) -> Indices:
+    def _barred(self, protein: Protein, known: Indices) -> Indices:
         """Return the codes of what the organism of a protein cannot have, but for those that are told of it."""
         if self.taxa is None:
             return np.zeros(0, np.int64)
-        return np.setdiff1d(known_codes(self._codes, self.taxa.barred(protein)), told)
+        return np.setdiff1d(known_codes(self._codes, self.taxa.barred(protein)), known)
 
     def rows(
         self, protein: Protein, answer: AnswerBeside | Unanswered, note: str | None = None

@@ -82,30 +82,30 @@ def _told(interval: Interval | None) -> str:
     return decimal(None) if interval is None else f"{decimal(interval.value)} ({between(interval)})"
 
 
-def keeping(blocks: Iterable[Block], kept: list[Kept]) -> Iterator[Block]:
+def keeping(blocks: Iterable[Block], scored: list[Kept]) -> Iterator[Block]:
     """Pass blocks on, and keep of each what measures can see."""
     least = np.float32(THRESHOLDS[0])
     for rows, scores in blocks:
-        kept.append((rows, csr_matrix(np.where(scores >= least, scores, np.float32(0)))))
+        scored.append((rows, csr_matrix(np.where(scores >= least, scores, np.float32(0)))))
         yield rows, scores
 
 
 def measure_by_knowledge(
     truth: LabelSets,
-    kept: Sequence[Kept],
+    scored: Sequence[Kept],
     known: KnownTerms,
     ids: Sequence[str],
     bits: Floats | None = None,
     folds: int = FOLDS,
     seed: int = 0,
 ) -> ByKnowledge:
-    """Measure what `keeping` kept, by what was known of each protein.
+    """Measure what `keeping` collected, by what was known of each protein.
 
     Parameters
     ----------
     truth : LabelSets
         All terms of the proteins, those known among them or not; propagated, by the model's classes and more.
-    kept : sequence of (slice, csr_matrix)
+    scored : sequence of (slice, csr_matrix)
     known : KnownTerms
     ids : sequence of str, (n,)
     bits : float64 array, (classes,), optional
@@ -113,12 +113,12 @@ def measure_by_knowledge(
     folds, seed : int
         Of the bootstrap.
     """
-    news = count_news(truth, kept, known, ids, bits)
+    news = count_news(truth, scored, known, ids, bits)
     return ByKnowledge(news.scores(folds, seed), tuple(known.lines()))
 
 
 def count_news(
-    truth: LabelSets, kept: Sequence[Kept], known: KnownTerms, ids: Sequence[str], bits: Floats | None = None
+    truth: LabelSets, scored: Sequence[Kept], known: KnownTerms, ids: Sequence[str], bits: Floats | None = None
 ) -> News:
     """Count what is right of what was not known; see `measure_by_knowledge`."""
     codes = places_to_codes(known.ontology, truth.classes)
@@ -128,9 +128,9 @@ def count_news(
         [np.setdiff1d(truth.row(row), out[row]).tolist() for row in range(len(truth))],
         truth.groups,
     )
-    counts = count(news, _without(kept, out), bits)
+    counts = count(news, _without(scored, out), bits)
     aspects = [known.aspects_of(name) for name in ids]
-    kinds = [[list(KINDS).index(_kind(letter, some)) for some in aspects] for letter in counts.groups]
+    kinds = [[list(KINDS).index(_kind(letter, known_aspects)) for known_aspects in aspects] for letter in counts.groups]
     return News(counts, np.array(kinds, np.int64).reshape(len(counts.groups), len(ids)))
 
 
@@ -204,10 +204,10 @@ def _emptied(sums: Sums, rows: npt.NDArray[np.bool_]) -> Sums:
     return Sums(sums.true * keep[..., None], sums.predicted * keep[..., None], sums.members * keep)
 
 
-def _without(kept: Sequence[Kept], out: Sequence[npt.NDArray[np.int64]]) -> Iterator[Block]:
+def _without(scored: Sequence[Kept], out: Sequence[npt.NDArray[np.int64]]) -> Iterator[Block]:
     """Give the scores of rows, those of known classes as nothing."""
-    for rows, some in kept:
-        scores = some.toarray()
+    for rows, sparse in scored:
+        scores = sparse.toarray()
         for row, codes in enumerate(out[rows]):
             scores[row, codes[codes < scores.shape[1]]] = 0
         yield rows, scores

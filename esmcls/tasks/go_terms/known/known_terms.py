@@ -19,9 +19,9 @@ from esmcls.errors import DataError
 from esmcls.labels.ontology import Ontology
 from esmcls.reading.annotations.evidence import evidence_codes
 from esmcls.reading.ids import IdJoin, accession
+from esmcls.reading.joined.term_tables import placed_rows
 from esmcls.reading.records import refuse_text
 from esmcls.reading.rows import TableFacts
-from esmcls.reading.term_tables import placed_rows
 from esmcls.types import Indices
 
 _NOTHING: Final = np.zeros(0, np.int64)
@@ -136,22 +136,22 @@ class KnownTerms:
 
     def lines(self) -> list[str]:
         """Say what was read, for people."""
-        told = [f"known terms of {len(self.has):,} protein{'' if len(self.has) == 1 else 's'}"]
+        sentences = [f"known terms of {len(self.has):,} protein{'' if len(self.has) == 1 else 's'}"]
         if self.lacks:
-            told[0] += f", {len(self.lacks):,} with a NOT"
+            sentences[0] += f", {len(self.lacks):,} with a NOT"
         for path, facts in self.facts.items():
             if facts.other_evidence:
                 codes = ", ".join(f"{number:,} {code}" for code, number in sorted(facts.other_evidence.items()))
                 left = f"{facts.other_evidence.total():,} rows left out, whose evidence does not count ({codes})"
-                told.append(f"{path}: {left}; --evidence says which does")
+                sentences.append(f"{path}: {left}; --evidence says which does")
         if self.unknown:
             rows = self.unknown.total()
             terms = ", ".join(sorted(self.unknown)[:5]) + (", …" if len(self.unknown) > 5 else "")
-            told.append(f"{rows:,} rows left out, of terms that the ontology does not know ({terms})")
+            sentences.append(f"{rows:,} rows left out, of terms that the ontology does not know ({terms})")
         if self.contradicted:
             pairs = f"{self.contradicted:,} term{'' if self.contradicted == 1 else 's'}"
-            told.append(f"warning: {pairs} both said and denied of a protein: taken for said")
-        return told
+            sentences.append(f"warning: {pairs} both said and denied of a protein: taken for said")
+        return sentences
 
 
 def places_to_codes(ontology: Ontology, classes: Sequence[str]) -> Indices:
@@ -163,5 +163,5 @@ def places_to_codes(ontology: Ontology, classes: Sequence[str]) -> Indices:
 
 def known_codes(codes: npt.NDArray[np.int64], places: Indices) -> Indices:
     """Return the codes of places that have one; see `places_to_codes`."""
-    found = codes[places]
-    return np.asarray(found[found >= 0])
+    among = codes[places]
+    return np.asarray(among[among >= 0])

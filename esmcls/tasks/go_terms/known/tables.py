@@ -28,8 +28,8 @@ def _measured(row: TermRow, kind: str, letter: str, scores: TargetScores) -> dic
     for name, interval in scores.metrics.items():
         cells |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     for reference, by_kind in (("best", row.known_versus_best), ("homology", row.known_versus_homology)):
-        found = by_kind.get(kind, {}).get(letter, {}).get("fmax")
-        values = dict.fromkeys(("value", "low", "high", "p", "p_holm")) if found is None else asdict(found)
+        difference = by_kind.get(kind, {}).get(letter, {}).get("fmax")
+        values = dict.fromkeys(("value", "low", "high", "p", "p_holm")) if difference is None else asdict(difference)
         cells |= {f"fmax_less_{reference}_{name}".removesuffix("_value"): value for name, value in values.items()}
     return cells
 
@@ -56,5 +56,5 @@ def _line(row: TermRow, kind: str, letter: str) -> list[str]:
 
 
 def _p(by_kind: dict[str, Any], kind: str, letter: str) -> str:
-    found = by_kind.get(kind, {}).get(letter)
-    return p_value(found["fmax"].p_holm) if found else NONE
+    differences = by_kind.get(kind, {}).get(letter)
+    return p_value(differences["fmax"].p_holm) if differences else NONE

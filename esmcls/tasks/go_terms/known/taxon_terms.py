@@ -128,20 +128,22 @@ class TaxonTerms:
         """Say what was read, for people."""
         constraints = self.constraints.constraints
         known = [constraint for constraint in constraints if constraint.term in self.ontology.place]
-        told = [f"{counted(len(known), 'taxon constraint')}, {len(self.taxonomy.parents):,} taxa"]
+        sentences = [f"{counted(len(known), 'taxon constraint')}, {len(self.taxonomy.parents):,} taxa"]
         if len(known) < len(constraints):
-            told[0] += f"; {len(constraints) - len(known):,} of terms that the ontology does not know left out"
+            sentences[0] += f"; {len(constraints) - len(known):,} of terms that the ontology does not know left out"
         if self.constraints.undefined:
-            told[0] += f"; {self.constraints.undefined:,} by unions of taxa that the file does not define left out"
-        return told
+            sentences[0] += f"; {self.constraints.undefined:,} by unions of taxa that the file does not define left out"
+        return sentences
 
     def lines(self) -> list[str]:
         """Say what was left out, for people."""
         terms, proteins = self.told["terms"], self.told["proteins"]
         left = f"{counted(terms, 'term')} left out of {counted(proteins, 'answer')}: their taxa cannot have them"
-        told = [left]
+        sentences = [left]
         if self.told["without"]:
-            told.append(f"{counted(self.told['without'], 'protein')} without a taxon (OX= of the header, or --taxon)")
+            sentences.append(
+                f"{counted(self.told['without'], 'protein')} without a taxon (OX= of the header, or --taxon)"
+            )
         if self.told["unknown"]:
-            told.append(f"{counted(self.told['unknown'], 'protein')} of a taxon that the taxonomy does not know")
-        return told
+            sentences.append(f"{counted(self.told['unknown'], 'protein')} of a taxon that the taxonomy does not know")
+        return sentences

@@ -13,6 +13,7 @@ from esmcls.reporting.phrases import counted
 from esmcls.reporting.report import Layout, Table, render, write_report
 from esmcls.reporting.results import Timing
 from esmcls.tasks.closeness import Neighbour, Neighbours
+from esmcls.tasks.examining import Exam, Examination
 from esmcls.tasks.go_terms.report import (
     ACCRETION,
     TEMPLATE,
@@ -25,7 +26,6 @@ from esmcls.tasks.go_terms.report import (
 from esmcls.tasks.go_terms.results import TermReport
 from esmcls.tasks.label_sets.evaluation import TermDetails
 from esmcls.tasks.label_sets.figures import FIGURES
-from esmcls.tasks.task import Exam, Examination
 
 TERMS: Final = "terms.tsv"
 WRONG: Final = "wrong.tsv"

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import ModelError
-from esmcls.files import read_as, write_json
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import group_codes
 from esmcls.metrics.calibration import auroc
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices, Probabilities
 
 TRUST: Final = "trust.json"
@@ -56,8 +56,10 @@ def expected_f(scores: Probabilities, predicted: Flags, place: Indices) -> Float
     >>> expected_f(scores, scores >= 0.5, np.zeros(3, dtype=np.int64)).round(3).tolist()
     [0.8]
     """
-    told = np.where(scores >= LEAST, scores, 0)
-    return _mean_f(2 * _by_aspect(told * predicted, place), _by_aspect(predicted, place) + _by_aspect(told, place))
+    probable = np.where(scores >= LEAST, scores, 0)
+    return _mean_f(
+        2 * _by_aspect(probable * predicted, place), _by_aspect(predicted, place) + _by_aspect(probable, place)
+    )
 
 
 def reached_f(truth: Flags, predicted: Flags, place: Indices) -> Floats:
@@ -134,8 +136,8 @@ class Trust:
         line = cls(slope, shift, 0.0, int(good.sum()), int((~good).sum()), 0.0, auroc(expected[good], expected[~good]))
         worth = line.worth(expected)
         threshold = float(np.quantile(worth[good], 1 - KEPT))
-        told = float((worth[~good] < threshold).mean())
-        return cls(slope, shift, threshold, line.good, line.others, told, line.auroc)
+        rejected = float((worth[~good] < threshold).mean())
+        return cls(slope, shift, threshold, line.good, line.others, rejected, line.auroc)
 
     @classmethod
     def measure(cls, answers: Iterable[tuple[slice, Probabilities, Flags]], truth: LabelSets) -> Trust | None:
@@ -155,10 +157,10 @@ class Trust:
 
     def line(self, noun: str = "term") -> str:
         """Say what it reaches, for people; the noun is what a class is called."""
-        told = f"{100 * self.told:.0f} % of the {self.others:,} others rejected"
+        rejected = f"{100 * self.told:.0f} % of the {self.others:,} others rejected"
         return (
             f"no {noun} known: rejected below an expected F of {self.threshold:.2f}; on validation {100 * KEPT:.0f} % "
-            f"of {self.good:,} answers with F ≥ {GOOD:g} accepted, {told} (AUROC {self.auroc:.3f})"
+            f"of {self.good:,} answers with F ≥ {GOOD:g} accepted, {rejected} (AUROC {self.auroc:.3f})"
         )
 
     def save(self, folder: Path) -> None:

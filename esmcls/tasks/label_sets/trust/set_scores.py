@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.errors import UsageError
-from esmcls.files import from_plain
 from esmcls.labels.labels import LabelSets
 from esmcls.metrics.cafa import Block, group_codes
+from esmcls.plain_values import from_plain
 from esmcls.reporting.phrases import aligned
 from esmcls.tasks.label_sets.trust.sets import SHOWN, CalibratedSets, least_in_set
 
@@ -66,8 +66,8 @@ class SetsReached:
 
     def lines(self) -> list[str]:
         """Say it for people."""
-        told = [self._line(name, scores) for name, scores in self.by_group.items()]
-        return [*told, *([self.why_not] if self.why_not else [])]
+        sentences = [self._line(name, scores) for name, scores in self.by_group.items()]
+        return [*sentences, *([self.why_not] if self.why_not else [])]
 
     def _line(self, name: str, scores: SetScores) -> str:
         of_group = f" in {name}" if len(self.by_group) > 1 or len(name) == 1 else ""
@@ -207,7 +207,7 @@ def set_rows(rows: Sequence[HasSets], group: str = "") -> list[dict[str, Any]]:
 
 def set_lines(rows: Sequence[HasSets], noun: str = "term") -> list[str]:
     """Return a table for a terminal of what the sets of models hold; nothing without any."""
-    told = [f"{row.name}: {row.no_sets}" for row in rows if row.no_sets]
+    without_sets = [f"{row.name}: {row.no_sets}" for row in rows if row.no_sets]
     header = ["sets", "group", "wanted", "reached", f"{noun}s in a set", "proteins"]
     table = [
         [row.name, name, f"{100 * scores.coverage:g} %", f"{100 * scores.reached:.1f} %", f"{scores.mean_size:.1f}"]
@@ -215,4 +215,4 @@ def set_lines(rows: Sequence[HasSets], noun: str = "term") -> list[str]:
         for row in rows
         for name, scores in row.sets.items()
     ]
-    return ["", *(aligned([header, *table]) if table else []), *told] if table or told else []
+    return ["", *(aligned([header, *table]) if table else []), *without_sets] if table or without_sets else []

@@ -107,13 +107,15 @@ class CalibratedSets:
             scores, shares, n = self.of_group(group)
             named = "" if len(self.groups) == 1 else f" with a class of {group}"
             if n < least:
-                found = f"{n:,} calibration rows{named} are too few for sets of {100 * coverage:g} %"
-                raise UsageError(f"{found}: it takes {least:,}; fit with --calibration 10%, or more")
+                problem = f"{n:,} calibration rows{named} are too few for sets of {100 * coverage:g} %"
+                raise UsageError(f"{problem}: it takes {least:,}; fit with --calibration 10%, or more")
             thresholds[group] = risk_threshold(scores, shares, n, coverage)
             if math.isnan(thresholds[group]):
                 most = most_coverage(float(shares[scores <= 0].sum()), n)
-                found = f"of what calibration rows{named} have, too much is of no training protein, or given no chance"
-                raise UsageError(f"{found}; ask for a coverage of {math.floor(1000 * most) / 1000:g} at most")
+                problem = (
+                    f"of what calibration rows{named} have, too much is of no training protein, or given no chance"
+                )
+                raise UsageError(f"{problem}; ask for a coverage of {math.floor(1000 * most) / 1000:g} at most")
         return thresholds
 
     def of_group(self, group: str) -> tuple[npt.NDArray[np.float32], Floats, int]:

@@ -63,6 +63,6 @@ class LevelAnswers:
     def _answer(self, code: int, level: int, shown: int) -> dict[str, str | None]:
         if not level:
             return {"level": NONE, "answer": None}
-        own = level == self.tree.depths[code]
-        node = self.classes[code] if own else self.tree.nodes[self.tree.paths[code, level - 1]]
+        is_class = level == self.tree.depths[code]
+        node = self.classes[code] if is_class else self.tree.nodes[self.tree.paths[code, level - 1]]
         return {"level": self.hierarchy.levels[shown - 1], "answer": node}

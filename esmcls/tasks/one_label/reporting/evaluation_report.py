@@ -18,12 +18,12 @@ from esmcls.reporting.phrases import counted, percent, span
 from esmcls.reporting.report import Layout, Table, render, write_report
 from esmcls.reporting.results import Timing
 from esmcls.tasks.closeness import Neighbours
+from esmcls.tasks.examining import Exam, Examination
 from esmcls.tasks.one_label.answers import Answers
 from esmcls.tasks.one_label.figures import FIGURES
 from esmcls.tasks.one_label.levels.scores import agreed_level
 from esmcls.tasks.one_label.report import TEMPLATE, tables
 from esmcls.tasks.one_label.results import OneLabelReport
-from esmcls.tasks.task import Exam, Examination
 
 CLASSES: Final = "classes.tsv"
 WRONG: Final = "wrong.tsv"

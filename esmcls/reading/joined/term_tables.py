@@ -20,18 +20,10 @@ from esmcls.errors import DataError
 from esmcls.reading.annotations.evidence import EXPERIMENTAL
 from esmcls.reading.annotations.gaf import TermRow, gaf_rows, looks_like_gaf
 from esmcls.reading.ids import accession
+from esmcls.reading.joined.label_tables import LabelTable, cells, term_layout
 from esmcls.reading.records import Tally, refuse_text
 from esmcls.reading.rows import TableFacts
-from esmcls.reading.tables import (
-    QUALIFIER_COLUMNS,
-    TERM_COLUMNS,
-    LabelTable,
-    cells,
-    column_place,
-    denies,
-    of_header,
-    term_layout,
-)
+from esmcls.reading.tables import QUALIFIER_COLUMNS, TERM_COLUMNS, column_place, denies, of_header
 from esmcls.text_files import open_lines, shown
 from esmcls.types import Floats
 

@@ -1,0 +1,1 @@
+"""What commands share: their options, a module for what each is for, and how commands speak."""

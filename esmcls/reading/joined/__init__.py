@@ -1,0 +1,1 @@
+"""Tables that are joined to records by id: of labels, and of Gene Ontology terms."""
