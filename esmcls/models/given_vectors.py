@@ -94,19 +94,19 @@ class GivenVectors:
         for cache in self.caches:
             open_rows = [row for row, vector in enumerate(vectors) if vector is None]
             absent = {texts[open_rows[place]] for place in cache.missing([texts[row] for row in open_rows])}
-            there = [row for row in open_rows if texts[row] not in absent]
-            if there:
-                read = cache.read([texts[row] for row in there], self.spec.pooled[0])
-                for row, vector in zip(there, read, strict=True):
+            cached = [row for row in open_rows if texts[row] not in absent]
+            if cached:
+                read = cache.read([texts[row] for row in cached], self.spec.pooled[0])
+                for row, vector in zip(cached, read, strict=True):
                     vectors[row] = vector
-        found = np.array([vector is not None for vector in vectors], dtype=bool)
-        table = np.zeros((int(found.sum()), self.spec.width), dtype=self.spec.dtype)
+        has_vector = np.array([vector is not None for vector in vectors], dtype=bool)
+        table = np.zeros((int(has_vector.sum()), self.spec.width), dtype=self.spec.dtype)
         for place, vector in enumerate(vector for vector in vectors if vector is not None):
             table[place] = vector
-        chosen = np.flatnonzero(found).tolist()
+        chosen = np.flatnonzero(has_vector).tolist()
         pooled = {self.spec.pooled[0]: table}
         sequences, ids = [texts[row] for row in chosen], [proteins[row].id for row in chosen]
-        return Features.from_arrays(pooled, sequences=sequences, ids=ids, spec=self.spec), found
+        return Features.from_arrays(pooled, sequences=sequences, ids=ids, spec=self.spec), has_vector
 
     def unseen(self, protein: Protein) -> int:
         """Return how many residues of a protein its vector knows nothing of."""

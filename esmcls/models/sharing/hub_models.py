@@ -147,7 +147,7 @@ def _portable(manifest: Manifest) -> Manifest:
     setup = dict(manifest.setup)
     if isinstance(tuned := setup.get("finetuned"), dict):
         setup["finetuned"] = tuned | {"encoder": _last_part(str(tuned.get("encoder", "")))}
-    spec, *others = (_renamed(one) for one in manifest.specs)
+    spec, *others = map(_renamed, manifest.specs)
     return replace(manifest, spec=spec, others=tuple(others), setup=setup)
 
 
@@ -170,10 +170,10 @@ def _asking(repository: str) -> Iterator[None]:
     except EsmclsError:
         raise
     except Exception as error:
-        told = _meaning(error)
-        if told is None:
+        meaning = _meaning(error)
+        if meaning is None:
             raise
-        raise ModelError(name, *told) from None
+        raise ModelError(name, *meaning) from None
 
 
 def _meaning(error: Exception) -> tuple[str, str] | None:
