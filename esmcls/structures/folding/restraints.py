@@ -94,6 +94,6 @@ def expected(answer: PairAnswer) -> tuple[Floats, Floats, Probabilities]:
     variance = np.maximum((near @ np.square(centres)) / safe - np.square(mean), 0.0)
     weights = mass / (variance + 0.25)
     neighbours = np.flatnonzero(np.diff(answer.positions) == 1)
-    for one, other in ((neighbours, neighbours + 1), (neighbours + 1, neighbours)):
-        mean[one, other], weights[one, other] = BOND, 4.0
+    for first, second in ((neighbours, neighbours + 1), (neighbours + 1, neighbours)):
+        mean[first, second], weights[first, second] = BOND, 4.0
     return mean, weights, answer.distogram[:, :, -1]

@@ -62,10 +62,10 @@ def batched_scores(
 
 def _padded(codes: Sequence[Codes], device: str) -> tuple[Tensor, Tensor]:
     """Return codes as float32 (proteins, residues, components), 0 where there is none, and how many there are."""
-    lengths = torch.tensor([len(one) for one in codes])
+    lengths = torch.tensor([len(protein) for protein in codes])
     out = torch.zeros(len(codes), max(1, int(lengths.max())), codes[0].shape[1])
-    for row, one in enumerate(codes):
-        out[row, : len(one)] = torch.from_numpy(np.ascontiguousarray(one))
+    for row, protein in enumerate(codes):
+        out[row, : len(protein)] = torch.from_numpy(np.ascontiguousarray(protein))
     return out.to(device), lengths.to(device)
 
 

@@ -289,6 +289,6 @@ class ResidueFinder:
         return cls(nearest_means, pooling, residues, sequences, reduction, scheme, candidates, significance)
 
 
-def _apart(one: AlignedSegment, other: AlignedSegment) -> bool:
+def _apart(segment: AlignedSegment, other: AlignedSegment) -> bool:
     """Return whether two segments of a query share no residue."""
-    return one.query_end < other.query_start or other.query_end < one.query_start
+    return segment.query_end < other.query_start or other.query_end < segment.query_start
