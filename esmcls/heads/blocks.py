@@ -3,7 +3,7 @@
 Most of it comes twice, for one label a protein (`Labels`) and for many (`LabelSets`):
 
                       one label                  many labels
-    held out          `hold_out`                 `hold_out_sets` (of numbers `hold_out_numbers`)
+    held out          `hold_out`                 `hold_out_sets` (of numbers `hold_out_numbers`, else `hold_out_where`)
     checked           `check_labels`             `check_sets`, `check_same_classes`
     blocks            `LogitBlocks`              `TermBlocks`, of the rows in `row_slices`
     answers           `Softmax` (or `Votes`)     `Dense`

@@ -69,6 +69,7 @@ class DescentConfig:
 
 
 DESCENT_RANGES: Final[Ranges] = {"lr": (0, 1e3), "weight_decay": (0, 1e3), "batch": (1, 1e6), "patience": (0, 1e6)}
+"""Of the knobs of descent that most heads bound alike."""
 
 
 def small_batches(rows: int, batch: int, seed: int) -> ShuffledSampler:

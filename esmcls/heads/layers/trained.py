@@ -99,6 +99,7 @@ class HiddenConfig:
 
 
 HIDDEN_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (0, 100)}
+"""Of the width of hidden layers, and of how many there are."""
 
 
 class NetworkHead(HeadFrame[L], Generic[L]):
