@@ -15,7 +15,7 @@ from esmcls.errors import MissingExtraError, PluginError, UnknownNameError, Usag
 from esmcls.heads import registry
 from esmcls.heads.blocks import hold_out, hold_out_sets
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges, parse_settings
+from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges, knobs_of, parse_settings
 from esmcls.labels.labels import LabelSets
 
 
@@ -152,6 +152,42 @@ def test_a_range_is_said_in_words(ends: tuple[float, float], value: float, messa
     with pytest.raises(UsageError) as error:
         check_ranges(KnobsOfEveryKind(rate=value), {"depth": AT_LEAST_1, "rate": ends})
     assert str(error.value) == f"setting rate: {message}"
+
+
+@dataclass(frozen=True)
+class SharedKnobs:
+    """Knobs that several heads have.
+
+    Parameters
+    ----------
+    rate : float
+        How fast. When to change: always.
+    batch : int
+        How many. When to change: never.
+    """
+
+    rate: float = 0.1
+    batch: int = 4
+
+
+@dataclass(frozen=True)
+class OwnKnobs(SharedKnobs):
+    """Knobs of one head.
+
+    Parameters
+    ----------
+    depth : int
+        How deep. When to change: now.
+    batch : int
+        How many, otherwise. When to change: later.
+    """
+
+    depth: int = 1
+
+
+def test_knobs_that_a_head_documents_itself_come_before_those_that_it_shares() -> None:
+    knobs = [(knob.name, knob.what, knob.default) for knob in knobs_of(OwnKnobs)]
+    assert knobs == [("depth", "How deep.", 1), ("batch", "How many, otherwise.", 4), ("rate", "How fast.", 0.1)]
 
 
 def test_an_unknown_head_is_an_error_with_a_hint() -> None:

@@ -3,7 +3,7 @@
 Most of it comes twice, for one label a protein (`Labels`) and for many (`LabelSets`):
 
                       one label                  many labels
-    held out          `hold_out`                 `hold_out_sets` (of numbers `hold_out_numbers`)
+    held out          `hold_out`                 `hold_out_sets` (of numbers `hold_out_numbers`, else `hold_out_where`)
     checked           `check_labels`             `check_sets`, `check_same_classes`
     blocks            `LogitBlocks`              `TermBlocks`, of the rows in `row_slices`
     answers           `Softmax` (or `Votes`)     `Dense`
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from esmcls.cache.features import Features
 from esmcls.errors import NonFiniteError, UsageError, WidthMismatchError
+from esmcls.heads.contract import L, Validation
 from esmcls.heads.whitening import WIDENED_ROWS
 from esmcls.labels.labels import Labels, LabelSets
 from esmcls.labels.numbers import Numbers
@@ -104,6 +105,16 @@ def hold_out_numbers(n: int, seed: int) -> tuple[Indices, Indices]:
     most = min(max(1, round(HELD_OUT * n)), HELD_OUT_MOST, n - 1)
     held = np.sort(np.random.default_rng(seed).permutation(n)[:most])
     return np.setdiff1d(np.arange(n), held), held
+
+
+def first_held(validation: Validation[L], most: int) -> Validation[L]:
+    """Return as many validation rows as choices are made on."""
+    return validation[0].take(slice(most)), validation[1].take(slice(most))
+
+
+def first_rows(vectors: Vectors, labels: L) -> tuple[Vectors, L]:
+    """Return as many vectors and labels of held rows as quick choices are made on."""
+    return vectors[:HELD_OUT_MOST], labels.take(slice(HELD_OUT_MOST))
 
 
 def grid(fixed: Value | None, choices: tuple[Value, ...]) -> tuple[Value, ...]:

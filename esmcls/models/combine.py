@@ -17,8 +17,7 @@ from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
 from esmcls.models.recipe import ASKED, EXPLANATION, asked
-from esmcls.tasks.fitted import GetFeatures
-from esmcls.tasks.task import AnyTask
+from esmcls.tasks.task import AnyTask, GetFeatures
 from esmcls.workspace.workspace import Workspace
 
 ENSEMBLE: Final = "ensemble"
@@ -77,7 +76,7 @@ def combine(
     specs = ensemble.specs or (first.spec,)
     config = parse_settings(task.head_class(ENSEMBLE).Config, settings or {})
     made_of = asked(task, config, [model.folder for model in models])
-    setup = {name: value for name, value in first.setup.items() if name not in ("finetuned", EXPLANATION)}
+    inherited = {name: value for name, value in first.setup.items() if name not in ("finetuned", EXPLANATION)}
     manifest = replace(
         first,
         head=ENSEMBLE,
@@ -85,7 +84,7 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup=setup | task.setup(shares) | {ASKED: made_of} | explained(ensemble.head),
+        setup=inherited | task.setup(shares) | {ASKED: made_of} | explained(ensemble.head),
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)
@@ -139,8 +138,8 @@ def combine_in_workspace(
     task.head_class(ENSEMBLE)
     models = [load_model(workspace.find_model(member), device) for member in names]
     check_of_workspace(models, workspace)
-    there = {entry.spec for entry in workspace.caches}
-    missing = [model for model in models if reads_vectors(model.head) and not there.issuperset(model.specs)]
+    cached_specs = {entry.spec for entry in workspace.caches}
+    missing = [model for model in models if reads_vectors(model.head) and not cached_specs.issuperset(model.specs)]
     if missing:
         problem = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
         raise WorkspaceError(workspace.folder, problem, "run: esmcls embed with the options of that cache")

@@ -196,7 +196,7 @@ class FoldFolder:
         UsageError
             If the model is of another kind of task, or the format has no room for a protein.
         """
-        from_before: list[FoldRow] = []
+        written_before: list[FoldRow] = []
         paths: list[Path] = []
 
         def to_fold() -> Iterator[Protein]:
@@ -208,13 +208,13 @@ class FoldFolder:
                     paths.append(path)
                     yield protein
                 else:
-                    from_before.append(row)
+                    written_before.append(row)
 
         for protein, answer in self.folding(self.model, to_fold()):
-            while from_before:
-                yield from_before.pop(0)
+            while written_before:
+                yield written_before.pop(0)
             yield self._written(paths.pop(0), protein, answer)
-        yield from from_before
+        yield from written_before
 
     def _written(self, path: Path, protein: Protein, answer: Fold | Unanswered) -> FoldRow:
         length = len(protein.sequence)

@@ -95,10 +95,10 @@ class GivenVectors:
         for cache in self.caches:
             open_rows = [row for row, vector in enumerate(vectors) if vector is None]
             absent = {texts[open_rows[place]] for place in cache.missing([texts[row] for row in open_rows])}
-            there = [row for row in open_rows if texts[row] not in absent]
-            if there:
-                read = cache.read([texts[row] for row in there], self.spec.pooled[0])
-                for row, vector in zip(there, read, strict=True):
+            cached = [row for row in open_rows if texts[row] not in absent]
+            if cached:
+                read = cache.read([texts[row] for row in cached], self.spec.pooled[0])
+                for row, vector in zip(cached, read, strict=True):
                     vectors[row] = vector
         has_vector = np.array([vector is not None for vector in vectors], dtype=bool)
         table = np.zeros((int(has_vector.sum()), self.spec.width), dtype=self.spec.dtype)

@@ -6,16 +6,17 @@ import dataclasses
 import platform
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final, get_type_hints
 
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
+from esmcls.files import from_plain
 from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
-from esmcls.plain_values import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1
+MANIFEST = "manifest.json"
 
 
 def versions() -> dict[str, str]:
@@ -101,7 +102,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
-        flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        flat = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         for name in ("many", "task"):
             if not flat[name]:
                 del flat[name]  # so that an older esmcls reads models of one label
@@ -123,33 +124,26 @@ class Manifest:
         """
         others = [EmbeddingSpec.from_json(spec) for spec in from_plain(list[Any], flat.get("others", []))]
         bare = {name: value for name, value in flat.items() if name not in ("spec", "others")}
-        saved = from_plain(_Saved, bare, strict=True)
-        if len(saved.class_counts) not in (0, len(saved.classes)) or len(saved.classes) != len(set(saved.classes)):
-            raise ValueError(f"not one count for each of {len(saved.classes)} different classes")
-        for name in saved.files:
+        saved = vars(from_plain(_Saved, bare, strict=True))
+        manifest = cls(**saved, spec=EmbeddingSpec.from_json(flat.get("spec")), others=tuple(others))
+        n_classes = len(manifest.classes)
+        if len(manifest.class_counts) not in (0, n_classes) or len(set(manifest.classes)) != n_classes:
+            raise ValueError(f"not one count for each of {n_classes} different classes")
+        for name in manifest.files:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
                 raise ValueError(f"a file {name[:80]!r} outside the model's folder")
-        entries = {entry.name: getattr(saved, entry.name) for entry in dataclasses.fields(saved)}
-        return cls(**entries, spec=EmbeddingSpec.from_json(flat.get("spec")), others=tuple(others))
+        return manifest
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """What manifest.json holds besides specs, which have a version of their own."""
-
-    head: str
-    config: dict[str, Any]
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
-    pooling: str
-    dataset_digest: str
-    split_digest: str
-    seed: int
-    validation: dict[str, float]
-    n_train: int
-    setup: dict[str, Any]
-    versions: dict[str, str]
-    files: dict[str, str]
-    format: int
-    many: bool = False
-    task: str = ""
+_OLDER_LACK: Final = ("many", "task")
+"""What an older esmcls did not write."""
+_HINTS: Final = get_type_hints(Manifest)
+_Saved: Final = dataclasses.make_dataclass(
+    "_Saved",
+    [
+        (entry.name, _HINTS[entry.name], entry.default if entry.name in _OLDER_LACK else field())
+        for entry in dataclasses.fields(Manifest)
+        if entry.name not in ("spec", "others")
+    ],
+)
+"""What manifest.json holds besides specs, which have a version of their own."""

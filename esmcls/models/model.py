@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.features import Features, open_encoder
+from esmcls.cache.features import Features
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec, Keep
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
@@ -186,7 +186,8 @@ class Model:
         source = self._source_of(spec)
         if source is None or isinstance(source, (str, Path)):
             name = str(source or (self.folder if has_own_encoder(self.folder) else spec.encoder))
-            source = open_encoder(spec, name, self.device)
+            options: dict[str, Any] = {"layers": spec.layers, "long": spec.long, "precision": spec.precision}
+            source = load_encoder(name, **options, device=self.device)
         if source.digest != spec.digest:
             raise EncoderMismatchError(spec.digest, source.digest, source.name)
         if source.width != spec.width:
@@ -242,9 +243,9 @@ class Model:
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
         parts = [ragged[row] for row in rows] if keep else None
         tables = {pooling: table[rows] for pooling, table in vectors.items()}
-        ragged_tables = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
+        ragged_of_rows = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
         opened = partial(self.encoder_of, spec)
-        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **ragged_tables)
+        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **ragged_of_rows)
 
     def _kept(self, residues: int, spec: EmbeddingSpec) -> Keep:
         """Return what to keep besides pooled vectors: those of inputs if the cache did, of residues if there is room.
@@ -361,6 +362,6 @@ def cache_with(workspace: Workspace | None, sequences: Sequence[str], spec: Embe
 def check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
     """Refuse to embed for a model whose vectors, or those of a spec, were made elsewhere."""
     specs = model.manifest.specs if spec is None else (spec,)
-    if IMPORTED in [spec.encoder for spec in specs] and model.source is None and reads_vectors(model.head):
+    if IMPORTED in [read.encoder for read in specs] and model.source is None and reads_vectors(model.head):
         problem = "fitted on imported vectors, whose encoder is not known here"
         raise ModelError(model.folder, problem, "give the vectors of new sequences (--vectors FILE)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,12 +21,14 @@ from esmcls.heads.alignment.residues.aligner import (
     load_finder,
     tried_candidates,
 )
+from esmcls.heads.alignment.residues.base import ResidueAligningHead
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import AlignedSegment, BaseLabelHead, Log, Validation, labels_by_id
+from esmcls.heads.base import Log, Validation
 from esmcls.heads.blocks import AnswerBlocks, checked_vectors, grid, score, training_vectors
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
 from esmcls.heads.neighbours.term_votes import settled
-from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
+from esmcls.heads.neighbours.votes import Tally, least_loss, priors_of
+from esmcls.heads.neighbours.voting import VotingHead
 from esmcls.heads.saved_tensors import check_rows, read_tensors
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
@@ -45,8 +46,6 @@ DEPTH = 20
 """The neighbour whose nearness stands for classes without a vote."""
 TRIFLE = 0.002
 """Of macro F1: no more candidates are aligned for a gain of less."""
-HELD_MOST = 2000
-"""Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
 PRIOR = 10
 """Unrelated proteins that the nearness of a training protein to such proteins is drawn to the mean of all by."""
 ANSWERED_ROWS = 1024
@@ -87,21 +86,13 @@ class AlignConfig(ResidueConfig):
         return settled(self, {"candidates": ENOUGH_CANDIDATES, "shrinkage": SHRINKAGES[1], **votes})
 
 
-class AlignHead(BaseLabelHead):
-    """Local alignment of residue vectors with those of training proteins.
-
-    Residue vectors are read from the cache where it keeps them, else the encoder makes them when the head is fitted.
-    """
+class AlignHead(ResidueAligningHead[Labels], VotingHead):
+    """Local alignment of residue vectors with those of training proteins."""
 
     Config: ClassVar[type[AlignConfig]] = AlignConfig
-    reads_residues: ClassVar[bool] = True
+    held_most: ClassVar[int] = 2000
     config: AlignConfig
     chosen: AlignConfig
-    finder: ResidueFinder
-    codes: Indices
-    """The class of each training row."""
-    priors: Numbers
-    aligner: Aligner | None = None
     background: Background
     """How near each training row is to proteins of other classes."""
     known_background: dict[str, float]
@@ -113,14 +104,7 @@ class AlignHead(BaseLabelHead):
 
     def _forget(self) -> None:
         super()._forget()
-        self.aligner = None
         self.known_background = {}
-
-    def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
-        held = (validation[0].take(slice(HELD_MOST)), validation[1].take(slice(HELD_MOST)))
-        self.aligner = Aligner(self.config, x, seed, held[0], log)
-        finder = self._choose(x, labels, held, log)
-        self._take(finder, labels)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Index all rows with what was chosen; residues that were reduced before are not read again."""
@@ -135,11 +119,9 @@ class AlignHead(BaseLabelHead):
         """Answer from now on by a search among rows of these labels."""
         self.finder = finder.with_candidates(self.chosen.candidates or ENOUGH_CANDIDATES)
         self.chosen = self.chosen.fitted_with(finder)
-        self.codes = labels.codes
+        self._take_labels(labels)
         known = self.known_background
         self.background = np.array([known.get(sequence, 0.0) for sequence in self.finder.sequences], dtype=np.float32)
-        self.__dict__.pop("label_of_row", None)
-        self.priors = priors_of(labels.codes, labels.n_classes)
 
     def _nearest_means(self, x: Features, within: WithinClass, shrinkage: float | None) -> Finder:
         vectors = x.vectors(self.config.pooling)
@@ -168,9 +150,9 @@ class AlignHead(BaseLabelHead):
         self.aligner.collect(held[0])
         finder = self.aligner.finder(x, finders[shrinkage]).with_candidates(max(tried))
         nearness, rows = finder.aligned(held[0])
-        background, of_held = background_of(nearness, rows, labels.codes, held[1].codes)
+        background, without_pair = background_of(nearness, rows, labels.codes, held[1].codes)
         self.known_background = dict(zip(finder.sequences, background.tolist(), strict=True))
-        nearness = nearness - of_held
+        nearness = nearness - without_pair
         trials: dict[int, tuple[AlignConfig, Tally, dict[str, float]]] = {}
         for candidates in tried:
             config = replace(self.config, candidates=candidates, shrinkage=shrinkage)
@@ -183,11 +165,8 @@ class AlignHead(BaseLabelHead):
         candidates = fewest({count: trial[2]["macro_f1"] for count, trial in trials.items()}, TRIFLE)
         config, tally, self.scores = trials[candidates]
         priors = priors_of(labels.codes, labels.n_classes)
-        losses = {
-            softness: tally.weigh(priors, softness).losses(held[1].codes).mean()
-            for softness in grid(config.softness, SOFTNESS)
-        }
-        self.chosen = replace(config, softness=min(losses, key=losses.__getitem__))
+        softness, _, _ = least_loss([(slice(None), tally)], priors, held[1].codes, grid(config.softness, SOFTNESS))
+        self.chosen = replace(config, softness=softness)
         return finder
 
     def _trials(
@@ -219,18 +198,9 @@ class AlignHead(BaseLabelHead):
         """Return by how much the training protein that is most ahead is nearer than it is to unrelated ones, (n,)."""
         return self._ahead(x)[0][:, 0].astype(np.float64)
 
-    def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
-        """Return the E-value of the best alignment, (n,), and the id of its training row."""
-        return self.finder.nearest(x)
-
-    @cached_property
-    def label_of_row(self) -> dict[str, str]:
-        """The label of each training row by its id; ids of rows with different labels are not there."""
-        return labels_by_id(self.finder.ids, self.codes, self.classes)
-
-    def segments(self, x: Features) -> list[list[AlignedSegment]]:
-        """Return the segments of each row that align, the best first."""
-        return self.finder.segments(x)
+    @property
+    def _row_ids(self) -> list[str]:
+        return self.finder.ids
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.alignment.residues.finder` does, and `background.safetensors`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,9 +14,10 @@ from esmcls.cache.features import Features
 from esmcls.errors import UsageError
 from esmcls.heads.alignment.finder import AlignmentConfig, Finder
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
-from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
-from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
+from esmcls.heads.base import Log, Validation
+from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, first_held, grid, score
+from esmcls.heads.neighbours.votes import Tally, least_loss, priors_of
+from esmcls.heads.neighbours.voting import VotingHead
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
 from esmcls.types import Indices
@@ -67,7 +67,7 @@ class HomologyConfig(AlignmentConfig):
             )
 
 
-class HomologyHead(BaseLabelHead):
+class HomologyHead(VotingHead):
     """Alignment with the training sequences (MMseqs2 or phmmer); the encoder plays no part.
 
     Without a hit a class has its share of the training rows.
@@ -86,21 +86,16 @@ class HomologyHead(BaseLabelHead):
     config: HomologyConfig
     chosen: HomologyConfig
     finder: Finder
-    codes: Indices
-    """The class of each training row."""
-    priors: Numbers
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         self._refit(x, labels, seed, log)
-        self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
+        self._choose(*first_held(validation, HELD_OUT_MOST), log)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Take the sequences to search, their classes and how frequent these are; nothing here is drawn or searched."""
         self.finder = Finder.of(x, self.chosen)
         self.chosen = replace(self.chosen, engine=self.finder.config.engine, version=self.finder.config.version)
-        self.codes = labels.codes
-        self.__dict__.pop("label_of_row", None)
-        self.priors = priors_of(labels.codes, labels.n_classes)
+        self._take_labels(labels)
         if self.chosen.k is None or self.chosen.temperature is None:  # nothing was chosen yet
             self._settle(self._voters()[0], self.config.temperature or TEMPERATURE)
 
@@ -129,16 +124,8 @@ class HomologyHead(BaseLabelHead):
 
     def _weighed(self, hits: Hits, k: int, truth: Indices) -> tuple[float, float, Indices]:
         """Return the best temperature, its mean log loss, and the best class of each row, which is the same for all."""
-        tallies = list(self._tallies(hits, k))
-
-        def loss(temperature: float) -> float:
-            losses = [tally.weigh(self.priors, temperature).losses(truth[rows]) for rows, tally in tallies]
-            return float(np.concatenate(losses).mean())
-
-        losses = {temperature: loss(temperature) for temperature in grid(self.config.temperature, TEMPERATURES)}
-        temperature = min(losses, key=losses.__getitem__)
-        best = [tally.weigh(self.priors, temperature).top(1)[0][:, 0] for _, tally in tallies]
-        return temperature, losses[temperature], np.concatenate(best)
+        temperatures = grid(self.config.temperature, TEMPERATURES)
+        return least_loss(list(self._tallies(hits, k)), self.priors, truth, temperatures)
 
     def _tallies(self, hits: Hits, k: int) -> Iterator[tuple[slice, Tally]]:
         """Give slices of rows with the classes that their k best hits vote for, and those of some hits beyond."""
@@ -163,10 +150,9 @@ class HomologyHead(BaseLabelHead):
         """Return the E-value of the best hit, (n,), and the id of its training row; without one, infinity and None."""
         return self.finder.nearest(x, DEPTH)
 
-    @cached_property
-    def label_of_row(self) -> dict[str, str]:
-        """The label of each training row by its id; ids of rows with different labels are not there."""
-        return labels_by_id(self.finder.ids, self.codes, self.classes)
+    @property
+    def _row_ids(self) -> list[str]:
+        return self.finder.ids
 
     def save(self, folder: Path) -> None:
         """Write `homology.safetensors` (codes int64; sequences uint8, one a line, through zlib) and `ids.json`."""

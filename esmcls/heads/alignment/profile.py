@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.errors import EngineError, ModelError
+from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.finder import KEPT_SEARCHES, sequences_of
 from esmcls.heads.alignment.profiles.building import Sizes, build_families
 from esmcls.heads.alignment.profiles.models import (
@@ -27,13 +27,13 @@ from esmcls.heads.alignment.profiles.models import (
     search_profiles,
 )
 from esmcls.heads.alignment.search import Hits
-from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
-from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
-from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
+from esmcls.heads.base import Log, Validation
+from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, first_held, grid, score
+from esmcls.heads.neighbours.votes import Tally, least_loss, priors_of
+from esmcls.heads.neighbours.voting import VotingHead
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
-from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 TEMPERATURES = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
@@ -100,11 +100,11 @@ class ProfileConfig:
         if self.filters == "hmmer":
             return Filters(self.evalue, HMMERS)
         chance = self.evalue / max(1, profiles)
-        f1, f2, f3 = (min(1.0, max(share, chance * wider)) for share, wider in zip(HMMERS, WIDER, strict=True))
+        f1, f2, f3 = (min(1.0, max(usual, chance * wider)) for usual, wider in zip(HMMERS, WIDER, strict=True))
         return Filters(self.evalue, (f1, f2, f3))
 
 
-class ProfileHead(BaseLabelHead):
+class ProfileHead(VotingHead):
     """A profile hidden Markov model of each family (FAMSA aligns, HMMER searches); the encoder plays no part.
 
     A family of one sequence has that sequence's model; a large one has models of its branches, too. The E-value of a
@@ -127,9 +127,6 @@ class ProfileHead(BaseLabelHead):
     chosen: ProfileConfig
     sequences: list[str]
     ids: list[str]
-    codes: Indices
-    """The class of each training row."""
-    priors: Numbers
     profiles: list[Profile]
     families: Indices
     """The class of each profile."""
@@ -138,7 +135,7 @@ class ProfileHead(BaseLabelHead):
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         self._refit(x, labels, seed, log)
-        self._choose(validation[0].take(slice(HELD_OUT_MOST)), validation[1].take(slice(HELD_OUT_MOST)), log)
+        self._choose(*first_held(validation, HELD_OUT_MOST), log)
 
     def _refit(self, x: Features, labels: Labels, seed: int, log: Log | None) -> None:
         """Build the profiles that there were none of, for the same members, before; nothing here is drawn."""
@@ -146,9 +143,7 @@ class ProfileHead(BaseLabelHead):
         known = dict(zip(self.keys, self.profiles, strict=True)) if hasattr(self, "keys") else {}
         self.sequences = sequences_of(x, "profile")
         self.ids = list(x.ids)
-        self.__dict__.pop("label_of_row", None)
-        self.codes = labels.codes
-        self.priors = priors_of(labels.codes, labels.n_classes)
+        self._take_labels(labels)
         families = {code: members for code, members in self._members().items() if _known_residues(members)}
         sizes = Sizes(self.chosen.max_members, self.chosen.subfamily)
         built = build_families(list(families.values()), known, sizes, torch.get_num_threads())
@@ -184,19 +179,12 @@ class ProfileHead(BaseLabelHead):
         """Take the temperature with the least log loss on the held rows; it moves no class past another."""
         if not len(x):
             return
-        tallies = list(self._tallies(x))
-
-        def loss(temperature: float) -> float:
-            losses = [tally.weigh(self.priors, temperature).losses(labels.codes[rows]) for rows, tally in tallies]
-            return float(np.concatenate(losses).mean())
-
-        losses = {temperature: loss(temperature) for temperature in grid(self.config.temperature, TEMPERATURES)}
-        temperature = min(losses, key=losses.__getitem__)
-        best = [tally.weigh(self.priors, temperature).top(1)[0][:, 0] for _, tally in tallies]
+        temperatures = grid(self.config.temperature, TEMPERATURES)
+        temperature, loss, best = least_loss(list(self._tallies(x)), self.priors, labels.codes, temperatures)
         self.chosen = replace(self.chosen, temperature=temperature)
-        self.scores = score(labels, np.concatenate(best))
+        self.scores = score(labels, best)
         if log is not None:
-            log({"temperature": temperature, "log_loss": losses[temperature], **self.scores})
+            log({"temperature": temperature, "log_loss": loss, **self.scores})
 
     def hits(self, x: Features) -> Hits:
         """Return the best profiles of sequences, (n, 20), rows of `profiles`; the last few searches are kept.
@@ -241,10 +229,9 @@ class ProfileHead(BaseLabelHead):
         hits = self.hits(x)
         return np.where(hits.rows[:, 0] >= 0, hits.bits[:, 0], 0.0).astype(np.float64)
 
-    @cached_property
-    def label_of_row(self) -> dict[str, str]:
-        """The label of each training row by its id; ids of rows with different labels are not there."""
-        return labels_by_id(self.ids, self.codes, self.classes)
+    @property
+    def _row_ids(self) -> list[str]:
+        return self.ids
 
     def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
         """Return the E-value of the best family, (n,), and the id of its member that shares most words of a sequence.

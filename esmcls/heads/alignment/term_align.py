@@ -17,8 +17,9 @@ from esmcls.heads.alignment.residues.aligner import (
     load_finder,
     tried_candidates,
 )
+from esmcls.heads.alignment.residues.base import ResidueAligningHead
 from esmcls.heads.alignment.residues.finder import ResidueFinder
-from esmcls.heads.base import AlignedSegment, BaseTermHead, Log, Validation
+from esmcls.heads.base import BaseTermHead, Log, Validation
 from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
 from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.neighbours.term_votes import Choice, Known, carried_by_nearness, settled
@@ -36,8 +37,6 @@ VOTERS = (5, 10, 20, 50)
 TEMPERATURES = (0.1, 0.2, 0.4, 0.8)
 BACKGROUNDS = (0.0, 0.25, 0.5, 1.0, 1.5)
 """The values that are tried on validation."""
-HELD_MOST = 500
-"""Held rows that choices are made on at most: each is aligned with as many candidates as are tried."""
 RELATED = 1e-3
 """E-value of an alignment with a relative."""
 
@@ -77,33 +76,18 @@ class TermAlignConfig(ResidueConfig):
         return settled(self, {**defaults, "k": 20, "temperature": 0.1, "background": 0.5})
 
 
-class TermAlignHead(BaseTermHead):
+class TermAlignHead(ResidueAligningHead[LabelSets], BaseTermHead):
     """Local alignment of residue vectors with those of training proteins, whose terms are carried over.
 
     The nearness that votes is the score over the geometric mean of both lengths: it tells relatives from others better
-    than the score as it is, or over the length of the query alone. Residue vectors are read from the cache where it
-    keeps them, else the encoder makes them when the head is fitted.
+    than the score as it is, or over the length of the query alone.
     """
 
     Config: ClassVar[type[TermAlignConfig]] = TermAlignConfig
-    reads_residues: ClassVar[bool] = True
+    held_most: ClassVar[int] = 500
     config: TermAlignConfig
     chosen: TermAlignConfig
-    finder: ResidueFinder
     known: Known
-    aligner: Aligner | None = None
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.aligner = None
-
-    def _fit(
-        self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
-    ) -> None:
-        held = (validation[0].take(slice(HELD_MOST)), validation[1].take(slice(HELD_MOST)))
-        self.aligner = Aligner(self.config, x, seed, held[0], log)
-        finder = self._choose(x, labels, held, log)
-        self._take(finder, labels)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Index all rows with what was chosen; residues that were reduced before are not read again."""
@@ -154,17 +138,9 @@ class TermAlignHead(BaseTermHead):
         """Give slices of rows and their probabilities: of one search, however many blocks."""
         yield from carried_by_nearness(self.known, self.chosen, *self.finder(x))
 
-    def nearest(self, x: Features) -> tuple[npt.NDArray[np.float64], list[str | None]]:
-        """Return the E-value of the best alignment, (n,), and the id of its training row."""
-        return self.finder.nearest(x)
-
     def related(self, x: Features) -> npt.NDArray[np.bool_]:
         """Return whether each row aligns with a training protein at an E-value of .001 or less, bool (n,)."""
         return np.asarray(self.finder.evalues(x) <= RELATED)
-
-    def segments(self, x: Features) -> list[list[AlignedSegment]]:
-        """Return the segments of each row that align, the best first."""
-        return self.finder.segments(x)
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.alignment.residues.finder` does, and `terms.safetensors` (offsets, codes int64)."""

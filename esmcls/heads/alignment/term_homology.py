@@ -13,7 +13,7 @@ from esmcls.cache.features import Features
 from esmcls.heads.alignment.finder import AlignmentConfig, Finder
 from esmcls.heads.alignment.search import Hits
 from esmcls.heads.base import BaseTermHead, Log, Validation
-from esmcls.heads.blocks import TermBlocks, grid, row_slices
+from esmcls.heads.blocks import TermBlocks, first_held, grid, row_slices
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, settled
 from esmcls.heads.saved_tensors import check_rows
 from esmcls.heads.settings import AT_LEAST_0, AT_LEAST_1, check_ranges
@@ -88,8 +88,7 @@ class TermHomologyHead(BaseTermHead):
         self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
     ) -> None:
         self._refit(x, labels, seed, log)
-        rows = slice(HELD_MOST)
-        self._choose(validation[0].take(rows), validation[1].take(rows), log)
+        self._choose(*first_held(validation, HELD_MOST), log)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Take the sequences to search and what they have; nothing here is drawn or searched."""

@@ -61,9 +61,9 @@ class Slate:
 
         Examples
         --------
-        >>> one = Ranked(np.array([[7, 2]]), np.array([[0.6, 0.3]]), np.zeros(1))
-        >>> other = Ranked(np.array([[2, 9]]), np.array([[0.5, 0.1]]), np.zeros(1))
-        >>> slate = Slate.of([one, other], 12)
+        >>> first = Ranked(np.array([[7, 2]]), np.array([[0.6, 0.3]]), np.zeros(1))
+        >>> second = Ranked(np.array([[2, 9]]), np.array([[0.5, 0.1]]), np.zeros(1))
+        >>> slate = Slate.of([first, second], 12)
         >>> slate.codes.tolist(), slate.counts.tolist()
         ([[2, 7, 9]], [[1.0, 1.0, 1.0, 9.0]])
         >>> slate.mass[0].round(2).tolist()
@@ -147,9 +147,9 @@ class Combination:
 
     Examples
     --------
-    >>> one = Ranked(np.array([[7]]), np.array([[0.6]]), np.zeros(1))
-    >>> other = Ranked(np.array([[2]]), np.array([[0.8]]), np.zeros(1))
-    >>> codes, mass = Combination("average", (0.5, 0.5)).votes(Slate.of([one, other], 9), 9).top(3)
+    >>> first = Ranked(np.array([[7]]), np.array([[0.6]]), np.zeros(1))
+    >>> second = Ranked(np.array([[2]]), np.array([[0.8]]), np.zeros(1))
+    >>> codes, mass = Combination("average", (0.5, 0.5)).votes(Slate.of([first, second], 9), 9).top(3)
     >>> codes.tolist(), mass.astype(float).round(4).tolist()
     ([[2, 7, 0]], [[0.425, 0.3125, 0.0375]])
     """
@@ -239,9 +239,9 @@ def cross_validated(
         if not rows.any():
             continue
         combination = Combination.fit(method, slate.take(~rows), truth[~rows], temperature)
-        left = slate.take(rows)
-        best[rows] = combination.best(left)
-        losses[rows] = -combination.logs(left)[np.arange(rows.sum()), left.places(truth[rows])]
+        held = slate.take(rows)
+        best[rows] = combination.best(held)
+        losses[rows] = -combination.logs(held)[np.arange(rows.sum()), held.places(truth[rows])]
     known = truth >= 0
     return best, float(losses[known].mean()) if known.any() else 0.0
 

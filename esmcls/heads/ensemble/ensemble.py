@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
+from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
@@ -21,7 +22,6 @@ from esmcls.heads.ensemble.selection import needed, worth
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
-from esmcls.plain_values import read_as, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -250,14 +250,14 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
 
     def combined(self, answers: Sequence[Ranked], k: int) -> Ranked:
         """Return the k best classes that its members' answers to the same rows come to, each as its head gave them."""
-        ranked = [given.first(self.chosen.candidates) for given in answers]
+        ranked = [answer.first(self.chosen.candidates) for answer in answers]
         scaled = [
-            replace(given, familiarity=member.scale.shares(given.familiarity))
-            for member, given in zip(self.members, ranked, strict=True)
+            replace(answer, familiarity=member.scale.shares(answer.familiarity))
+            for member, answer in zip(self.members, ranked, strict=True)
         ]
         slate, n_classes = Slate.of(scaled, len(self.classes)), len(self.classes)
         codes, mass = self.chosen.combination().votes(slate, n_classes).top(min(k, n_classes))
-        standard = [m.scale.standardised(given.familiarity) for m, given in zip(self.members, ranked, strict=True)]
+        standard = [m.scale.standardised(answer.familiarity) for m, answer in zip(self.members, ranked, strict=True)]
         return Ranked(codes, mass, np.asarray(np.mean(standard, axis=0)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:

@@ -112,8 +112,8 @@ def mix_of(pairs: Pairs, mixes: Mixes, related: npt.NDArray[np.bool_] | None) ->
     kinds = np.zeros(len(out), bool) if related is None or len(mixes) == 1 else related[pairs.cells[0]]
     for kind, by_group in enumerate(mixes):
         for group, mix in enumerate(by_group):
-            chosen = (kinds == kind) & (pairs.groups == group)
-            out[chosen] = mix(list(pairs.given[chosen].T))
+            of_cell = (kinds == kind) & (pairs.groups == group)
+            out[of_cell] = mix(list(pairs.given[of_cell].T))
     return out
 
 
@@ -212,9 +212,9 @@ class Learnt:
     def said(self, rows: slice, mix: Probabilities) -> Probabilities:
         """Return a mix of some of the rows with what is said out of fold in its place."""
         proteins, codes = self.pairs.cells
-        cells = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
+        of_rows = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
         out = mix.copy()
-        out[proteins[cells] - rows.start, codes[cells]] = self.scores[cells]
+        out[proteins[of_rows] - rows.start, codes[of_rows]] = self.scores[of_rows]
         return out
 
 
@@ -251,10 +251,10 @@ def learn(
     folds = (np.random.default_rng(seed).permutation(pairs.rows) % FOLDS)[pairs.cells[0]]
     scores = mix.copy()
     for fold in range(FOLDS):
-        held, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        trained = Ranker.fit(pairs.take(rest), mix[rest], about, seed)
+        in_fold, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        trained = Ranker.fit(pairs.take(others), mix[others], about, seed)
         if trained is not None:
-            scores[held] = trained.scores(pairs.take(held), mix[held], about.distance)
+            scores[in_fold] = trained.scores(pairs.take(in_fold), mix[in_fold], about.distance)
     fmax = pairs.fmax(scores, truth)
     ranker = Ranker.fit(pairs, mix, about, seed) if fmax > pairs.fmax(mix, truth) else None
     return None if ranker is None else Learnt(ranker, pairs, scores, fmax)

@@ -25,7 +25,7 @@ from esmcls.types import Indices
 TASK_RATE: Final = 10.0
 """Times the learning rate: task weights have far to go, from 0 to the logarithm of a sum over classes."""
 STEPS: Final = 16
-"""Steps an epoch of `TermDescent`, at least, where there are as many rows: a small set takes more than one step."""
+"""Steps an epoch of `small_batches`, at least, where there are as many rows: a small set takes more than one step."""
 SLOPES: Final = (0.05, 20.0)
 SHIFTS: Final = (-20.0, 20.0)
 
@@ -69,6 +69,12 @@ class DescentConfig:
 
 
 DESCENT_RANGES: Final[Ranges] = {"lr": (0, 1e3), "weight_decay": (0, 1e3), "batch": (1, 1e6), "patience": (0, 1e6)}
+"""Of the knobs of descent that most heads bound alike."""
+
+
+def small_batches(rows: int, batch: int, seed: int) -> ShuffledSampler:
+    """Return batches of so many rows, of fewer where an epoch would have too few steps."""
+    return ShuffledSampler(rows, max(1, min(batch, rows // STEPS)), seed)
 
 
 def linear_layer(width: int, n_classes: int, device: str) -> nn.Linear:
@@ -243,7 +249,7 @@ class TermDescent(RowDescent):
         seed: int,
         tasks: TaskWeights | None = None,
     ) -> None:
-        sampler = ShuffledSampler(len(labels), max(1, min(knobs.batch, len(labels) // STEPS)), seed)
+        sampler = small_batches(len(labels), knobs.batch, seed)
         super().__init__(model, logits, sampler, knobs, None if tasks is None else _parameter_groups(model, tasks))
         self.labels = labels
         self.cost = cost

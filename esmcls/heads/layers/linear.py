@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import (
-    HELD_OUT_MOST,
     LOGITS,
     AnswerBlocks,
     LogitBlocks,
@@ -26,6 +25,7 @@ from esmcls.heads.blocks import (
     choose_temperature,
     class_factors,
     energies_of,
+    first_rows,
     grid,
     score,
     softmax_of,
@@ -128,11 +128,6 @@ class LinearConfig(DescentConfig, PooledConfig):
         check_ranges(self, _RANGES)
 
 
-def first_rows(held: HeldVectors) -> HeldVectors:
-    """Return as many held rows as the quick choices are made on."""
-    return held[0][:HELD_OUT_MOST], held[1].take(slice(HELD_OUT_MOST))
-
-
 def read_layer(path: Path, whiten: bool, **outputs: int) -> tuple[Tensor, Tensor, Scaling | Whitening]:
     """Return weight (outputs, width) and bias (outputs,) of a linear layer on rows, and how these are scaled.
 
@@ -207,7 +202,7 @@ class LinearHead(BaseLabelHead):
         if held is not None:
             self.scores = score(held[1], self._best(held[0]))
             if self.chosen.temperature is None:
-                vectors, truth = first_rows(held)
+                vectors, truth = first_rows(*held)
                 temperature = choose_temperature(lambda: self._logits(vectors), truth)
                 self.chosen = replace(self.chosen, temperature=temperature)
 
@@ -224,7 +219,7 @@ class LinearHead(BaseLabelHead):
         if held is None:
             ridge = self._ridge(vectors, labels)
         else:
-            held = first_rows(held)
+            held = first_rows(*held)
             ridge = self._choose_ridge(vectors, labels, within, held)
         self._set(*ridge.solve(self.chosen.ridge or PENALTIES[2]))
         if held is not None and self.chosen.scale is None:

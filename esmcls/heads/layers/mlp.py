@@ -8,7 +8,6 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.errors import UsageError
@@ -41,7 +40,7 @@ from esmcls.labels.labels import Labels
 from esmcls.training.loop import History
 from esmcls.training.losses import BalancedSampler, LossName, ShuffledSampler, Weighting, class_weights, make_loss
 from esmcls.training.schedule import TrainingPlan
-from esmcls.types import Indices, Vectors
+from esmcls.types import Vectors
 
 _RANGES: Final[Ranges] = {
     **HIDDEN_RANGES,
@@ -189,11 +188,7 @@ class MLPHead(NetworkHead[Labels], BaseLabelHead):
         sampler: ShuffledSampler | BalancedSampler = ShuffledSampler(len(bags), knobs.batch, seed)
         if knobs.sampling == "balanced":
             sampler = BalancedSampler(labels.codes, knobs.batch, seed)
-
-        def logits(rows: Indices) -> Tensor:
-            return self._forward(*bags.packed(rows))
-
-        return Descent(self.network, logits, labels.codes, cost, sampler, knobs, self.device)
+        return Descent(self.network, self._outputs_of(bags), labels.codes, cost, sampler, knobs, self.device)
 
     def _plan(self, epoch: int, seed: int) -> TrainingPlan:
         return self.chosen.plan(epoch, seed)
@@ -215,13 +210,10 @@ class MLPHead(NetworkHead[Labels], BaseLabelHead):
 
     def _logits(self, bags: Bags) -> LogitBlocks:
         """Give slices of rows and their logits (rows, classes), over the temperature once that is chosen."""
+        outputs = self._outputs_of(bags)
         for rows in bags.blocks(max(1, min(4096, LOGITS // max(1, len(self.classes))))):
             with torch.inference_mode():
-                logits = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
-                yield rows, logits / (self.chosen.temperature or 1.0)
-
-    def _checked(self, x: Features) -> Bags:
-        return self._bags(x, len(self.network.mean))
+                yield rows, outputs(rows) / (self.chosen.temperature or 1.0)
 
     def _answers(self, x: Features) -> AnswerBlocks:
         return softmax_of(self._logits(self._checked(x)))
@@ -243,7 +235,7 @@ class MLPHead(NetworkHead[Labels], BaseLabelHead):
         bags = self._checked(x)
         shares: list[npt.NDArray[np.float32]] = []
         for rows in bags.blocks(4096):
-            block, counts = self._tensors(*bags.packed(np.arange(rows.start, rows.stop)))
+            block, counts = self._tensors(*bags.packed(rows))
             with torch.inference_mode():
                 weights = self.network.pool.weights(self.network.standardised(block), counts)
             shares += np.split(weights.cpu().numpy(), counts.cumsum(0)[:-1].tolist())

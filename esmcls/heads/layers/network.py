@@ -60,7 +60,7 @@ class Bags:
         """Return the number of rows."""
         return len(self.offsets) - 1
 
-    def packed(self, rows: Indices) -> tuple[Vectors, Indices]:
+    def packed(self, rows: Indices | slice) -> tuple[Vectors, Indices]:
         """Return the vectors of some rows (vectors, width), one row after the other, and their counts (rows,)."""
         counts = np.diff(self.offsets)[rows]
         begins = np.cumsum(counts) - counts  # of each row in what is returned

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log
-from esmcls.heads.layers.descent import DescentConfig, RowDescent, RowLogits
+from esmcls.heads.layers.descent import DescentConfig, RowDescent, RowLogits, small_batches
 from esmcls.heads.layers.network import Bags, Network
 from esmcls.heads.layers.trained import HIDDEN_RANGES, HeldBags, HiddenConfig, NetworkConfig, NetworkHead
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
@@ -20,14 +20,12 @@ from esmcls.heads.settings import check_ranges
 from esmcls.heads.whitening import WithinClass
 from esmcls.labels.numbers import Numbers
 from esmcls.training.loop import Entry
-from esmcls.training.losses import NumberLossName, ShuffledSampler, make_number_loss
+from esmcls.training.losses import NumberLossName, make_number_loss
 from esmcls.training.schedule import TrainingPlan
-from esmcls.types import Floats, Indices, Vectors
+from esmcls.types import Floats, Vectors
 
 ROWS: Final = 4096
 """Rows that are asked about at a time."""
-STEPS: Final = 16
-"""Steps an epoch, at least, where there are as many rows."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ class NumberDescent(RowDescent):
         loss_name: NumberLossName,
         seed: int,
     ) -> None:
-        sampler = ShuffledSampler(len(targets), max(1, min(knobs.batch, len(targets) // STEPS)), seed)
-        super().__init__(model, outputs, sampler, knobs)
+        super().__init__(model, outputs, small_batches(len(targets), knobs.batch, seed), knobs)
         self.targets = targets
         self.cost = make_number_loss(loss_name)
 
@@ -137,11 +134,7 @@ class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
 
     def _descent(self, bags: Bags, labels: Numbers, seed: int, log: Log | None) -> NumberDescent:
         targets = torch.from_numpy(self.scale.standardised(labels.values)).float().to(self.device)
-
-        def outputs(rows: Indices) -> Tensor:
-            return self._forward(*bags.packed(rows))
-
-        return NumberDescent(self.network, outputs, targets, self.chosen, self.chosen.loss, seed)
+        return NumberDescent(self.network, self._outputs_of(bags), targets, self.chosen, self.chosen.loss, seed)
 
     def _plan(self, epoch: int, seed: int) -> TrainingPlan:
         return TrainingPlan(self.chosen.epochs * epoch, self.chosen.lr, warmup=epoch // 2, seed=seed)
@@ -154,15 +147,15 @@ class NumberMLPHead(NetworkHead[Numbers], BaseNumberHead):
 
     def _predicted(self, bags: Bags) -> Floats:
         answers = np.zeros(len(bags))
+        outputs = self._outputs_of(bags)
         for rows in bags.blocks(ROWS):
             with torch.inference_mode():
-                output = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
-            answers[rows] = output[:, 0].cpu().double().numpy()
+                answers[rows] = outputs(rows)[:, 0].cpu().double().numpy()
         return self.scale.restored(answers)
 
     def predict(self, x: Features) -> Floats:
         """Return the number of each row, (n,)."""
-        return self._predicted(self._bags(x, len(self.network.mean)))
+        return self._predicted(self._checked(x))
 
     def save(self, folder: Path) -> None:
         """Write the state of the network as safetensors, and `scale.safetensors`."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log, Validation
-from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, grid, training_vectors
+from esmcls.heads.blocks import checked_vectors, first_rows, grid, training_vectors
 from esmcls.heads.layers.linear import read_layer, scaled
 from esmcls.heads.layers.ridge import Scaling
 from esmcls.heads.number_scale import NumberScale, held_scores, squared_error
@@ -161,7 +161,7 @@ class RidgeHead(BaseNumberHead):
     def _fit(self, x: Features, labels: Numbers, validation: Validation[Numbers], seed: int, log: Log | None) -> None:
         vectors = training_vectors(x, self.config.pooling)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-        self._choose(vectors, labels, held[:HELD_OUT_MOST], validation[1].take(slice(HELD_OUT_MOST)), log)
+        self._choose(vectors, labels, *first_rows(held, validation[1]), log)
         self._refit(x, labels, seed, log)
         self.scores = held_scores(validation[1], self._predicted(held))
 

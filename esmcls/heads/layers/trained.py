@@ -7,7 +7,7 @@ A head says how its network is made and where it begins.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias
@@ -57,8 +57,8 @@ class NetworkConfig(DescentConfig, PooledConfig):
         Whiten the vectors by their covariance and bring them to one length; else standardise the columns. When
         to change: the length of a vector tells something, as with counts.
     shrinkage : float
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: there are fewer training
-        rows than numbers in a vector: then raise it to .1 or .3.
+        Of the covariance that vectors are whitened by towards a multiple of the identity, 0 to 1. When to change:
+        there are fewer training rows than numbers in a vector: then raise it to .1 or .3.
     dropout : float
         Share of a hidden layer's outputs that is left out in training. When to change: training is far ahead of
         validation: raise it; lower it where even training goes badly.
@@ -99,6 +99,7 @@ class HiddenConfig:
 
 
 HIDDEN_RANGES: Final[Ranges] = {"hidden": (1, 1e6), "depth": (0, 100)}
+"""Of the width of hidden layers, and of how many there are."""
 
 
 class NetworkHead(HeadFrame[L], Generic[L]):
@@ -121,6 +122,10 @@ class NetworkHead(HeadFrame[L], Generic[L]):
     def _refit(self, x: Features, labels: L, seed: int, log: Log | None) -> None:
         """Train on all rows with what was chosen."""
         self._train(self._bags(x, x.width), labels, None, seed, log)
+
+    def _checked(self, x: Features) -> Bags:
+        """Return the vectors of rows to be asked about."""
+        return self._bags(x, len(self._trunk.mean))
 
     def _bags(self, x: Features, width: int) -> Bags:
         """Return checked vectors, one a row or, with attention, one an encoder input."""
@@ -210,10 +215,14 @@ class NetworkHead(HeadFrame[L], Generic[L]):
     def _tensors(self, vectors: Vectors, counts: Indices) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(vectors).to(self.device, torch.float32), torch.from_numpy(counts).to(self.device)
 
-    def _forward(self, vectors: Vectors, counts: Indices) -> Tensor:
-        """Return the logits (rows, classes) of packed vectors."""
-        logits: Tensor = self.network(*self._tensors(vectors, counts))
-        return logits
+    def _outputs_of(self, bags: Bags) -> Callable[[Indices | slice], Tensor]:
+        """Return what gives the logits (rows, classes) of some rows."""
+
+        def outputs(rows: Indices | slice) -> Tensor:
+            logits: Tensor = self.network(*self._tensors(*bags.packed(rows)))
+            return logits
+
+        return outputs
 
     def save(self, folder: Path) -> None:
         """Write the state of the network, with mean and whitening of the training rows, as safetensors."""
@@ -362,10 +371,7 @@ class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
         if weights is not None and log is not None:
             log({"classes": len(self.classes), "capped": self.capped})
         known = self._known(labels).to(self.device)
-
-        def logits(rows: Indices) -> Tensor:
-            return self._forward(*bags.packed(rows))
-
+        logits = self._outputs_of(bags)
         tasks = self._task_weights()
         return TermDescent(self.network, logits, labels, cost, self.members, known, self.chosen, seed, tasks)
 
@@ -379,9 +385,10 @@ class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
 
     def _logits(self, bags: Bags) -> Iterator[tuple[slice, Tensor]]:
         """Give slices of rows and their logits (rows, classes)."""
+        outputs = self._outputs_of(bags)
         for rows in row_slices(len(bags), len(self.classes)):
             with torch.no_grad():
-                logits = self._forward(*bags.packed(np.arange(rows.start, rows.stop)))
+                logits = outputs(rows)
             yield rows, logits
 
     def _probabilities(self, bags: Bags) -> TermBlocks:
@@ -416,7 +423,7 @@ class TermNetworkHead(NetworkHead[LabelSets], BaseTermHead):
 
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities."""
-        yield from self._probabilities(self._bags(x, len(self._trunk.mean)))
+        yield from self._probabilities(self._checked(x))
 
 
 def first_rows(held: HeldBags[LabelSets]) -> HeldBags[LabelSets]:

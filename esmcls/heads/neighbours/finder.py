@@ -51,7 +51,7 @@ class Finder:
     >>> vectors = np.array([[1, 0], [0, 2], [-3, 1]], dtype=np.float32)
     >>> bare = Whitening(torch.zeros(2), torch.eye(2))
     >>> finder = Finder.of(vectors, ["a", "b", "c"], bare, "cosine", "faiss")
-    >>> [(rows, found.tolist()) for rows, _, found in finder(vectors[:1] * 5, 2)]
+    >>> [(rows, nearest.tolist()) for rows, _, nearest in finder(vectors[:1] * 5, 2)]
     [(slice(0, 1, None), [[0, 1]])]
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from esmcls.cache.features import Features
-from esmcls.heads.base import BaseLabelHead, Log, Validation, labels_by_id
-from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, checked_vectors, grid, score, training_vectors
-from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
-from esmcls.heads.neighbours.search import Engine
-from esmcls.heads.neighbours.votes import Numbers, Tally, priors_of
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
+from esmcls.heads.base import Log, Validation
+from esmcls.heads.blocks import AnswerBlocks, checked_vectors, first_rows, grid, score, training_vectors
+from esmcls.heads.neighbours.base import NeighbourConfig, NeighbourHead
+from esmcls.heads.neighbours.finder import Finder, whitening_of
+from esmcls.heads.neighbours.votes import Tally, least_loss, priors_of
+from esmcls.heads.neighbours.voting import VotingHead
+from esmcls.heads.settings import ABOVE_0, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import Labels
-from esmcls.types import Indices, Vectors
+from esmcls.types import Vectors
 
 NEIGHBOURS = (5, 20)
 TEMPERATURES = (0.005, 0.02, 0.05, 0.1, 0.2)
@@ -31,8 +31,8 @@ SOFTNESS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
-class KNNConfig:
-    """Every knob of the kNN head; None is chosen on validation.
+class KNNConfig(NeighbourConfig):
+    """Knobs of the kNN head besides those of `NeighbourConfig`; None is chosen on validation.
 
     Parameters
     ----------
@@ -42,9 +42,6 @@ class KNNConfig:
     whiten : bool
         Whiten by the within-class covariance of the training rows; else only the mean is subtracted. When to
         change: nearly every class has a single member, so that there is no covariance within classes.
-    shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
-        with what another chose.
     k : int, optional
         Neighbours that vote. When to change: there is no validation part: 1 for families of two or three
         members, more for large ones.
@@ -56,28 +53,17 @@ class KNNConfig:
         without a vote together as one of the twentieth neighbour's nearness: the least log loss on validation.
         When to change: probabilities are too sure on your own proteins: raise it; which class is first stays as
         it is.
-    engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
-        your machine.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     metric: Literal["cosine", "l2"] = "cosine"
-    whiten: bool = True
-    shrinkage: float | None = None
-    k: int | None = None
-    temperature: float | None = None
     softness: float | None = None
-    engine: Engine = "auto"
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"shrinkage": FROM_0_TO_1, "k": AT_LEAST_1, "temperature": ABOVE_0, "softness": ABOVE_0})
+        super().__post_init__()
+        check_ranges(self, {"softness": ABOVE_0})
 
 
-class KNNHead(BaseLabelHead):
+class KNNHead(NeighbourHead[Labels], VotingHead):
     """Nearest neighbours among the training rows.
 
     Examples
@@ -91,10 +77,6 @@ class KNNHead(BaseLabelHead):
     Config: ClassVar[type[KNNConfig]] = KNNConfig
     config: KNNConfig
     chosen: KNNConfig
-    finder: Finder
-    codes: Indices
-    """The class of each training row."""
-    priors: Numbers
 
     def _fit(self, x: Features, labels: Labels, validation: Validation[Labels], seed: int, log: Log | None) -> None:
         self._choose(x, labels, validation, log)
@@ -112,15 +94,12 @@ class KNNHead(BaseLabelHead):
         """Put the training rows, whitened, into the index."""
         whitening = whitening_of(vectors, within, self.chosen.shrinkage)
         self.finder = Finder.of(vectors, list(ids), whitening, self.chosen.metric, self.chosen.engine, self.device)
-        self.codes = labels.codes
-        self.__dict__.pop("label_of_row", None)
-        self.priors = priors_of(labels.codes, labels.n_classes)
+        self._take_labels(labels)
 
     def _choose(self, x: Features, labels: Labels, validation: Validation[Labels], log: Log | None) -> None:
         """Take shrinkage, k and temperature of the best macro F1 on held rows, the first of equals; then softness."""
         vectors = training_vectors(x, self.config.pooling)
-        held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])[:HELD_OUT_MOST]
-        truth = validation[1].take(slice(HELD_OUT_MOST))
+        held, truth = first_rows(checked_vectors(validation[0], self.config.pooling, vectors.shape[1]), validation[1])
         within = self._within(vectors, labels)
         best = self.config
         for shrinkage in grid(self.config.shrinkage, SHRINKAGES if within is not None else (1.0,)):
@@ -133,11 +112,9 @@ class KNNHead(BaseLabelHead):
                     self.scores = scores
                 if log is not None:
                     log({"shrinkage": shrinkage, "k": config.k or 0, "temperature": config.temperature or 0, **scores})
-        losses = {
-            softness: best_tally.weigh(self.priors, softness).losses(truth.codes).mean()
-            for softness in grid(best.softness, SOFTNESS)
-        }
-        self.chosen = replace(best, softness=min(losses, key=losses.__getitem__))
+        tallies = [(slice(None), best_tally)]
+        softness, _, _ = least_loss(tallies, self.priors, truth.codes, grid(best.softness, SOFTNESS))
+        self.chosen = replace(best, softness=softness)
 
     def _trials(self, held: Vectors, truth: Labels) -> Iterator[tuple[KNNConfig, Tally, dict[str, float]]]:
         """Give what every k and temperature reaches on the held rows, with one search."""
@@ -147,9 +124,6 @@ class KNNHead(BaseLabelHead):
             for temperature in grid(self.config.temperature, TEMPERATURES if k > 1 else TEMPERATURES[:1]):
                 tally = Tally.soft(self.codes[rows[:, :k]], nearness, temperature)
                 yield replace(self.chosen, k=k, temperature=temperature), tally, score(truth, tally.codes[:, 0])
-
-    def _checked(self, x: Features) -> Vectors:
-        return checked_vectors(x, self.config.pooling, self.finder.width)
 
     def _answers(self, x: Features) -> AnswerBlocks:
         k = self.chosen.k or NEIGHBOURS[-1]
@@ -163,17 +137,9 @@ class KNNHead(BaseLabelHead):
         """Return minus the distance of the nearest training row, (n,)."""
         return -self.nearest(x)[0].astype(np.float64)
 
-    def nearest(self, x: Features) -> tuple[Nearness, list[str | None]]:
-        """Return the distance of the nearest training row, float32 (n,), and its id.
-
-        The distance is 1 - cosine ("cosine") or the root mean square difference of the whitened vectors ("l2").
-        """
-        return self.finder.nearest(self._checked(x))
-
-    @cached_property
-    def label_of_row(self) -> dict[str, str]:
-        """The label of each training row by its id; ids of rows with different labels are not there."""
-        return labels_by_id(self.finder.ids, self.codes, self.classes)
+    @property
+    def _row_ids(self) -> list[str]:
+        return self.finder.ids
 
     def save(self, folder: Path) -> None:
         """Write `index.faiss`, `ids.json` and `knn.safetensors` (codes int64; mean, matrix float32)."""

@@ -14,12 +14,11 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseNumberHead, Log, Validation
-from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, grid, training_vectors
+from esmcls.heads.blocks import checked_vectors, first_rows, grid, training_vectors
+from esmcls.heads.neighbours.base import NeighbourConfig, NeighbourHead
 from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
-from esmcls.heads.neighbours.search import Engine
 from esmcls.heads.number_scale import held_scores, squared_error
 from esmcls.heads.saved_tensors import check_rows, read_tensors
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.numbers import Numbers
 from esmcls.types import Floats, Indices, Vectors
@@ -31,44 +30,20 @@ FILE: Final = "numbers.safetensors"
 
 
 @dataclass(frozen=True)
-class NumberKNNConfig:
-    """Every knob of the kNN head; None is chosen on validation.
+class NumberKNNConfig(NeighbourConfig):
+    """Knobs of the kNN head besides those of `NeighbourConfig`; None is chosen on validation.
 
     Parameters
     ----------
     metric : {"cosine", "l2"}
         Nearness of two whitened vectors: their cosine, or minus half the squared distance a dimension. When to
         change: the length of a vector tells something, as with counts (l2).
-    whiten : bool
-        Whiten by the covariance of all training rows; else only the mean is subtracted. When to change: the
-        length of a vector tells something, as with counts.
-    shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
-        with what another chose.
     k : int, optional
         Neighbours whose numbers are averaged. When to change: there is no validation part: more where numbers
         are noisy.
-    temperature : float, optional
-        A neighbour weighs exp(nearness / temperature). When to change: the nearest one is to decide (lower it),
-        or all k alike (raise it).
-    engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
-        your machine.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
     metric: Literal["cosine", "l2"] = "cosine"
-    whiten: bool = True
-    shrinkage: float | None = None
-    k: int | None = None
-    temperature: float | None = None
-    engine: Engine = "auto"
-    pooling: str = "mean"
-
-    def __post_init__(self) -> None:
-        check_ranges(self, {"shrinkage": FROM_0_TO_1, "k": AT_LEAST_1, "temperature": ABOVE_0})
 
     def settled(self) -> NumberKNNConfig:
         """Return it with a default for each knob that is open."""
@@ -93,7 +68,7 @@ def weighted_mean(values: Floats, nearness: Nearness, temperature: float) -> Flo
     return np.asarray((weights * values).sum(1) / weights.sum(1))
 
 
-class NumberKNNHead(BaseNumberHead):
+class NumberKNNHead(NeighbourHead[Numbers], BaseNumberHead):
     """The numbers of the nearest neighbours among the training rows, averaged.
 
     Examples
@@ -107,14 +82,13 @@ class NumberKNNHead(BaseNumberHead):
     Config: ClassVar[type[NumberKNNConfig]] = NumberKNNConfig
     config: NumberKNNConfig
     chosen: NumberKNNConfig
-    finder: Finder
     values: Floats
     """The number of each training row."""
 
     def _fit(self, x: Features, labels: Numbers, validation: Validation[Numbers], seed: int, log: Log | None) -> None:
         vectors = training_vectors(x, self.config.pooling)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-        self._choose(x, vectors, labels, (held[:HELD_OUT_MOST], validation[1].take(slice(HELD_OUT_MOST))), log)
+        self._choose(x, vectors, labels, first_rows(held, validation[1]), log)
         self._refit(x, labels, seed, log)
         self.scores = held_scores(validation[1], self._predicted(held))
 
@@ -167,16 +141,9 @@ class NumberKNNHead(BaseNumberHead):
             answers[rows] = weighted_mean(self.values[training_rows], nearness, knobs.temperature or 1.0)
         return answers
 
-    def _checked(self, x: Features) -> Vectors:
-        return checked_vectors(x, self.config.pooling, self.finder.width)
-
     def predict(self, x: Features) -> Floats:
         """Return the number of each row, (n,)."""
         return self._predicted(self._checked(x))
-
-    def nearest(self, x: Features) -> tuple[Nearness, list[str | None]]:
-        """Return the distance of the nearest training row, float32 (n,), and its id; see `Finder.nearest`."""
-        return self.finder.nearest(self._checked(x))
 
     @cached_property
     def label_of_row(self) -> dict[str, str]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from esmcls.cache.features import Features
 from esmcls.heads.base import BaseTermHead, Log, Validation
-from esmcls.heads.blocks import TermBlocks, checked_vectors, grid, training_vectors
-from esmcls.heads.neighbours.finder import Finder, Nearness, whitening_of
-from esmcls.heads.neighbours.search import Engine
+from esmcls.heads.blocks import TermBlocks, checked_vectors, first_held, grid, training_vectors
+from esmcls.heads.neighbours.base import NeighbourConfig, NeighbourHead
+from esmcls.heads.neighbours.finder import Finder, whitening_of
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known, carried_by_nearness, settled
 from esmcls.heads.saved_tensors import check_rows
-from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FROM_0_TO_1, check_ranges
+from esmcls.heads.settings import AT_LEAST_0, check_ranges
 from esmcls.heads.whitening import SHRINKAGES, WithinClass
 from esmcls.labels.labels import LabelSets
 from esmcls.types import Vectors
@@ -24,27 +24,14 @@ NEIGHBOURS = (10, 20, 50, 100)
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
 BACKGROUNDS = (0.0, 0.1, 0.2, 0.3, 0.4)
 """The values that are tried on validation, one knob after another."""
-_RANGES = {
-    "shrinkage": FROM_0_TO_1,
-    "components": AT_LEAST_0,
-    "k": AT_LEAST_1,
-    "temperature": ABOVE_0,
-    "background": (-1, 1),
-}
 
 
 @dataclass(frozen=True)
-class TermKNNConfig:
-    """Every knob of the kNN head; None is chosen on validation.
+class TermKNNConfig(NeighbourConfig):
+    """Knobs of the kNN head besides those of `NeighbourConfig`; None is chosen on validation.
 
     Parameters
     ----------
-    whiten : bool
-        Whiten by the covariance of all training rows; else only the mean is subtracted. When to change: the
-        length of a vector tells something, as with counts.
-    shrinkage : float, optional
-        Of that covariance towards a multiple of the identity, 0 to 1. When to change: a fit is to be repeated
-        with what another chose.
     components : int
         Directions of largest variance that are kept of whitened rows; 0 keeps all. When to change: the index is to
         be small: of 768 numbers 128 find nearly the same neighbours.
@@ -57,32 +44,21 @@ class TermKNNConfig:
     background : float, optional
         The cosine of one neighbour more, which has each term by its share of the training rows with any of its
         aspect. When to change: proteins without near neighbours get too many terms for certain: raise it.
-    engine : {"auto", "faiss", "torch"}
-        What searches; the answers are the same up to ties. When to change: the one that is chosen is slow on
-        your machine.
-    pooling : str
-        The pooled vectors to take. When to change: the cache was embedded with another --pool, such as cls or
-        max, and validation says that it is better.
     """
 
-    whiten: bool = True
-    shrinkage: float | None = None
     components: int = 0
-    k: int | None = None
-    temperature: float | None = None
     background: float | None = None
-    engine: Engine = "auto"
-    pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
+        super().__post_init__()
+        check_ranges(self, {"components": AT_LEAST_0, "background": (-1, 1)})
 
     def settled(self) -> TermKNNConfig:
         """Return it with a default for each knob that is open."""
         return settled(self, {"shrinkage": SHRINKAGES[1], "k": 50, "temperature": 0.1, "background": 0.1})
 
 
-class TermKNNHead(BaseTermHead):
+class TermKNNHead(NeighbourHead[LabelSets], BaseTermHead):
     """Terms of the nearest neighbours among the training rows.
 
     Examples
@@ -97,14 +73,12 @@ class TermKNNHead(BaseTermHead):
     Config: ClassVar[type[TermKNNConfig]] = TermKNNConfig
     config: TermKNNConfig
     chosen: TermKNNConfig
-    finder: Finder
     known: Known
 
     def _fit(
         self, x: Features, labels: LabelSets, validation: Validation[LabelSets], seed: int, log: Log | None
     ) -> None:
-        rows = slice(HELD_MOST)
-        self._choose(x, labels, (validation[0].take(rows), validation[1].take(rows)), log)
+        self._choose(x, labels, first_held(validation, HELD_MOST), log)
         self._refit(x, labels, seed, log)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
@@ -147,18 +121,11 @@ class TermKNNHead(BaseTermHead):
         self.chosen = choice.best
         self.scores = {"fmax": choice.fmax}
 
-    def _checked(self, x: Features) -> Vectors:
-        return checked_vectors(x, self.config.pooling, self.finder.width)
-
     def blocks(self, x: Features) -> TermBlocks:
         """Give slices of rows and their probabilities: of one search, however many blocks."""
         for rows, nearness, training_rows in self.finder(self._checked(x), self.chosen.k or 1):
             for part, block in carried_by_nearness(self.known, self.chosen, nearness, training_rows):
                 yield slice(rows.start + part.start, rows.start + part.stop), block
-
-    def nearest(self, x: Features) -> tuple[Nearness, list[str | None]]:
-        """Return 1 - cosine of the nearest training row after whitening, float32 (n,), and its id."""
-        return self.finder.nearest(self._checked(x))
 
     def save(self, folder: Path) -> None:
         """Write what `esmcls.heads.neighbours.finder` does, and `terms.safetensors` (offsets, codes int64)."""

@@ -6,6 +6,7 @@ by its share of the training rows, its prior: where there is no hit at all, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,3 +161,28 @@ class Votes:
         unhit = ~(self.codes == truth[:, None]).any(1)
         right = np.where(unhit, self.other * self.priors[truth], mass)
         return np.where(known, -np.log(np.maximum(right, LEAST)), 0.0)
+
+
+def least_loss(
+    tallies: Sequence[tuple[slice, Tally]], priors: Numbers, truth: Indices, temperatures: Sequence[float]
+) -> tuple[float, float, Indices]:
+    """Return the temperature with the least mean log loss, that loss, and the best class of each row, at any of them.
+
+    Parameters
+    ----------
+    tallies : sequence of (slice, Tally)
+        Rows and their votes.
+    priors : float64 array, (classes,)
+    truth : int64 array, (n,)
+    temperatures : sequence of float
+        Or softnesses. Of equals the first is taken.
+    """
+
+    def loss(temperature: float) -> float:
+        losses = [tally.weigh(priors, temperature).losses(truth[rows]) for rows, tally in tallies]
+        return float(np.concatenate(losses).mean())
+
+    losses = {temperature: loss(temperature) for temperature in temperatures}
+    temperature = min(losses, key=losses.__getitem__)
+    best = [tally.weigh(priors, temperature).top(1)[0][:, 0] for _, tally in tallies]
+    return temperature, losses[temperature], np.concatenate(best)

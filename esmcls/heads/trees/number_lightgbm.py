@@ -12,7 +12,7 @@ from lightgbm import Dataset
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError
 from esmcls.heads.base import BaseNumberHead, Log, Validation
-from esmcls.heads.blocks import HELD_OUT_MOST, checked_vectors, training_vectors
+from esmcls.heads.blocks import checked_vectors, first_rows, training_vectors
 from esmcls.heads.number_scale import NumberScale, held_scores
 from esmcls.heads.saved_tensors import AGAIN
 from esmcls.heads.settings import AT_LEAST_1, FROM_0_TO_1, PooledConfig, check_ranges
@@ -73,7 +73,7 @@ class NumberLightGBMHead(BaseNumberHead):
     def _fit(self, x: Features, labels: Numbers, validation: Validation[Numbers], seed: int, log: Log | None) -> None:
         vectors = training_vectors(x, self.config.pooling)
         held = checked_vectors(validation[0], self.config.pooling, vectors.shape[1])
-        rounds = self._train(vectors, labels, (held[:HELD_OUT_MOST], validation[1].take(slice(HELD_OUT_MOST))), seed)
+        rounds = self._train(vectors, labels, first_rows(held, validation[1]), seed)
         self.chosen = replace(self.chosen, rounds=self.config.rounds or rounds)
         self.scores = held_scores(validation[1], self._predicted(held))
         if log is not None:

@@ -17,7 +17,7 @@ from scipy.special import expit
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
 from esmcls.heads.base import BaseTermHead, Log, Validation
-from esmcls.heads.blocks import TermBlocks, check_sets, checked_vectors, grid, row_slices, training_vectors
+from esmcls.heads.blocks import TermBlocks, check_sets, checked_vectors, first_held, grid, row_slices, training_vectors
 from esmcls.heads.neighbours.term_votes import HELD_MOST, Choice, Known
 from esmcls.heads.saved_tensors import check_codes, read_tensors
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, PooledConfig, check_ranges
@@ -119,8 +119,7 @@ class TermLightGBMHead(BaseTermHead):
     ) -> None:
         self.chosen = replace(self.config, rounds=self.config.rounds or self.config.most_rounds)
         self._refit(x, labels, seed, log)
-        rows = slice(HELD_MOST)
-        self._choose(validation[0].take(rows), validation[1].take(rows), log)
+        self._choose(*first_held(validation, HELD_MOST), log)
 
     def _refit(self, x: Features, labels: LabelSets, seed: int, log: Log | None) -> None:
         """Train on all rows with what was chosen.
@@ -134,8 +133,7 @@ class TermLightGBMHead(BaseTermHead):
         self._afford(x, labels, 1, log)
         self.chosen = replace(self.chosen, rounds=self.chosen.rounds or self.chosen.most_rounds)
         self.shares = Known(labels).shares
-        whole = WithinClass.of_all(vectors, self.device)(0.0)
-        self.whitening = Whitening(whole.mean, whole.matrix[:, -self.chosen.features :].contiguous())  # the widest axes
+        self.whitening = WithinClass.of_all(vectors, self.device)(0.0).leading(self.chosen.features)
         self._train(self._seen(vectors), labels, seed)
 
     def _afford(self, x: Features, labels: LabelSets, times: int, log: Log | None) -> None:

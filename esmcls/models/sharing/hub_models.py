@@ -17,9 +17,8 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.adapters import FILE, adapters_header
 from esmcls.encoders.sources.hub import parse_repository, whole_snapshot
 from esmcls.errors import EsmclsError, MissingExtraError, ModelError, UsageError, WeightsError
-from esmcls.models.manifest import Manifest
+from esmcls.models.manifest import MANIFEST, Manifest
 from esmcls.models.sharing.card import CARD, OWN_REPOSITORY
-from esmcls.remote.workspace_files import MANIFEST
 
 PREFIX: Final = "hf:"
 _NETWORK: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
@@ -148,7 +147,7 @@ def _portable(manifest: Manifest) -> Manifest:
     setup = dict(manifest.setup)
     if isinstance(tuned := setup.get("finetuned"), dict):
         setup["finetuned"] = tuned | {"encoder": _last_part(str(tuned.get("encoder", "")))}
-    spec, *others = (_renamed(embedding) for embedding in manifest.specs)
+    spec, *others = map(_renamed, manifest.specs)
     return replace(manifest, spec=spec, others=tuple(others), setup=setup)
 
 
