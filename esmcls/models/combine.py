@@ -77,7 +77,7 @@ def combine(
     specs = ensemble.specs or (first.spec,)
     config = parse_settings(task.head_class(ENSEMBLE).Config, settings or {})
     made_of = asked(task, config, [model.folder for model in models])
-    setup = {name: value for name, value in first.setup.items() if name not in ("finetuned", EXPLANATION)}
+    kept = {name: value for name, value in first.setup.items() if name not in ("finetuned", EXPLANATION)}
     manifest = replace(
         first,
         head=ENSEMBLE,
@@ -85,7 +85,7 @@ def combine(
         spec=specs[0],
         others=specs[1:],
         validation=ensemble.scores,
-        setup=setup | task.setup(shares) | {ASKED: made_of} | explained(ensemble.head),
+        setup=kept | task.setup(shares) | {ASKED: made_of} | explained(ensemble.head),
         files={},
     )
     findings = task.measure_set_aside(ensemble.head, ensemble.findings, apart, shares, features)
@@ -142,8 +142,8 @@ def combine_in_workspace(
     there = {entry.spec for entry in workspace.caches}
     missing = [model for model in models if reads_vectors(model.head) and not there.issuperset(model.specs)]
     if missing:
-        problem = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
-        raise WorkspaceError(workspace.folder, problem, "run: esmcls embed with the options of that cache")
+        found = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
+        raise WorkspaceError(workspace.folder, found, "run: esmcls embed with the options of that cache")
     features = features_of_members(models, workspace)
     point = {"false_acceptance": false_acceptance, "accept_known": accept_known}
     fit = combine(task, models, workspace.dataset, features, settings, device=device, log=log, **point)
@@ -161,8 +161,8 @@ def check_of_workspace(models: Sequence[Model], workspace: Workspace) -> None:
     for model in models:
         same = model.manifest.split_digest == workspace.split_digest
         if not same or model.manifest.kind != workspace.task:
-            problem = "was not fitted on the data and the split of this workspace"
-            raise ModelError(model.folder, problem, "fit it again")
+            found = "was not fitted on the data and the split of this workspace"
+            raise ModelError(model.folder, found, "fit it again")
 
 
 def features_of_members(models: Sequence[Model], workspace: Workspace) -> GetFeatures:

@@ -196,7 +196,7 @@ class FoldFolder:
         UsageError
             If the model is of another kind of task, or the format has no room for a protein.
         """
-        from_before: list[FoldRow] = []
+        kept: list[FoldRow] = []
         paths: list[Path] = []
 
         def to_fold() -> Iterator[Protein]:
@@ -208,13 +208,13 @@ class FoldFolder:
                     paths.append(path)
                     yield protein
                 else:
-                    from_before.append(row)
+                    kept.append(row)
 
         for protein, answer in self.folding(self.model, to_fold()):
-            while from_before:
-                yield from_before.pop(0)
+            while kept:
+                yield kept.pop(0)
             yield self._written(paths.pop(0), protein, answer)
-        yield from from_before
+        yield from kept
 
     def _written(self, path: Path, protein: Protein, answer: Fold | Unanswered) -> FoldRow:
         length = len(protein.sequence)
@@ -241,8 +241,8 @@ class FoldFolder:
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         facts = _FACTS.search(text)
         if facts is None or f"{_KEY} {self._key(protein)}" not in text:
-            problem = "is there already, and not of this model, sequence and settings"
-            raise FolderError(path, problem, "write into another folder (-o FOLDER), or remove it")
+            found = "is there already, and not of this model, sequence and settings"
+            raise FolderError(path, found, "write into another folder (-o FOLDER), or remove it")
         length = len(protein.sequence)
         atoms = sum(line.startswith("ATOM ") for line in text.splitlines())
         confidence, loss, mirror_loss = map(float, facts.groups())

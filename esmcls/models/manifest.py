@@ -101,7 +101,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return what manifest.json holds."""
-        flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        flat = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         for name in ("many", "task"):
             if not flat[name]:
                 del flat[name]  # so that an older esmcls reads models of one label

@@ -201,7 +201,7 @@ class Model:
         """Return where to take an encoder from: what was given, unless that is the encoder of another spec."""
         if self.source is None or not self.manifest.others:
             return self.source
-        elsewhere = {other.digest for other in self.manifest.specs} - {spec.digest}
+        elsewhere = {one.digest for one in self.manifest.specs} - {spec.digest}
         return None if self._given.digest in elsewhere else self.source
 
     @cached_property
@@ -242,9 +242,9 @@ class Model:
         rows = np.array([place[sequence] for sequence in cleaned], dtype=np.int64)
         parts = [ragged[row] for row in rows] if keep else None
         tables = {pooling: table[rows] for pooling, table in vectors.items()}
-        ragged_tables = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
+        kept = {"chunk": {"chunks": parts}, "residue": {"residues": parts}, "": {}}[keep]
         opened = partial(self.encoder_of, spec)
-        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **ragged_tables)
+        return Features.from_arrays(tables, sequences=cleaned, spec=spec, encoder=opened, **kept)
 
     def _kept(self, residues: int, spec: EmbeddingSpec) -> Keep:
         """Return what to keep besides pooled vectors: those of inputs if the cache did, of residues if there is room.
@@ -323,9 +323,9 @@ def given_vectors(model: Model) -> GivenVectors | None:
 
 def features_given(model: Model, given: GivenVectors, proteins: Sequence[Protein]) -> tuple[Features, Flags]:
     """Return the vectors of the proteins that have imported ones, and which these are, bool (n,)."""
-    x, has_vector = given.find(proteins)
+    x, found = given.find(proteins)
     views = [x if spec == given.spec else model.view(x.sequences, spec) for spec in model.specs]
-    return dataclasses.replace(views[0], others=tuple(views[1:])), has_vector
+    return dataclasses.replace(views[0], others=tuple(views[1:])), found
 
 
 def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:
@@ -361,6 +361,6 @@ def cache_with(workspace: Workspace | None, sequences: Sequence[str], spec: Embe
 def check_encoder(model: Model, spec: EmbeddingSpec | None = None) -> None:
     """Refuse to embed for a model whose vectors, or those of a spec, were made elsewhere."""
     specs = model.manifest.specs if spec is None else (spec,)
-    if IMPORTED in [spec.encoder for spec in specs] and model.source is None and reads_vectors(model.head):
-        problem = "fitted on imported vectors, whose encoder is not known here"
-        raise ModelError(model.folder, problem, "give the vectors of new sequences (--vectors FILE)")
+    if IMPORTED in [one.encoder for one in specs] and model.source is None and reads_vectors(model.head):
+        found = "fitted on imported vectors, whose encoder is not known here"
+        raise ModelError(model.folder, found, "give the vectors of new sequences (--vectors FILE)")

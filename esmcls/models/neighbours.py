@@ -138,10 +138,10 @@ def find_neighbours(manifest: Manifest, workspace: Workspace | None, most: int =
 def _fitted_on(manifest: Manifest, dataset: Dataset) -> Dataset:
     """Return the records that a model was fitted on in the end, each sequence once."""
     shares = Shares.of_setup(manifest.setup)
-    records = set_aside(dataset, shares, manifest.seed).kept if shares.families or shares.calibration else dataset
+    kept = set_aside(dataset, shares, manifest.seed).kept if shares.families or shares.calibration else dataset
     parts = ("train", "validation") if manifest.setup.get("refit") else ("train",)
     first: dict[str, int] = {}
-    for row, part in enumerate(records.parts):
+    for row, part in enumerate(kept.parts):
         if part in parts:
-            first.setdefault(records.sequences[row], row)
-    return records.take(list(first.values()))
+            first.setdefault(kept.sequences[row], row)
+    return kept.take(list(first.values()))

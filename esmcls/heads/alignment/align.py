@@ -168,9 +168,9 @@ class AlignHead(BaseLabelHead):
         self.aligner.collect(held[0])
         finder = self.aligner.finder(x, finders[shrinkage]).with_candidates(max(tried))
         nearness, rows = finder.aligned(held[0])
-        background, of_held = background_of(nearness, rows, labels.codes, held[1].codes)
+        background, own = background_of(nearness, rows, labels.codes, held[1].codes)
         self.known_background = dict(zip(finder.sequences, background.tolist(), strict=True))
-        nearness = nearness - of_held
+        nearness = nearness - own
         trials: dict[int, tuple[AlignConfig, Tally, dict[str, float]]] = {}
         for candidates in tried:
             config = replace(self.config, candidates=candidates, shrinkage=shrinkage)

@@ -100,7 +100,7 @@ class ProfileConfig:
         if self.filters == "hmmer":
             return Filters(self.evalue, HMMERS)
         chance = self.evalue / max(1, profiles)
-        f1, f2, f3 = (min(1.0, max(share, chance * wider)) for share, wider in zip(HMMERS, WIDER, strict=True))
+        f1, f2, f3 = (min(1.0, max(own, chance * wider)) for own, wider in zip(HMMERS, WIDER, strict=True))
         return Filters(self.evalue, (f1, f2, f3))
 
 

@@ -250,14 +250,14 @@ class EnsembleHead(BaseEnsemble[Labels, Member], BaseLabelHead):
 
     def combined(self, answers: Sequence[Ranked], k: int) -> Ranked:
         """Return the k best classes that its members' answers to the same rows come to, each as its head gave them."""
-        ranked = [given.first(self.chosen.candidates) for given in answers]
+        ranked = [one.first(self.chosen.candidates) for one in answers]
         scaled = [
-            replace(given, familiarity=member.scale.shares(given.familiarity))
-            for member, given in zip(self.members, ranked, strict=True)
+            replace(one, familiarity=member.scale.shares(one.familiarity))
+            for member, one in zip(self.members, ranked, strict=True)
         ]
         slate, n_classes = Slate.of(scaled, len(self.classes)), len(self.classes)
         codes, mass = self.chosen.combination().votes(slate, n_classes).top(min(k, n_classes))
-        standard = [m.scale.standardised(given.familiarity) for m, given in zip(self.members, ranked, strict=True)]
+        standard = [m.scale.standardised(one.familiarity) for m, one in zip(self.members, ranked, strict=True)]
         return Ranked(codes, mass, np.asarray(np.mean(standard, axis=0)))
 
     def familiarity(self, x: Features) -> npt.NDArray[np.float64]:

@@ -86,9 +86,9 @@ class Pairs:
 
         def blocks() -> Iterator[tuple[slice, Probabilities]]:
             for rows in row_slices(self.rows, truth.n_classes):
-                cells = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
+                some = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
                 block = np.zeros((rows.stop - rows.start, truth.n_classes), dtype=np.float32)
-                block[proteins[cells] - rows.start, codes[cells]] = scores[cells]
+                block[proteins[some] - rows.start, codes[some]] = scores[some]
                 yield rows, block
 
         return mean_fmax(truth, blocks())
@@ -202,14 +202,14 @@ def choose_members(
         [np.flatnonzero((kinds == kind) & (pairs.groups == group)) for group in range(len(names))]
         for kind in range(1 if related is None else 2)
     ]
-    cells = [[Calibrated.of(pairs.take(chosen)) for chosen in kind] for kind in places]
+    cells = [[Calibrated.of(pairs.take(some)) for some in kind] for kind in places]
 
     def tried(members: list[int]) -> tuple[float, list[int], Mixes]:
         mixes = tuple(tuple(cell.weighed(members) for cell in kind) for kind in cells)
         scores = np.zeros(len(pairs.right))
         for kind, kind_mixes, kind_cells in zip(places, mixes, cells, strict=True):
-            for chosen, mix, cell in zip(kind, kind_mixes, kind_cells, strict=True):
-                scores[chosen] = cell.given[:, members] @ np.array(mix.weights)
+            for some, mix, cell in zip(kind, kind_mixes, kind_cells, strict=True):
+                scores[some] = cell.given[:, members] @ np.array(mix.weights)
         return pairs.fmax(scores, truth), members, mixes
 
     best = (-1.0, list[int](), Mixes()) if first is None else tried([first])

@@ -117,8 +117,8 @@ def mix_of(pairs: Pairs, mixes: Mixes, related: npt.NDArray[np.bool_] | None) ->
     kinds = np.zeros(len(out), bool) if related is None or len(mixes) == 1 else related[pairs.cells[0]]
     for kind, by_group in enumerate(mixes):
         for group, mix in enumerate(by_group):
-            chosen = (kinds == kind) & (pairs.groups == group)
-            out[chosen] = mix(list(pairs.given[chosen].T))
+            some = (kinds == kind) & (pairs.groups == group)
+            out[some] = mix(list(pairs.given[some].T))
     return out
 
 
@@ -217,9 +217,9 @@ class Learnt:
     def said(self, rows: slice, mix: Probabilities) -> Probabilities:
         """Return a mix of some of the rows with what is said out of fold in its place."""
         proteins, codes = self.pairs.cells
-        cells = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
+        some = slice(*np.searchsorted(proteins, [rows.start, rows.stop]))
         out = mix.copy()
-        out[proteins[cells] - rows.start, codes[cells]] = self.scores[cells]
+        out[proteins[some] - rows.start, codes[some]] = self.scores[some]
         return out
 
 
@@ -256,10 +256,10 @@ def learn(
     folds = (np.random.default_rng(seed).permutation(pairs.rows) % FOLDS)[pairs.cells[0]]
     scores = mix.copy()
     for fold in range(FOLDS):
-        held, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        some, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         trained = Ranker.fit(pairs.take(rest), mix[rest], about, seed)
         if trained is not None:
-            scores[held] = trained.scores(pairs.take(held), mix[held], about.distance)
+            scores[some] = trained.scores(pairs.take(some), mix[some], about.distance)
     fmax = pairs.fmax(scores, truth)
     ranker = Ranker.fit(pairs, mix, about, seed) if fmax > pairs.fmax(mix, truth) else None
     return None if ranker is None else Learnt(ranker, pairs, scores, fmax)

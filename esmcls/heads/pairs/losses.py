@@ -48,12 +48,12 @@ def lddt_of_pairs(distance: Tensor, pairs: Pairs, residues: int) -> Tensor:
     """Return the lDDT of each residue, (residues,), by predicted distances (pairs,); NaN where no true pair is near."""
     near = pairs.distance < INCLUDED
     off = (distance - pairs.distance).abs()[near]
-    shares = torch.stack([off < threshold for threshold in THRESHOLDS]).float().mean(0)
+    kept = torch.stack([off < threshold for threshold in THRESHOLDS]).float().mean(0)
     kept_of = torch.zeros(residues, device=distance.device)
     pairs_of = torch.zeros(residues, device=distance.device)
     for places in (pairs.first[near], pairs.second[near]):
-        kept_of.index_add_(0, places, shares)
-        pairs_of.index_add_(0, places, torch.ones_like(shares))
+        kept_of.index_add_(0, places, kept)
+        pairs_of.index_add_(0, places, torch.ones_like(kept))
     return kept_of / pairs_of
 
 

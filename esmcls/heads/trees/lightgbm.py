@@ -202,8 +202,8 @@ class LightGBMHead(BaseLabelHead):
         shrinkages = grid(self.config.shrinkage, SHRINKAGES)
         penalties = grid(self.config.ridge, PENALTIES)
         if len(shrinkages) + len(penalties) > 2:
-            judges = held.take(np.arange(min(HELD_OUT_MOST, len(held.lengths))))
-            shrinkage, penalty = choose_recipe(rows, judges, shrinkages, penalties, self.device)
+            some = held.take(np.arange(min(HELD_OUT_MOST, len(held.lengths))))
+            shrinkage, penalty = choose_recipe(rows, some, shrinkages, penalties, self.device)
             self.chosen = replace(self.chosen, shrinkage=shrinkage, ridge=penalty)
 
     def _train(self, rows: LabelledRows, held: LabelledRows | None, seed: int) -> None:

@@ -108,7 +108,7 @@ model.predict(["MKTAYIAKQRQISFVKSHFSRQ"])
 ```"""
 
 
-def write_card(folder: Path, name: str, manifest: Manifest, remarks: Sequence[str] = ()) -> None:
+def write_card(folder: Path, name: str, manifest: Manifest, told: Sequence[str] = ()) -> None:
     """Write the card of a model into its folder.
 
     Parameters
@@ -117,19 +117,19 @@ def write_card(folder: Path, name: str, manifest: Manifest, remarks: Sequence[st
     name : str
         Of the model.
     manifest : Manifest
-    remarks : sequence of str
+    told : sequence of str
         What rows that were not fitted on tell of it; see `Findings.lines`.
     """
-    (folder / CARD).write_text(model_card(name, manifest, remarks), encoding="utf-8")
+    (folder / CARD).write_text(model_card(name, manifest, told), encoding="utf-8")
 
 
-def model_card(name: str, manifest: Manifest, remarks: Sequence[str] = ()) -> str:
+def model_card(name: str, manifest: Manifest, told: Sequence[str] = ()) -> str:
     """Return the card of a model as Markdown; see `write_card`."""
     sections = {
         "What it is": _table(_facts(manifest)),
         "Scores": _scores(manifest),
         "On a test part": f"{BEGIN}\n{_UNMEASURED.format(name=_plain(name))}\n{END}",
-        "Calibration": "\n".join(f"- {line}" for line in _calibration(manifest, remarks)),
+        "Calibration": "\n".join(f"- {line}" for line in _calibration(manifest, told)),
         "Intended use": _USE.format(what=_SUGGESTS[manifest.kind], limits=_LIMITS[manifest.kind]),
         "Licence": _licences(manifest),
         "How to predict": _HOW.format(name=_plain(name), repository=OWN_REPOSITORY),
@@ -268,9 +268,9 @@ def _scores(manifest: Manifest) -> str:
     return "\n".join([about, "", "| score | value | 95 % interval |", "|---|---|---|", *rows])
 
 
-def _calibration(manifest: Manifest, remarks: Sequence[str]) -> list[str]:
+def _calibration(manifest: Manifest, told: Sequence[str]) -> list[str]:
     """Return how probabilities, or intervals, came to be what they are."""
-    config, lines = manifest.config, list(map(_plain, remarks))
+    config, lines = manifest.config, list(map(_plain, told))
     if config.get("temperature"):
         lines.append(f"logits are divided by {config['temperature']:.4g}, which validation chose")
     if config.get("slope") is not None and config.get("shift") is not None:

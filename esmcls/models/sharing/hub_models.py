@@ -148,7 +148,7 @@ def _portable(manifest: Manifest) -> Manifest:
     setup = dict(manifest.setup)
     if isinstance(tuned := setup.get("finetuned"), dict):
         setup["finetuned"] = tuned | {"encoder": _last_part(str(tuned.get("encoder", "")))}
-    spec, *others = (_renamed(embedding) for embedding in manifest.specs)
+    spec, *others = (_renamed(one) for one in manifest.specs)
     return replace(manifest, spec=spec, others=tuple(others), setup=setup)
 
 
@@ -171,10 +171,10 @@ def _asking(repository: str) -> Iterator[None]:
     except EsmclsError:
         raise
     except Exception as error:
-        meaning = _meaning(error)
-        if meaning is None:
+        told = _meaning(error)
+        if told is None:
             raise
-        raise ModelError(name, *meaning) from None
+        raise ModelError(name, *told) from None
 
 
 def _meaning(error: Exception) -> tuple[str, str] | None:

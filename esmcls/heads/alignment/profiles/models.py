@@ -181,18 +181,18 @@ def _told(answers: Iterator[Any]) -> Iterator[tuple[int, int, float, float]]:
             yield int(hit.name), number, float(hit.evalue), float(hit.score)
 
 
-def _ranked(hits_of_all: Iterator[tuple[int, int, float, float]], n: int, best: int) -> Hits:
+def _ranked(told: Iterator[tuple[int, int, float, float]], n: int, best: int) -> Hits:
     """Sort hits by query, E-value, bits and profile, and keep the best of each query."""
     columns = [("query", np.int64), ("profile", np.int64), ("evalue", np.float64), ("bits", np.float64)]
-    table = np.fromiter(hits_of_all, dtype=columns)
+    table = np.fromiter(told, dtype=columns)
     table = table[np.lexsort((table["profile"], -table["bits"], table["evalue"], table["query"]))]
     first = np.searchsorted(table["query"], table["query"])
     place = np.arange(len(table)) - first
-    best_rows, column = table[place < best], place[place < best]
+    kept, column = table[place < best], place[place < best]
     hits = Hits.none(n, best)
-    hits.rows[best_rows["query"], column] = best_rows["profile"]
-    hits.evalues[best_rows["query"], column] = best_rows["evalue"]
-    hits.bits[best_rows["query"], column] = best_rows["bits"]
+    hits.rows[kept["query"], column] = kept["profile"]
+    hits.evalues[kept["query"], column] = kept["evalue"]
+    hits.bits[kept["query"], column] = kept["bits"]
     return hits
 
 

@@ -198,5 +198,5 @@ def trace(
             pairs[count, 0] = i
             pairs[count, 1] = j
             count += 1
-    path = pairs[:count][::-1]
-    return best, path[:, 0].copy(), path[:, 1].copy()
+    found = pairs[:count][::-1]
+    return best, found[:, 0].copy(), found[:, 1].copy()

@@ -87,16 +87,16 @@ class Scratch:
 
 def _products(query: Codes, targets: Codes, scratch: Scratch) -> Products:
     """Return products of whole numbers, (query residues, target residues): int32, or float32 where that is faster."""
-    rows = torch.from_numpy(query)
-    columns = torch.from_numpy(targets)
+    one = torch.from_numpy(query)
+    other = torch.from_numpy(targets)
     shape = (len(query), len(targets))
     if multiplies_int8_exactly():
         integers = scratch.array("products", shape, np.int32)
-        torch._int_mm(rows, columns.T, out=torch.from_numpy(integers))
+        torch._int_mm(one, other.T, out=torch.from_numpy(integers))
         return integers
     floats = scratch.array("products", shape, np.float32)
     numbers = torch.from_numpy(scratch.array("targets", targets.shape, np.float32))
-    torch.mm(rows.float(), numbers.copy_(columns).T, out=torch.from_numpy(floats))
+    torch.mm(one.float(), numbers.copy_(other).T, out=torch.from_numpy(floats))
     return floats
 
 
