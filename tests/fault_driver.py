@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from toy_encoder import ToyEncoder, letters, stacked
 
-import esmcls.cache.segments as segments_module
+import esmcls.cache.steady_file as steady_module
 import esmcls.cache.store as cache_module
 from esmcls.cache.embed import embed_into
 from esmcls.cache.spec import EmbeddingSpec
@@ -77,7 +77,7 @@ class Bomb:
             bomb.tick()
             return Raw(path, "x+")
 
-        segments_module.open = opened  # type: ignore[attr-defined]
+        steady_module.open = opened  # type: ignore[attr-defined]
         for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir"), (Path, "write_text")):
             setattr(owner, name, self.wrapped(getattr(owner, name)))
         flush = EmbeddingCache.flush

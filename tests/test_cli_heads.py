@@ -18,8 +18,10 @@ from command import done, run
 from esmcls.heads import cards, registry
 from esmcls.heads.registry import GROUP, TERM_GROUP, AnyGroup, list_heads, load_head
 from esmcls.heads.settings import knobs_of
-from esmcls_cli import bar, options
+from esmcls_cli import bar
 from esmcls_cli.main import esmcls as program
+from esmcls_cli.options import command_groups, names
+from esmcls_cli.options import progress as progress_module
 
 GROUPS: tuple[AnyGroup, ...] = (GROUP, TERM_GROUP)
 
@@ -98,13 +100,13 @@ def test_a_help_page_has_eighty_columns_and_cuts_nothing_off(
 
 def test_names_of_heads_encoders_and_models_are_completed_wherever_one_is_asked_for() -> None:
     completing = {
-        "encoder": options.complete_encoders,
-        "encoders": options.complete_encoders,
-        "head": options.complete_heads,
-        "heads": options.complete_heads,
-        "model": options.complete_models,
-        "models": options.complete_models,
-        "members": options.complete_models,
+        "encoder": names.complete_encoders,
+        "encoders": names.complete_encoders,
+        "head": names.complete_heads,
+        "heads": names.complete_heads,
+        "model": names.complete_models,
+        "models": names.complete_models,
+        "members": names.complete_models,
     }
     silent = {
         (*words, param.name)
@@ -131,7 +133,7 @@ def test_options_stand_in_groups_the_common_ones_first_and_none_is_lost(name: st
     told = done(name, "--help").out
     context = click.Context(program, info_name="esmcls")
     command = program.get_command(context, name)
-    assert isinstance(command, options.Grouped)
+    assert isinstance(command, command_groups.Grouped)
     known = {param.name for param in command.get_params(context)}
     grouped = [param for group in command.groups.values() for param in group]
     assert not set(grouped) - known
@@ -146,16 +148,16 @@ def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "esmcls-work" / "models" / "mine" / "manifest.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     context, param = click.Context(program), click.Option(["--x"])
-    assert options.complete_models(context, param, "m") == ["mine"]
-    assert options.complete_heads(context, param, "knn,lin") == ["knn,linear"]
-    assert options.complete_encoders(context, param, "bun") == ["bundled"]
+    assert names.complete_models(context, param, "m") == ["mine"]
+    assert names.complete_heads(context, param, "knn,lin") == ["knn,linear"]
+    assert names.complete_encoders(context, param, "bun") == ["bundled"]
 
 
 def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
-    with options.progress(100) as advance:
+    monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.0)
+    with progress_module.progress(100) as advance:
         advance(40, 2)
         advance(60, 3)
     assert capsys.readouterr().err.splitlines() == [
@@ -167,7 +169,7 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
 def test_a_bar_of_the_library_is_lines_in_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.0)
     advance = bar()
     advance(4, 10)
     advance(10, 10)
@@ -179,10 +181,10 @@ def test_a_bar_of_the_library_is_lines_in_a_log(
 def test_lines_of_a_log_come_every_half_minute_and_no_sooner(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert options.LOG_SECONDS == 30
+    assert progress_module.LOG_SECONDS == 30
     now = [100.0]
-    monkeypatch.setattr(options.time, "monotonic", lambda: now[0])
-    log = options.LogLines()
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    log = progress_module.LogLines()
     for second in range(100, 200, 10):
         now[0] = float(second)
         log.tell(lambda: f"at {now[0]:g}")
@@ -195,7 +197,7 @@ def test_a_bar_of_the_library_is_a_bar_in_a_notebook(
     class ZMQInteractiveShell:
         """As notebooks have it."""
 
-    monkeypatch.setattr(options, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.0)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
     advance = bar()
     advance(4, 10)

@@ -141,8 +141,8 @@ def combine_in_workspace(
     cached_specs = {entry.spec for entry in workspace.caches}
     missing = [model for model in models if reads_vectors(model.head) and not cached_specs.issuperset(model.specs)]
     if missing:
-        problem = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
-        raise WorkspaceError(workspace.folder, problem, "run: esmcls embed with the options of that cache")
+        found = f"holds no vectors for model {missing[0].name} (encoder {missing[0].spec.encoder})"
+        raise WorkspaceError(workspace.folder, found, "run: esmcls embed with the options of that cache")
     features = features_of_members(models, workspace)
     point = {"false_acceptance": false_acceptance, "accept_known": accept_known}
     fit = combine(task, models, workspace.dataset, features, settings, device=device, log=log, **point)
@@ -160,8 +160,8 @@ def check_of_workspace(models: Sequence[Model], workspace: Workspace) -> None:
     for model in models:
         same = model.manifest.split_digest == workspace.split_digest
         if not same or model.manifest.kind != workspace.task:
-            problem = "was not fitted on the data and the split of this workspace"
-            raise ModelError(model.folder, problem, "fit it again")
+            found = "was not fitted on the data and the split of this workspace"
+            raise ModelError(model.folder, found, "fit it again")
 
 
 def features_of_members(models: Sequence[Model], workspace: Workspace) -> GetFeatures:

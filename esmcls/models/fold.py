@@ -241,8 +241,8 @@ class FoldFolder:
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         facts = _FACTS.search(text)
         if facts is None or f"{_KEY} {self._key(protein)}" not in text:
-            problem = "is there already, and not of this model, sequence and settings"
-            raise FolderError(path, problem, "write into another folder (-o FOLDER), or remove it")
+            found = "is there already, and not of this model, sequence and settings"
+            raise FolderError(path, found, "write into another folder (-o FOLDER), or remove it")
         length = len(protein.sequence)
         atoms = sum(line.startswith("ATOM ") for line in text.splitlines())
         confidence, loss, mirror_loss = map(float, facts.groups())

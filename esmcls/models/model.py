@@ -202,7 +202,7 @@ class Model:
         """Return where to take an encoder from: what was given, unless that is the encoder of another spec."""
         if self.source is None or not self.manifest.others:
             return self.source
-        elsewhere = {other.digest for other in self.manifest.specs} - {spec.digest}
+        elsewhere = {one.digest for one in self.manifest.specs} - {spec.digest}
         return None if self._given.digest in elsewhere else self.source
 
     @cached_property
@@ -324,9 +324,9 @@ def given_vectors(model: Model) -> GivenVectors | None:
 
 def features_given(model: Model, given: GivenVectors, proteins: Sequence[Protein]) -> tuple[Features, Flags]:
     """Return the vectors of the proteins that have imported ones, and which these are, bool (n,)."""
-    x, has_vector = given.find(proteins)
+    x, found = given.find(proteins)
     views = [x if spec == given.spec else model.view(x.sequences, spec) for spec in model.specs]
-    return dataclasses.replace(views[0], others=tuple(views[1:])), has_vector
+    return dataclasses.replace(views[0], others=tuple(views[1:])), found
 
 
 def features_for(model: Model, dataset: Dataset, workspace: Workspace | None = None) -> Features:

@@ -170,10 +170,10 @@ def _asking(repository: str) -> Iterator[None]:
     except EsmclsError:
         raise
     except Exception as error:
-        meaning = _meaning(error)
-        if meaning is None:
+        told = _meaning(error)
+        if told is None:
             raise
-        raise ModelError(name, *meaning) from None
+        raise ModelError(name, *told) from None
 
 
 def _meaning(error: Exception) -> tuple[str, str] | None:
