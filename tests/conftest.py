@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from forked import forking_program
 from hypothesis import settings
+from order import place_of
 from pages import ROOT
 
 from esmcls.reporting import model_figures
@@ -22,6 +23,11 @@ atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network; `hub_server.py` has one of its own
 settings.register_profile("patient", deadline=None)  # a loaded machine is no failure
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, which processes side by side take up one by one in this order."""
+    items.sort(key=place_of)
 
 
 @pytest.fixture(scope="session", autouse=True)
