@@ -63,6 +63,13 @@ def import_everything() -> None:
             importlib.import_module(module.name)
 
 
+def leave_figures_out() -> None:
+    """Save the figures of reports as SVG alone, as in the process of the tests; see `conftest.py`."""
+    from esmcls.reporting import model_figures
+
+    model_figures.FORMATS = ("svg",)
+
+
 def fork() -> int:
     """Fork; Python warns where a library has made threads, which do nothing yet."""
     with warnings.catch_warnings():
@@ -74,6 +81,7 @@ def serve(place: str) -> NoReturn:
     """Answer commands until the process is ended."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as main() says before anything is imported
     import_everything()
+    leave_figures_out()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(place)

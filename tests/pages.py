@@ -21,8 +21,13 @@ PROGRESS = re.compile(r"^esmcls: (?:[\d,]+ of [\d,]+ residues, .*|step [\d,]+ of
 """Lines that a slow machine sees every half minute."""
 FILE = re.compile(r"# ([\w./-]+/[\w.-]+)\n")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(?:#[^)]*)?\)")
-BEGINNING = {"README.md", "comparing.md", "index.md", "quickstart.md", "tutorial.md"}
-"""Pages that `test_docs_beginning.py` runs; `test_docs_tasks.py` runs the others, at the same time."""
+RUN_APART = {
+    "readme": {"README.md"},
+    "beginning": {"comparing.md", "index.md", "quickstart.md", "tutorial.md"},
+    "labels": {"annotate.md", "go-data.md", "go.md", "hierarchies.md", "many-labels.md"},
+    "kinds": {"explain.md", "numbers.md", "residues.md", "scan.md", "strangers.md", "structure.md"},
+}
+"""Pages that a file of tests of their own runs (`test_docs_readme.py` ...), at the same time as others."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class Block:
         """The file that the block is to be, which a first line such as `# plugin/halves.py` names; or an empty text."""
         named = FILE.match(self.text)
         return named[1] if named else ""
+
+
+def pages_of(name: str) -> list[Path]:
+    """Return the pages that `test_docs_<name>.py` runs: those told above, or all others."""
+    apart = set().union(*RUN_APART.values())
+    return [page for page in PAGES if (page.name in RUN_APART[name] if name in RUN_APART else page.name not in apart)]
 
 
 def blocks(page: str) -> list[Block]:

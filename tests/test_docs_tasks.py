@@ -1,14 +1,14 @@
-"""The pages of single tasks do what they say; `test_docs_beginning.py` runs those that people read first."""
+"""All other pages do what they say; see `pages.RUN_APART`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from pages import BEGINNING, PAGES, run_page
+from pages import pages_of, run_page
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in BEGINNING], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages_of("tasks"), ids=lambda page: page.name)
 def test_every_block_of_a_page_does_what_the_page_says(
     page: Path, page_folder: Path, surroundings: dict[str, str]
 ) -> None:

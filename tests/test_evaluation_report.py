@@ -81,6 +81,7 @@ def cosines(workspace: Workspace, one: str, others: list[str]) -> Any:
 # What is left
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_a_page_tables_and_figures_are_left_and_are_the_same_bytes_twice(kind: Kind, workspace: Workspace) -> None:
     model = fitted(workspace)
     assessment = assess(model, workspace)

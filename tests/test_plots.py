@@ -285,7 +285,7 @@ def test_what_there_is_nothing_of_has_no_figure() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, all_formats: None) -> Path:
     """Give the folder of the figures of models with odd names, the best of which confuses a family with an odd one."""
     made = tmp_path_factory.mktemp("figures")
     assert save_figures(read(odd()), made, FIGURES) == list(FIGURES)
@@ -319,6 +319,7 @@ def test_a_single_baseline_is_drawn_without_a_warning(tmp_path: Path) -> None:
     assert save_figures(read(a_comparison(["majority"])), tmp_path, FIGURES) == list(FIGURES)
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_figures_of_an_earlier_comparison_that_had_more_are_removed(tmp_path: Path) -> None:
     some = {"intervals": draw_intervals, "open_set": draw_open_set}
     for name in ("open_set.svg", "open_set.png", "open_set.pdf", "mine.svg"):

@@ -77,7 +77,7 @@ def bare() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, all_formats: None) -> Path:
     """Give the folder of a full report."""
     made = tmp_path_factory.mktemp("reports") / "new" / "compare"
     assert write_report(made, full(), a_timing(full())) == made / "report.html"

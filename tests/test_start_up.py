@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,15 +35,41 @@ def test_names_and_defaults_are_listed_without_loading_what_computes(words: tupl
     assert loaded(("torch", "lightgbm", "scipy", "h5py", "polars"), *words) == []
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_predict_loads_no_optimiser_and_no_algebra(tmp_path: Path, head: str) -> None:
-    table = write_families(tmp_path / "set.csv")
-    where = ("-w", str(tmp_path / "w"))
-    done("embed", str(table), "--encoder", "composition", *where)
-    done("fit", "--head", head, "--set", "epochs", "1", "--encoder", "composition", *where)
-    (tmp_path / "one.fasta").write_text(">a\nMKTAYIAKQRQISFVKSHFSRQ\n")
-    heavy = ("scipy.optimize", "sympy", "lightgbm", "matplotlib")
-    assert loaded(heavy, "predict", str(tmp_path / "one.fasta"), "--model", head, *where, "--device", "cpu") == []
+SAID = """
+import gc, json, sys
+from esmcls_cli.main import main
+codes = [main(words) for words in json.loads(sys.argv[1])]
+said = {"codes": codes, "loaded": list(sys.modules), "collects": gc.isenabled(), "frozen": gc.get_freeze_count()}
+sys.exit(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def after_predict(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what a process says of itself that has asked a model of each room of heads about one protein."""
+    folder = tmp_path_factory.mktemp("fitted")
+    table, protein, workspace = write_families(folder / "set.csv"), folder / "one.fasta", folder / "w"
+    protein.write_text(">a\nMKTAYIAKQRQISFVKSHFSRQ\n", encoding="utf-8")
+    done("embed", table, "--encoder", "composition", "-w", workspace)
+    knobs = {"linear": "epochs 1", "mlp": "epochs 1", "knn": "k 1", "ensemble": "members linear,knn"}
+    for head, knob in knobs.items():
+        done("fit", "--head", head, "--set", *knob.split(), "--encoder", "composition", "-w", workspace)
+    words = ["predict", str(protein), "-w", str(workspace), "--device", "cpu", "--model"]
+    asked = json.dumps([[*words, head] for head in knobs])
+    ran = subprocess.run([sys.executable, "-c", SAID, asked], capture_output=True, text=True, check=False)
+    said: dict[str, Any] = json.loads(ran.stderr.splitlines()[-1])
+    assert said["codes"] == [0] * len(knobs), ran.stderr
+    return said
+
+
+def test_predict_loads_no_optimiser_no_algebra_and_no_compiler(after_predict: dict[str, Any]) -> None:
+    heavy = {"scipy", "sklearn", "sympy", "lightgbm", "matplotlib", "numba", "huggingface_hub", "torch._dynamo"}
+    assert heavy.isdisjoint(after_predict["loaded"])
+
+
+def test_pythons_collector_leaves_what_torch_brings_alone_and_is_at_work_again(after_predict: dict[str, Any]) -> None:
+    assert after_predict["frozen"] > 100_000
+    assert after_predict["collects"]
 
 
 def test_the_bundled_encoders_card_is_what_its_weights_say() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -19,6 +19,7 @@ from esmcls.encoders.sources.checkpoints import CHECKPOINTS
 from esmcls.encoders.sources.hub import hub_address
 from esmcls.encoders.sources.places import bundled_path, config_of, find_weights, names_weights, source_of
 from esmcls.errors import PluginError, UnknownNameError, UsageError
+from esmcls.foreign.plugins import entry_points
 from esmcls.foreign.safetensors_header import read_shapes
 from esmcls.foreign.transformers_folder import is_esm2
 

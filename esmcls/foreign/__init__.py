@@ -1,1 +1,1 @@
-"""Files of other tools' formats, checked before their libraries see them: what they claim against what they hold."""
+"""Of others: files of their formats, checked before their libraries see them, and what their packages register."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import inspect
 import json
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from esmcls.foreign.plugins import entry_points
 from esmcls.heads.registry import GROUP, NUMBER_GROUP, PAIR_GROUP, RESIDUE_GROUP, TERM_GROUP, list_heads, load_head
 from esmcls.heads.settings import Knob, knobs_of
 from esmcls.plain_values import read_json

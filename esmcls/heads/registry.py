@@ -8,10 +8,11 @@ module does not import it, so that names can be listed without loading PyTorch.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar, overload
 
 from esmcls.errors import MissingExtraError, PluginError, UnknownNameError
+from esmcls.foreign.plugins import entry_points
 
 if TYPE_CHECKING:
     from typing_extensions import Never

@@ -21,7 +21,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from esmcls.errors import UsageError
 from esmcls.labels.hierarchy import ClassTree
@@ -41,6 +40,8 @@ def node_masses(probabilities: Probabilities, tree: ClassTree) -> Floats:
     tree : ClassTree
         Of these classes first; others may follow.
     """
+    from scipy.sparse import csr_matrix
+
     paths = tree.paths[: probabilities.shape[1]]
     classes, levels = np.nonzero(paths >= 0)
     ones = np.ones(len(classes))

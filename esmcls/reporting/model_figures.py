@@ -91,6 +91,8 @@ def save_figures(report: ReportT, folder: Path, figures: Figures[ReportT]) -> li
             figure = draw(report)
             for file in (folder / f"{name}.{kind}" for kind in FORMATS):
                 save_figure(figure, file, DPI) if figure else file.unlink(missing_ok=True)
+                if figure:
+                    figure.set_layout_engine("none")  # all has its place by now, in each format the same
             drawn += [name] if figure else []
     return drawn
 

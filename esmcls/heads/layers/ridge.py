@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from esmcls.heads.whitening import row_blocks
@@ -157,6 +156,8 @@ class TermRidge:
             Scales a block of rows.
         device : str
         """
+        from scipy.sparse import csr_matrix
+
         [_, width] = vectors.shape
         [_, groups] = known.shape
         gram = torch.zeros(groups, width, width, dtype=torch.float64)
