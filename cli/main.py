@@ -202,7 +202,7 @@ class _Notes(logging.Handler):
     """Says what the library logs, each line once a command."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -216,11 +216,14 @@ class _Notes(logging.Handler):
 @contextlib.contextmanager
 def _library_notes() -> Iterator[None]:
     log, notes = logging.getLogger("esmcls"), _Notes()
+    level = log.level
     log.addHandler(notes)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
         log.removeHandler(notes)
+        log.setLevel(level)
 
 
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> int:

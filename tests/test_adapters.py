@@ -1,8 +1,7 @@
-"""LoRA: attached through peft, merged without it, kept alone and opened again."""
+"""LoRA: attached as peft does it, merged, kept alone and opened again."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,16 @@ from esmcls.encoders.adapters import (
     adapted_digest,
     adapters_of,
     attach,
-    base_of,
+    hold_frozen,
     merge_adapters,
     save_adapters,
+    without_adapters,
 )
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import with_ends
 from esmcls.encoders.model import ESM2
 from esmcls.encoders.weights import load_state, state_digest
-from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from esmcls.errors import UnknownNameError, UsageError, WeightsError
 
 TOKENS = torch.from_numpy(with_ends("MKTAYIAKQRQISFV").astype("int64"))
 OFFSETS = torch.tensor([0, len(TOKENS)])
@@ -35,8 +35,8 @@ SOME = LoRA(rank=3, alpha=6, targets=("q_proj", "fc1"))
 def adapted(lora: LoRA = SOME) -> ESM2:
     """Return a model whose adapters change something."""
     model = tiny_model()
-    attach(model, lora, CONFIG.layers)
     torch.manual_seed(1)
+    attach(model, lora, CONFIG.layers)
     with torch.no_grad():
         for name, value in model.named_parameters():
             if "lora_B" in name:
@@ -61,17 +61,57 @@ def test_fresh_adapters_change_nothing_and_are_all_that_is_trained() -> None:
 @pytest.mark.parametrize("lora", [SOME, LoRA()], ids=["some products", "all of them"])
 def test_merged_is_what_it_was_when_attached(lora: LoRA) -> None:
     model, merged = adapted(lora), tiny_model()
-    merged.load_state_dict(merge_adapters(base_of(model), adapters_of(model), lora))
+    merged.load_state_dict(merge_adapters(without_adapters(model), adapters_of(model), lora))
     assert torch.allclose(last_state(merged), last_state(model), atol=1e-5)
     assert not torch.allclose(last_state(merged), last_state(tiny_model()), atol=1e-2)
 
 
-def test_merging_adds_what_peft_says_the_change_is() -> None:
-    model = adapted()
-    merged = merge_adapters(base_of(model), adapters_of(model), SOME)
-    layer = model.layers[1].fc1
-    delta = merged["layers.1.fc1.weight"] - layer.base_layer.weight
-    assert torch.allclose(delta, layer.get_delta_weight("default"), atol=1e-6)
+@pytest.mark.parametrize("lora", [SOME, LoRA(rank=4, alpha=4)], ids=["some products", "all of them"])
+def test_states_and_gradients_are_pefts(monkeypatch: pytest.MonkeyPatch, lora: LoRA) -> None:
+    peft = pytest.importorskip("peft")
+    own, theirs = adapted(lora), tiny_model()
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
+    peft.inject_adapter_in_model(config, theirs)
+    adapters = {f"{name[:-2]}.lora_{name[-1]}.default.weight": value for name, value in adapters_of(own).items()}
+    assert not theirs.load_state_dict(adapters, strict=False).unexpected_keys
+    state = own(TOKENS, OFFSETS, (CONFIG.layers,))[CONFIG.layers]
+    state.sin().sum().backward()
+    each_alone = "esmcls.encoders.model.joint_product"  # peft changes what a layer does when it is called
+    monkeypatch.setattr(each_alone, lambda x, layers: torch.cat([layer(x) for layer in layers], dim=1))
+    pefts_state = theirs(TOKENS, OFFSETS, (CONFIG.layers,))[CONFIG.layers]
+    pefts_state.sin().sum().backward()
+    assert torch.allclose(state, pefts_state, atol=1e-5)
+    expected = {name: value.grad for name, value in theirs.named_parameters() if value.requires_grad}
+    assert len(expected) == 2 * CONFIG.layers * len(lora.targets)
+    for name, value in own.named_parameters():
+        if value.requires_grad:
+            torch.testing.assert_close(value.grad, expected[f"{name}.default.weight"], atol=1e-5, rtol=1e-5)
+
+
+def test_fresh_adapters_are_drawn_as_pefts_are() -> None:
+    model = tiny_model()
+    torch.manual_seed(2)
+    attach(model, LoRA(rank=64), CONFIG.layers)
+    drawn = adapters_of(model)
+    assert not any(value.any() for name, value in drawn.items() if name.endswith(".B"))
+    bound = CONFIG.width**-0.5  # kaiming_uniform_(a=sqrt(5))
+    assert 0.98 * bound < float(drawn["layers.0.fc1.A"].abs().max()) <= bound
+
+
+@pytest.mark.parametrize("lora", [SOME, LoRA()], ids=["some products", "all of them"])
+def test_products_that_stay_are_held_in_bf16_and_give_what_autocast_makes_of_them(lora: LoRA) -> None:
+    def trained(held: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model = adapted(lora)
+        if held:
+            hold_frozen(model, torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16):
+            state = model(TOKENS, OFFSETS, (CONFIG.layers,))[CONFIG.layers]
+        state.sin().sum().backward()
+        return state.detach(), [value.grad for value in model.parameters() if value.grad is not None]
+
+    (expected, gradients), (state, same_gradients) = trained(False), trained(True)
+    assert torch.equal(state, expected)
+    assert all(torch.equal(*pair) for pair in zip(gradients, same_gradients, strict=True))
 
 
 def test_only_the_layers_asked_for_get_adapters() -> None:
@@ -81,7 +121,7 @@ def test_only_the_layers_asked_for_get_adapters() -> None:
 
 
 def test_the_state_below_the_adapters_is_canonical_and_as_it_was() -> None:
-    state, plain = base_of(adapted()), tiny_model().state_dict()
+    state, plain = without_adapters(adapted()), tiny_model().state_dict()
     assert state.keys() == plain.keys()
     assert all(torch.equal(state[name], plain[name]) for name in plain)
 
@@ -125,12 +165,6 @@ def test_a_damaged_file_of_adapters_is_named(tmp_path: Path, content: bytes) -> 
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(WeightsError, match=r"adapters.safetensors: cannot be read"):
         load_encoder(str(tmp_path))
-
-
-def test_without_peft_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingExtraError, match=r"LoRA needs the package peft; run: pip install 'esmcls\[finetune\]'"):
-        attach(tiny_model(), SOME, 2)
 
 
 def test_impossible_shapes_are_refused() -> None:

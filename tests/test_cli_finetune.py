@@ -330,7 +330,6 @@ def test_a_tracker_gets_the_run(fresh: Path, kind: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--method lora", "LoRA needs the package peft; run: pip install 'esmcls[finetune]'"),
         ("--track wandb", "--track wandb needs the package wandb; run: pip install 'esmcls[track]'"),
         ("--track tensorboard", "--track tensorboard needs the package tensorboard; run: pip install 'esmcls[track]'"),
         ("--optimizer adamw8bit", "optimizer adamw8bit needs a CUDA device, not cpu; use --optimizer adamw"),
@@ -343,7 +342,7 @@ def test_a_tracker_gets_the_run(fresh: Path, kind: str, monkeypatch: pytest.Monk
 def test_what_cannot_be_is_refused_before_anything_is_embedded_or_fitted(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str
 ) -> None:
-    for package in ("peft", "wandb", "torch.utils.tensorboard"):
+    for package in ("wandb", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, package, None)
     before = set(fresh.rglob("*"))
     ran = run("finetune", "-w", fresh / "w", "--encoder", fresh / "tiny.safetensors", *SHORT, *words.split())

@@ -76,7 +76,7 @@ SHARED = """
 import sys
 from pathlib import Path
 import torch
-from test_finetuning import AVERAGED, HELD, PLAIN, task
+from test_finetuning import AVERAGED, HELD, PLAIN, losses_in_bf16, task
 from esmcls.training.processes import start_replicas
 from esmcls.training.loop import run
 folder, replicas = Path(sys.argv[1]), start_replicas(["cpu", "cpu"], sharded=True)
@@ -89,22 +89,36 @@ whole, parts = trained("whole")
 trained("alone", stop_after=3)
 trained("stopped", stop_after=3)
 resumed, _ = trained("stopped", resume=True)
+losses = [losses_in_bf16(method, replicas) for method in ("full", "lora")]
 if replicas.first:
     print(parts, all(torch.equal(value, resumed[name]) for name, value in whole.items()))
     torch.save(whole, folder / "whole.pt")
+    torch.save(losses, folder / "losses.pt")
 """
 AVERAGED = TrainingPlan(6, 1e-3, validate_every=2, checkpoint_every=3, average=0.5)
 
 
-def tuned(config: FinetuneConfig = PLAIN) -> Tuned:
+def tuned(config: FinetuneConfig = PLAIN, precision: Any = "fp32") -> Tuned:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return Tuned(tiny_model(), LAYER, LAYERS, config, "fp32")
+        return Tuned(tiny_model(), LAYER, LAYERS, config, precision)
 
 
 def task(config: FinetuneConfig = PLAIN, held: Any = None, replicas: Replicas = ALONE) -> Finetuning:
     proteins = Proteins(SEQUENCES, parse_long("full"), crop=config.crop)
     return Finetuning(tuned(config), proteins, SUPERVISION, held, replicas)
+
+
+def losses_in_bf16(method: Any, replicas: Replicas = ALONE) -> list[float]:
+    """Return the losses of a few steps where the hardware has bf16; where it lacks it, those of fp32."""
+    low = Finetuning(
+        tuned(replace(PLAIN, method=method), "bf16"),
+        Proteins(SEQUENCES, parse_long("full")),
+        SUPERVISION,
+        None,
+        replicas,
+    )
+    return [entry["loss"] for entry in run(low, TrainingPlan(6, 1e-3), replicas=replicas).entries]
 
 
 def gradients(found: Finetuning, step: int = 0) -> tuple[Tensor, dict[str, float]]:
@@ -411,6 +425,9 @@ def test_processes_that_share_a_model_resume_to_the_bit_and_one_alone_goes_on_fr
     run(found, AVERAGED, checkpoint=tmp_path / "alone.checkpoint", resume=True)
     together = torch.load(tmp_path / "whole.pt")
     assert all(torch.allclose(value, together[name], atol=1e-5) for name, value in found.model.state_dict().items())
+    for method, losses in zip(("full", "lora"), torch.load(tmp_path / "losses.pt"), strict=True):
+        # weights are gathered as autocast would round them, but LayerNorm's, too: 2^-9 of each
+        assert losses == pytest.approx(losses_in_bf16(method), rel=2**-7), method
 
 
 def test_what_cannot_be_trained_in_parts_is_refused() -> None:
@@ -459,7 +476,9 @@ def test_attention_is_that_of_the_encoder_that_is_saved(long: str) -> None:
     assert model.attention is not None
     torch.nn.init.normal_(model.attention.weight)
     proteins = Proteins(SEQUENCES, parse_long(long), "attention")
-    encoder = ESM2Encoder("tiny", CONFIG, model.encoder_state(), layers=LAYERS, long=long, precision="fp32")
+    encoder = ESM2Encoder(
+        "tiny", CONFIG, model.encoder_state(tiny_model().state_dict()), layers=LAYERS, long=long, precision="fp32"
+    )
     vectors = torch.from_numpy(encoder.encode(SEQUENCES, ("attention",)).pooled["attention"])
     with torch.no_grad():
         for packed in proteins.packed(np.arange(60), 500):

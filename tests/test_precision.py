@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from esmcls.encoders.devices import (
     PRECISIONS,
     Precision,
     choose_precision,
+    device_name,
     exact_products,
     hardware_precisions,
     note_fp32_training,
@@ -210,8 +212,10 @@ def place(tmp_path: Path, hardware: Hardware) -> Path:
 def test_a_model_of_a_machine_with_bf16_answers_on_one_without(place: Path, hardware: Hardware) -> None:
     command = ("predict", place / "new.fasta", "-w", place / "w", "--model", "linear", "--device", "cpu")
     ran = done(*command)
-    assert ran.err.startswith(f"esmcls: {NOTE.format('bf16')}\nesmcls: ")
-    assert ran.err.count("lacks") == 1
+    named, emulated, *_ = ran.err.splitlines()
+    assert named == f"esmcls: on {device_name(CPU)}: bf16"
+    assert emulated == f"esmcls: {NOTE.format('bf16')}"
+    assert (ran.err.count("lacks"), ran.err.count("on cpu")) == (1, 1)
     assert done(*command, "--quiet").err == ""
     model = load_model(place / "w" / "models" / "linear")
     assert model.manifest.spec.precision == "bf16"
@@ -231,7 +235,7 @@ def test_a_cache_of_a_machine_with_bf16_grows_on_one_without(place: Path, hardwa
     assert list((place / "w" / "cache").iterdir()) == [folder]
     hardware.has("bf16")  # and back again
     checked = done("cache", "verify", "-w", place / "w")
-    assert (checked.err, "sound; " in checked.out) == ("", True), checked.out
+    assert (checked.err, "sound; " in checked.out) == (f"esmcls: on {device_name(CPU)}: bf16\n", True), checked.out
 
 
 def test_what_nobody_asked_for_in_bf16_is_fp32_where_bf16_is_not(tmp_path: Path, hardware: Hardware) -> None:
@@ -253,6 +257,7 @@ def test_fine_tuning_in_bf16_is_fp32_where_bf16_is_not_and_says_so(
         f"esmcls: {TRAINING_NOTE}",
         f"esmcls: {NOTE.format('bf16')}",
     ]
+    assert [line for line in ran.err.splitlines() if " on cpu " in line] == [f"esmcls: on {device_name(CPU)}: bf16"]
     assert torch.float32 in dtypes
     assert torch.bfloat16 not in dtypes
     assert load_model(place / "w" / "models" / "finetuned").manifest.spec.precision == "bf16"
@@ -282,8 +287,10 @@ def test_where_onednn_refuses_bf16_there_is_one_line_and_no_traceback(tmp_path: 
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (0, "1 sequence, 1 distinct: 1 embedded, 0 were cached\n")
-    assert ran.stderr.startswith(f"esmcls: {NOTE.format('bf16')}\nesmcls: 1 record read\nesmcls: no labels in a.fasta")
-    assert ran.stderr.count("\n") == 3
+    named, emulated, read, unlabelled = ran.stderr.splitlines()
+    assert re.fullmatch(r"esmcls: on cpu \(.+\): bf16", named)
+    assert emulated == f"esmcls: {NOTE.format('bf16')}"
+    assert (read, unlabelled[:30]) == ("esmcls: 1 record read", "esmcls: no labels in a.fasta: ")
 
 
 def test_embedding_in_a_precision_that_is_not_there_is_one_call(hardware: Hardware) -> None:

@@ -83,7 +83,8 @@ def test_two_processes_train_as_one_with_the_batches_of_both(tmp_path: Path) -> 
     options += ["--teacher", tmp_path / "teacher.safetensors", "--teacher-layers", "1,2", "--mlm-weight", "0.5"]
     options += ["-o", tmp_path / "own.safetensors", "--device", "cpu,cpu"]
     command = [sys.executable, "-m", "esmcls_cli.main", "pretrain", tmp_path / "own.fasta", *options]
-    subprocess.run(command, check=True, capture_output=True)
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stderr.count("esmcls: on cpu (") == 1
 
     config = PretrainConfig(**size, teacher_layers=(1, 2), mlm_weight=0.5)
     corpus = Corpus(sequences, tokens=128, shortest=8, longest=32)

@@ -347,7 +347,6 @@ def test_a_run_that_is_asked_to_end_resumes_to_the_same_bytes(place: Path, monke
 
 
 def test_adapters_alone_are_kept_where_asked_for(place: Path) -> None:
-    pytest.importorskip("peft")
     words = ("--method", "lora", "--rank", "2", "--adapters-only", "--name", "adapters", "--crop", "9", "--mask", ".1")
     ran = finetune(place, RESIDUE_LABEL, *words)
     assert ran.code == 0, ran.err

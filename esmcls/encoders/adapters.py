@@ -1,4 +1,4 @@
-"""LoRA adapters on ESM-2's products: attached through peft, merged into a canonical state, kept alone in a small file.
+"""LoRA adapters on ESM-2's products: attached, merged into a canonical state, kept alone in a small file.
 
 A layer W x + b becomes W x + b + (alpha / rank) B A x, and only A (rank, in) and B (out, rank) are trained.
 
@@ -8,9 +8,7 @@ Source: Hu et al. 2021, arXiv:2106.09685.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,22 +17,21 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.sources.places import have_weights
 from esmcls.encoders.weights import ATTENTION_WEIGHT, State, load_state, state_digest
-from esmcls.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
+from esmcls.errors import UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_path, refuse_what_is_no_file
 from esmcls.plain_values import from_plain, parse_json
+from esmcls.training.products import Adapted
 
 FILE: Final = "adapters.safetensors"
 FORMAT: Final = "esmcls-adapters-1"
 TARGETS: Final = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 """The products of a layer, by their canonical names."""
-_NAME: Final = "default"  # peft's own for a single adapter
-_BASE: Final = re.compile(r"\.base_layer\.(weight|bias)$")
-_PART: Final = re.compile(rf"^(.+)\.lora_([AB])\.{_NAME}\.weight$")
+_MARK: Final = ".lora_"
 
 
 @dataclass(frozen=True)
@@ -83,47 +80,32 @@ class Base:
     digest: str
 
 
-def require_peft() -> None:
-    """Make sure that adapters can be attached, before anything takes time.
-
-    Raises
-    ------
-    MissingExtraError
-        If peft is not installed.
-    """
-    try:
-        importlib.import_module("peft")
-    except ImportError:
-        raise MissingExtraError("LoRA", "peft", "finetune") from None
-
-
 def attach(model: ESM2, lora: LoRA, layers: int) -> None:
-    """Give the first `layers` layers adapters that change nothing yet, and freeze all else.
-
-    Raises
-    ------
-    MissingExtraError
-        If peft is not installed.
-    """
-    require_peft()
-    from peft import LoraConfig, inject_adapter_in_model
-
-    pattern = rf"layers\.({'|'.join(map(str, range(layers)))})\.(self_attn\.)?({'|'.join(lora.targets)})"
-    inject_adapter_in_model(LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=pattern), model)
-    for name, value in model.named_parameters():
-        value.requires_grad = ".lora_" in name
+    """Give the first `layers` layers adapters that change nothing yet, and freeze all else."""
+    model.requires_grad_(False)
+    adapted = model.layers[:layers]
+    for name, module in list(adapted.named_modules()):
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in lora.targets:
+            adapted.set_submodule(name, Adapted(module, lora.rank, lora.scale))
 
 
 def adapters_of(model: ESM2) -> State:
     """Return the A and B of each adapted layer, by its canonical name and `.A` or `.B`."""
-    matches = ((_PART.match(name), value) for name, value in model.state_dict().items())
-    return {f"{match[1]}.{match[2]}": value.detach().cpu().clone() for match, value in matches if match}
+    adapters = {name: value for name, value in model.state_dict().items() if _MARK in name}
+    return {name.replace(_MARK, "."): value.detach().to("cpu", copy=True) for name, value in adapters.items()}
 
 
-def base_of(model: ESM2) -> State:
-    """Return the canonical state without its adapters, if it has any."""
-    state = model.state_dict()
-    return {_BASE.sub(r".\1", name): value.detach().cpu() for name, value in state.items() if ".lora_" not in name}
+def without_adapters(model: ESM2) -> State:
+    """Return the state by canonical names alone, in which products that have adapters are what they were."""
+    return {name: value for name, value in model.state_dict().items() if _MARK not in name}
+
+
+def hold_frozen(model: ESM2, dtype: torch.dtype) -> None:
+    """Round the products of its layers that are not trained to what they are computed in, such as bf16."""
+    for module in model.layers.modules():
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+            for value in (module.weight, module.bias):
+                value.data = value.data.to(dtype)
 
 
 def merge_adapters(state: Mapping[str, Tensor], adapters: Mapping[str, Tensor], lora: LoRA) -> State:

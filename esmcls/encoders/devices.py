@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 import torch
@@ -70,7 +72,7 @@ def is_emulated(precision: Precision, device: torch.device) -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """Return a device as people know it, such as `cuda:0 (NVIDIA H100 80GB HBM3)`.
+    """Return a device as people know it: `cuda:0 (NVIDIA H100 80GB HBM3)`, `cpu (AMD EPYC 9655, AVX512)`.
 
     Examples
     --------
@@ -79,7 +81,25 @@ def device_name(device: torch.device) -> str:
     """
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} (Apple's GPU)" if device.type == "mps" else str(device)
+    if device.type == "mps":
+        return f"{device} (Apple's GPU)"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{device} ({processor_name()}{'' if instructions == 'DEFAULT' else f', {instructions}'})"
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system has it."""
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def note_processor(precision: Precision, device: torch.device) -> None:
+    """Say what a processor is called and what it computes in; of a GPU the commands say so themselves, beforehand."""
+    if device.type == "cpu" and _is_first():
+        LOG.info("on %s: %s", device_name(device), precision)
 
 
 def note_emulation(precision: Precision, device: torch.device) -> None:
@@ -110,9 +130,13 @@ def note_fp32_training(precision: Precision, device: torch.device) -> None:
 
 def say(line: str) -> None:
     """Log a line; of processes that train together, the first does."""
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not (together and torch.distributed.get_rank()):
+    if _is_first():
         LOG.warning(line)
+
+
+def _is_first() -> bool:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not (together and torch.distributed.get_rank())
 
 
 def _kind(device: torch.device) -> str:

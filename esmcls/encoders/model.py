@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from esmcls.encoders.alphabet import MASK, PAD, TOKENS
 from esmcls.encoders.gpu.attention import stream_attention
 from esmcls.training.device_operations import segment_sums
+from esmcls.training.products import joint_product, product_dtype
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -76,6 +77,14 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("inv_freq", rotary_frequencies(head_width))
 
 
+class LayerNorm(nn.LayerNorm):
+    """A LayerNorm in fp32, whatever its weights are in: where processes share a model they are gathered in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each row of (total, width)."""
+        return F.layer_norm(x, self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with rotary positions, within each sequence of the stream."""
 
@@ -93,9 +102,9 @@ class SelfAttention(nn.Module):
         """Attend; x (total, width), rotary (total, 1, head width) twice."""
         total, width = x.shape
         shape = (total, self.heads, self.head_width)
-        q = rotate(self.q_proj(x).view(shape), rotary)  # (total, heads, head width)
-        k = rotate(self.k_proj(x).view(shape), rotary)
-        v = self.v_proj(x).view(shape)
+        joined = joint_product(x, (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = joined.view(total, 3, *shape[1:]).unbind(1)  # (total, heads, head width) each
+        q, k = rotate(q, rotary), rotate(k, rotary)
         if (attend_stream := stream_attention(q)) is not None:
             mixed = attend_stream(q, k, v, spans.offsets, spans.longest)  # (total, heads, head width)
             return self.out_proj(mixed.flatten(1))  # type: ignore[no-any-return]
@@ -106,8 +115,7 @@ class SelfAttention(nn.Module):
                 spans.groups, *(torch.split(part, sizes) for part in (q, k, v)), strict=True
             )
         ]
-        joined: Tensor = self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))
-        return joined
+        return self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))  # type: ignore[no-any-return]
 
 
 class TransformerLayer(nn.Module):
@@ -116,10 +124,10 @@ class TransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.self_attn = SelfAttention(width, heads)
-        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.self_attn_layer_norm = LayerNorm(width)
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
-        self.final_layer_norm = nn.LayerNorm(width)
+        self.final_layer_norm = LayerNorm(width)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], spans: Spans) -> Tensor:
         """Return the stream after this layer, (total, width)."""
@@ -179,7 +187,8 @@ class ESM2(nn.Module):
         x = self.embed(tokens, lengths)
         yield x
         positions = torch.arange(len(tokens), device=tokens.device) - torch.repeat_interleave(offsets[:-1], lengths)
-        rotary = rotary_table(positions, self.get_buffer("layers.0.self_attn.rot_emb.inv_freq"))
+        cosine, sine = rotary_table(positions, self.get_buffer("layers.0.self_attn.rot_emb.inv_freq"))
+        rotary = cosine.to(product_dtype(x)), sine.to(product_dtype(x))
         spans = Spans.of(lengths.tolist(), offsets)
         for number, layer in enumerate(list(self.layers)[:last], start=1):
             if self.checkpointing and torch.is_grad_enabled():
@@ -245,6 +254,6 @@ def rotary_table(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Turn (total, heads, head width) by its position, pairing the two halves of a head's width."""
-    cosine, sine = (table.to(x.dtype) for table in rotary)
+    cosine, sine = rotary
     first, second = x.chunk(2, dim=-1)
     return x * cosine + torch.cat([-second, first], dim=-1) * sine

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from esmcls.encoders.devices import processor_name
 from esmcls.errors import UsageError
 from esmcls.heads.alignment import search as engines
 from esmcls.labels.kinds import NUMBER
@@ -108,14 +108,5 @@ def _engine() -> dict[str, str]:
 def machine() -> Machine:
     """Return the processor and its cores."""
     if hasattr(os, "sched_getaffinity"):
-        return Machine(_processor(), len(os.sched_getaffinity(0)))
-    return Machine(_processor(), os.cpu_count() or 1)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        return Machine(processor_name(), len(os.sched_getaffinity(0)))
+    return Machine(processor_name(), os.cpu_count() or 1)

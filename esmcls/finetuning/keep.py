@@ -115,7 +115,7 @@ def mean_vector(x: Features, pooling: str, of_residues: bool) -> Floats:
 def _open_tuned(begun: Begun, network: Tuned, name: str) -> tuple[ESM2Encoder, Callable[[Path], None]]:
     """Open the tuned encoder; return it with what writes it, or its adapters, into a folder."""
     weights, layers = begun.encoder.weights, begun.encoder.layers
-    state = network.encoder_state()
+    state = network.encoder_state(weights.state)
     if not begun.inputs.adapters_only:
         opened = begun.encoder.with_state(name, state)
         return opened, lambda to: save_state(to / OWN, weights.config, state, layers=layers)

@@ -11,7 +11,6 @@ import torch
 from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import Shares
-from esmcls.encoders.adapters import require_peft
 from esmcls.encoders.windows import Balanced, Window, parse_long
 from esmcls.errors import UsageError
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
@@ -44,13 +43,9 @@ def settled(
     ------
     UsageError
         If a setting is not for this kind of task, or two do not fit together.
-    MissingExtraError
-        If the method needs a package that is not installed.
     """
     if inputs.adapters_only and config.method != "lora":
         raise UsageError(f"--adapters-only is for --method lora, not for {config.method}")
-    if config.method == "lora":
-        require_peft()
     given, defaults = _options(config, inputs), _options(FinetuneConfig(), FinetuneInputs())
     for name, line in objective.refused.items():
         if given[name] != defaults[name]:

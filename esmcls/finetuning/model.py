@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from esmcls.encoders.adapters import adapters_of, attach, base_of, merge_adapters
+from esmcls.encoders.adapters import adapters_of, attach, merge_adapters, without_adapters
 from esmcls.encoders.devices import Precision, is_emulated
 from esmcls.encoders.inference import DTYPES
 from esmcls.encoders.model import ESM2
@@ -57,8 +58,6 @@ class Tuned(nn.Module):
     ------
     UsageError
         If more top layers are asked for than are used.
-    MissingExtraError
-        If LoRA is asked for and peft is not installed.
     """
 
     budget: Tensor  # tokens of a piece; 0 where nothing is said
@@ -138,9 +137,13 @@ class Tuned(nn.Module):
         """What is trained besides the encoder."""
         return nn.ModuleList([self.out] if self.attention is None else [self.out, self.attention])
 
-    def encoder_state(self) -> State:
-        """Return the canonical state of the tuned encoder, adapters merged."""
-        state = base_of(self.encoder)
+    def encoder_state(self, start: Mapping[str, Tensor]) -> State:
+        """Return the canonical state of the tuned encoder, adapters merged, given the one that training began with."""
+        frozen = _frozen(self.encoder)  # perhaps rounded here
+        state = {
+            name: start[name] if name in frozen else value.detach().cpu()
+            for name, value in without_adapters(self.encoder).items()
+        }
         if self.config.method == "lora":
             state = merge_adapters(state, adapters_of(self.encoder), self.config.lora)
         return state | self.attention_state()

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
+from esmcls.encoders.adapters import hold_frozen
 from esmcls.encoders.devices import is_out_of_memory
 from esmcls.encoders.weights import state_digest
 from esmcls.errors import SequenceTooLargeError, UsageError
@@ -71,7 +72,10 @@ class Finetuning:
         self.proteins, self.supervision, self.held = proteins, supervision, held
         if not model.budget:
             model.budget.fill_(TOKENS[device.type])
-        replicas.place(model, model.encoder.layers, model.lower_on(device))
+        lower = model.lower_on(device)
+        if lower is not None:
+            hold_frozen(model.encoder, lower)
+        replicas.place(model, model.encoder.layers, lower)
         self.model = model
         self.cost = supervision.loss(config, str(device))
         self.sampler = supervision.sampler(config)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from esmcls.encoders.alphabet import TOKENS
-from esmcls.encoders.devices import is_emulated
+from esmcls.encoders.devices import choose_precision, is_emulated, note_processor
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.encoders.weights import load_state, save_state, state_digest
 from esmcls.errors import UsageError
@@ -392,6 +392,7 @@ def pretrain(
         teacher_model = read_teacher(teacher, config.teacher_layers)
     initial_model = None if initial is None else read_model(initial)
     corpus = _corpus(sequences, config, families, targets)
+    note_processor(choose_precision("auto", replicas.device, training=True), replicas.device)
     task = Pretraining(config, corpus, teacher_model, initial_model, replicas)
     checkpoint = output.with_suffix(".checkpoint")
     plan = _plan(task, checkpoint, minutes, resume, planned)

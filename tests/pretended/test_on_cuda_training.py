@@ -13,13 +13,12 @@ import pytest
 import torch
 from command import done
 from pretended_device import OnDevice, pretended, without_kernel
-from test_finetuning import AVERAGED, CODES, HELD, LABELS, LAYER, LAYERS, PLAIN, SEQUENCES, tuned
-from tiny import sequences, tiny_model, write_encoder, write_set
+from test_finetuning import AVERAGED, CODES, HELD, LABELS, LAYERS, PLAIN, SEQUENCES, tuned
+from tiny import sequences, write_encoder, write_set
 
 from esmcls.cache.features import Features
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import NothingLearnedError
-from esmcls.finetuning.model import Tuned
 from esmcls.finetuning.packing import Proteins
 from esmcls.finetuning.task import Finetuning
 from esmcls.heads.layers.linear import LinearHead
@@ -40,7 +39,7 @@ SHORT = ("--max-steps", "3", "--validate-every", "2", "--batch", "16", "--name",
 
 
 def task(precision: Any = "fp32", **changes: Any) -> Finetuning:
-    model = Tuned(tiny_model(), LAYER, LAYERS, replace(PLAIN, batch=4, **changes), precision)
+    model = tuned(replace(PLAIN, batch=4, **changes), precision)
     return Finetuning(model, FEW, FEW_LABELS, FEW_HELD, Replicas(torch.device("cuda")))
 
 
@@ -50,7 +49,7 @@ def values(task: Finetuning) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("capability", "method", "precision"),
-    [((9, 0), "full", "bf16"), ((7, 5), "full", "fp16"), ((6, 0), "top-k", "fp32")],
+    [((9, 0), "full", "bf16"), ((8, 0), "lora", "bf16"), ((7, 5), "full", "fp16"), ((6, 0), "top-k", "fp32")],
 )
 def test_a_running_mean_is_resumed_on_the_device_to_the_bit(
     tmp_path: Path, capability: tuple[int, int], method: Any, precision: Any
@@ -65,15 +64,27 @@ def test_a_running_mean_is_resumed_on_the_device_to_the_bit(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_it_begins_with_the_losses_of_the_cpu_and_every_operation_has_a_kernel(precision: Any) -> None:
+@pytest.mark.parametrize(
+    ("capability", "method", "precision", "attention"),
+    [
+        ((9, 0), "full", "bf16", "varlen_attn"),
+        ((8, 0), "lora", "bf16", "varlen_attn"),
+        ((8, 0), "full", "fp32", "efficient_attention"),
+        ((7, 5), "lora", "fp16", "efficient_attention"),
+        ((6, 0), "lora", "fp32", "efficient_attention"),
+    ],
+)
+def test_it_begins_with_the_losses_of_the_cpu_and_every_operation_has_a_kernel(
+    capability: tuple[int, int], method: Any, precision: Any, attention: str
+) -> None:
     plan = TrainingPlan(steps=2, lr=1e-3, clip=1.0)
-    own = Finetuning(tuned(replace(PLAIN, batch=4)), FEW, FEW_LABELS, FEW_HELD)
-    expected = [entry["loss"] for entry in run(own, plan).entries]
-    with pretended() as device:
-        found = task(precision)
-        losses = [entry["loss"] for entry in run(found, plan, scaler=found.scaler).entries]
+    on_cpu = Finetuning(tuned(replace(PLAIN, batch=4, method=method)), FEW, FEW_LABELS, FEW_HELD)
+    expected = [entry["loss"] for entry in run(on_cpu, plan).entries]
+    with pretended(capability) as device:
+        on_gpu = task(precision, method=method)
+        losses = [entry["loss"] for entry in run(on_gpu, plan, scaler=on_gpu.scaler).entries]
         assert without_kernel(device.overloads) == set()
+        assert device.kernels[attention] == device.kernels[f"{attention}_backward"] == plan.steps * len(LAYERS)
     assert losses == pytest.approx(expected, rel=0.05)
 
 
@@ -128,14 +139,23 @@ def test_a_linear_head_copies_its_whitening_to_the_device_a_few_times_and_not_at
     assert 0 < copied / (64 * 64 * 4) < steps / 2
 
 
-def test_pretraining_runs_on_the_device() -> None:
+@pytest.mark.parametrize(
+    ("capability", "attention"),
+    [
+        ((9, 0), "varlen_attn"),
+        ((8, 0), "varlen_attn"),
+        ((7, 5), "efficient_attention"),
+        ((6, 0), "efficient_attention"),
+    ],
+)
+def test_pretraining_runs_on_the_device(capability: tuple[int, int], attention: str) -> None:
     config = PretrainConfig(2, 16, 2, distill_weight=0.0, mlm_weight=1.0, tokens=256, shortest=8, longest=32)
     corpus = Corpus(sequences(20), tokens=256, shortest=8, longest=32)
-    with pretended((8, 0)) as device:
+    with pretended(capability) as device:
         found = Pretraining(config, corpus, replicas=Replicas(torch.device("cuda")))
         history = run(found, TrainingPlan(steps=3, lr=1e-3, clip=1.0))
         assert all(isinstance(value, OnDevice) for value in found.model.parameters())
-        assert device.kernels["varlen_attn"] == 3 * config.layers
+        assert device.kernels[attention] == 3 * config.layers
     assert np.isfinite([entry["loss"] for entry in history.entries]).all()
 
 
@@ -153,3 +173,17 @@ def test_a_model_that_was_tuned_in_fp16_is_served_in_it(tmp_path: Path) -> None:
     model = load_model(tmp_path / "w" / "models" / "tuned")
     assert model.manifest.spec.precision == "fp16"
     assert len(model.predict(sequences(3))) == 3  # on a processor, emulated where it lacks it
+
+
+def test_a_step_of_adapters_takes_few_kernels_more_than_one_of_all_weights_and_reads_the_frozen_ones_in_bf16() -> None:
+    kernels = {}
+    for method in ("full", "lora"):
+        with pretended() as device:
+            trained = task("bf16", method=method)
+            device.kernels.clear()
+            trained.accumulate(0, lambda loss: loss.backward())
+            kernels[method] = sum(device.kernels.values())
+            products = {name: value.dtype for name, value in trained.model.named_parameters() if "fc1." in name}
+    assert kernels["lora"] < 1.3 * kernels["full"]
+    assert products["encoder.layers.0.fc1.weight"] == torch.bfloat16
+    assert products["encoder.layers.0.fc1.lora_A"] == torch.float32
