@@ -7,6 +7,7 @@ ceilings   bytes a second of a copy, operations a second of a large product, in 
 shapes     each product of a layer, and attention, as a share of that ceiling
 encode     tokens a second by model, precision and length: of the model alone, and of all that `encode` does; the share
            of the ceiling; how much of the time the GPU waits for the host
+small      microseconds of `encode` of one protein and of a few, with CUDA graphs and without
 host       residues a second that one process of the host makes tokens of
 finetune   tokens a second of a training step, of all weights and with the layers computed again
 heads      seconds of an epoch of the linear head on a million vectors
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ from torch.nn import functional as F
 from esmcls.encoders.devices import device_name, hardware_precisions
 from esmcls.encoders.esm2 import ESM2Encoder, with_ends
 from esmcls.encoders.gpu.attention import choose_attention, stream_attention
+from esmcls.encoders.gpu.graphs import SWITCH
 from esmcls.encoders.inference import DTYPES
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.files import write_json
@@ -169,6 +172,24 @@ def encode(scope: Scope) -> Iterator[Row]:
                 }
 
 
+def small(scope: Scope) -> Iterator[Row]:
+    """Measure streams of a few sequences, which graphs are for, with them and without."""
+    draw = np.random.default_rng(0)
+    length = scope.lengths[1]
+    for name, (layers, width, heads) in scope.shapes.items():
+        config = ModelConfig(layers, width, heads)
+        with torch.device(scope.device):
+            state = ESM2(config).state_dict()
+        for captured, way in (("0", "kernel by kernel"), ("1", "by graphs")):
+            with patch.dict(os.environ, {SWITCH: captured}):
+                encoder = ESM2Encoder(name, config, state, device=str(scope.device), digest="random")
+            for count in (1, 4, 16):
+                sequences = ["".join(draw.choice(list(RESIDUES), length)) for _ in range(count)]
+                encoder.encode(sequences)  # the first time that its shape is seen, `seconds` the second
+                seconds = scope.seconds(partial(encoder.encode, sequences))
+                yield {"what": f"{name}, {count} of {length} residues {way}", "us": 1e6 * seconds}
+
+
 def host(scope: Scope) -> Iterator[Row]:
     """Measure tokenisation."""
     sequences = ["".join(np.random.default_rng(0).choice(list(RESIDUES), scope.lengths[0])) for _ in range(1000)]
@@ -241,7 +262,7 @@ def _vectors(scope: Scope) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.nd
 
 
 PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
-    part.__name__: part for part in (ceilings, shapes, encode, host, finetune, heads, knn)
+    part.__name__: part for part in (ceilings, shapes, encode, small, host, finetune, heads, knn)
 }
 
 

@@ -28,7 +28,7 @@ def test_every_part_of_the_gpu_benchmark_measures_something(monkeypatch: pytest.
     gpu = script("gpu", monkeypatch)
     scope = gpu.Scope(torch.device("cpu"), gpu.TINY, 128, (20, 62), 32, 200, 1)
     results = gpu.measure(scope, list(gpu.PARTS), minutes=5)
-    assert list(results) == ["ceilings", "shapes", "encode", "host", "finetune", "heads", "knn"]
+    assert list(results) == ["ceilings", "shapes", "encode", "small", "host", "finetune", "heads", "knn"]
     for rows in results.values():
         assert rows
         for row in rows:
