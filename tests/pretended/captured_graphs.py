@@ -8,7 +8,7 @@ a graph reads from outside must still be there when it is replayed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pretended_device
@@ -112,4 +112,5 @@ def give_graphs(device: Pretended, monkeypatch: pytest.MonkeyPatch) -> list[Capt
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
     monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
     return captured

@@ -121,7 +121,8 @@ class StreamGraphs:
         """Capture a graph; where that fails, for want of memory too, no other is tried, and a line says so."""
         before = next(iter(self.graphs.values()), None)
         try:
-            self.graphs[key] = _Graph(to_device(numbers, self.device), forward, before)
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)):  # a capture that fails leaves it behind
+                self.graphs[key] = _Graph(to_device(numbers, self.device), forward, before)
         except Exception as error:  # CUDA's errors have several classes, and no common one
             self.fails = True
             reason = str(error).strip().partition("\n")[0]
@@ -137,7 +138,7 @@ class _Graph:
     def __init__(self, numbers: Tensor, forward: Forward, before: _Graph | None) -> None:
         pool = before.graph.pool() if before is not None else None
         self.numbers = numbers
-        self.graph = torch.cuda.CUDAGraph()
+        self.graph: torch.cuda.CUDAGraph = torch.cuda.CUDAGraph()
         with exact_products(), torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self.kept, self.states = forward(numbers)
 
