@@ -25,7 +25,7 @@ import torch
 from esmcls.encoders.esm2 import ESM2Encoder
 from esmcls.encoders.model import ESM2, ModelConfig
 
-CASES = [((9, 0), "bf16"), ((8, 0), "fp32"), ((7, 5), "auto"), ((7, 5), "fp32")]
+CASES = [((9, 0), "bf16"), ((9, 0), "fp8"), ((8, 0), "fp32"), ((7, 5), "auto"), ((7, 5), "fp32"), ((6, 0), "fp32")]
 WIDTH, HEADS = 320, 20
 """Those of the 8M model."""
 

@@ -23,6 +23,12 @@ ATTENTION = 220e12
 """Operations a second of flash attention with heads of 64, forward (Dao 2023, figure 5); in proportion below 64."""
 MOVED = {"1: eager": 104, "2: fused": 48}
 """Bytes a token, layer and unit of width between products: 24 of two sums with LayerNorm, 8 of the turn, 16 of GELU."""
+FP8 = 1.6
+"""Speed of a product of fp8 rows in units of bf16's: twice on the data sheet, of which eight tenths are assumed."""
+FP8_SHARE = 8 / 12
+"""Of the products' operations, those of the two wide ones."""
+FP8_MOVED = 43
+"""Bytes as above: the LayerNorm before the wide products and the GELU between them write one byte instead of two."""
 TRAINED = {"full": (3, 309, 3.5), "checkpointing": (4, 420, 4.5), "LoRA": (2, 640, 3.5)}
 """Of a step: products and attention in units of a forward pass, and the bytes as above."""
 STREAM = 1 << 15
@@ -59,10 +65,16 @@ class Shape:
         return 12 * self.layers * self.width**2 + 33 * self.width
 
     def seconds(
-        self, tokens: int, *, moved: float = MOVED["2: fused"], passes: float = 1, attended: float = 1
+        self,
+        tokens: int,
+        *,
+        moved: float = MOVED["2: fused"],
+        passes: float = 1,
+        attended: float = 1,
+        slowed: float = 1,
     ) -> float:
-        """Return the seconds of one token of a sequence of so many."""
-        products = passes * 24 * self.layers * self.width**2 / (self.share * PRODUCTS)
+        """Return the seconds of one token of a sequence of so many; `slowed` is the time of products in bf16's."""
+        products = passes * slowed * 24 * self.layers * self.width**2 / (self.share * PRODUCTS)
         between = moved * self.layers * self.width / MEMORY
         narrow = min(1.0, self.width / self.heads / 64)
         attention = attended * 4 * tokens * self.layers * self.width / (ATTENTION * narrow)
@@ -105,6 +117,18 @@ def embedding(sequences: float, residues: int, gpus: int) -> str:
         row = [f"{1e6 * seconds:.2f}", *shares, f"{rate:,.0f}", f"{hours:.1f}", f"{memory:.1f}", f"{cache:,.0f}"]
         rows.append([shape.name, *row])
     return table(head, rows)
+
+
+def in_fp8(residues: int) -> str:
+    """Return the table of `--precision fp8`."""
+    tokens = residues + 2
+    slowed = 1 - FP8_SHARE + FP8_SHARE / FP8
+    rows = []
+    for shape in SHAPES:
+        plain = shape.seconds(tokens)
+        seconds = shape.seconds(tokens, moved=FP8_MOVED, slowed=slowed)
+        rows.append([shape.name, f"{1e6 * plain:.2f}", f"{1e6 * seconds:.2f}", f"{plain / seconds:.2f}"])
+    return table(["encoder", "us a token in bf16", "in fp8", "times as fast"], rows)
 
 
 def one_stream(residues: int) -> str:
@@ -153,6 +177,8 @@ def report(given: argparse.Namespace) -> str:
         [
             f"Embedding {given.sequences:,.0f} sequences of {given.residues} residues on {given.gpus} H100:",
             embedding(given.sequences, given.residues, given.gpus),
+            f"The same in fp8, sequences of {given.residues} residues:",
+            in_fp8(given.residues),
             f"One stream of sequences of {given.train_residues} residues:",
             one_stream(given.train_residues),
             f"Fine-tuning 650M on {train}, {given.epochs} epochs:",

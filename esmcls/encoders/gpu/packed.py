@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from esmcls.encoders.alphabet import MASK, PAD
 from esmcls.encoders.devices import Precision
 from esmcls.encoders.gpu.attention import attend_efficiently, attend_flash, choose_attention
+from esmcls.encoders.gpu.fp8 import RoundedProduct, add_norm_and_round, gelu_and_round
 from esmcls.encoders.gpu.fused import EPSILON, add_and_norm, compiled, may_compile, turn_pairs
 from esmcls.encoders.gpu.graphs import Forward, StreamGraphs, StreamShape, few_shapes, may_capture
 from esmcls.encoders.gpu.transfer import to_device
-from esmcls.encoders.inference import DTYPES, Norm, PackedESM2, Stream, attend_exactly
+from esmcls.encoders.inference import DTYPES, Layer, Norm, PackedESM2, Stream, attend_exactly
 from esmcls.encoders.model import ModelConfig
 
 STREAM_MULTIPLE: Final = 512
@@ -47,6 +48,9 @@ class ESM2OnGPU(PackedESM2):
         self.fuses = may_compile(device)
         self.add_and_norm = compiled(add_and_norm) if self.fuses else add_and_norm
         self.turn_pairs = compiled(turn_pairs) if self.fuses else turn_pairs
+        rounds = self.fuses and precision == "fp8" and not self.emulated
+        self.add_norm_and_round = compiled(add_norm_and_round) if rounds else add_norm_and_round
+        self.gelu_and_round = compiled(gelu_and_round) if rounds else gelu_and_round
         self.graphs = StreamGraphs(device) if may_capture(device, self.kernel) else None
         self.table = torch.empty(0, device=device)  # complex64, (longest so far, head width / 2)
         self.cosines = self.sines = self.table  # of it, as `turn_pairs` takes them
@@ -89,8 +93,7 @@ class ESM2OnGPU(PackedESM2):
         normed = F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, EPSILON).to(self.dtype)
         for number, layer in enumerate(self.layers[:last], start=1):
             change = layer.out(stream.attend(*stream.rotate(layer.query_key_value(normed))))
-            x, normed = self._add_and_norm(x, change, layer.final_norm, self.dtype)
-            change = layer.narrow(layer.widen(normed))
+            x, change = self._feed_forward(layer, x, change)
             if number == self.config.layers:
                 yield number, self._add_and_norm(x, change, self.norm_after, torch.float32)[1]
                 return
@@ -103,6 +106,14 @@ class ESM2OnGPU(PackedESM2):
         if isinstance(stream, StreamOnGPU) and not stream.masked:
             return F.embedding(tokens, self.embedding)
         return super().embed(tokens, stream)
+
+    def _feed_forward(self, layer: Layer, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fp32 stream after attention's change, and its change by the two wide products."""
+        if isinstance(layer.widen, RoundedProduct) and isinstance(layer.narrow, RoundedProduct):
+            x, *rounded = self.add_norm_and_round(x, change, layer.final_norm.weight, layer.final_norm.bias)
+            return x, layer.narrow.multiply(*self.gelu_and_round(layer.widen.multiply(*rounded)))
+        x, normed = self._add_and_norm(x, change, layer.final_norm, self.dtype)
+        return x, layer.narrow(layer.widen(normed))
 
     def _add_and_norm(self, x: Tensor, change: Tensor, norm: Norm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return self.add_and_norm(x, change, norm.weight, norm.bias, dtype)
