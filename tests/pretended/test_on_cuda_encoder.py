@@ -153,6 +153,28 @@ def test_a_layer_is_nine_kernels_where_it_is_compiled_and_the_host_waits_once_a_
     assert launches[1] - launches[0] == 2 * kernels
 
 
+@pytest.mark.parametrize("fuses", [False, True])
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((9, 0), "bf16"), ((8, 0), "fp32"), ((7, 5), "fp16"), ((6, 0), "fp32")]
+)
+def test_turns_are_gathered_and_states_pooled_on_the_device(
+    capability: tuple[int, int], precision: str, fuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens, positions and offsets are all that goes there with a batch, and pooled vectors all that comes back."""
+    with pretended(capability) as device:
+        if fuses:
+            fuse(device, monkeypatch)
+        ours = encoder("cuda", random_state(), precision=precision)
+        ours.encode(proteins([20] * 30))  # the table of turns is there now
+        device.to_device.clear()
+        device.to_host.clear()
+        ours.encode(proteins([20] * 30), ("mean", "max"))
+        filling = -(-(1024 - 30 * 22) // 22)  # sequences of padding
+        numbers = 2 * 1024 + 30 + filling + 1
+        assert sum(device.to_device.values()) == 4 * (numbers + 3 * 30 + 1)
+        assert sum(device.to_host.values()) == 4 * 2 * 30 * CONFIG.width
+
+
 def test_products_in_fp8_are_the_devices_own_and_give_what_is_emulated_elsewhere() -> None:
     state = random_state()
     vectors = {"cpu": encoder("cpu", state, precision="fp8").encode(proteins(LENGTHS)).pooled["mean"]}

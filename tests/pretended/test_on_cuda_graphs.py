@@ -48,6 +48,7 @@ def model_of(encoder: ESM2Encoder) -> ESM2OnGPU:
     ("capability", "precision", "tolerance"),
     [
         ((9, 0), "bf16", 0.05),
+        ((9, 0), "fp8", 0.3),
         ((8, 0), "fp32", 1e-5),
         ((7, 5), "fp16", 0.01),
         ((7, 5), "bf16", 0.05),  # emulated
