@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pretended_device
@@ -40,6 +41,7 @@ class Captured(TorchDispatchMode):
         self.operations: list[tuple[Any, Any, Any, Any]] = []  # what is called with what, and what it gave
         self.made: dict[int, OnDevice] = {}
         self.pools: object = None
+        self.stream: object = None
 
     def pool(self) -> object:
         return self.pools
@@ -100,8 +102,11 @@ def give_graphs(device: Pretended, monkeypatch: pytest.MonkeyPatch) -> list[Capt
         raise RuntimeError(f"operation not permitted when stream is capturing: {name} synchronises")
 
     @contextmanager
-    def capture(graph: Captured, pool: object = None, capture_error_mode: str = "global") -> Iterator[None]:
+    def capture(
+        graph: Captured, pool: object = None, stream: object = None, capture_error_mode: str = "global"
+    ) -> Iterator[None]:
         assert capture_error_mode == "thread_local"
+        graph.stream = stream
         graph.pools = object() if pool is None else pool
         with uncounted(device), monkeypatch.context() as patch:
             patch.setattr(device, "synchronised", refuse)
@@ -113,4 +118,5 @@ def give_graphs(device: Pretended, monkeypatch: pytest.MonkeyPatch) -> list[Capt
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device))
     return captured

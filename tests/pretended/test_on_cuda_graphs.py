@@ -126,6 +126,7 @@ def test_graphs_are_bounded_in_number_and_share_their_memory(monkeypatch: pytest
             ours.encode(proteins(lengths))
         assert len(captured) == len(model_of(ours).graphs.graphs) == 2  # type: ignore[union-attr]
         assert captured[0].pool() is captured[1].pool()
+        assert captured[0].stream is captured[1].stream is not None  # of the device that the model is on
 
 
 @pytest.mark.parametrize("lengths", [[1100], [400, 300, 400]])

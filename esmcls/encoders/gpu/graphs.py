@@ -96,6 +96,9 @@ class StreamGraphs:
         self.graphs: dict[Key, _Graph] = {}
         self.seen: set[Key] = set()
         self.fails = False
+        self.stream: torch.cuda.Stream | None = (
+            None  # of captures: torch's own is of one device, and memory of one stream
+        )
         self.lock = Lock()  # between what is put in and what is taken out
 
     def run(self, key: Key, numbers: Tensor, forward: Forward) -> list[Tensor]:
@@ -121,8 +124,10 @@ class StreamGraphs:
         """Capture a graph; where that fails, for want of memory too, no other is tried, and a line says so."""
         before = next(iter(self.graphs.values()), None)
         try:
-            with torch.cuda.stream(torch.cuda.current_stream(self.device)):  # a capture that fails leaves it behind
-                self.graphs[key] = _Graph(to_device(numbers, self.device), forward, before)
+            self.stream = self.stream or torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            now = torch.cuda.current_stream(self.device)
+            with torch.cuda.device(self.device), torch.cuda.stream(now):  # which a capture that fails leaves behind
+                self.graphs[key] = _Graph(to_device(numbers, self.device), forward, self.stream, before)
         except Exception as error:  # CUDA's errors have several classes, and no common one
             self.fails = True
             reason = str(error).strip().partition("\n")[0]
@@ -135,11 +140,12 @@ class _Graph:
     Its memory is that of the graph before, too: they never run side by side.
     """
 
-    def __init__(self, numbers: Tensor, forward: Forward, before: _Graph | None) -> None:
+    def __init__(self, numbers: Tensor, forward: Forward, stream: torch.cuda.Stream, before: _Graph | None) -> None:
         pool = before.graph.pool() if before is not None else None
         self.numbers = numbers
         self.graph: torch.cuda.CUDAGraph = torch.cuda.CUDAGraph()
-        with exact_products(), torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+        capturing = torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local")
+        with exact_products(), capturing:
             self.kept, self.states = forward(numbers)
 
     def replay(self, numbers: Tensor) -> list[Tensor]:
