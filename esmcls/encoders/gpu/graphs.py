@@ -96,9 +96,7 @@ class StreamGraphs:
         self.graphs: dict[Key, _Graph] = {}
         self.seen: set[Key] = set()
         self.fails = False
-        self.stream: torch.cuda.Stream | None = (
-            None  # of captures: torch's own is of one device, and memory of one stream
-        )
+        self.stream: torch.cuda.Stream | None = None  # on which all are captured, so that they share memory
         self.lock = Lock()  # between what is put in and what is taken out
 
     def run(self, key: Key, numbers: Tensor, forward: Forward) -> list[Tensor]:
