@@ -3,10 +3,11 @@
     python benchmarks/gpu.py --name h100                    # writes benchmarks/results/gpu_h100.json
     python benchmarks/gpu.py --device cpu --tiny            # every part once, of toy sizes: a test of this file
 
-ceilings   bytes a second of a copy, operations a second of a large product, in bf16, fp16 and fp32
+ceilings   bytes a second of a copy, operations a second of a large product, in bf16, fp16, fp32 and fp8
 shapes     each product of a layer, and attention, as a share of that ceiling
 encode     tokens a second by model, precision and length: of the model alone, and of all that `encode` does; the share
            of the ceiling; how much of the time the GPU waits for the host
+small      microseconds of `encode` of one protein and of a few, with CUDA graphs and without
 host       residues a second that one process of the host makes tokens of
 finetune   tokens a second of a training step, of all weights and with the layers computed again
 heads      seconds of an epoch of the linear head on a million vectors
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ from torch.nn import functional as F
 from esmcls.encoders.devices import device_name, hardware_precisions
 from esmcls.encoders.esm2 import ESM2Encoder, with_ends
 from esmcls.encoders.gpu.attention import choose_attention, stream_attention
+from esmcls.encoders.gpu.fp8 import by_the_device, round_rows
+from esmcls.encoders.gpu.graphs import SWITCH
 from esmcls.encoders.inference import DTYPES
 from esmcls.encoders.model import ESM2, ModelConfig
 from esmcls.plain_values import write_json
@@ -96,6 +100,10 @@ class Scope:
         there = hardware_precisions(self.device)
         return [precision for precision in ("bf16", "fp16", "fp32") if precision in there]
 
+    def has_fp8(self) -> bool:
+        """Tell whether the device multiplies rows of fp8."""
+        return "fp8" in hardware_precisions(self.device)
+
 
 Row = dict[str, Any]
 
@@ -109,11 +117,22 @@ def ceilings(scope: Scope) -> Iterator[Row]:
     for precision in scope.precisions():
         seconds = scope.seconds(_square(scope, precision))
         yield {"what": f"product {precision}", "TFLOP/s": 2 * scope.square**3 / seconds / 1e12}
+    if scope.has_fp8():
+        seconds = scope.seconds(_fp8_product(scope, scope.square, scope.square, scope.square))
+        yield {"what": "product fp8 by row", "TFLOP/s": 2 * scope.square**3 / seconds / 1e12}
 
 
 def _square(scope: Scope, precision: str) -> Callable[[], object]:
     matrix = torch.randn(scope.square, scope.square, device=scope.device).to(DTYPES[precision])
     return lambda: matrix @ matrix
+
+
+def _fp8_product(scope: Scope, rows: int, reads: int, writes: int) -> Callable[[], object]:
+    """Return a product of rounded rows; what rounds them is part of the kernels between products."""
+    multiply = by_the_device(
+        *round_rows(torch.randn(writes, reads, device=scope.device)), torch.zeros(writes, device=scope.device)
+    )
+    return partial(multiply, *round_rows(torch.randn(rows, reads, device=scope.device)))
 
 
 def shapes(scope: Scope) -> Iterator[Row]:
@@ -128,6 +147,9 @@ def shapes(scope: Scope) -> Iterator[Row]:
             seconds = scope.seconds(partial(F.linear, x, weight))
             share = 2 * scope.tokens * reads * writes / seconds / peak
             yield {"what": f"{name} product {reads} to {writes}", "us": 1e6 * seconds, "of the ceiling": share}
+            if scope.has_fp8() and 4 * width in (reads, writes):  # those that `--precision fp8` has in fp8
+                seconds = scope.seconds(_fp8_product(scope, scope.tokens, reads, writes))
+                yield {"what": f"{name} product {reads} to {writes} in fp8", "us": 1e6 * seconds}
         query = torch.randn(scope.tokens, heads, width // heads, device=scope.device).to(dtype)
         attend = stream_attention(query)
         if attend is None:
@@ -148,7 +170,8 @@ def encode(scope: Scope) -> Iterator[Row]:
         config = ModelConfig(layers, width, heads)
         with torch.device(scope.device):
             state = ESM2(config).state_dict()
-        for precision in scope.precisions() if name in ("35M", "tiny") else scope.precisions()[:1]:
+        precisions = scope.precisions() if name in ("35M", "tiny") else scope.precisions()[:1]
+        for precision in [*precisions, "fp8"] if scope.has_fp8() else precisions:
             peak = 2 * scope.square**3 / scope.seconds(_square(scope, precision))
             encoder = ESM2Encoder(name, config, state, precision=precision, device=str(scope.device), digest="random")
             for length in scope.lengths:
@@ -167,6 +190,24 @@ def encode(scope: Scope) -> Iterator[Row]:
                     "sequences/s": count / whole,
                     "waiting for the host": 1 - model / whole,
                 }
+
+
+def small(scope: Scope) -> Iterator[Row]:
+    """Measure streams of a few sequences, which graphs are for, with them and without."""
+    draw = np.random.default_rng(0)
+    length = scope.lengths[1]
+    for name, (layers, width, heads) in scope.shapes.items():
+        config = ModelConfig(layers, width, heads)
+        with torch.device(scope.device):
+            state = ESM2(config).state_dict()
+        for captured, way in (("0", "kernel by kernel"), ("1", "by graphs")):
+            with patch.dict(os.environ, {SWITCH: captured}):
+                encoder = ESM2Encoder(name, config, state, device=str(scope.device), digest="random")
+            for count in (1, 4, 16):
+                sequences = ["".join(draw.choice(list(RESIDUES), length)) for _ in range(count)]
+                encoder.encode(sequences)  # the first time that its shape is seen, `seconds` the second
+                seconds = scope.seconds(partial(encoder.encode, sequences))
+                yield {"what": f"{name}, {count} of {length} residues {way}", "us": 1e6 * seconds}
 
 
 def host(scope: Scope) -> Iterator[Row]:
@@ -241,7 +282,7 @@ def _vectors(scope: Scope) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.nd
 
 
 PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
-    part.__name__: part for part in (ceilings, shapes, encode, host, finetune, heads, knn)
+    part.__name__: part for part in (ceilings, shapes, encode, small, host, finetune, heads, knn)
 }
 
 

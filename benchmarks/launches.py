@@ -38,7 +38,7 @@ from esmcls.tasks.objective import OutputLayer
 from esmcls.tasks.one_label.tuning import OneLabelSupervision
 from esmcls.training.processes import Replicas
 
-CASES = [((9, 0), "bf16"), ((8, 0), "fp32"), ((7, 5), "auto"), ((7, 5), "fp32")]
+CASES = [((9, 0), "bf16"), ((9, 0), "fp8"), ((8, 0), "fp32"), ((7, 5), "auto"), ((7, 5), "fp32"), ((6, 0), "fp32")]
 WIDTH, HEADS = 320, 20
 """Those of the 8M model."""
 TRAINED = [

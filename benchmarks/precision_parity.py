@@ -31,7 +31,7 @@ from esmcls.encoders import devices
 from esmcls.encoders.encoder import load_encoder
 from esmcls.reading.readers import read_records
 
-LOWER = ("bf16", "fp16", "int8")
+LOWER = ("bf16", "fp16", "int8", "fp8")
 SAMPLE_SEED = 0
 
 

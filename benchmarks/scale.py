@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+from esmcls.encoders.gpu.graphs import few_shapes
+
 PRODUCTS = 800e12
 """Operations a second of a large bf16 product on an H100 SXM: 81 % of the 989e12 of its data sheet."""
 MEMORY = 0.85 * 3.0e12
@@ -21,6 +23,12 @@ ATTENTION = 220e12
 """Operations a second of flash attention with heads of 64, forward (Dao 2023, figure 5); in proportion below 64."""
 MOVED = {"1: eager": 104, "2: fused": 48}
 """Bytes a token, layer and unit of width between products: 24 of two sums with LayerNorm, 8 of the turn, 16 of GELU."""
+FP8 = 1.6
+"""Speed of a product of fp8 rows in units of bf16's: twice on the data sheet, of which eight tenths are assumed."""
+FP8_SHARE = 8 / 12
+"""Of the products' operations, those of the two wide ones."""
+FP8_MOVED = 43
+"""Bytes as above: the LayerNorm before the wide products and the GELU between them write one byte instead of two."""
 TRAINED = {"full": (3, 309, 3.5), "checkpointing": (4, 420, 4.5), "LoRA": (2, 640, 3.5)}
 """Of a step: products and attention in units of a forward pass, and the bytes as above."""
 STREAM = 1 << 15
@@ -29,6 +37,14 @@ STEP = 1 << 14
 """Tokens of a training step on each GPU."""
 LINK = 450e9
 """Bytes a second, one way, of NVLink between the GPUs of a machine (data sheet)."""
+LAUNCH = 5e-6
+"""Seconds of the host until a kernel is in the device's queue, from Python: torch's own operations take 4 to 10 us."""
+KERNEL = 2e-6
+"""Seconds from one kernel of a graph to the next, however little it does."""
+KERNELS = (9, 8)
+"""A layer, and beside layers (`benchmarks/launches.py`)."""
+PROTEINS = (1, 4)
+"""Proteins of a small stream, as one that is asked for alone, or a few."""
 AN_ENTRY = 48
 """Bytes of a sequence in the cache beside its vector: key, length, inputs (docs/cache-format.md)."""
 
@@ -49,10 +65,16 @@ class Shape:
         return 12 * self.layers * self.width**2 + 33 * self.width
 
     def seconds(
-        self, tokens: int, *, moved: float = MOVED["2: fused"], passes: float = 1, attended: float = 1
+        self,
+        tokens: int,
+        *,
+        moved: float = MOVED["2: fused"],
+        passes: float = 1,
+        attended: float = 1,
+        slowed: float = 1,
     ) -> float:
-        """Return the seconds of one token of a sequence of so many."""
-        products = passes * 24 * self.layers * self.width**2 / (self.share * PRODUCTS)
+        """Return the seconds of one token of a sequence of so many; `slowed` is the time of products in bf16's."""
+        products = passes * slowed * 24 * self.layers * self.width**2 / (self.share * PRODUCTS)
         between = moved * self.layers * self.width / MEMORY
         narrow = min(1.0, self.width / self.heads / 64)
         attention = attended * 4 * tokens * self.layers * self.width / (ATTENTION * narrow)
@@ -97,6 +119,37 @@ def embedding(sequences: float, residues: int, gpus: int) -> str:
     return table(head, rows)
 
 
+def in_fp8(residues: int) -> str:
+    """Return the table of `--precision fp8`."""
+    tokens = residues + 2
+    slowed = 1 - FP8_SHARE + FP8_SHARE / FP8
+    rows = []
+    for shape in SHAPES:
+        plain = shape.seconds(tokens)
+        seconds = shape.seconds(tokens, moved=FP8_MOVED, slowed=slowed)
+        rows.append([shape.name, f"{1e6 * plain:.2f}", f"{1e6 * seconds:.2f}", f"{plain / seconds:.2f}"])
+    return table(["encoder", "us a token in bf16", "in fp8", "times as fast"], rows)
+
+
+def one_stream(residues: int) -> str:
+    """Return the table of streams of a few sequences, and of as many as go into one, with CUDA graphs and without."""
+    tokens = residues + 2
+    counts = [*PROTEINS, STREAM // tokens]
+    head = ["encoder", "kernels", "us to launch them"]
+    head += [f"us of {count}, without and with a graph" for count in counts]
+    rows = []
+    for shape in SHAPES:
+        kernels = KERNELS[0] * shape.layers + KERNELS[1]
+        row = [f"{kernels}", f"{1e6 * kernels * LAUNCH:,.0f}"]
+        for count in counts:
+            plain = max(kernels * LAUNCH, count * tokens * shape.seconds(tokens))
+            padded = few_shapes([tokens] * count, shape.width)
+            graph = 0.0 if padded is None else max(kernels * KERNEL, padded.tokens * shape.seconds(tokens))
+            row.append(f"{1e6 * plain:,.0f}" + (f" → {1e6 * graph:,.0f}" if graph else ", no graph"))
+        rows.append([shape.name, *row])
+    return table(head, rows)
+
+
 def fine_tuning(sequences: float, residues: int, gpus: int, epochs: int) -> str:
     """Return the table of fine-tuning the 650M on so many sequences of so many residues."""
     shape = next(one for one in SHAPES if one.name == "650M")
@@ -118,12 +171,16 @@ def fine_tuning(sequences: float, residues: int, gpus: int, epochs: int) -> str:
 
 
 def report(given: argparse.Namespace) -> str:
-    """Return both tables, each under a line that says of what."""
+    """Return the tables, each under a line that says of what."""
     train = f"{given.train:,.0f} sequences of {given.train_residues} residues"
     return "\n\n".join(
         [
             f"Embedding {given.sequences:,.0f} sequences of {given.residues} residues on {given.gpus} H100:",
             embedding(given.sequences, given.residues, given.gpus),
+            f"The same in fp8, sequences of {given.residues} residues:",
+            in_fp8(given.residues),
+            f"One stream of sequences of {given.train_residues} residues:",
+            one_stream(given.train_residues),
             f"Fine-tuning 650M on {train}, {given.epochs} epochs:",
             fine_tuning(given.train, given.train_residues, given.gpus, given.epochs),
         ]

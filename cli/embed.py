@@ -101,7 +101,7 @@ _GROUPS = {
 @click.option("--pool", default="mean", show_default=True, help="mean, cls, max: one or more with commas between.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8", "fp8"]),
     default="auto",
     show_default=True,
     help="auto: that of the encoder's cache here, else bf16 or fp16, as the hardware has it.",

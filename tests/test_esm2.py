@@ -328,7 +328,9 @@ def proteins() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.9999), ("int8", 0.999), ("fp16", 0.999999)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("bf16", 0.9999), ("int8", 0.999), ("fp16", 0.999999), ("fp8", 0.998)]
+)
 def test_lower_precisions_point_the_same_way_on_trained_weights(
     trained: tuple[str, Embedded], precision: str, least: float
 ) -> None:

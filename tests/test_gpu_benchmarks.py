@@ -28,7 +28,7 @@ def test_every_part_of_the_gpu_benchmark_measures_something(monkeypatch: pytest.
     gpu = script("gpu", monkeypatch)
     scope = gpu.Scope(torch.device("cpu"), gpu.TINY, 128, (20, 62), 32, 200, 1)
     results = gpu.measure(scope, list(gpu.PARTS), minutes=5)
-    assert list(results) == ["ceilings", "shapes", "encode", "host", "finetune", "heads", "knn"]
+    assert list(results) == ["ceilings", "shapes", "encode", "small", "host", "finetune", "heads", "knn"]
     for rows in results.values():
         assert rows
         for row in rows:
@@ -36,6 +36,19 @@ def test_every_part_of_the_gpu_benchmark_measures_something(monkeypatch: pytest.
             assert all(
                 value > 0 for name, value in row.items() if name not in ("what", "peak GB", "waiting for the host")
             )
+
+
+def test_what_the_gpu_benchmark_measures_of_fp8_runs_where_there_is_a_product_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = script("gpu", monkeypatch)
+    monkeypatch.setattr(gpu, "hardware_precisions", lambda device: {"fp32", "fp8"})
+    monkeypatch.setattr(torch, "_scaled_mm", lambda a, b, *scales, out_dtype: (a.float() @ b.float()).to(out_dtype))
+    scope = gpu.Scope(torch.device("cpu"), gpu.TINY, 128, (20,), 32, 200, 1)
+    results = gpu.measure(scope, ["ceilings", "shapes", "encode"], minutes=5)
+    rows = [row["what"] for part in results.values() for row in part if "fp8" in row["what"]]
+    products = ["tiny product 32 to 128 in fp8", "tiny product 128 to 32 in fp8"]
+    assert rows == ["product fp8 by row", *products, "tiny fp8, 20 residues"]
 
 
 def test_a_part_that_fails_is_told_and_the_next_goes_on(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from esmcls.encoders import devices
 from esmcls.encoders.devices import Precision
 from esmcls.encoders.esm2 import ESM2Encoder
-from esmcls.encoders.gpu import fused
+from esmcls.encoders.gpu import fp8, fused, graphs
 from esmcls.encoders.gpu.attention import attend_efficiently, attend_flash
 from esmcls.encoders.gpu.packed import ESM2OnGPU
 from esmcls.encoders.model import ModelConfig
@@ -29,7 +29,9 @@ LENGTHS = [7, 1, 30, 30, 12, 200]
 
 @pytest.mark.parametrize("emulated", [False, True])
 @pytest.mark.parametrize("compiles", ["0", "1"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2), ("fp16", 0.05), ("int8", 0.4)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.2), ("fp16", 0.05), ("int8", 0.4), ("fp8", 0.4)]
+)
 def test_a_gpu_gives_the_states_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch, precision: Precision, tolerance: float, emulated: bool, compiles: str
 ) -> None:
@@ -99,6 +101,17 @@ def test_attention_in_one_call_is_that_of_each_sequence_with_its_gradients(
     torch.testing.assert_close(*gradients, atol=4 * tolerance, rtol=4 * tolerance)
 
 
+def test_a_product_of_fp8_rows_is_the_emulated_one() -> None:
+    if "fp8" not in devices.hardware_precisions(CUDA):
+        pytest.skip("fp8 is for newer devices")
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(70, 320, device=CUDA), torch.randn(48, 320, device=CUDA), torch.randn(48, device=CUDA)
+    values, scales = fp8.round_rows(weight)
+    exact = fp8.emulated(lambda rows: rows @ values.float().t(), scales, bias)(*fp8.round_rows(x))
+    ours = fp8.by_the_device(values, scales, bias)(*fp8.round_rows(x))
+    torch.testing.assert_close(ours, exact, atol=0.1, rtol=0.01)
+
+
 def test_each_of_the_two_pieces_is_compiled_to_one_kernel() -> None:
     from torch._inductor import metrics
 
@@ -118,6 +131,30 @@ def test_each_of_the_two_pieces_is_compiled_to_one_kernel() -> None:
                 torch.compile(function, dynamic=True, fullgraph=True)(*given), function(*given), atol=2e-3, rtol=2e-3
             )
         assert metrics.generated_kernel_count == 1
+
+
+@pytest.mark.parametrize("compiles", ["0", "1"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("auto", 0.05)])
+def test_a_graph_gives_the_vectors_of_the_plain_way_for_other_streams_of_its_key(
+    monkeypatch: pytest.MonkeyPatch, precision: str, tolerance: float, compiles: str
+) -> None:
+    monkeypatch.setenv(fused.SWITCH, compiles)
+    state = canonical(random_fair_esm(CONFIG))
+    draw = np.random.default_rng(0)
+    batches = [
+        ["".join(draw.choice(list("LAGVSERTIDPKQN"), length)) for length in lengths]
+        for lengths in ([100, 20, 50], [90, 33, 3, 1], [126, 126], [1000, 3], [1, 900], [900, 100], [100, 20, 51])
+    ]
+    monkeypatch.setenv(graphs.SWITCH, "0")
+    plain = ESM2Encoder("random", CONFIG, state, precision=precision, device="cuda", digest="0")
+    monkeypatch.setenv(graphs.SWITCH, "1")
+    captured = ESM2Encoder("random", CONFIG, state, precision=precision, device="cuda", digest="0")
+    for batch in batches:
+        expected = plain.encode(batch).pooled["mean"]
+        np.testing.assert_allclose(captured.encode(batch).pooled["mean"], expected, atol=tolerance, rtol=tolerance)
+    assert isinstance(captured.model, ESM2OnGPU)
+    assert captured.model.graphs is not None
+    assert (len(captured.model.graphs.graphs), captured.model.graphs.fails) == (2, False)
 
 
 def test_nothing_waits_for_the_gpu_while_a_batch_is_launched() -> None:

@@ -168,7 +168,7 @@ def test_the_final_norm_is_applied_to_the_last_layer_alone() -> None:
     assert not changed[2].any()
 
 
-@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.99)])
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.99), ("fp8", 0.99)])
 def test_lower_precisions_point_the_same_way_on_random_weights(precision: Precision, least: float) -> None:
     """Loose: random weights are no measure of precision; `test_esm2` judges it on trained ones."""
     tokens = [random_tokens(length, seed) for seed, length in enumerate(LENGTHS)]
@@ -235,5 +235,5 @@ def test_an_empty_stream_yields_nothing_but_empty_states() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown precision 'fp8'; choose from auto, fp32, bf16, fp16, int8"):
-        PackedESM2(CONFIG, {}, "fp8", CPU)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown precision 'fp4'; choose from auto, fp32, bf16, fp16, int8, fp8"):
+        PackedESM2(CONFIG, {}, "fp4", CPU)  # type: ignore[arg-type]

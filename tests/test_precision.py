@@ -19,6 +19,7 @@ import pytest
 import torch
 from command import done, run
 from tiny import CONFIG, sequences, tiny_model, write_encoder, write_set
+from torch import Tensor
 
 import esmcls
 from esmcls.encoders import devices
@@ -38,7 +39,7 @@ from esmcls.pretraining.corpus import Batch
 from esmcls.pretraining.run import hidden_states
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LOWER: list[Precision] = ["bf16", "fp16", "int8"]
+LOWER: list[Precision] = ["bf16", "fp16", "int8", "fp8"]
 NOTE = "this processor lacks {}: emulated in fp32, with vectors that differ by rounding alone"
 TRAINING_NOTE = "this processor lacks bf16: training computes in fp32"
 
@@ -54,6 +55,15 @@ class Hardware:
         self.monkeypatch.setattr(devices, "hardware_precisions", lambda device: frozenset({"fp32", *precisions}))
         self.monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: not precisions)
         self.monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).int())
+        self.monkeypatch.setattr(torch, "_scaled_mm", scaled_product)
+
+
+def scaled_product(
+    a: Tensor, b: Tensor, scale_a: Tensor, scale_b: Tensor, bias: Tensor, out_dtype: torch.dtype
+) -> Tensor:
+    """Stand in for what processors do not have: sums of exact products in float64."""
+    assert {a.dtype, b.dtype} == {torch.float8_e4m3fn}
+    return (a.double() @ b.double() * scale_a * scale_b + bias).to(out_dtype)
 
 
 @pytest.fixture
@@ -74,7 +84,9 @@ def proteins() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.99999), ("fp16", 0.9999999), ("int8", 0.9999999)])
+@pytest.mark.parametrize(
+    ("precision", "least"), [("bf16", 0.99999), ("fp16", 0.9999999), ("int8", 0.9999999), ("fp8", 0.99999)]
+)
 def test_emulated_vectors_are_those_of_hardware_that_has_the_precision(
     hardware: Hardware, precision: Precision, least: float
 ) -> None:
@@ -98,8 +110,8 @@ def test_any_precision_can_be_asked_of_any_processor_and_stays_the_one_of_the_sp
     assert np.isfinite(encoder.encode(sequences(3), keep="residue").pooled["mean"]).all()
 
 
-def test_auto_is_what_the_hardware_has(hardware: Hardware) -> None:
-    hardware.has("fp16", "int8")
+def test_auto_is_what_the_hardware_has_and_never_eight_bits(hardware: Hardware) -> None:
+    hardware.has("fp16", "int8", "fp8")
     assert choose_precision("auto", CPU) == "fp32"
     hardware.has("bf16")
     assert choose_precision("auto", CPU) == "bf16"
@@ -131,10 +143,23 @@ def test_a_processor_has_what_its_instructions_are_used_for(
     assert hardware_precisions(CPU) == {"fp32"}
 
 
-def test_a_gpu_has_fp16_and_the_newer_ones_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    for newer, expected in ((False, {"fp32", "fp16"}), (True, {"fp32", "fp16", "bf16"})):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, newer=newer: newer)
-        assert hardware_precisions(CUDA) == expected
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((7, 5), {"fp32", "fp16"}),
+        ((8, 0), {"fp32", "fp16", "bf16"}),
+        ((8, 9), {"fp32", "fp16", "bf16", "fp8"}),
+        ((9, 0), {"fp32", "fp16", "bf16", "fp8"}),
+    ],
+)
+def test_a_gpu_has_fp16_and_the_newer_ones_bf16_and_fp8(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: set[Precision]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: capability >= (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert hardware_precisions(CUDA) == expected
+    monkeypatch.setattr(devices.sys, "platform", "win32")
+    assert hardware_precisions(CUDA) == expected - {"fp8"}
     assert hardware_precisions(torch.device("mps")) == {"fp32"}
 
 
@@ -154,24 +179,25 @@ def test_products_of_eight_bits_are_asked_of_processors_with_vnni_alone(monkeypa
     assert not devices.multiplies_int8_exactly.__wrapped__()
 
 
-def test_int8_is_refused_in_one_line_where_it_is_slower_unless_such_vectors_are_there(
-    tmp_path: Path, hardware: Hardware
+@pytest.mark.parametrize(("precision", "needed"), [("int8", "VNNI"), ("fp8", "GPUs from L4 and H100 on")])
+def test_eight_bits_are_refused_in_one_line_where_they_are_slower_unless_such_vectors_are_there(
+    tmp_path: Path, hardware: Hardware, precision: Precision, needed: str
 ) -> None:
     encoder = write_encoder(tmp_path / "tiny.safetensors")
     (tmp_path / "a.fasta").write_text(">a\nMKTAYIAKQRQISFVKSHFSRQ\n")
     (tmp_path / "b.fasta").write_text(">b\nMKTAYIAKQRQ\n")
-    words = ("--encoder", encoder, "-w", tmp_path / "w", "--device", "cpu", "--precision", "int8")
+    words = ("--encoder", encoder, "-w", tmp_path / "w", "--device", "cpu", "--precision", precision)
     hardware.has()
     ran = run("embed", tmp_path / "a.fasta", *words)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines()[-1] == (
-        "esmcls: error: --precision int8: this processor has no fast products of int8 (VNNI), so that it takes longer "
-        "than fp32; leave --precision out"
+        f"esmcls: error: --precision {precision}: this processor has no fast products of {precision} ({needed}), so "
+        "that it takes longer than fp32; leave --precision out"
     )
-    hardware.has("int8")
+    hardware.has(precision)
     done("embed", tmp_path / "a.fasta", *words)
     hardware.has()
-    assert NOTE.format("int8") in done("embed", tmp_path / "b.fasta", *words).err
+    assert NOTE.format(precision) in done("embed", tmp_path / "b.fasta", *words).err
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

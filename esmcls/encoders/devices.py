@@ -17,7 +17,7 @@ import torch
 
 from esmcls.errors import UsageError
 
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
@@ -30,6 +30,8 @@ OLDEST_TENSOR_CORES: Final = (7, 0)
 """Compute capability from which a GPU multiplies fp16 several times faster than fp32 (V100, T4)."""
 _OF_BUILD: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """Instructions (`sm`) or portable code (`compute`) of a build: generation, member, and what is that one's alone."""
+OLDEST_FP8: Final = (8, 9)
+"""Compute capability from which a GPU multiplies fp8 (L4, RTX 40, H100)."""
 OLDER_GPUS: Final = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 """Installs the last of torch's wheels with code for GPUs before Turing (7.5): up to 2.14 (pytorch issue 190385)."""
 _NO_MEMORY: Final = (
@@ -109,17 +111,19 @@ def note_emulation(precision: Precision, device: torch.device) -> None:
         say(f"this {_kind(device)} lacks {precision}: {how}")
 
 
-def refuse_slow_int8(precision: str, device: torch.device) -> None:
-    """Refuse to begin with int8 vectors where int8 is emulated; what was begun elsewhere goes on, emulated.
+def refuse_slow_precision(precision: str, device: torch.device) -> None:
+    """Refuse to begin with int8 or fp8 vectors where these are emulated; what was begun elsewhere goes on, emulated.
 
     Raises
     ------
     UsageError
         If nothing is gained by it here.
     """
-    if precision == "int8" and is_emulated("int8", device):
-        lacks = f"this {_kind(device)} has no fast products of int8{' (VNNI)' if device.type == 'cpu' else ''}"
-        raise UsageError(f"--precision int8: {lacks}, so that it takes longer than fp32; leave --precision out")
+    slow: Precision
+    for slow, needed in (("int8", " (VNNI)" if device.type == "cpu" else ""), ("fp8", " (GPUs from L4 and H100 on)")):
+        if precision == slow and is_emulated(slow, device):
+            lacks = f"this {_kind(device)} has no fast products of {slow}{needed}"
+            raise UsageError(f"--precision {slow}: {lacks}, so that it takes longer than fp32; leave --precision out")
 
 
 def note_fp32_training(precision: Precision, device: torch.device) -> None:
@@ -149,11 +153,18 @@ def hardware_precisions(device: torch.device) -> frozenset[Precision]:
     if device.type == "cuda":
         precisions |= {"fp16"}
         precisions |= {"bf16"} if torch.cuda.is_bf16_supported(including_emulation=False) else set()
+        precisions |= {"fp8"} if multiplies_fp8_by_row(device) else set()
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precisions |= {"bf16"} if instructions and torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
         precisions |= {"int8"} if multiplies_int8_exactly() else set()
     return frozenset(precisions)
+
+
+def multiplies_fp8_by_row(device: torch.device) -> bool:
+    """Tell whether torch has a product of fp8 rows for a CUDA device; its builds for Windows and ROCm have none."""
+    built = torch.version.hip is None and sys.platform != "win32"
+    return built and torch.cuda.get_device_capability(device) >= OLDEST_FP8
 
 
 @lru_cache(maxsize=1)

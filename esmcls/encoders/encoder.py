@@ -223,7 +223,7 @@ def load_encoder(
         Layers side by side, 0 the embedding; default what the encoder's card says, else the last.
     long : str
         Strategy for sequences beyond the context, see `windows.parse_long`.
-    precision : {"auto", "fp32", "bf16", "fp16", "int8"}
+    precision : {"auto", "fp32", "bf16", "fp16", "int8", "fp8"}
         `auto` is bf16 where the hardware has it, else fp16 on a GPU that is fast in it, else fp32; any other works on
         all hardware, emulated in fp32 where it lacks it.
     device : str

@@ -43,7 +43,7 @@ class ESM2Encoder(TransformerEncoder):
         Layers side by side, in ascending order; default the last.
     long : str
         Strategy for sequences beyond the context.
-    precision : {"auto", "fp32", "bf16", "fp16", "int8"}
+    precision : {"auto", "fp32", "bf16", "fp16", "int8", "fp8"}
         What the hardware lacks is emulated, and noted in the log `esmcls`.
     device : str
     digest : str, optional

@@ -20,12 +20,19 @@ from torch.nn import functional as F
 
 from esmcls.encoders.alphabet import MASK
 from esmcls.encoders.devices import Precision, check_precision, is_emulated, keep_freed_memory
+from esmcls.encoders.gpu.fp8 import RoundedProduct, by_the_device, emulated, fits, round_rows
 from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 
-DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
-"""The dtype that flows between the matrix products; `int8` is int8 within a product and bf16 between two."""
+DTYPES: Final = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.bfloat16,
+    "fp8": torch.bfloat16,
+}
+"""The dtype that flows between the matrix products; `int8` and `fp8` are so within a product."""
 SCORES_IN_CACHE: Final = 1 << 17
 """Attention scores computed at once on a CPU: 512 KiB in fp32, half of a common level-2 cache."""
 SHORT: Final = 128
@@ -42,7 +49,7 @@ class PackedESM2:
     config : ModelConfig
     state : mapping of str to tensor
         Canonical names, as `weights.load_state` returns them.
-    precision : {"fp32", "bf16", "fp16", "int8"}
+    precision : {"fp32", "bf16", "fp16", "int8", "fp8"}
     device : torch.device
 
     Raises
@@ -127,18 +134,20 @@ class Layer:
     def __init__(
         self, config: ModelConfig, state: Mapping[str, Tensor], prefix: str, precision: Precision, device: torch.device
     ) -> None:
-        def product(name: str, **options: bool) -> Product:
+        def product(name: str, precision: Precision, **options: bool) -> Product:
             weight = state[f"{prefix}{name}.weight"]
             bias = state[f"{prefix}{name}.bias"]
             return prepare(weight, bias, precision, device, **options)
 
+        attending: Precision = "bf16" if precision == "fp8" else precision  # in fp8 these cost the most accuracy
+
         self.dtype = DTYPES[precision]
         self.attention_norm = Norm(state, f"{prefix}self_attn_layer_norm", device)
-        self.query_key_value = prepare(*fused_query_key_value(config, state, prefix), precision, device)
-        self.out = product("self_attn.out_proj")
+        self.query_key_value = prepare(*fused_query_key_value(config, state, prefix), attending, device)
+        self.out = product("self_attn.out_proj", attending)
         self.final_norm = Norm(state, f"{prefix}final_layer_norm", device)
-        self.widen = product("fc1", gelu=True)
-        self.narrow = product("fc2")
+        self.widen = product("fc1", precision, gelu=True)
+        self.narrow = product("fc2", precision)
 
     def __call__(self, x: Tensor, stream: Stream) -> Tensor:
         """Return the fp32 stream after this layer, (total, width)."""
@@ -294,6 +303,8 @@ def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.de
     """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
     if precision == "int8":
         return _int8_product(weight.to(device), bias.to(device), gelu)
+    if precision == "fp8":
+        return _fp8_product(weight.to(device), bias.to(device), gelu)
     if is_emulated(precision, device):
         return _emulated_product(weight, bias, precision, device, gelu)
     weight = weight.to(device, DTYPES[precision])
@@ -333,6 +344,15 @@ def _emulated_product(weight: Tensor, bias: Tensor, precision: Precision, device
     dtype = DTYPES[precision]
     product = prepare(weight.to(dtype).float(), bias.to(dtype).float(), "fp32", device, gelu=gelu)
     return lambda x: product(x.float()).to(dtype)
+
+
+def _fp8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
+    """Prepare a product of fp8 numbers; what the device lacks is a fp32 product of numbers rounded alike."""
+    values, scales = round_rows(weight)
+    if not is_emulated("fp8", weight.device) and fits(weight):
+        return RoundedProduct(by_the_device(values, scales, bias), gelu=gelu)
+    exact = prepare(values.float(), torch.zeros_like(bias), "fp32", weight.device)
+    return RoundedProduct(emulated(exact, scales, bias), gelu=gelu)
 
 
 def _int8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:

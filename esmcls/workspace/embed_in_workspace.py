@@ -89,15 +89,16 @@ class EmbeddingRecipe:
         Raises
         ------
         UsageError
-            If int8 is asked for where it is slower than fp32, and the workspace has no such vectors of the encoder.
+            If int8 or fp8 is asked for where it is slower than fp32, and the workspace has no such vectors of the
+            encoder.
         """
         precision = self.precision_in(workspace)
-        if precision == "int8" and not self._goes_on(workspace):
+        if precision in ("int8", "fp8") and not self._goes_on(workspace):
             import torch
 
-            from esmcls.encoders.devices import refuse_slow_int8
+            from esmcls.encoders.devices import refuse_slow_precision
 
-            refuse_slow_int8(precision, torch.device(device))
+            refuse_slow_precision(precision, torch.device(device))
         encoder = load_encoder(self.encoder, layers=self.layers, long=self.long, precision=precision, device=device)
         return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
 

@@ -369,11 +369,33 @@ def _efficient_backward(device: Pretended, told: dict[str, Any]) -> Any:
     return *(OnDevice(gradient[None]) for gradient in gradients), OnDevice(torch.zeros(0))
 
 
+def _scaled_product(device: Pretended, told: dict[str, Any]) -> Any:
+    """Multiply fp8 rows scaled one by one as `_scaled_mm` does, and refuse what it refuses (_meta_registrations.py)."""
+    rows, across, rows_scales, across_scales = (told[name] for name in ("self", "mat2", "scale_a", "scale_b"))
+    bias, made = told["bias"], told["out_dtype"]
+    if device.capability < (8, 9):
+        raise RuntimeError("torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9")
+    if {rows.dtype, across.dtype} != {torch.float8_e4m3fn} or {made, bias.dtype} != {torch.bfloat16}:
+        raise RuntimeError("Expected e4m3 rows, and bias and result in bf16")
+    if rows.stride() != (rows.shape[1], 1) or across.stride() != (1, across.shape[0]):
+        raise RuntimeError("self must be row_major, mat2 must be col_major")
+    if across.shape[0] % 16 or across.shape[1] % 16:
+        raise RuntimeError("Expected both dimensions of mat2 to be divisible by 16")
+    scales = rows_scales.dtype, across_scales.dtype, *rows_scales.shape, *across_scales.shape
+    if scales != (torch.float32, torch.float32, len(rows), 1, 1, across.shape[1]):
+        raise RuntimeError("For rowwise scaling, scale_a should be (rows, 1), scale_b should be (1, columns)")
+    sums = rows.values.float() @ across.values.float() * rows_scales.values * across_scales.values
+    device.kernels["_scaled_mm"] += 1
+    device.bytes["_scaled_mm"] += sum(map(_size, (rows, across))) + 2 * sums.numel()
+    return OnDevice((sums + bias.values.float()).to(made))
+
+
 KERNELS: dict[str, Callable[[Pretended, dict[str, Any]], Any]] = {
     "torch_attn::_varlen_attn": _flash,
     "torch_attn::_varlen_attn_backward": _flash_backward,
     "_efficient_attention_forward": _efficient,
     "_efficient_attention_backward": _efficient_backward,
+    "_scaled_mm": _scaled_product,
 }
 """What the CPU has no kernel for: how it is computed."""
 

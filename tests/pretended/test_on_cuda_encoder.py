@@ -64,6 +64,8 @@ def random_state(config: ModelConfig = CONFIG) -> dict[str, Tensor]:
         ((7, 5), ("flash", "efficient"), "bf16", "efficient", 0.3),
         ((7, 5), (), "fp32", "each", 5e-5),
         ((9, 0), ("flash", "efficient"), "int8", "efficient", 0.6),
+        ((9, 0), ("flash", "efficient"), "fp8", "flash", 0.9),
+        ((8, 0), ("flash", "efficient"), "fp8", "efficient", 0.9),
     ],
 )
 @pytest.mark.parametrize("fuses", [False, True])
@@ -120,14 +122,27 @@ def test_heads_that_flash_attention_does_not_take_are_attended_one_sequence_at_a
         assert device.kernels["varlen_attn"] == 0
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_a_layer_is_nine_kernels_and_the_host_waits_once_a_batch(
-    precision: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("capability", "precision", "kernels"),
+    [
+        ((9, 0), "bf16", 9),
+        ((9, 0), "fp32", 9),
+        ((9, 0), "fp8", 9),
+        ((8, 9), "fp8", 9),
+        ((8, 0), "bf16", 9),
+        ((8, 0), "fp32", 9),
+        ((7, 5), "fp16", 9),
+        ((7, 5), "fp32", 9),
+        ((6, 0), "fp32", 11),  # Triton compiles nothing for it: two sums and two norms
+    ],
+)
+def test_a_layer_is_nine_kernels_where_it_is_compiled_and_the_host_waits_once_a_batch(
+    capability: tuple[int, int], precision: str, kernels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launches = []
     for layers in (1, 3):
         config = ModelConfig(layers, 32, 4)
-        with pretended((9, 0)) as device:
+        with pretended(capability) as device:
             fuse(device, monkeypatch)
             open_encoder = encoder("cuda", random_state(config), config, precision=precision)
             device.kernels.clear()
@@ -135,7 +150,43 @@ def test_a_layer_is_nine_kernels_and_the_host_waits_once_a_batch(
             open_encoder.encode(proteins([20] * 30), ("mean", "max", "cls"))
             assert Counter(place.partition(" ")[0] for place in device.waits.elements()) == {"event": 1}
             launches.append(sum(device.kernels.values()))
-    assert launches[1] - launches[0] == 2 * 9
+    assert launches[1] - launches[0] == 2 * kernels
+
+
+@pytest.mark.parametrize("fuses", [False, True])
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((9, 0), "bf16"), ((8, 0), "fp32"), ((7, 5), "fp16"), ((6, 0), "fp32")]
+)
+def test_turns_are_gathered_and_states_pooled_on_the_device(
+    capability: tuple[int, int], precision: str, fuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens, positions and offsets are all that goes there with a batch, and pooled vectors all that comes back."""
+    with pretended(capability) as device:
+        if fuses:
+            fuse(device, monkeypatch)
+        ours = encoder("cuda", random_state(), precision=precision)
+        ours.encode(proteins([20] * 30))  # the table of turns is there now
+        device.to_device.clear()
+        device.to_host.clear()
+        ours.encode(proteins([20] * 30), ("mean", "max"))
+        filling = -(-(1024 - 30 * 22) // 22)  # sequences of padding
+        numbers = 2 * 1024 + 30 + filling + 1
+        assert sum(device.to_device.values()) == 4 * (numbers + 3 * 30 + 1)
+        assert sum(device.to_host.values()) == 4 * 2 * 30 * CONFIG.width
+
+
+def test_products_in_fp8_are_the_devices_own_and_give_what_is_emulated_elsewhere() -> None:
+    state = random_state()
+    vectors = {"cpu": encoder("cpu", state, precision="fp8").encode(proteins(LENGTHS)).pooled["mean"]}
+    for capability, products in (((9, 0), 4), ((8, 9), 4), ((8, 0), 0), ((7, 5), 0)):
+        with pretended(capability) as device:
+            ours = encoder("cuda", state, precision="fp8")
+            vectors[str(capability)] = ours.encode(proteins(LENGTHS)).pooled["mean"]
+            assert device.kernels["_scaled_mm"] == products  # two of each layer
+    exact = encoder("cpu", state, precision="fp32").encode(proteins(LENGTHS)).pooled["mean"]
+    rounding = np.abs(vectors.pop("cpu") - exact).max()
+    for found in vectors.values():
+        assert np.abs(found - vectors["(9, 0)"]).max() < rounding
 
 
 def test_the_next_batch_is_begun_before_the_host_waits_for_the_one_before(tmp_path: Path) -> None:

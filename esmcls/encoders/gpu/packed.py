@@ -7,6 +7,7 @@ with the LayerNorm that follows. The host only puts kernels into the device's qu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -17,9 +18,11 @@ from torch.nn import functional as F
 from esmcls.encoders.alphabet import MASK, PAD
 from esmcls.encoders.devices import Precision
 from esmcls.encoders.gpu.attention import attend_efficiently, attend_flash, choose_attention
+from esmcls.encoders.gpu.fp8 import RoundedProduct, add_norm_and_round, gelu_and_round
 from esmcls.encoders.gpu.fused import EPSILON, add_and_norm, compiled, may_compile, turn_pairs
+from esmcls.encoders.gpu.graphs import Forward, StreamGraphs, StreamShape, few_shapes, may_capture
 from esmcls.encoders.gpu.transfer import to_device
-from esmcls.encoders.inference import DTYPES, Norm, PackedESM2, Stream, attend_exactly
+from esmcls.encoders.inference import DTYPES, Layer, Norm, PackedESM2, Stream, attend_exactly
 from esmcls.encoders.model import ModelConfig
 
 STREAM_MULTIPLE: Final = 512
@@ -45,39 +48,72 @@ class ESM2OnGPU(PackedESM2):
         self.fuses = may_compile(device)
         self.add_and_norm = compiled(add_and_norm) if self.fuses else add_and_norm
         self.turn_pairs = compiled(turn_pairs) if self.fuses else turn_pairs
+        rounds = self.fuses and precision == "fp8" and not self.emulated
+        self.add_norm_and_round = compiled(add_norm_and_round) if rounds else add_norm_and_round
+        self.gelu_and_round = compiled(gelu_and_round) if rounds else gelu_and_round
+        self.graphs = StreamGraphs(device) if may_capture(device, self.kernel) else None
         self.table = torch.empty(0, device=device)  # complex64, (longest so far, head width / 2)
         self.cosines = self.sines = self.table  # of it, as `turn_pairs` takes them
 
     @torch.inference_mode()
     def states(self, tokens: Tensor, lengths: Sequence[int], layers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Run one stream and yield the layers asked for; see `PackedESM2.states`."""
-        wanted = set(layers)
-        last = max(wanted, default=0)
-        total = len(tokens)
-        stream = StreamOnGPU(self, tokens, lengths)
+        asked = tuple(sorted(set(layers)))
+        masked = bool((tokens == MASK).any())
+        shape = few_shapes(lengths, self.config.width) if self.graphs is not None and not masked else None
+        if self.graphs is None or shape is None:
+            layout = StreamLayout.of(tokens, lengths, _own_shape(lengths), masked)
+            states = self._states(StreamOnGPU(self, layout, to_device(layout.numbers, self.device)), asked)
+        else:
+            layout = StreamLayout.of(tokens, lengths, shape, masked)
+            states = zip(
+                asked, self.graphs.run((shape, asked), layout.numbers, self._forward(layout, asked)), strict=True
+            )
+        for number, state in states:
+            yield number, state[: len(tokens)]
+
+    def _forward(self, layout: StreamLayout, asked: Sequence[int]) -> Forward:
+        """Return what a graph of streams that are laid out alike is captured from."""
+
+        def forward(numbers: Tensor) -> tuple[object, list[Tensor]]:
+            stream = StreamOnGPU(self, layout, numbers)
+            return stream, [state for _, state in self._states(stream, asked)]
+
+        return forward
+
+    def _states(self, stream: StreamOnGPU, asked: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Run one stream and yield the layers asked for, in ascending order, with what pads them."""
         x = self.embed(stream.tokens, stream)
-        if 0 in wanted:
-            yield 0, x[:total]
+        if 0 in asked:
+            yield 0, x
+        last = max(asked, default=0)
         if not last:
             return
         norm = self.layers[0].attention_norm
         normed = F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, EPSILON).to(self.dtype)
         for number, layer in enumerate(self.layers[:last], start=1):
             change = layer.out(stream.attend(*stream.rotate(layer.query_key_value(normed))))
-            x, normed = self._add_and_norm(x, change, layer.final_norm, self.dtype)
-            change = layer.narrow(layer.widen(normed))
+            x, change = self._feed_forward(layer, x, change)
             if number == self.config.layers:
-                yield number, self._add_and_norm(x, change, self.norm_after, torch.float32)[1][:total]
+                yield number, self._add_and_norm(x, change, self.norm_after, torch.float32)[1]
                 return
             x, normed = self._add_and_norm(x, change, self.layers[number].attention_norm, self.dtype)
-            if number in wanted:
-                yield number, x[:total]
+            if number in asked:
+                yield number, x
 
     def embed(self, tokens: Tensor, stream: Stream) -> Tensor:
         """Return the embedding, (total, width); whether tokens are masked was seen on the host."""
         if isinstance(stream, StreamOnGPU) and not stream.masked:
             return F.embedding(tokens, self.embedding)
         return super().embed(tokens, stream)
+
+    def _feed_forward(self, layer: Layer, x: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fp32 stream after attention's change, and its change by the two wide products."""
+        if isinstance(layer.widen, RoundedProduct) and isinstance(layer.narrow, RoundedProduct):
+            x, *rounded = self.add_norm_and_round(x, change, layer.final_norm.weight, layer.final_norm.bias)
+            return x, layer.narrow.multiply(*self.gelu_and_round(layer.widen.multiply(*rounded)))
+        x, normed = self._add_and_norm(x, change, layer.final_norm, self.dtype)
+        return x, layer.narrow(layer.widen(normed))
 
     def _add_and_norm(self, x: Tensor, change: Tensor, norm: Norm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return self.add_and_norm(x, change, norm.weight, norm.bias, dtype)
@@ -92,32 +128,59 @@ class ESM2OnGPU(PackedESM2):
         return self.table
 
 
+@dataclass(frozen=True)
+class StreamLayout:
+    """Where the sequences of a stream lie, on the host.
+
+    Parameters
+    ----------
+    numbers : int32 tensor, (2 tokens + sequences + 1,)
+        Its tokens, the position of each within its sequence, and the offsets of sequences.
+    shape : StreamShape
+    lengths : list of int
+        Tokens of each sequence, those of padding among them.
+    masked : bool
+        Whether a token is masked.
+    """
+
+    numbers: Tensor
+    shape: StreamShape
+    lengths: list[int]
+    masked: bool
+
+    @classmethod
+    def of(cls, tokens: Tensor, lengths: Sequence[int], shape: StreamShape, masked: bool) -> StreamLayout:
+        """Lay out the tokens of the host, (total,): padding after them, and empty sequences at the end."""
+        filled = [*lengths, *_padding(shape.tokens - len(tokens), shape.longest)]
+        padded = F.pad(tokens.int(), (0, shape.tokens - len(tokens)), value=PAD)
+        offsets = torch.tensor([0, *accumulate(filled)], dtype=torch.int32)
+        positions = torch.arange(len(padded), dtype=torch.int32) - offsets[:-1].repeat_interleave(offsets.diff())
+        offsets = F.pad(offsets, (0, shape.sequences - len(filled)), value=shape.tokens)
+        return cls(torch.cat((padded, positions, offsets)), shape, filled, masked)
+
+
 class StreamOnGPU(Stream):
     """A stream on a CUDA device: its tokens, positions and offsets go there in one copy.
 
     Parameters
     ----------
     model : ESM2OnGPU
-    tokens : uint8 or int64 tensor, (total,)
-        Of the host.
-    lengths : sequence of int
-        Tokens of each sequence.
+    layout : StreamLayout
+    numbers : int32 tensor
+        Those of the layout, on the device.
     """
 
-    def __init__(self, model: ESM2OnGPU, tokens: Tensor, lengths: Sequence[int]) -> None:
+    def __init__(self, model: ESM2OnGPU, layout: StreamLayout, numbers: Tensor) -> None:
         self.model = model
         self.heads = model.config.heads
         self.head_width = model.config.width // model.config.heads
-        self.longest = max(lengths, default=1)
-        self.lengths = [*lengths, *_padding(len(tokens), self.longest)]
-        self.masked = bool((tokens == MASK).any())
-        padded = F.pad(tokens.int(), (0, sum(self.lengths) - len(tokens)), value=PAD)
-        offsets = torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32)
-        positions = torch.arange(len(padded), dtype=torch.int32) - offsets[:-1].repeat_interleave(offsets.diff())
-        sizes = [len(padded), len(padded), len(offsets)]
-        on_device = to_device(torch.cat((padded, positions, offsets)), model.device)
-        self.tokens, self.positions, self.offsets = torch.split(on_device, sizes)
+        self.longest = layout.shape.longest
+        self.lengths = layout.lengths
+        self.masked = layout.masked
+        sizes = [layout.shape.tokens, layout.shape.tokens, layout.shape.sequences + 1]
+        self.tokens, self.positions, self.offsets = torch.split(numbers, sizes)
         self.table = model.turns_up_to(self.longest)
+        self.tables = model.cosines, model.sines
         self.gathered = None if model.fuses else self.table[self.positions][:, None]
 
     def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,8 +189,7 @@ class StreamOnGPU(Stream):
         value = mixed[:, -self.heads * self.head_width :].view(shape)
         if self.gathered is None:
             pairs = mixed.view(len(mixed), 3, self.heads, self.head_width // 2, 2)
-            tables = self.model.cosines, self.model.sines
-            turned = self.model.turn_pairs(pairs, *tables, self.positions, self.model.attended)
+            turned = self.model.turn_pairs(pairs, *self.tables, self.positions, self.model.attended)
         else:
             both = mixed[:, : 2 * self.heads * self.head_width].float()
             both = both.view(len(mixed), 2 * self.heads, self.head_width // 2, 2)
@@ -151,13 +213,21 @@ class StreamOnGPU(Stream):
         return mixed.flatten(1).to(dtype)
 
 
-def _padding(total: int, longest: int) -> list[int]:
-    """Return the lengths of sequences, none above the longest, that pad a stream to a multiple.
+def _own_shape(lengths: Sequence[int]) -> StreamShape:
+    """Return the shape of a stream that is padded to a multiple of tokens alone."""
+    longest = max(lengths, default=1)
+    total = sum(lengths)
+    tokens = -(-total // STREAM_MULTIPLE) * STREAM_MULTIPLE
+    return StreamShape(tokens, len(lengths) + len(_padding(tokens - total, longest)), longest)
+
+
+def _padding(missing: int, longest: int) -> list[int]:
+    """Return the lengths of sequences, none above the longest, that hold so many tokens.
 
     Examples
     --------
-    >>> _padding(500, 10)
+    >>> _padding(12, 10)
     [10, 2]
     """
-    whole, rest = divmod(-total % STREAM_MULTIPLE, longest)
+    whole, rest = divmod(missing, longest)
     return [longest] * whole + [rest] * (rest > 0)

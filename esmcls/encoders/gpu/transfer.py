@@ -10,8 +10,16 @@ from torch import Tensor
 
 def to_device(values: Sequence[int] | Tensor, device: torch.device) -> Tensor:
     """Return int32 numbers on a device: from pinned memory, so that the host goes on while they travel."""
-    host = torch.as_tensor(values, dtype=torch.int32)
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+    return _pinned(torch.as_tensor(values, dtype=torch.int32), device).to(device, non_blocking=True)
+
+
+def refill(numbers: Tensor, values: Tensor) -> None:
+    """Overwrite int32 numbers on a device with others of the host, as `to_device` copies them."""
+    numbers.copy_(_pinned(values, numbers.device), non_blocking=True)
+
+
+def _pinned(host: Tensor, device: torch.device) -> Tensor:
+    return host.pin_memory() if device.type == "cuda" else host
 
 
 class HostCopies:
