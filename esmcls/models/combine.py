@@ -17,7 +17,8 @@ from esmcls.models.folder import load_model, refuse_foreign
 from esmcls.models.manifest import Manifest
 from esmcls.models.model import Model, features_for
 from esmcls.models.recipe import ASKED, EXPLANATION, asked
-from esmcls.tasks.task import AnyTask, GetFeatures
+from esmcls.tasks.fitted import GetFeatures
+from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 
 ENSEMBLE: Final = "ensemble"

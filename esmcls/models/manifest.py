@@ -11,12 +11,11 @@ from typing import Any, Final, get_type_hints
 import numpy as np
 
 from esmcls.cache.spec import EmbeddingSpec
-from esmcls.files import from_plain
 from esmcls.labels.kinds import GO_TERMS, ONE_LABEL
+from esmcls.plain_values import from_plain
 from esmcls.version import __version__
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 def versions() -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.features import Features
+from esmcls.cache.features import Features, open_encoder
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec, Keep
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
@@ -186,8 +186,7 @@ class Model:
         source = self._source_of(spec)
         if source is None or isinstance(source, (str, Path)):
             name = str(source or (self.folder if has_own_encoder(self.folder) else spec.encoder))
-            options: dict[str, Any] = {"layers": spec.layers, "long": spec.long, "precision": spec.precision}
-            source = load_encoder(name, **options, device=self.device)
+            source = open_encoder(spec, name, self.device)
         if source.digest != spec.digest:
             raise EncoderMismatchError(spec.digest, source.digest, source.name)
         if source.width != spec.width:

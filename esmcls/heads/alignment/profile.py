@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from esmcls.cache.features import Features
 from esmcls.errors import EngineError, ModelError
-from esmcls.files import read_as, write_json
 from esmcls.heads.alignment.finder import KEPT_SEARCHES, sequences_of
 from esmcls.heads.alignment.profiles.building import Sizes, build_families
 from esmcls.heads.alignment.profiles.models import (
@@ -34,6 +33,7 @@ from esmcls.heads.neighbours.voting import VotingHead
 from esmcls.heads.saved_tensors import AGAIN, check_codes, check_rows, pack_sequences, read_tensors, unpack_sequences
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import read_as, write_json
 from esmcls.types import Indices
 
 TEMPERATURES = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)

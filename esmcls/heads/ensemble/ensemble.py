@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from esmcls.cache.features import Features
 from esmcls.errors import ModelError, UsageError
-from esmcls.files import read_as, write_json
 from esmcls.heads.base import BaseLabelHead, Log, Validation
 from esmcls.heads.blocks import HELD_OUT_MOST, AnswerBlocks, grid, score
 from esmcls.heads.ensemble.combining import Combination, Method, Slate, cross_validated
@@ -22,6 +21,7 @@ from esmcls.heads.ensemble.selection import needed, worth
 from esmcls.heads.registry import load_head
 from esmcls.heads.settings import ABOVE_0, AT_LEAST_1, check_ranges
 from esmcls.labels.labels import Labels
+from esmcls.plain_values import read_as, write_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
