@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,14 +46,15 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def fitted(workspace: Path, head: str) -> Path:
-    """Fit a head by command, once a module; return its model folder."""
+    """Fit a head by command, of few epochs and once a module; return its model folder."""
     if head == "homology":
         pytest.importorskip("pyhmmer", reason="no engine: pyhmmer is not installed")
     folder = workspace / "models" / head
     if not folder.exists():
-        residues = reads_residues(load_head(head, TERM_GROUP if workspace.name == "terms" else GROUP))
-        encoder = workspace.parent / "tiny.safetensors" if residues else "kmer"
-        assert run("fit", "--head", head, "-w", workspace, "--encoder", encoder, "-q").code == 0
+        made: Any = load_head(head, TERM_GROUP if workspace.name == "terms" else GROUP)
+        encoder = workspace.parent / "tiny.safetensors" if reads_residues(made) else "kmer"
+        few = ("--set", "epochs", "2") if hasattr(made.Config, "epochs") else ()
+        assert run("fit", "--head", head, *few, "-w", workspace, "--encoder", encoder, "-q").code == 0
     return folder
 
 
