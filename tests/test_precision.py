@@ -238,9 +238,8 @@ def place(tmp_path: Path, hardware: Hardware) -> Path:
 def test_a_model_of_a_machine_with_bf16_answers_on_one_without(place: Path, hardware: Hardware) -> None:
     command = ("predict", place / "new.fasta", "-w", place / "w", "--model", "linear", "--device", "cpu")
     ran = done(*command)
-    named, emulated, *_ = ran.err.splitlines()
-    assert named == f"esmcls: on {device_name(CPU)}: bf16"
-    assert emulated == f"esmcls: {NOTE.format('bf16')}"
+    assert ran.err.startswith(f"esmcls: {NOTE.format('bf16')}\nesmcls: ")
+    assert f"esmcls: on {device_name(CPU)}: bf16\n" in ran.err
     assert (ran.err.count("lacks"), ran.err.count("on cpu")) == (1, 1)
     assert done(*command, "--quiet").err == ""
     model = load_model(place / "w" / "models" / "linear")
@@ -313,10 +312,10 @@ def test_where_onednn_refuses_bf16_there_is_one_line_and_no_traceback(tmp_path: 
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (0, "1 sequence, 1 distinct: 1 embedded, 0 were cached\n")
-    named, emulated, read, unlabelled = ran.stderr.splitlines()
+    emulated, named, read, unlabelled = ran.stderr.splitlines()
+    assert (emulated, read) == (f"esmcls: {NOTE.format('bf16')}", "esmcls: 1 record read")
     assert re.fullmatch(r"esmcls: on cpu \(.+\): bf16", named)
-    assert emulated == f"esmcls: {NOTE.format('bf16')}"
-    assert (read, unlabelled[:30]) == ("esmcls: 1 record read", "esmcls: no labels in a.fasta: ")
+    assert unlabelled.startswith("esmcls: no labels in a.fasta")
 
 
 def test_embedding_in_a_precision_that_is_not_there_is_one_call(hardware: Hardware) -> None:

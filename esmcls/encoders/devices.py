@@ -89,6 +89,7 @@ def device_name(device: torch.device) -> str:
     return f"{device} ({processor_name()}{'' if instructions == 'DEFAULT' else f', {instructions}'})"
 
 
+@lru_cache(maxsize=1)
 def processor_name() -> str:
     """Return the processor's name as the system has it."""
     lines: list[str] = []
@@ -99,8 +100,8 @@ def processor_name() -> str:
 
 
 def note_processor(precision: Precision, device: torch.device) -> None:
-    """Say what a processor is called and what it computes in; of a GPU the commands say so themselves, beforehand."""
-    if device.type == "cpu" and _is_first():
+    """Say what a processor is called and what it computes in, once it does; of a GPU the commands say so beforehand."""
+    if device.type == "cpu" and LOG.isEnabledFor(logging.INFO) and _is_first():
         LOG.info("on %s: %s", device_name(device), precision)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from esmcls.encoders import BUNDLED, OWN
 from esmcls.encoders.adapters import FILE, EncoderWeights, adapters_header, read_adapted
 from esmcls.encoders.alphabet import BOS, EOS, tokenize
-from esmcls.encoders.devices import choose_precision, note_emulation, note_processor
+from esmcls.encoders.devices import choose_precision, note_emulation
 from esmcls.encoders.gpu.packed import ESM2OnGPU
 from esmcls.encoders.inference import PackedESM2
 from esmcls.encoders.model import ModelConfig
@@ -71,7 +71,6 @@ class ESM2Encoder(TransformerEncoder):
         super().__init__(name, digest or state_digest(state), asked, config.width, long=long, device=device)
         self.attention = self._attention(state)
         self.precision = choose_precision(precision, self.device)
-        note_processor(self.precision, self.device)
         note_emulation(self.precision, self.device)
         kind = ESM2OnGPU if self.device.type == "cuda" else PackedESM2
         self.model = kind(config, state, self.precision, self.device)

@@ -104,7 +104,7 @@ class SelfAttention(nn.Module):
         shape = (total, self.heads, self.head_width)
         joined = joint_product(x, (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = joined.view(total, 3, *shape[1:]).unbind(1)  # (total, heads, head width) each
-        q, k = rotate(q, rotary), rotate(k, rotary)
+        q, k, v = rotate(q, rotary), rotate(k, rotary), v.contiguous()  # else it keeps all three for the backward pass
         if (attend_stream := stream_attention(q)) is not None:
             mixed = attend_stream(q, k, v, spans.offsets, spans.longest)  # (total, heads, head width)
             return self.out_proj(mixed.flatten(1))  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from esmcls.encoders.devices import Precision, exact_products, free_memory, is_out_of_memory
+from esmcls.encoders.devices import Precision, exact_products, free_memory, is_out_of_memory, note_processor
 from esmcls.encoders.encoder import KEEPS, POOLINGS, BatchPlan, Embedded, resolve_device
 from esmcls.encoders.gpu.segments import Segments
 from esmcls.encoders.gpu.transfer import HostCopies
@@ -80,6 +80,7 @@ class TransformerEncoder(ABC):
         self.width = width * len(self.layers)
         self.strategy: Strategy = parse_long(long)
         self.stream_tokens = STREAM_TOKENS[self.device.type]
+        self.computes = False  # until the first batch
 
     @property
     @abstractmethod
@@ -168,6 +169,9 @@ class TransformerEncoder(ABC):
         """
         check_request(sequences, poolings, keep)
         self.check_pooling(poolings)
+        if not self.computes:
+            note_processor(self.precision, self.device)
+            self.computes = True
         cuts = [self.strategy.cut(len(sequence)) for sequence in sequences]
         inputs = [
             _Input(index, self.tokens_of(glue(sequence, cut)), keep == "residue" or len(cuts[index]) > 1, {})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmcls.encoders.adapters import FILE, EncoderWeights
-from esmcls.encoders.devices import Precision, choose_precision, note_fp32_training, note_processor
+from esmcls.encoders.devices import Precision, choose_precision, note_fp32_training
 from esmcls.encoders.esm2 import ESM2Encoder, read_weights
 from esmcls.encoders.pooling import check_layers
 from esmcls.encoders.weights import ATTENTION_WEIGHT
@@ -78,7 +78,6 @@ def read_encoder(inputs: FinetuneInputs, device: torch.device) -> StartingEncode
     wanted = inputs.layers or weights.layers or (weights.config.layers,)
     layers = check_layers(inputs.encoder, wanted, weights.config.layers)
     precision = training_precision(inputs.precision, device)
-    note_processor(precision, device)
     note_fp32_training(precision, device)
     return StartingEncoder(inputs.encoder, weights, layers, inputs.long, precision, str(device))
 

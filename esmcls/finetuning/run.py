@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from esmcls.encoders.devices import note_processor
 from esmcls.encoders.windows import parse_long
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
 from esmcls.finetuning.encoder import StartingEncoder, check_adapters, read_encoder
@@ -145,6 +146,7 @@ def begin(workspace: Workspace, config: FinetuneConfig, inputs: FinetuneInputs, 
     objective = objective_of(workspace)
     config, inputs = settled(objective, config, inputs)
     rows, encoder, supervision = _prepare(workspace, objective, config, inputs, replicas, say)
+    note_processor(encoder.precision, replicas.device)
     head = fit_start(workspace.folder / "cache", encoder, rows, objective, supervision, config, replicas)
     if objective.chosen_by in head.scores:
         reached = f"{objective.chosen_by_name} {head.scores[objective.chosen_by]:.4f}"

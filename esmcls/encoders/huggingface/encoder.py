@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from esmcls.encoders.devices import Precision, choose_precision, keep_freed_memory, note_emulation, note_processor
+from esmcls.encoders.devices import Precision, choose_precision, keep_freed_memory, note_emulation
 from esmcls.encoders.huggingface.families import fixed_vocabulary
 from esmcls.encoders.huggingface.model import OpenedModel, check_model_type, classes_of, open_model
 from esmcls.encoders.huggingface.vocabulary import FILES
@@ -73,7 +73,6 @@ class HuggingFaceEncoder(TransformerEncoder):
         self.ends = (len(opened.table.start), len(opened.table.end))
         self._check_positions()
         self.precision = self._choose(precision)
-        note_processor(self.precision, self.device)
         note_emulation(self.precision, self.device)
         keep_freed_memory()
         self.given: dict[int, Tensor] = {}  # a layer: (inputs, tokens, width), while a stream runs
