@@ -31,6 +31,7 @@ from esmcls.encoders.devices import (
 )
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.processor import int8
 from esmcls.models.folder import load_model
 from esmcls.pretraining.corpus import Batch
 from esmcls.pretraining.run import hidden_states
@@ -51,7 +52,12 @@ class Hardware:
         """Fake them, and take products that any processor can make."""
         self.monkeypatch.setattr(devices, "hardware_precisions", lambda device: frozenset({"fp32", *precisions}))
         self.monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: not precisions)
-        self.monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).int())
+        self.monkeypatch.setattr(int8, "_bytes_product", whole_product)
+
+
+def whole_product(levels: torch.Tensor, channel: torch.Tensor) -> int8.Product:
+    """Multiply whole numbers as int8 does, on any processor."""
+    return lambda x: (x.long() @ levels.long().T).float() * channel
 
 
 @pytest.fixture
@@ -122,7 +128,7 @@ def test_a_processor_has_what_its_instructions_are_used_for(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions[0])
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: instructions[1])
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
-    monkeypatch.setattr(devices, "multiplies_int8_exactly", lambda: whole)
+    monkeypatch.setattr(devices, "adds_up_bytes", lambda: whole)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert hardware_precisions(CPU) == expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -163,7 +169,7 @@ def test_int8_is_refused_in_one_line_where_it_is_slower_unless_such_vectors_are_
     ran = run("embed", tmp_path / "a.fasta", *words)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines()[-1] == (
-        "esmcls: error: --precision int8: this processor has no fast products of int8 (VNNI), so that it takes longer "
+        "esmcls: error: --precision int8: this processor has no fast products of int8 (AVX2), so that it takes longer "
         "than fp32; leave --precision out"
     )
     hardware.has("int8")
