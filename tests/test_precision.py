@@ -34,6 +34,7 @@ from esmcls.encoders.devices import (
 )
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.processor import int8
 from esmcls.models.folder import load_model
 from esmcls.pretraining.corpus import Batch
 from esmcls.pretraining.run import hidden_states
@@ -54,8 +55,13 @@ class Hardware:
         """Fake them, and take products that any processor can make."""
         self.monkeypatch.setattr(devices, "hardware_precisions", lambda device: frozenset({"fp32", *precisions}))
         self.monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: not precisions)
-        self.monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).int())
+        self.monkeypatch.setattr(int8, "_bytes_product", whole_product)
         self.monkeypatch.setattr(torch, "_scaled_mm", scaled_product)
+
+
+def whole_product(levels: torch.Tensor, channel: torch.Tensor) -> int8.Product:
+    """Multiply whole numbers as int8 does, on any processor."""
+    return lambda x: (x.long() @ levels.long().T).float() * channel
 
 
 def scaled_product(
@@ -136,7 +142,7 @@ def test_a_processor_has_what_its_instructions_are_used_for(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions[0])
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: instructions[1])
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
-    monkeypatch.setattr(devices, "multiplies_int8_exactly", lambda: whole)
+    monkeypatch.setattr(devices, "adds_up_bytes", lambda: whole)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert hardware_precisions(CPU) == expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -179,7 +185,7 @@ def test_products_of_eight_bits_are_asked_of_processors_with_vnni_alone(monkeypa
     assert not devices.multiplies_int8_exactly.__wrapped__()
 
 
-@pytest.mark.parametrize(("precision", "needed"), [("int8", "VNNI"), ("fp8", "GPUs from L4 and H100 on")])
+@pytest.mark.parametrize(("precision", "needed"), [("int8", "AVX2"), ("fp8", "GPUs from L4 and H100 on")])
 def test_eight_bits_are_refused_in_one_line_where_they_are_slower_unless_such_vectors_are_there(
     tmp_path: Path, hardware: Hardware, precision: Precision, needed: str
 ) -> None:

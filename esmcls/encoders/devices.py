@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import torch
 
+from esmcls.encoders.processor.int8 import adds_up_bytes
 from esmcls.errors import UsageError
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
@@ -121,7 +122,7 @@ def refuse_slow_precision(precision: str, device: torch.device) -> None:
         If nothing is gained by it here.
     """
     slow: Precision
-    for slow, needed in (("int8", " (VNNI)" if device.type == "cpu" else ""), ("fp8", " (GPUs from L4 and H100 on)")):
+    for slow, needed in (("int8", " (AVX2)" if device.type == "cpu" else ""), ("fp8", " (GPUs from L4 and H100 on)")):
         if precision == slow and is_emulated(slow, device):
             lacks = f"this {_kind(device)} has no fast products of {slow}{needed}"
             raise UsageError(f"--precision {slow}: {lacks}, so that it takes longer than fp32; leave --precision out")
@@ -158,7 +159,7 @@ def hardware_precisions(device: torch.device) -> frozenset[Precision]:
     if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precisions |= {"bf16"} if instructions and torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
-        precisions |= {"int8"} if multiplies_int8_exactly() else set()
+        precisions |= {"int8"} if adds_up_bytes() else set()
     return frozenset(precisions)
 
 

@@ -18,6 +18,7 @@ from esmcls.encoders.gpu.packed import ESM2OnGPU
 from esmcls.encoders.inference import PackedESM2
 from esmcls.encoders.model import ModelConfig
 from esmcls.encoders.pooling import Tokens, TransformerEncoder, check_layers
+from esmcls.encoders.processor.int8 import digest_in_int8
 from esmcls.encoders.sources.checkpoints import check_architecture
 from esmcls.encoders.sources.places import config_of, have_weights
 from esmcls.encoders.weights import ATTENTION_WEIGHT, default_layers, load_state, state_digest
@@ -71,6 +72,7 @@ class ESM2Encoder(TransformerEncoder):
         super().__init__(name, digest or state_digest(state), asked, config.width, long=long, device=device)
         self.attention = self._attention(state)
         self.precision = choose_precision(precision, self.device)
+        self.digest = digest_of_vectors(self.digest, self.precision)
         note_emulation(self.precision, self.device)
         kind = ESM2OnGPU if self.device.type == "cuda" else PackedESM2
         self.model = kind(config, state, self.precision, self.device)
@@ -133,6 +135,11 @@ class ESM2Encoder(TransformerEncoder):
     def memory_of(self, tokens: int) -> int:
         """Return the bytes that a pass over one input of so many tokens holds at once, at most."""
         return VALUES_A_TOKEN * 4 * tokens * self.model.config.width
+
+
+def digest_of_vectors(digest: str, precision: str) -> str:
+    """Return the digest of an encoder by that of its weights: in int8 another, in all else the same."""
+    return digest_in_int8(digest) if precision == "int8" else digest
 
 
 def symmetrised(attention: Tensor) -> Tensor:

@@ -14,14 +14,16 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.encoders.alphabet import MASK
+from esmcls.encoders.alphabet import BOS, EOS, MASK, tokenize
 from esmcls.encoders.devices import Precision, check_precision, is_emulated, keep_freed_memory
 from esmcls.encoders.gpu.fp8 import RoundedProduct, by_the_device, emulated, fits, round_rows
 from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
+from esmcls.encoders.processor.int8 import SEEN, Ranges, balanced, int8_product, ranges_of
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -29,10 +31,16 @@ DTYPES: Final = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
-    "int8": torch.bfloat16,
+    "int8": torch.float32,
     "fp8": torch.bfloat16,
 }
-"""The dtype that flows between the matrix products; `int8` and `fp8` are so within a product."""
+"""The dtype that flows between the matrix products; `int8` and `fp8` are so within half of them."""
+OF_PRODUCTS: Final[dict[Precision, tuple[Precision, Precision, Precision, Precision]]] = {
+    "int8": ("int8", "fp32", "int8", "fp32"),
+    "fp8": ("bf16", "bf16", "fp8", "fp8"),
+}
+"""Of query, key and value, what follows attention, and the two wide ones, where they differ: in eight bits the others
+would cost the most accuracy."""
 SCORES_IN_CACHE: Final = 1 << 17
 """Attention scores computed at once on a CPU: 512 KiB in fp32, half of a common level-2 cache."""
 SHORT: Final = 128
@@ -69,9 +77,26 @@ class PackedESM2:
         self.emulated = is_emulated(precision, device)
         scale = 1 - TRAINED_MASK_SHARE if config.token_dropout else 1.0
         self.embedding = (state["embed_tokens.weight"] * scale).to(device)  # (33, width)
-        self.norm_after = Norm(state, "emb_layer_norm_after", device)
+        self.norm_after = Norm(*(state[f"emb_layer_norm_after.{part}"] for part in ("weight", "bias")), device)
         self.turns = Turns(state["layers.0.self_attn.rot_emb.inv_freq"])
-        self.layers = [Layer(config, state, f"layers.{number}.", precision, device) for number in range(config.layers)]
+        ranges = self._ranges(state) if precision == "int8" else [None] * config.layers
+        self.layers = [
+            Layer(config, state, f"layers.{number}.", precision, device, seen) for number, seen in enumerate(ranges)
+        ]
+
+    @torch.inference_mode()
+    def _ranges(self, state: Mapping[str, Tensor]) -> Iterator[tuple[Ranges, Ranges]]:
+        """Yield what the two norms of each layer make of `SEEN`, by a fp32 model of one layer at a time on the CPU."""
+        processor = torch.device("cpu")
+        stream = Stream([len(part) + 2 for part in SEEN], self.config, self.turns, processor)
+        tokens = torch.from_numpy(np.concatenate([[BOS, *tokenize(part), EOS] for part in SEEN]))
+        x = F.embedding(tokens, self.embedding.cpu())
+        for number in range(self.config.layers):
+            layer = Layer(self.config, state, f"layers.{number}.", "fp32", processor)
+            before = ranges_of(x)
+            x = x + layer.out(stream.attend(*layer.attended(x, stream)))
+            yield before, ranges_of(x)
+            x += layer.narrow(layer.widen(layer.final_norm(x)))
 
     @torch.inference_mode()
     def states(self, tokens: Tensor, lengths: Sequence[int], layers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
@@ -129,25 +154,43 @@ class PackedESM2:
 
 
 class Layer:
-    """One transformer layer, its products prepared for one precision and device."""
+    """One transformer layer, its products prepared for one precision and device.
+
+    Parameters
+    ----------
+    config, state, precision, device
+        As for `PackedESM2`.
+    prefix : str
+        Of the layer's names.
+    ranges : (Ranges, Ranges), optional
+        For int8: those of what goes into attention and into the rest.
+    """
 
     def __init__(
-        self, config: ModelConfig, state: Mapping[str, Tensor], prefix: str, precision: Precision, device: torch.device
+        self,
+        config: ModelConfig,
+        state: Mapping[str, Tensor],
+        prefix: str,
+        precision: Precision,
+        device: torch.device,
+        ranges: tuple[Ranges, Ranges] | None = None,
     ) -> None:
-        def product(name: str, precision: Precision, **options: bool) -> Product:
-            weight = state[f"{prefix}{name}.weight"]
-            bias = state[f"{prefix}{name}.bias"]
-            return prepare(weight, bias, precision, device, **options)
-
-        attending: Precision = "bf16" if precision == "fp8" else precision  # in fp8 these cost the most accuracy
+        def linear(name: str) -> tuple[Tensor, Tensor]:
+            return state[f"{prefix}{name}.weight"], state[f"{prefix}{name}.bias"]
 
         self.dtype = DTYPES[precision]
-        self.attention_norm = Norm(state, f"{prefix}self_attn_layer_norm", device)
-        self.query_key_value = prepare(*fused_query_key_value(config, state, prefix), attending, device)
-        self.out = product("self_attn.out_proj", attending)
-        self.final_norm = Norm(state, f"{prefix}final_layer_norm", device)
-        self.widen = product("fc1", precision, gelu=True)
-        self.narrow = product("fc2", precision)
+        query_key_value = fused_query_key_value(config, state, prefix)
+        attention_norm, widen, final_norm = map(linear, ("self_attn_layer_norm", "fc1", "final_layer_norm"))
+        if ranges is not None:
+            attention_norm, query_key_value = balanced(attention_norm, query_key_value, ranges[0])
+            final_norm, widen = balanced(final_norm, widen, ranges[1])
+        mixing, after, widening, narrowing = OF_PRODUCTS.get(precision, (precision,) * 4)
+        self.attention_norm = Norm(*attention_norm, device)
+        self.query_key_value = prepare(*query_key_value, mixing, device)
+        self.out = prepare(*linear("self_attn.out_proj"), after, device)
+        self.final_norm = Norm(*final_norm, device)
+        self.widen = prepare(*widen, widening, device, gelu=True)
+        self.narrow = prepare(*linear("fc2"), narrowing, device)
 
     def __call__(self, x: Tensor, stream: Stream) -> Tensor:
         """Return the fp32 stream after this layer, (total, width)."""
@@ -164,9 +207,9 @@ class Layer:
 class Norm:
     """LayerNorm in fp32, eps as fair-esm's."""
 
-    def __init__(self, state: Mapping[str, Tensor], name: str, device: torch.device) -> None:
-        self.weight = state[f"{name}.weight"].to(device)
-        self.bias = state[f"{name}.bias"].to(device)
+    def __init__(self, weight: Tensor, bias: Tensor, device: torch.device) -> None:
+        self.weight = weight.to(device)
+        self.bias = bias.to(device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise (total, width)."""
@@ -201,7 +244,7 @@ class Stream:
         self.head_width = config.width // config.heads
         self.in_fp32 = emulated or device.type == "cpu"  # bf16 would round scores, which softmax makes large
         table = turns.up_to(max(self.lengths, default=0))
-        self.turns = torch.cat([table[:length] for length in self.lengths] or [table]).to(device)[:, None]
+        self.turns = torch.cat([table[:length] for length in self.lengths] or [table[:0]]).to(device)[:, None]
 
     def rotate(self, mixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (total, 3 width) into query, key and value, (total, heads, head width), and turn the first two."""
@@ -302,7 +345,8 @@ def fused_query_key_value(config: ModelConfig, state: Mapping[str, Tensor], pref
 def prepare(weight: Tensor, bias: Tensor, precision: Precision, device: torch.device, *, gelu: bool = False) -> Product:
     """Return the function x -> x weight^T + bias, followed by an exact GELU if asked for."""
     if precision == "int8":
-        return _int8_product(weight.to(device), bias.to(device), gelu)
+        exact = not is_emulated("int8", device)
+        return int8_product(weight.to(device), bias.to(device), gelu=gelu, exact=exact)
     if precision == "fp8":
         return _fp8_product(weight.to(device), bias.to(device), gelu)
     if is_emulated(precision, device):
@@ -353,24 +397,3 @@ def _fp8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
         return RoundedProduct(by_the_device(values, scales, bias), gelu=gelu)
     exact = prepare(values.float(), torch.zeros_like(bias), "fp32", weight.device)
     return RoundedProduct(emulated(exact, scales, bias), gelu=gelu)
-
-
-def _int8_product(weight: Tensor, bias: Tensor, gelu: bool) -> Product:
-    """Prepare a product of int8 values, scaled by the largest of each token and of each output channel."""
-    channel = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12)  # (out,)
-    multiply = _whole_product((weight / channel[:, None]).round())
-
-    def product(x: Tensor) -> Tensor:
-        token = (x.abs().amax(dim=1, keepdim=True).float() / 127).clamp_(min=1e-12)  # (total, 1)
-        y = torch.addcmul(bias, multiply((x / token).round_()) * channel, token).to(x.dtype)
-        return F.gelu(y) if gelu else y
-
-    return product
-
-
-def _whole_product(weight: Tensor) -> Product:
-    """Prepare a product of whole numbers up to 127, (out, in); in fp32, where need be, it is exact up to 2^24."""
-    if is_emulated("int8", weight.device):
-        return prepare(weight, torch.zeros_like(weight[:, 0]), "fp32", weight.device)
-    across = weight.to(torch.int8).t().contiguous()  # (in, out)
-    return in_few_shapes(lambda x: torch._int_mm(x.to(torch.int8), across))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.encoders.adapters import EncoderWeights
-from esmcls.encoders.esm2 import read_weights
+from esmcls.encoders.esm2 import digest_of_vectors, read_weights
 from esmcls.encoders.huggingface.esm2_folder import save_hugging_face
 from esmcls.errors import EncoderMismatchError, UnknownNameError, UsageError, WeightsError
 from esmcls.files import atomic_folder
@@ -84,6 +84,6 @@ def weights_of(model: Model) -> EncoderWeights:
         if name == str(model.folder) or Path(name).exists():
             raise
         raise UsageError(f"model {model.name}: its encoder {name} is no ESM-2 that is here ({error.found})") from None
-    if weights.digest != spec.digest:
+    if spec.digest not in (weights.digest, digest_of_vectors(weights.digest, spec.precision)):
         raise EncoderMismatchError(spec.digest, weights.digest, name)
     return weights

@@ -1,0 +1,1 @@
+"""What a processor does otherwise: products of eight-bit numbers."""
