@@ -7,11 +7,12 @@ r"""Parity of emulated precisions: how near vectors of a device that lacks a pre
 
 Every precision that the device has is run as it is and, the device's ability hidden, emulated, on the same proteins.
 For fp16 a CPU's ability is torch's own product of fp16 matrices, which no encoder of ours uses, since it is slow. Says
-cosine (least, least of those of 40 residues and more, mean) and largest difference of the vectors, next to what the precision differs from
-fp32 by; of vectors of residues the mean cosine in the worst protein and over all proteins; with `--labels` the share of
-proteins whose nearest other one has their label, of those whose label another has; with `--emulate` the same for what a
-processor makes that is told to do as a lesser one; and residues a second of this process (of its processor time, on a
-CPU) as a share of fp32's, the best of `--rounds`. Prints a table and writes it to `--output`, if given.
+cosine (least, least of those of 40 residues and more, mean) and largest difference of the vectors, next to what the
+precision differs from fp32 by; of vectors of residues the mean cosine in the worst protein and over all proteins; with
+`--labels` the share of proteins whose nearest other one has their label, of those whose label another has; with
+`--emulate` the same for what a processor makes that is told to do as a lesser one; and residues a second of this
+process (of its processor time, on a CPU) as a share of fp32's, the best of `--rounds`. Prints a table and writes it to
+`--output`, if given.
 """
 
 from __future__ import annotations
@@ -171,9 +172,8 @@ def in_words(row: dict[str, Any]) -> str:
     """Return a row as a line."""
     line = f"{row['vectors']:14} {row['against']:10}"
     if "cosine_min" in row:
-        line += "{cosine_min:.7f} {cosine_min_longer:.7f} {cosine_mean:.7f} {residues_min:.5f} {residues_mean:.5f} {largest:.1e}".format(
-            **row
-        )
+        line += "{cosine_min:.7f} {cosine_min_longer:.7f} {cosine_mean:.7f} ".format(**row)
+        line += "{residues_min:.5f} {residues_mean:.5f} {largest:.1e}".format(**row)
     line += f" {row['speed']:6.2f} x" if "speed" in row else ""
     return line + (f" {row['nearest']:.4f} of {row['asked']} by the nearest" if "nearest" in row else "")
 
