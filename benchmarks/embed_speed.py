@@ -49,6 +49,8 @@ PEERS: dict[str, tuple[str, Callable[[Shape], Run]]] = {
 METHODS = (*PEERS, "fp32", "bf16", "int8")
 EMULATED = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "AVX512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},  # neither VNNI nor BF16
+    "VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},  # without BF16
 }
 MEDIANS = {"proteins": (294, 0.7), "domains": (120, 0.5)}
 """Of lengths, with the deviation of their logarithm: proteins of UniProt, domains of CATH."""
@@ -138,12 +140,13 @@ def rows(best: Best) -> list[dict[str, Any]]:
 
 
 def against_peers(best: Best) -> list[dict[str, Any]]:
-    """Print and return our fp32 as a multiple of the best fp32 peer's speed, and int8 of ONNX Runtime's int8."""
+    """Print and return our fp32 as a multiple of the best fp32 peer's speed; int8 of ONNX Runtime's, fp32 and bf16."""
     table = []
     for kind, shape in dict.fromkeys((kind, shape) for kind, shape, *_ in best):
         speeds = {method: speed for (of, size, method, tuned), speed in best.items() if (of, size) == (kind, shape)}
         others = {name: speed for name, speed in speeds.items() if name in PEERS and not name.endswith("int8")}
         pairs = [("fp32", max(others, key=others.__getitem__, default="")), ("int8", "onnxruntime int8")]
+        pairs += [("int8", "fp32"), ("int8", "bf16")]
         for ours, peer in pairs:
             if ours in speeds and peer in speeds:
                 table.append({"set": kind, "shape": shape, "method": f"{ours} / {peer}"})

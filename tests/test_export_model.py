@@ -17,12 +17,13 @@ from ontologies import write_cafa, write_obo
 from tiny import write_encoder, write_set
 
 from esmcls.cache.features import Features
+from esmcls.encoders import devices
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.weights import load_state, state_digest
 from esmcls.errors import FolderError, ModelError, UnknownNameError, UsageError
 from esmcls.models.folder import load_model, read_manifest
 from esmcls.models.model import Model
-from esmcls.models.sharing.export_model import export_model
+from esmcls.models.sharing.export_model import export_model, weights_of
 
 Floats = npt.NDArray[np.float32]
 SHORT = ("--epochs", "1", "--batch", "16", "--start", "zero", "--device", "cpu", "--precision", "fp32")
@@ -68,6 +69,19 @@ def by_transformers(model: Any, folder: Path, sequences: list[str], layers: tupl
 
 
 # transformers
+
+
+def test_an_encoder_of_int8_vectors_is_exported_by_its_weights(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "refuse_slow_int8", lambda *_: None)
+    words = ("--encoder", place / "tiny.safetensors", "--precision", "int8", "--device", "cpu")
+    done("embed", place / "set.csv", "-w", tmp_path / "w", *words)
+    done("fit", "--head", "knn", "-w", tmp_path / "w")
+    model = load_model(tmp_path / "w" / "models" / "knn")
+    exported = weights_of(model)
+    assert exported.digest != model.spec.digest
+    assert exported.digest == load_encoder(str(place / "tiny.safetensors"), precision="fp32").digest
 
 
 @pytest.mark.usefixtures("_quiet")

@@ -77,7 +77,7 @@ class PackedESM2:
         self.emulated = is_emulated(precision, device)
         scale = 1 - TRAINED_MASK_SHARE if config.token_dropout else 1.0
         self.embedding = (state["embed_tokens.weight"] * scale).to(device)  # (33, width)
-        self.norm_after = Norm(*(state[f"emb_layer_norm_after.{part}"] for part in ("weight", "bias")), device)
+        self.norm_after = Norm(state["emb_layer_norm_after.weight"], state["emb_layer_norm_after.bias"], device)
         self.turns = Turns(state["layers.0.self_attn.rot_emb.inv_freq"])
         ranges = self._ranges(state) if precision == "int8" else [None] * config.layers
         self.layers = [

@@ -1,10 +1,11 @@
 """Products in eight bits, equal on every processor that has AVX2, and as far from fp32 as a rounding to 127 levels.
 
-The rounding is of what LayerNorm gives, so that scale and shift of each channel cost nothing: they lie in the norm,
-and are taken back in the product's weight and bias. A channel is shifted by its mean, and scaled so that inputs and
-weights of it reach equally far (SmoothQuant with exponent .5; Xiao et al. 2023, eq. 4), by what a fp32 model makes of
-`SEEN`. A token and an output channel have a scale each. Products of unsigned by signed bytes are added up in pairs,
-which processors without VNNI cut off at 2^15 (VPMADDUBSW); so two weights side by side add up to 128 at most.
+The rounding is of what LayerNorm gives, so that scale and shift of each channel cost nothing: they lie in the norm, and
+are taken back in the product's weight and bias. A channel is shifted by its mean, and scaled so that inputs and weights
+of it spread equally far, by what a fp32 model makes of `SEEN` (SmoothQuant with exponent .5, Xiao et al. 2023, eq. 4,
+of root mean squares in place of the largest). A token and an output channel have a scale each. Products of unsigned by
+signed bytes are added up in pairs, which processors without VNNI cut off at 2^15 (VPMADDUBSW); so two weights side by
+side add up to 128 at most.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ Linear: TypeAlias = tuple[Tensor, Tensor]
 """Weight and bias."""
 
 SEEN: Final = (
-    "MNALNQAHCEACRADAPKVTDEELAELIREIPDWNIEVRDGHMELERVFLFKNFKHALAFTNAVGEIAEAEGHHPGLLTEWGKVTVTWWSHSIKGLHRNDFIMAARTDEVAKVAEGRK",
+    "MSGEGRPQASVPQAGELRLGIAAIRWHAKITDRLLERALAAASEAGVAEPTVVRVPGSIELPVVCQQLAHQHDAVVALGVVIRGGTPHFEYVCDSVTAGL"
+    "TRVSLDESTPVGNGVLTCDTEEQALARAGFEDSAEDKGFEATAAALETALVLRELRGFENGRGFL",
+    "MESTSSPELLQMARWLAGDFSNQEQAWENPPFFASIRVAYRPLPTAVLGGIGFYVEQAYSGHLEEPYRQAVVELTQVGDGIVIRNYRPLQPQRWRGCARG"
+    "RAEQLSQLSAADLAYLPGCDVQVKRQGSLFVGVTEPGCRCCVVRNGQTTYLQTTLHLSENEFCSHDRGMDPVTHRQVWGAVAGPFRFRKVVDWQAELLQ",
+    "MAAFVESARAGAGADEVIQLVSDGVNEYSEKMMEGVVACPRILMPCKVNDDCLRGCKCLSNGYCG",
+    "MNISNINNDIYLGGLGNHSTEEIKNFLIDNNIKCIITIWNFNKLNIKKLNINVKDYMYIHAYDLTNEIIIDYFDITNKFIINKIKEGKKVLIHCYAGISR"
+    "SASIVINYFMNKYNINYDEAEKIVSKKRNIKPNIFFILQLKFYNSYKNINIIYLIILFAIRYTLK",
 )
-"""UniProt proteins that ranges of the channels are taken from."""
+"""Proteins that the spread of the channels is taken from: A4FBK5, Q2JT26, Q43667 and Q9EMX1 of UniProt."""
 LEVELS: Final = 127
 """Largest level of an input or of a weight."""
 ZERO: Final = 128
@@ -37,13 +44,10 @@ LEAST: Final = 1e-12
 
 
 class Ranges(NamedTuple):
-    """Where the channels of a LayerNorm without weight and bias lie: the mean of each, and how far it goes from there.
-
-    Float32 (width,) each.
-    """
+    """Where the channels of a LayerNorm without weight and bias lie: mean and standard deviation, float32 (width,)."""
 
     mean: Tensor
-    reach: Tensor
+    spread: Tensor
 
 
 def normalised(x: Tensor) -> Tensor:
@@ -56,9 +60,8 @@ def ranges_of(x: Tensor) -> Ranges:
 
     Rounded to bf16, so that processors that sum in another order give the same.
     """
-    x = normalised(x)
-    mean = x.mean(0).bfloat16().float()
-    return Ranges(mean, (x - mean).abs().amax(0).bfloat16().float())
+    spread, mean = torch.std_mean(normalised(x), dim=0, correction=0)
+    return Ranges(mean.bfloat16().float(), spread.bfloat16().float())
 
 
 def balanced(norm: Linear, product: Linear, ranges: Ranges) -> tuple[Linear, Linear]:
@@ -74,7 +77,7 @@ def balanced(norm: Linear, product: Linear, ranges: Ranges) -> tuple[Linear, Lin
         Of what the norm's weight and bias are applied to.
     """
     mixed = product[0] * norm[0]  # (out, width)
-    scale = (mixed.abs().amax(0) / ranges.reach.clamp(min=1e-3)).sqrt().clamp(min=1e-6)
+    scale = (mixed.square().mean(0).sqrt() / ranges.spread.clamp(min=1e-3)).sqrt().clamp(min=1e-6)
     bias = product[1] + product[0] @ norm[1] + mixed @ ranges.mean
     return (scale, -ranges.mean * scale), (mixed / scale, bias)
 
@@ -87,7 +90,7 @@ def levels_of(weight: Tensor) -> tuple[Tensor, Tensor]:
     >>> levels_of(torch.tensor([[1.0, 0.0], [0.5, 0.3], [1.0, -1.0]]))[0].int().tolist()
     [[127, 0], [79, 48], [127, -127]]
     """
-    pairs = F.pad(weight, (0, weight.shape[1] % 2)).unflatten(1, (-1, 2))
+    pairs = F.pad(weight, (0, weight.shape[1] % 2)).view(len(weight), -1, 2)
     sums = torch.maximum(pairs.clamp(min=0).sum(2), -pairs.clamp(max=0).sum(2))  # (out, in / 2)
     scale = (sums.amax(1) / LEVELS).clamp(min=LEAST)  # of a pair that reaches 127; rounded, it reaches 128 at most
     return (weight / scale[:, None]).round(), scale
@@ -127,7 +130,8 @@ def _bytes_product(levels: Tensor, channel: Tensor) -> Product:
         signed = F.pad(x.to(torch.int8), (0, 0, 0, -len(x) % ROW_MULTIPLE))
         unsigned = signed.view(torch.uint8).bitwise_xor_(ZERO)  # faster than to add ZERO and to cast
         scales = (1.0, ZERO, packed, channel, zeros, None, 1.0, 0)
-        return torch.ops.onednn.qlinear_pointwise(unsigned, *scales, torch.float32, "none", [], "")[: len(x)]
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(unsigned, *scales, torch.float32, "none", [], "")
+        return y[: len(x)]
 
     return product
 
