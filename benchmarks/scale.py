@@ -21,8 +21,9 @@ ATTENTION = 220e12
 """Operations a second of flash attention with heads of 64, forward (Dao 2023, figure 5); in proportion below 64."""
 MOVED = {"1: eager": 104, "2: fused": 48}
 """Bytes a token, layer and unit of width between products: 24 of two sums with LayerNorm, 8 of the turn, 16 of GELU."""
-TRAINED = {"full": (3, 309, 3.5), "checkpointing": (4, 420, 4.5), "LoRA": (2, 640, 3.5)}
-"""Of a step: products and attention in units of a forward pass, and the bytes as above."""
+TRAINED = {"full": (3, 265, 3.5), "checkpointing": (4, 365, 4.5), "LoRA": (2, 375, 3.5)}
+"""Of a step: products and attention in units of a forward pass, and the bytes as above. Those of LoRA are those of
+`full`, what `launches.py --train` counts more, and 42 that `full` spends in the products of its weights' gradients."""
 STREAM = 1 << 15
 """Tokens of a stream."""
 STEP = 1 << 14
@@ -108,7 +109,8 @@ def fine_tuning(sequences: float, residues: int, gpus: int, epochs: int) -> str:
         total = epochs * sequences * tokens
         trained = 0.01 * shape.parameters if way == "LoRA" else shape.parameters
         kept = 4 if way == "checkpointing" else 48  # bytes a token, layer and unit of width for the backward pass
-        memory = 4 * shape.parameters + 12 * trained + kept * STEP * shape.layers * shape.width
+        frozen = 2.5 if way == "LoRA" else 0  # bf16, and query's, key's and value's once more, side by side
+        memory = frozen * shape.parameters + 16 * trained + kept * STEP * shape.layers * shape.width
         sent = 2 * (gpus - 1) / gpus * 4 * trained  # all-reduce of fp32 gradients
         steps = total / (STEP * gpus)
         alone, together = total * seconds / 3600, (total * seconds / gpus + steps * sent / LINK) / 3600
