@@ -29,8 +29,9 @@ FP8_SHARE = 8 / 12
 """Of the products' operations, those of the two wide ones."""
 FP8_MOVED = 43
 """Bytes as above: the LayerNorm before the wide products and the GELU between them write one byte instead of two."""
-TRAINED = {"full": (3, 309, 3.5), "checkpointing": (4, 420, 4.5), "LoRA": (2, 640, 3.5)}
-"""Of a step: products and attention in units of a forward pass, and the bytes as above."""
+TRAINED = {"full": (3, 265, 3.5), "checkpointing": (4, 365, 4.5), "LoRA": (2, 375, 3.5)}
+"""Of a step: products and attention in units of a forward pass, and the bytes as above. Those of LoRA are those of
+`full`, what `launches.py --train` counts more, and 42 that `full` spends in the products of its weights' gradients."""
 STREAM = 1 << 15
 """Tokens of a stream."""
 STEP = 1 << 14
@@ -161,7 +162,8 @@ def fine_tuning(sequences: float, residues: int, gpus: int, epochs: int) -> str:
         total = epochs * sequences * tokens
         trained = 0.01 * shape.parameters if way == "LoRA" else shape.parameters
         kept = 4 if way == "checkpointing" else 48  # bytes a token, layer and unit of width for the backward pass
-        memory = 4 * shape.parameters + 12 * trained + kept * STEP * shape.layers * shape.width
+        frozen = 2.5 if way == "LoRA" else 0  # bf16, and query's, key's and value's once more, side by side
+        memory = frozen * shape.parameters + 16 * trained + kept * STEP * shape.layers * shape.width
         sent = 2 * (gpus - 1) / gpus * 4 * trained  # all-reduce of fp32 gradients
         steps = total / (STEP * gpus)
         alone, together = total * seconds / 3600, (total * seconds / gpus + steps * sent / LINK) / 3600

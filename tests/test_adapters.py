@@ -26,6 +26,7 @@ from esmcls.encoders.esm2 import with_ends
 from esmcls.encoders.model import ESM2
 from esmcls.encoders.weights import load_state, state_digest
 from esmcls.errors import UnknownNameError, UsageError, WeightsError
+from esmcls.training.products import Adapted, joint_product
 
 TOKENS = torch.from_numpy(with_ends("MKTAYIAKQRQISFV").astype("int64"))
 OFFSETS = torch.tensor([0, len(TOKENS)])
@@ -86,6 +87,25 @@ def test_states_and_gradients_are_pefts(monkeypatch: pytest.MonkeyPatch, lora: L
     for name, value in own.named_parameters():
         if value.requires_grad:
             torch.testing.assert_close(value.grad, expected[f"{name}.default.weight"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("adapted_ones", [(), (0, 2), (0, 1, 2)], ids=str)
+def test_one_product_of_several_layers_has_the_values_and_gradients_of_each(adapted_ones: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(8, 6) for _ in range(3)]
+    for number in adapted_ones:
+        layers[number] = Adapted(layers[number], rank=2, scale=3.0)
+        torch.nn.init.normal_(layers[number].lora_B, std=0.1)
+    states, gradients = [], []
+    for product in (joint_product, lambda x, layers: torch.cat([layer(x) for layer in layers], dim=1)):
+        x = torch.linspace(-1, 1, 40).view(5, 8).requires_grad_()
+        states.append(product(x, layers))
+        adapters = [part for number in adapted_ones for part in (layers[number].lora_A, layers[number].lora_B)]
+        weights = adapters or [value for layer in layers for value in layer.parameters()]
+        gradients.append(torch.autograd.grad(states[-1].sin().sum(), [x, *weights]))
+    torch.testing.assert_close(states[0], states[1], atol=1e-6, rtol=1e-6)
+    for one, each in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, each, atol=1e-6, rtol=1e-6)
 
 
 def test_fresh_adapters_are_drawn_as_pefts_are() -> None:
