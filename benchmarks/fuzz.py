@@ -6,7 +6,7 @@ each with limits of its own; where it dies, the next child goes on behind the ca
 case is an answer, an `EsmclsError` or an `OSError` of one line. Counted as faults are any other exception, one that a
 wide `except` in esmcls has made an `EsmclsError` of, a hang, and a signal.
 
-    python benchmarks/fuzz.py --cases 10000 --out fuzz.json           # ten thousand in all; again: goes on from there
+    python benchmarks/fuzz.py --cases 10000 --out fuzz.json --jobs 2  # ten thousand in all; again: goes on from there
     python benchmarks/fuzz.py --only segment --case 4711              # one, here, with its traceback
 
 Counts are kept after every hundred cases. A case is known by its kind and number alone; `--first` begins elsewhere.
@@ -207,6 +207,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=1000, help="in all; kinds that take long have fewer")
     parser.add_argument("--first", type=int, default=0, help="the number of each kind's first case")
     parser.add_argument("--only", action="append", default=[], help="a kind, or what its name holds; again for more")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side, each with kinds of its own")
     parser.add_argument("--case", type=int, help="run this one here, and show its traceback")
     parser.add_argument("--out", type=Path, help="counts; what is there is not run again")
     arguments = parser.parse_args()
@@ -216,8 +217,12 @@ def main() -> int:
         if arguments.case is not None:
             return _show(*next(iter(wanted.items())), arguments.case)
         state = _read_state(arguments.out)
-        for name, cases in cases_of(wanted, arguments.cases).items():
-            _run(name, wanted[name], range(arguments.first, arguments.first + cases), state, arguments.out)
+        cases = cases_of(wanted, arguments.cases)
+        numbers = {name: range(arguments.first, arguments.first + count) for name, count in cases.items()}
+        if arguments.jobs > 1:
+            _run_side_by_side(wanted, numbers, state, arguments.out or Path(made, "counts.json"), arguments.jobs)
+        else:
+            _run_all(wanted, numbers, state, arguments.out)
     total = sum(sum(entry["counts"].values()) for entry in state.values())
     wrong = [name for name, entry in state.items() if bad(Counter(entry["counts"]))]
     seconds = time.perf_counter() - begun
@@ -241,6 +246,38 @@ def _show(name: str, kind: Kind, number: int) -> int:
         damage(kind, copy, f"{name} {number}")
         print(kind.use(copy))
     return 0
+
+
+def _run_side_by_side(
+    wanted: dict[str, Kind], numbers: dict[str, range], state: dict[str, Any], out: Path, jobs: int
+) -> None:
+    """Give every process each so-manieth kind, and put the counts that they leave beside `out` together."""
+    children = {}
+    for job in range(jobs):
+        part = out.with_name(f"{out.name}.{job}")
+        child = os.fork()
+        if child == 0:
+            try:
+                names = list(numbers)[job::jobs]
+                before = {name: state[name] for name in names if name in state}
+                _run_all(wanted, {name: numbers[name] for name in names}, before, part)
+                os._exit(0)
+            except BaseException:  # not to be seen by what the parent has begun
+                traceback.print_exc()
+                os._exit(99)
+        children[child] = part
+    for child, part in children.items():
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise RuntimeError(f"a process ended with {_ended(status)}")
+        state |= _read_state(part)
+        part.unlink()
+    out.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def _run_all(wanted: dict[str, Kind], numbers: dict[str, range], state: dict[str, Any], out: Path | None) -> None:
+    for name in numbers:
+        _run(name, wanted[name], numbers[name], state, out)
 
 
 def _run(name: str, kind: Kind, numbers: range, state: dict[str, Any], out: Path | None) -> None:

@@ -61,7 +61,7 @@ def shared() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Return surroundings in which a shell finds an `esmcls` that needs no seconds to begin."""
     with forking_program(tmp_path_factory.mktemp("bin")) as surroundings:

@@ -29,6 +29,8 @@ import forked_client
 
 PROGRAM = Path(sys.executable).parent / "esmcls"
 """The installed one."""
+USED_LATER = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_svg")
+"""Of the first optimiser, and of the first figure: a second and a half of each command that fits."""
 
 
 @contextlib.contextmanager
@@ -56,11 +58,13 @@ def forking_program(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def import_everything() -> None:
-    """Import all that a command may want from esmcls."""
+    """Import all that a command may want from esmcls, and what torch and figures import when they are first used."""
     for package in ("esmcls", "esmcls_cli"):
         root = importlib.import_module(package)
         for module in pkgutil.walk_packages(root.__path__, f"{package}."):
             importlib.import_module(module.name)
+    for module_name in USED_LATER:
+        importlib.import_module(module_name)
 
 
 def leave_figures_out() -> None:

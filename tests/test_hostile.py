@@ -75,14 +75,15 @@ def fuzz() -> Iterator[ModuleType]:
 
 
 def test_damage_of_any_kind_to_any_file_that_is_read_is_one_line(tmp_path: Path) -> None:
-    # in a process of its own: what other tests have started, a fork would not take along; CI runs ten thousand
-    command = [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), "--cases", "1500", "--out", str(tmp_path / "out")]
+    # in a process of its own: what other tests have started, a fork would not take along; CI runs ten thousand, and
+    # these are the first of them
+    command = [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), "--cases", "500", "--out", str(tmp_path / "out")]
     run = subprocess.run(command, capture_output=True, text=True)
     *lines, summary = run.stdout.splitlines()
     assert run.returncode == 0, "\n".join(line for line in lines if not line.endswith(" -")) + run.stderr
     assert summary.endswith(" s: no faults")
     counts = json.loads((tmp_path / "out").read_text())
-    assert sum(sum(entry["counts"].values()) for entry in counts.values()) > 1400
+    assert sum(sum(entry["counts"].values()) for entry in counts.values()) > 450
 
 
 def _use(path: Path) -> object:

@@ -149,6 +149,7 @@ def test_what_there_is_nothing_of_has_no_figure() -> None:
     assert draw_buckets(comparison) is None
 
 
+@pytest.mark.usefixtures("all_formats")
 def test_files_are_written_whole_in_three_formats_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
     comparison, folders = a_comparison(NAMES[:2]), [tmp_path / "one", tmp_path / "two"]
     for folder in folders:

@@ -128,7 +128,7 @@ def comparison() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(comparison: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(comparison: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, all_formats: None) -> Path:
     folder = tmp_path_factory.mktemp("report") / "compare"
     assert write_term_report(folder, comparison, a_timing(comparison)) == folder / "report.html"
     return folder
