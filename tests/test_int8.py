@@ -138,3 +138,16 @@ def test_vectors_that_older_versions_made_in_int8_are_not_mixed_with_new_ones() 
 def test_a_stream_of_nothing_is_nothing_in_int8() -> None:
     model = load_encoder("bundled", precision="int8").model  # type: ignore[attr-defined]
     assert [state.shape for _, state in model.states(torch.empty(0, dtype=torch.uint8), [], [1])] == [(0, 256)]
+
+
+def test_shortcuts_that_a_program_allows_itself_change_no_int8_vector() -> None:
+    sequence = ["MKTAYIAKQRQISFVKSHFSRQ"]
+    exact = load_encoder("bundled", precision="int8").encode(sequence).pooled["mean"]
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        allowed = load_encoder("bundled", precision="int8").encode(sequence).pooled["mean"]
+    finally:
+        matmul.fp32_precision = before
+    np.testing.assert_array_equal(allowed, exact)

@@ -91,7 +91,7 @@ def proteins() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "least"), [("bf16", 0.99999), ("fp16", 0.9999999), ("int8", 0.9999999), ("fp8", 0.99999)]
+    ("precision", "least"), [("bf16", 0.99999), ("fp16", 0.9999999), ("int8", 0.999999), ("fp8", 0.99999)]
 )
 def test_emulated_vectors_are_those_of_hardware_that_has_the_precision(
     hardware: Hardware, precision: Precision, least: float

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from esmcls.encoders.alphabet import BOS, EOS, MASK, tokenize
-from esmcls.encoders.devices import Precision, check_precision, is_emulated, keep_freed_memory
+from esmcls.encoders.devices import Precision, check_precision, exact_products, is_emulated, keep_freed_memory
 from esmcls.encoders.gpu.fp8 import RoundedProduct, by_the_device, emulated, fits, round_rows
 from esmcls.encoders.model import TRAINED_MASK_SHARE, ModelConfig
 from esmcls.encoders.processor.int8 import SEEN, Ranges, balanced, int8_product, ranges_of
@@ -80,9 +80,10 @@ class PackedESM2:
         self.norm_after = Norm(state["emb_layer_norm_after.weight"], state["emb_layer_norm_after.bias"], device)
         self.turns = Turns(state["layers.0.self_attn.rot_emb.inv_freq"])
         ranges = self._ranges(state) if precision == "int8" else [None] * config.layers
-        self.layers = [
-            Layer(config, state, f"layers.{number}.", precision, device, seen) for number, seen in enumerate(ranges)
-        ]
+        with exact_products():
+            self.layers = [
+                Layer(config, state, f"layers.{number}.", precision, device, seen) for number, seen in enumerate(ranges)
+            ]
 
     @torch.inference_mode()
     def _ranges(self, state: Mapping[str, Tensor]) -> Iterator[tuple[Ranges, Ranges]]:
