@@ -29,8 +29,8 @@ import forked_client
 
 PROGRAM = Path(sys.executable).parent / "esmcls"
 """The installed one."""
-USED_LATER = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_svg")
-"""Of the first optimiser, and of the first figure: a second and a half of each command that fits."""
+USED_LATER = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_svg", "fontTools.subset")
+"""By the first optimiser and by the first figure, which take a second and a half."""
 
 
 @contextlib.contextmanager
@@ -67,13 +67,6 @@ def import_everything() -> None:
         importlib.import_module(module_name)
 
 
-def leave_figures_out() -> None:
-    """Save the figures of reports as SVG alone, as in the process of the tests; see `conftest.py`."""
-    from esmcls.reporting import model_figures
-
-    model_figures.FORMATS = ("svg",)
-
-
 def fork() -> int:
     """Fork; Python warns where a library has made threads, which do nothing yet."""
     with warnings.catch_warnings():
@@ -85,7 +78,6 @@ def serve(place: str) -> NoReturn:
     """Answer commands until the process is ended."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as main() says before anything is imported
     import_everything()
-    leave_figures_out()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(place)

@@ -102,9 +102,8 @@ class SelfAttention(nn.Module):
         """Attend; x (total, width), rotary (total, 1, head width) twice."""
         total, width = x.shape
         shape = (total, self.heads, self.head_width)
-        joined = joint_product(x, (self.q_proj, self.k_proj, self.v_proj))
-        q, k, v = joined.view(total, 3, *shape[1:]).unbind(1)  # (total, heads, head width) each
-        q, k, v = rotate(q, rotary), rotate(k, rotary), v.contiguous()  # else it keeps all three for the backward pass
+        q, k, v = (part.view(shape) for part in self.query_key_value(x))  # (total, heads, head width) each
+        q, k = rotate(q, rotary), rotate(k, rotary)
         if (attend_stream := stream_attention(q)) is not None:
             mixed = attend_stream(q, k, v, spans.offsets, spans.longest)  # (total, heads, head width)
             return self.out_proj(mixed.flatten(1))  # type: ignore[no-any-return]
@@ -116,6 +115,14 @@ class SelfAttention(nn.Module):
             )
         ]
         return self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))  # type: ignore[no-any-return]
+
+    def query_key_value(self, x: Tensor) -> list[Tensor]:
+        """Return query, key and value, (total, width) each, by one product; by three where a CPU rounds nothing."""
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        if x.device.type == "cpu" and product_dtype(x) == x.dtype:  # which then has nothing to gain
+            return [layer(x) for layer in layers]
+        q, k, v = joint_product(x, layers).view(len(x), 3, -1).unbind(1)
+        return [q, k, v.contiguous()]  # else the backward pass would keep all three for the value's sake
 
 
 class TransformerLayer(nn.Module):
