@@ -173,8 +173,8 @@ def command(
     from esmcls.datasets.dataset import Dataset
     from esmcls.encoders.windows import parse_long
     from esmcls.engines.embed import embed_on_ray
+    from esmcls.files import STATE
     from esmcls.reading.inputs import Inputs
-    from esmcls.remote.workspace_files import STATE
     from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, embed_in_workspace, kind_of
     from esmcls.workspace.workspace import Workspace
 

@@ -78,11 +78,11 @@ def command(
     with what it was taken for and its nearest training protein, figures, and metrics.json.
     """
     from esmcls.evaluation.assess import assess, labelled, source_name
+    from esmcls.files import STATE
     from esmcls.models.predict import open_model
     from esmcls.reading.readers import find_sources, label_table, read_records
     from esmcls.reading.records import Tally
     from esmcls.reading.tables import NamedColumns
-    from esmcls.remote.workspace_files import STATE
     from esmcls.tasks.one_label.report import read_names
     from esmcls.workspace.workspace import Workspace
 

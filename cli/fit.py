@@ -115,6 +115,6 @@ def command(
 
 def _models_named(text: str) -> list[str]:
     """Return the models that a --of names: a folder, whatever is in its path, or names with commas between."""
-    from esmcls.remote.workspace_files import MANIFEST
+    from esmcls.files import MANIFEST
 
     return [text] if (Path(text) / MANIFEST).is_file() else text.split(",")

@@ -150,10 +150,10 @@ def command(
     answer it is.
     """
     from esmcls.engines.predict import ModelSource, asker_on_ray
+    from esmcls.files import STATE
     from esmcls.models.predict import write_answers
     from esmcls.reading.readers import find_sources, read_records
     from esmcls.reading.records import Tally
-    from esmcls.remote.workspace_files import STATE
     from esmcls.reporting.rows import NO_VECTOR
     from esmcls.workspace.workspace import Workspace
 

@@ -16,7 +16,7 @@ from esmcls.encoders import BUNDLED
 from esmcls.errors import WorkspaceError
 from esmcls.evaluation.compare import compare
 from esmcls.evaluation.plan import ComparisonPlan
-from esmcls.files import atomic_path, temporary_folder
+from esmcls.files import MANIFEST, atomic_path, temporary_folder
 from esmcls.metrics.classification import Interval
 from esmcls.models.combine import ENSEMBLE
 from esmcls.models.fit import fit
@@ -25,7 +25,6 @@ from esmcls.models.predict import open_model, write_answers
 from esmcls.plain_values import write_json
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Protein
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.reporting.phrases import percent, span
 from esmcls.tasks.one_label.results import OneLabelRow
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace

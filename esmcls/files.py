@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are whole."""
+"""Files that appear under their final name only when they are whole, and what those of a workspace are called."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ from typing import Final, TextIO
 
 from esmcls.errors import EsmclsError, FolderError, UsageError
 
+STATE: Final = "workspace.json"
+TABLE: Final = "dataset.parquet"
+ONTOLOGY: Final = "ontology.json"
+HIERARCHY: Final = "hierarchy.json"
+"""In the folder of a model, too, that was fitted with one."""
+MANIFEST: Final = "manifest.json"
+"""In the folder of a model."""
+SPEC: Final = "spec.json"
+"""In the folder of a cache."""
+PASSING: Final = ".passing"
+"""There, where it serves to choose layers from, and goes then."""
 STALE_SECONDS: Final = 3600.0
 """Age of a temporary file that is nobody's any more, where nothing is known of the process that made it."""
 UNUSED_SECONDS: Final = 7 * 86400.0

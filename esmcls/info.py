@@ -10,13 +10,13 @@ from esmcls.cache.index import read_unseen
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import FolderError
+from esmcls.files import HIERARCHY, MANIFEST, SPEC, STATE
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import CLASSES_OF, WITHOUT_CLASSES, classes_in_words
 from esmcls.models.folder import read_manifest
 from esmcls.models.manifest import Manifest
 from esmcls.models.recipe import EXPLANATION
 from esmcls.reading.records import PARTS
-from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, SPEC, STATE
 from esmcls.reporting.phrases import scores_in_words
 from esmcls.workspace.workspace import Workspace
 

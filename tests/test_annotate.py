@@ -17,13 +17,13 @@ from gaf import gaf_row, write_gaf
 from safetensors.numpy import save_file
 
 from esmcls.errors import EngineMismatchError, ModelError
+from esmcls.files import MANIFEST
 from esmcls.models.folder import load_model
 from esmcls.reading.records import Protein
 from esmcls.reference.annotate import annotate, open_reference, shipped
 from esmcls.reference.build import Built, build_reference
 from esmcls.reference.packed import pack, unpack
 from esmcls.reference.scope import NOTHING_NEAR, SIMILAR, Scope
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.workspace.workspace import Workspace
 
 DEMO = Path(__file__).parents[1] / "data" / "demo.csv.gz"

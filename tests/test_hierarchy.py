@@ -10,9 +10,9 @@ import pytest
 from command import done, run
 
 from esmcls.errors import DataError, FolderError, UsageError, WorkspaceError
+from esmcls.files import STATE
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.reading.inputs import Inputs
-from esmcls.remote.workspace_files import STATE
 from esmcls.workspace.intake import take_in
 from esmcls.workspace.read_hierarchy import LabelPlaces, Place, read_hierarchy, read_parents
 from esmcls.workspace.workspace import Workspace

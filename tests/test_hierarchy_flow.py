@@ -14,10 +14,10 @@ from command import done
 
 import esmcls
 from esmcls.evaluation.assess import assess
+from esmcls.files import HIERARCHY as FILE
 from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.models.folder import load_model
 from esmcls.models.predict import predict
-from esmcls.remote.workspace_files import HIERARCHY as FILE
 from esmcls.tasks.one_label.confidence import Confidence
 from esmcls.tasks.one_label.levels.answers import LevelAnswers
 from esmcls.tasks.one_label.levels.scores import agreed_level, level_scores, near_misses

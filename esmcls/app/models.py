@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.errors import EsmclsError, UnknownNameError
+from esmcls.files import STATE
 from esmcls.models.model import Model
 from esmcls.models.predict import open_model
-from esmcls.remote.workspace_files import STATE
 from esmcls.scanning.folder import find_scanner
 from esmcls.workspace.workspace import Workspace
 

@@ -39,10 +39,9 @@ from esmcls.cache.pending import Pending
 from esmcls.cache.segments import Column, Known, Segment, SegmentGoneError, new_name, segment_stat, write_segment
 from esmcls.cache.spec import BLOCK, RESIDUE, RESIDUE_INT8, EmbeddingSpec, keys_of, restored, sequence_key
 from esmcls.errors import CacheError, UsageError
-from esmcls.files import remove_left_overs
+from esmcls.files import SPEC, remove_left_overs
 from esmcls.plain_values import read_json, write_json
 from esmcls.remote.blocks import RemoteSegments, remote_segments
-from esmcls.remote.workspace_files import SPEC
 from esmcls.types import Indices, Vectors
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from esmcls.encoders.encoder import Encoder
 from esmcls.engines.on_nodes import ClusterError
 from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError
-from esmcls.remote.workspace_files import SPEC
+from esmcls.files import SPEC
 from esmcls.reporting.phrases import length_of_time
 from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace, plan_in_workspace
 from esmcls.workspace.intake import Intake

@@ -23,7 +23,7 @@ from esmcls.datasets.held_out import set_aside
 from esmcls.errors import EsmclsError
 from esmcls.evaluation.comparison_folder import ComparisonFolder, kept_answers
 from esmcls.evaluation.plan import ComparisonPlan, PlannedModel, Say, ensembles_of, no_ensemble
-from esmcls.files import sha256_file
+from esmcls.files import MANIFEST, sha256_file
 from esmcls.heads.registry import reads_vectors
 from esmcls.heads.trees.time_estimate import in_words
 from esmcls.models.combine import ENSEMBLE, combine
@@ -33,7 +33,6 @@ from esmcls.models.given_vectors import workspace_of
 from esmcls.models.manifest import versions
 from esmcls.models.model import Model, cache_with, features_for
 from esmcls.models.recipe import EXPLANATION, Recipe, model_digest
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.comparing import Answers, Questions
 from esmcls.tasks.fitted import explanation_of
 from esmcls.tasks.task import AnyTask

@@ -10,6 +10,7 @@ from typing import Any
 
 from esmcls.encoders.esm2 import read_weights
 from esmcls.errors import FolderError
+from esmcls.files import MANIFEST
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs, inputs_of, settings_of
 from esmcls.finetuning.encoder import training_precision
 from esmcls.finetuning.kind import check_machine, objective_of, settled
@@ -18,7 +19,6 @@ from esmcls.finetuning.run import CHECKPOINT, NAME, Finetuned, finetune
 from esmcls.metrics.classification import Interval
 from esmcls.models.folder import read_manifest
 from esmcls.plain_values import read_as, write_json
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.objective import Objective
 from esmcls.training.loop import Entry, Log
 from esmcls.training.processes import ALONE, Replicas

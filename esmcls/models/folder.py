@@ -26,6 +26,7 @@ from typing import Any
 from esmcls.encoders.encoder import Encoder
 from esmcls.errors import EngineMismatchError, EsmclsError, MissingExtraError, ModelError, UsageError
 from esmcls.files import (
+    MANIFEST,
     errors_of_the_system,
     kind_instead,
     put_back,
@@ -40,7 +41,6 @@ from esmcls.models.model import Model
 from esmcls.models.sharing.card import CARD, write_card
 from esmcls.models.sharing.hub_models import local_folder, repository_of
 from esmcls.plain_values import read_as, write_json
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.fitted import AnyHead, Findings
 from esmcls.tasks.kinds import task_of_model
 from esmcls.tasks.task import AnyTask

@@ -20,10 +20,10 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec
 from esmcls.cache.store import EmbeddingCache
 from esmcls.errors import DataError, UsageError
+from esmcls.files import STATE
 from esmcls.models.manifest import Manifest
 from esmcls.reading.ids import IdJoin
 from esmcls.reading.records import Protein
-from esmcls.remote.workspace_files import STATE
 from esmcls.workspace.workspace import Workspace
 
 

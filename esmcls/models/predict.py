@@ -17,6 +17,7 @@ from esmcls.cache.features import Features
 from esmcls.cache.spec import IMPORTED
 from esmcls.encoders.windows import parse_long, residues_seen
 from esmcls.errors import MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
+from esmcls.files import MANIFEST, STATE
 from esmcls.heads.contract import AlignedSegment, ShowsAlignments
 from esmcls.heads.registry import reads_vectors
 from esmcls.labels.kinds import WITHOUT_CLASSES
@@ -26,7 +27,6 @@ from esmcls.models.model import Model, features_given, given_vectors
 from esmcls.models.sharing.hub_models import repository_of
 from esmcls.reading.cautions import cautions
 from esmcls.reading.records import Protein, several
-from esmcls.remote.workspace_files import MANIFEST, STATE
 from esmcls.reporting.rows import DESCRIPTION, NO_VECTOR, TOO_LARGE, Row, Unanswered, Written
 from esmcls.tasks.answering import Answered, Answering
 from esmcls.tasks.fitted import nearest_of

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.datasets.held_out import Shares
-from esmcls.files import sha256_file
+from esmcls.files import MANIFEST, sha256_file
 from esmcls.heads.settings import Settings, parse_settings
 from esmcls.models.manifest import Manifest, versions
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.tasks.task import AnyTask
 
 ASKED: Final = "asked"

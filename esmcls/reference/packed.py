@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 from torch.nn import functional as F
 
 from esmcls.errors import EngineMismatchError, ModelError
-from esmcls.files import atomic_path, refuse_what_is_no_file
+from esmcls.files import MANIFEST, atomic_path, refuse_what_is_no_file
 from esmcls.heads.alignment.search import installed
 from esmcls.heads.neighbours.search import Search
 from esmcls.heads.saved_tensors import pack_sequences, read_tensors, unpack_sequences
@@ -36,7 +36,6 @@ from esmcls.labels.ontology import Ontology
 from esmcls.models.folder import read_manifest, write_manifest
 from esmcls.models.sharing.card import CARD
 from esmcls.plain_values import from_plain, parse_json
-from esmcls.remote.workspace_files import MANIFEST
 
 FORMAT: Final = "1"
 STEPS: Final = 3

@@ -18,10 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from esmcls.files import atomic_path
+from esmcls.files import PASSING, SPEC, atomic_path
 from esmcls.remote.addresses import AddressError, file_system, told
 from esmcls.remote.mirror import SEGMENT, address_above, put_file
-from esmcls.remote.workspace_files import PASSING, SPEC
 
 BLOCK: Final = 1 << 20
 BLOCKS: Final = ".blocks"

@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from esmcls.errors import FolderError, UsageError
-from esmcls.files import atomic_path, sha256_file
+from esmcls.files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE, atomic_path, sha256_file
 from esmcls.plain_values import from_plain, parse_json, read_json, write_json
 from esmcls.remote.addresses import STORES, AddressError, Entry, address_of, entry_of, file_system, told
-from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE
 
 MIRRORS: Final = "ESMCLS_MIRRORS"
 """Variable of the environment that names the folder of all mirrors."""

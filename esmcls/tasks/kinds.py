@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from esmcls.errors import ModelError
+from esmcls.files import HIERARCHY
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, MANY_LABELS, NUMBER, ONE_LABEL, RESIDUE_LABEL, RESIDUE_NUMBER, STRUCTURE
 from esmcls.labels.ontology import Ontology
-from esmcls.remote.workspace_files import HIERARCHY
 from esmcls.tasks.task import AnyTask
 from esmcls.workspace.workspace import Workspace
 

@@ -26,11 +26,10 @@ from esmcls.encoders import BUNDLED
 from esmcls.encoders.encoder import Encoder, load_encoder
 from esmcls.encoders.windows import Balanced, Window
 from esmcls.errors import CacheError, UsageError
-from esmcls.files import temporary_folder
+from esmcls.files import SPEC, STATE, temporary_folder
 from esmcls.labels.kinds import OF_RESIDUES
 from esmcls.reading.inputs import Inputs
 from esmcls.reading.records import Tally
-from esmcls.remote.workspace_files import SPEC, STATE
 from esmcls.workspace.intake import Intake, take_in
 from esmcls.workspace.workspace import CacheEntry, Workspace
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from esmcls.errors import ModelError
+from esmcls.files import MANIFEST
 from esmcls.plain_values import from_plain, read_json
-from esmcls.remote.workspace_files import MANIFEST
 from esmcls.workspace.state_file import (
     first_names,
 )

@@ -9,13 +9,12 @@ from typing import Any, Final, Literal
 
 from esmcls.datasets.dataset import Dataset
 from esmcls.errors import WorkspaceError
-from esmcls.files import sha256_file
+from esmcls.files import STATE, sha256_file
 from esmcls.labels.ontology import Ontology
 from esmcls.plain_values import from_plain, read_json, write_json
 from esmcls.reading.readers import find_sources
 from esmcls.remote.addresses import address_of, without_secrets
 from esmcls.remote.streams import content_of
-from esmcls.remote.workspace_files import STATE
 
 FORMAT: Final = 1
 EMBED: Final = "run: esmcls embed INPUT"

@@ -26,14 +26,25 @@ from esmcls.datasets.dataset import Dataset, classes_in
 from esmcls.datasets.split import SplitReport
 from esmcls.encoders.sources.checkpoints import checkpoint_of
 from esmcls.errors import CacheError, FolderError, UnknownNameError, UsageError, WorkspaceError
-from esmcls.files import put_all_back, remove_left_overs, sha256_file, temporary_beside
+from esmcls.files import (
+    HIERARCHY,
+    MANIFEST,
+    ONTOLOGY,
+    PASSING,
+    SPEC,
+    STATE,
+    TABLE,
+    put_all_back,
+    remove_left_overs,
+    sha256_file,
+    temporary_beside,
+)
 from esmcls.labels.hierarchy import Hierarchy
 from esmcls.labels.kinds import GO_TERMS, KINDS, ONE_LABEL, WITHOUT_CLASSES
 from esmcls.labels.labels import LabelSets
 from esmcls.labels.ontology import Ontology
 from esmcls.plain_values import read_json, write_json
 from esmcls.remote.addresses import address_of
-from esmcls.remote.workspace_files import HIERARCHY, MANIFEST, ONTOLOGY, PASSING, SPEC, STATE, TABLE
 from esmcls.workspace.manifests import ModelChoice, choose, encoder_digest
 from esmcls.workspace.state_file import (
     EMBED,

@@ -17,9 +17,9 @@ from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.adapters import FILE, adapters_header
 from esmcls.encoders.sources.hub import parse_repository, whole_snapshot
 from esmcls.errors import EsmclsError, MissingExtraError, ModelError, UsageError, WeightsError
+from esmcls.files import MANIFEST
 from esmcls.models.manifest import Manifest
 from esmcls.models.sharing.card import CARD, OWN_REPOSITORY
-from esmcls.remote.workspace_files import MANIFEST
 
 PREFIX: Final = "hf:"
 _NETWORK: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")

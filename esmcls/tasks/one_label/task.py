@@ -15,6 +15,7 @@ from esmcls.cache.features import Features
 from esmcls.datasets.dataset import Dataset
 from esmcls.datasets.held_out import SetAside, Shares, StrangerFold
 from esmcls.errors import ModelError, UsageError
+from esmcls.files import HIERARCHY
 from esmcls.heads.base import Head, Log
 from esmcls.heads.ensemble.ensemble import EnsembleHead
 from esmcls.heads.ensemble.members import Member, Ranked
@@ -24,7 +25,6 @@ from esmcls.labels.hierarchy import ClassTree, Hierarchy
 from esmcls.labels.kinds import ONE_LABEL
 from esmcls.labels.labels import Labels
 from esmcls.metrics.calibration import auroc
-from esmcls.remote.workspace_files import HIERARCHY
 from esmcls.reporting.results import Leakage, Timing
 from esmcls.tasks.closeness import Flags, Nearness
 from esmcls.tasks.comparing import Entrant, Proceedings, Setting
