@@ -174,6 +174,8 @@ def cache_folder(repository: Repository | None = None) -> Path:
 
 def cached_file(repository: Repository, file: str) -> Path | None:
     """Return where a file of a repository lies in the hub's cache, without asking the network; None if it does not."""
+    if not cache_folder(repository).is_dir():  # told without the hub's library, which takes a while to load
+        return None
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
