@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from esmcls.errors import EsmclsError, FolderError, UsageError
+from esmcls.moved import hand_on_names
+
+hand_on_names(__name__)
 
 STATE: Final = "workspace.json"
 TABLE: Final = "dataset.parquet"

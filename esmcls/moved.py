@@ -173,10 +173,15 @@ MOVED: Final = {
 }
 """Module of 0.1.0 -> the module that has its names now, both below `esmcls`."""
 DIVIDED: Final = {
+    "files": ("plain_values",),
     "heads": ("heads.base", "heads.settings"),
+    "manifest": ("files",),
+    "segments": ("cache.steady_file",),
+    "tables": ("reading.joined.label_tables",),
     "term_heads": ("heads.registry",),
+    "workspace": ("workspace.state_file",),
 }
-"""Package of 0.1.0 -> other modules that have names of its `__init__` now."""
+"""Module of 0.1.0 -> other modules that have names of it now."""
 
 
 class MovedFinder:
@@ -207,11 +212,14 @@ class MovedLoader(Loader):
             return
         path = _path_of_today(module.__name__)
         _warn(module.__name__, path)
-        sys.modules[module.__name__] = importlib.import_module(path)
+        today = sys.modules[module.__name__] = importlib.import_module(path)
+        _look_further(today, module.__name__, _divided(module.__name__))
 
 
 def hand_on_names(package: str) -> None:
     """Give a package the names of the module that had its path: `from esmcls.cache import EmbeddingCache`.
+
+    A module that has kept its path has those that went from it.
 
     Type checkers do not see it, so that names that are nowhere stay errors to them.
 
@@ -220,19 +228,31 @@ def hand_on_names(package: str) -> None:
     package : str
         Its `__name__`.
     """
-    others = DIVIDED.get(package.removeprefix("esmcls."), ())
-    paths = [_path_of_today(package), *(f"esmcls.{other}" for other in others)]
+    first = [_path_of_today(package)] if package.removeprefix("esmcls.") in MOVED else []
+    _look_further(sys.modules[package], package, [*first, *_divided(package)])
+
+
+def _look_further(module: ModuleType, old: str, paths: Sequence[str]) -> None:
+    """Have a module find what it lacks in others, with a warning that names the old path."""
+    if not paths:
+        return
+    is_package = hasattr(module, "__path__")
 
     def __getattr__(name: str) -> object:
-        if not name.startswith("__") and not importlib.util.find_spec(f"{package}.{name}"):  # Python imports modules
+        below = is_package and importlib.util.find_spec(f"{old}.{name}")  # Python imports modules itself
+        if not name.startswith("__") and not below:
             for path in paths:
-                module = importlib.import_module(path)
-                if hasattr(module, name):
-                    _warn(f"{package}.{name}", path)
-                    return getattr(module, name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+                other = importlib.import_module(path)
+                if hasattr(other, name):
+                    _warn(f"{old}.{name}", path)
+                    return getattr(other, name)
+        raise AttributeError(f"module {old!r} has no attribute {name!r}")
 
-    vars(sys.modules[package])["__getattr__"] = __getattr__
+    vars(module)["__getattr__"] = __getattr__
+
+
+def _divided(old: str) -> list[str]:
+    return [f"esmcls.{other}" for other in DIVIDED.get(old.removeprefix("esmcls."), ())]
 
 
 def _path_of_today(old: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,8 @@ HERE = Path(__file__).parent
 
 def test_the_longest_files_of_this_run_begin_first_and_each_is_run_in_one_go(request: pytest.FixtureRequest) -> None:
     files = [item.path.name for item in request.session.items]
-    begun = list(dict.fromkeys(files))
+    begun = [name for name, _ in itertools.groupby(files)]
+    assert len(begun) == len(set(begun))
     assert begun == sorted(begun, key=lambda name: name not in LONGEST_FIRST)
     long = [name for name in begun if name in LONGEST_FIRST]
     assert long == sorted(long, key=LONGEST_FIRST.index)

@@ -76,21 +76,21 @@ def _loaded_for_good(module: str) -> Iterator[None]:
     """Keep Python's collector from a module that is loaded in here, now and later.
 
     Of torch it would look through a million objects, none of them garbage: a fifth of a second while they are made,
-    and twice that when the process ends.
+    and twice that when the process ends. What else the process holds by then is frozen with it.
     """
-    if module in sys.modules:
+    if module in sys.modules or not gc.isenabled():
         yield
         return
     gc.disable()
     try:
         yield
-    finally:
         gc.freeze()
+    finally:
         gc.enable()
 
 
 def _tell_device(device: str, precision: str | None) -> None:
-    """Say what a GPU is called and what is computed in; of the processor there is nothing to say."""
+    """Say what a GPU is called and what is computed in; a processor is named when it computes (`note_processor`)."""
     if device == "cpu" or device.startswith("cpu,"):
         return
     import torch

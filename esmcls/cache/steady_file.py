@@ -41,7 +41,7 @@ class SteadyFile(io.RawIOBase):
         try:
             while len(rest) and self.error is None:
                 rest = rest[self.raw.write(rest) :]
-        except BaseException as error:  # kept and raised by `write_segment`
+        except BaseException as error:  # kept, and raised by `new_hdf5`
             self.error = error
         return memoryview(data).nbytes
 

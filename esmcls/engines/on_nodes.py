@@ -6,15 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from esmcls.errors import EsmclsError
 from esmcls.version import __version__
-
-if TYPE_CHECKING:
-    ActorHandle: TypeAlias = Any  # ray publishes none for the actors of a class that is made remote at run time
-    Reference: TypeAlias = Any
-
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

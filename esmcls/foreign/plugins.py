@@ -12,6 +12,8 @@ from pathlib import Path
 def entry_points(group: str) -> tuple[EntryPoint, ...]:
     """Return the entry points of a group; the installed packages are read anew where something was installed since.
 
+    A registration that is edited in its place is seen by the next process.
+
     Examples
     --------
     >>> {entry.name for entry in entry_points("esmcls.encoders")} >= {"esm2", "kmer"}

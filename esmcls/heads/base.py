@@ -1,6 +1,6 @@
 """The skeleton that built-in heads share: the order of fitting, and all checks. What they promise is in `contract`.
 
-The names of `esmcls.heads.contract` can be imported from here, too.
+The protocols of `esmcls.heads.contract` can be imported from here, too.
 """
 
 from __future__ import annotations

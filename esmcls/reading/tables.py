@@ -159,6 +159,13 @@ def table_layout(header: str) -> TableLayout | None:
 
 
 def place_among(names: Sequence[str], wanted: Iterable[str]) -> int | None:
+    """Return the place of the first of the wanted names that is there, or None.
+
+    Raises
+    ------
+    ValueError
+        If it stands twice.
+    """
     name = next((name for name in wanted if name in names), None)
     if name is None:
         return None

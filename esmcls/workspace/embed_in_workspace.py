@@ -33,7 +33,6 @@ from esmcls.reading.records import Tally
 from esmcls.workspace.intake import Intake, take_in
 from esmcls.workspace.workspace import CacheEntry, Workspace
 
-"""The pooling that keeps the vector of each residue."""
 Progress: TypeAlias = "Callable[[int | None], AbstractContextManager[EmbedProgress | None]]"
 """From the residues of the input (None: not known) to a context that gives what to call with those done."""
 

@@ -10,9 +10,7 @@ from typing import Any, Final, NamedTuple
 from esmcls.errors import ModelError
 from esmcls.files import MANIFEST
 from esmcls.plain_values import from_plain, read_json
-from esmcls.workspace.state_file import (
-    first_names,
-)
+from esmcls.workspace.state_file import first_names
 
 BASELINE: Final = "baseline"
 """In the setup of a manifest: that the model is there only to be beaten."""
@@ -126,6 +124,13 @@ class _TunedModel:
 
 
 def encoder_digest(manifest: Path) -> str:
+    """Return the digest of the encoder that a model's vectors are of.
+
+    Raises
+    ------
+    ModelError
+        If the manifest cannot be read.
+    """
     try:
         return from_plain(_TunedModel, read_json(manifest)).spec.digest
     except (OSError, ValueError) as error:

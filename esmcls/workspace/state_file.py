@@ -85,14 +85,16 @@ def identity_of(about: Mapping[str, object]) -> dict[str, object]:
 
 
 def files_of(path: str | Path) -> list[str | Path]:
+    """Return the files, or the addresses, that an input is read from; none for standard input."""
     if address := address_of(path):
         return [address]
     if Path(path).is_dir():
         return [Path(source.path) for source in find_sources(str(path))]
-    return [path] if Path(path).is_file() else []  # none for standard input
+    return [path] if Path(path).is_file() else []
 
 
 def describe_file(file: str | Path) -> dict[str, object]:
+    """Return what a workspace remembers of a file: path (an address without its secrets), bytes and sha256."""
     if address := address_of(file):
         content = content_of(address)
         return {"path": without_secrets(address), "bytes": content.nbytes, "sha256": content.sha256}

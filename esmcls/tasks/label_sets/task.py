@@ -100,17 +100,17 @@ class LabelSetsTask(Task[TermHead, LabelSets, TermFindings, A]):
         blocks: list[tuple[slice, csr_matrix]] = []
 
         def counted() -> Iterator[tuple[slice, Probabilities]]:
-            for rows, scores in hierarchy.held_blocks(head, x):
-                counts.add(rows, scores)
-                blocks.append((rows, csr_matrix(np.where(scores >= LEAST, scores, 0))))
-                yield rows, scores
+            for rows, probabilities in hierarchy.held_blocks(head, x):
+                counts.add(rows, probabilities)
+                blocks.append((rows, csr_matrix(np.where(probabilities >= LEAST, probabilities, 0))))
+                yield rows, probabilities
 
         by_aspect = fmax_by_group(labels, counted())
         mean = float(np.mean(list(by_aspect.values()))) if by_aspect else 0.0
         scores = {"fmax": mean} | self.apart(by_aspect)
         thresholds = counts.choose()
         dense = ((rows, sparse.toarray(order="F")) for rows, sparse in blocks)
-        answers = ((rows, scores, thresholds.decide(scores, hierarchy)) for rows, scores in dense)
+        answers = ((rows, said, thresholds.decide(said, hierarchy)) for rows, said in dense)
         return scores | {"n": len(labels)}, self.findings_class(
             self.grouped, thresholds, Trust.measure(answers, labels)
         )

@@ -155,8 +155,8 @@ def by_confidence(confidence: Probabilities, lddt: Probabilities) -> list[Confid
 
     Examples
     --------
-    >>> [one] = by_confidence(np.array([0.31, 0.39, np.nan]), np.array([0.25, 0.75, 1.0]))
-    >>> entrant.name, one.residues, round(one.confidence, 2), one.lddt
+    >>> [point] = by_confidence(np.array([0.31, 0.39, np.nan]), np.array([0.25, 0.75, 1.0]))
+    >>> point.name, point.residues, round(point.confidence, 2), point.lddt
     ('0.3–0.4', 2, 0.35, 0.5)
     """
     known = ~np.isnan(confidence) & ~np.isnan(lddt)
