@@ -21,7 +21,7 @@ from precision_parity import SAMPLE_SEED, difference
 from torch import Tensor
 
 from esmcls.encoders import inference
-from esmcls.encoders.encoder import load_encoder
+from esmcls.encoders.encoder import Embedded, load_encoder
 from esmcls.encoders.inference import Product
 from esmcls.reading.readers import read_records
 
@@ -30,8 +30,8 @@ NAMES = {(3, 1): "qkv", (1, 1): "out", (4, 1): "fc1", (1, 4): "fc2"}
 SETS = ["", "qkv out fc1 fc2", "qkv fc1 fc2", "qkv fc1", "fc1 fc2", "qkv", "out", "fc1", "fc2"]
 
 
-def mean_vectors(encoder: str, sequences: list[str], precision: str, rounded: list[str]) -> Any:
-    """Return mean vectors in a precision, with some products in fp8."""
+def vectors_of(encoder: str, sequences: list[str], precision: str, rounded: list[str]) -> Embedded:
+    """Return vectors in a precision, with some products in fp8."""
     prepare = inference.prepare
 
     def prepared(weight: Tensor, bias: Tensor, precision: Any, *rest: Any, **options: Any) -> Product:
@@ -41,14 +41,14 @@ def mean_vectors(encoder: str, sequences: list[str], precision: str, rounded: li
 
     with patch.object(inference, "prepare", prepared) if rounded else patch.object(inference, "prepare", prepare):
         opened = load_encoder(encoder, precision=precision)
-    return opened.encode(sequences).pooled["mean"]
+    return opened.encode(sequences, keep="residue")
 
 
 def rows(encoder: str, sequences: list[str]) -> Iterator[dict[str, Any]]:
     """Yield a row for each set of products."""
-    exact = mean_vectors(encoder, sequences, "fp32", [])
+    exact = vectors_of(encoder, sequences, "fp32", [])
     for names in SETS:
-        found = difference(mean_vectors(encoder, sequences, "bf16", names.split()), exact)
+        found = difference(vectors_of(encoder, sequences, "bf16", names.split()), exact)
         yield {"encoder": Path(encoder).name, "in fp8": names} | {name: float(value) for name, value in found.items()}
 
 

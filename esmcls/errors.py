@@ -136,13 +136,13 @@ class WidthMismatchError(EsmclsError):
 class EncoderMismatchError(EsmclsError):
     """A model and an encoder whose digests differ."""
 
-    def __init__(self, expected: str, actual: str, name: str) -> None:
+    def __init__(self, expected: str, actual: str, name: str, fix: str = "") -> None:
         self.expected = expected
         self.actual = actual
         self.name = name
         super().__init__(
             f"the model was fitted on encoder digest {expected[:12]}, but {name} has {actual[:12]}; "
-            "give the weights it was fitted with (--encoder PATH) or fit again"
+            + (fix or "give the weights it was fitted with (--encoder PATH) or fit again")
         )
 
 

@@ -106,6 +106,17 @@ def test_one_product_of_several_layers_has_the_values_and_gradients_of_each(adap
         torch.testing.assert_close(one, each, atol=1e-6, rtol=1e-6)
 
 
+def test_adapters_have_the_same_gradients_where_nobody_wants_that_of_what_goes_in() -> None:
+    torch.manual_seed(0)
+    layer = Adapted(torch.nn.Linear(8, 6).requires_grad_(False), rank=2, scale=3.0)
+    torch.nn.init.normal_(layer.lora_B, std=0.1)
+    of_adapters = []
+    for wanted in (True, False):
+        x = torch.linspace(-1, 1, 40).view(5, 8).requires_grad_(wanted)
+        of_adapters.append(torch.autograd.grad(layer(x).sin().sum(), [layer.lora_A, layer.lora_B]))
+    torch.testing.assert_close(*of_adapters, atol=0, rtol=0)
+
+
 def test_fresh_adapters_are_drawn_as_pefts_are() -> None:
     model = tiny_model()
     torch.manual_seed(2)

@@ -51,6 +51,15 @@ def test_what_the_gpu_benchmark_measures_of_fp8_runs_where_there_is_a_product_of
     assert rows == ["product fp8 by row", *products, "tiny fp8, 20 residues"]
 
 
+def test_which_products_are_worth_fp8_is_measured_for_each_set_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    products = script("fp8_products", monkeypatch)
+    monkeypatch.setattr(products, "SETS", ["", "fc1"])
+    none, first = products.rows("bundled", ["MKTAYIAKQRQISFVKSHFSRQ", "MLEKVIKEIEGKVEEVK"])
+    assert (none["in fp8"], first["in fp8"]) == ("", "fc1")
+    assert 0.99 < first["cosine_min"] < none["cosine_min"] < 1
+
+
 def test_a_part_that_fails_is_told_and_the_next_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from esmcls.cache.features import encoder_of
+from esmcls.cache.features import encoder_of, was_int8
 from esmcls.cache.spec import EmbeddingSpec
 from esmcls.encoders.encoder import load_encoder
 from esmcls.encoders.processor import int8
@@ -131,7 +131,9 @@ def test_vectors_that_older_versions_made_in_int8_are_not_mixed_with_new_ones() 
     assert encoder_of(spec).digest == spec.digest != weights
     older = replace(spec, digest=weights)
     assert older.key() != spec.key()
-    with pytest.raises(EncoderMismatchError, match="fit again"):
+    assert was_int8(older, spec.digest)
+    assert not was_int8(replace(older, precision="bf16"), spec.digest)
+    with pytest.raises(EncoderMismatchError, match="embed --precision int8 again, then fit again"):
         encoder_of(older)
 
 

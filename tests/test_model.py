@@ -5,7 +5,7 @@ import torch
 from fair import ALL_TOKENS, CONFIG, canonical, random_fair_esm, random_tokens, reference
 
 from esmcls.encoders.alphabet import BOS, EOS, MASK
-from esmcls.encoders.model import ESM2, ModelConfig, attend, equal_length_groups
+from esmcls.encoders.model import ESM2, ModelConfig, SelfAttention, attend, equal_length_groups
 
 LAYERS = [0, 1, 2]
 
@@ -84,3 +84,16 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
 def test_only_neighbours_of_equal_length_are_grouped() -> None:
     assert equal_length_groups([3, 3, 4, 3]) == [(2, 3), (1, 4), (1, 3)]
     assert equal_length_groups([]) == []
+
+
+@pytest.mark.parametrize("tokens", [0, 7])
+def test_query_key_and_value_are_the_same_of_one_product_and_of_three(tokens: int) -> None:
+    torch.manual_seed(0)
+    attention = SelfAttention(16, 2)
+    x = torch.randn(tokens, 16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        joint = attention.query_key_value(x)
+        attention.apart = True
+        apart = attention.query_key_value(x)
+    assert [part.shape for part in joint] == [(tokens, 16)] * 3
+    torch.testing.assert_close(joint, apart, atol=1e-2, rtol=1e-2)

@@ -204,6 +204,8 @@ def test_eight_bits_are_refused_in_one_line_where_they_are_slower_unless_such_ve
     done("embed", tmp_path / "a.fasta", *words)
     hardware.has()
     assert NOTE.format(precision) in done("embed", tmp_path / "b.fasta", *words).err
+    (tmp_path / "c.fasta").write_text(">c\nMKTAYIAK\n")
+    assert NOTE.format(precision) in done("embed", tmp_path / "c.fasta", *words[:-2]).err  # which is auto
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

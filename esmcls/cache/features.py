@@ -312,9 +312,32 @@ def encoder_of(spec: EmbeddingSpec, name: str | None = None, device: str = "cpu"
         If what is found by the name now is another encoder.
     """
     encoder = open_encoder(spec, name, device)
-    if encoder.digest != spec.digest:
-        raise EncoderMismatchError(spec.digest, encoder.digest, encoder.name)
+    check_digest(encoder, spec)
     return encoder
+
+
+def check_digest(encoder: Encoder, spec: EmbeddingSpec) -> None:
+    """Check that an encoder makes the vectors of a spec.
+
+    Raises
+    ------
+    EncoderMismatchError
+        If it does not.
+    """
+    if encoder.digest != spec.digest:
+        fix = "int8 is rounded otherwise since 0.2.0: embed --precision int8 again, then fit again"
+        raise EncoderMismatchError(
+            spec.digest, encoder.digest, encoder.name, fix if was_int8(spec, encoder.digest) else ""
+        )
+
+
+def was_int8(spec: EmbeddingSpec, digest: str) -> bool:
+    """Tell whether a spec is of int8 vectors as 0.1.0 made them with the weights of an encoder of that digest."""
+    if spec.precision != "int8":
+        return False
+    from esmcls.encoders.processor.int8 import digest_in_int8
+
+    return digest == digest_in_int8(spec.digest)
 
 
 def _read_residues(cache: Cache, sequences: Sequence[str]) -> Iterator[Vectors]:

@@ -113,19 +113,14 @@ def note_emulation(precision: Precision, device: torch.device) -> None:
         say(f"this {_kind(device)} lacks {precision}: {how}")
 
 
-def refuse_slow_precision(precision: str, device: torch.device) -> None:
-    """Refuse to begin with int8 or fp8 vectors where these are emulated; what was begun elsewhere goes on, emulated.
-
-    Raises
-    ------
-    UsageError
-        If nothing is gained by it here.
-    """
+def why_slow(precision: str, device: torch.device) -> str | None:
+    """Return why int8 or fp8 vectors are not to be begun on a device that emulates them; None where they may be."""
     slow: Precision
     for slow, needed in (("int8", " (AVX2)" if device.type == "cpu" else ""), ("fp8", " (GPUs from L4 and H100 on)")):
         if precision == slow and is_emulated(slow, device):
             lacks = f"this {_kind(device)} has no fast products of {slow}{needed}"
-            raise UsageError(f"--precision {slow}: {lacks}, so that it takes longer than fp32; leave --precision out")
+            return f"--precision {slow}: {lacks}, so that it takes longer than fp32; leave --precision out"
+    return None
 
 
 def note_fp32_training(precision: Precision, device: torch.device) -> None:

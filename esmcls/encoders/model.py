@@ -97,6 +97,7 @@ class SelfAttention(nn.Module):
         self.q_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
         self.rot_emb = RotaryEmbedding(self.head_width)
+        self.apart = False  # whether query, key and value are three products, which keep no copy of their weights
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], spans: Spans) -> Tensor:
         """Attend; x (total, width), rotary (total, 1, head width) twice."""
@@ -117,11 +118,11 @@ class SelfAttention(nn.Module):
         return self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))  # type: ignore[no-any-return]
 
     def query_key_value(self, x: Tensor) -> list[Tensor]:
-        """Return query, key and value, (total, width) each, by one product; by three where a CPU rounds nothing."""
+        """Return query, key and value, (total, width) each, by one product; if `apart`, or in fp32 on a CPU, by three."""
         layers = (self.q_proj, self.k_proj, self.v_proj)
-        if x.device.type == "cpu" and product_dtype(x) == x.dtype:  # which then has nothing to gain
+        if self.apart or (x.device.type == "cpu" and product_dtype(x) == x.dtype):  # which then has nothing to gain
             return [layer(x) for layer in layers]
-        q, k, v = joint_product(x, layers).view(len(x), 3, -1).unbind(1)
+        q, k, v = joint_product(x, layers).view(len(x), 3, x.shape[1]).unbind(1)
         return [q, k, v.contiguous()]  # else the backward pass would keep all three for the value's sake
 
 

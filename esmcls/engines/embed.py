@@ -32,7 +32,13 @@ from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError
 from esmcls.files import SPEC
 from esmcls.reporting.phrases import length_of_time
-from esmcls.workspace.embed_in_workspace import EmbeddingRecipe, Progress, embed_in_workspace, plan_in_workspace
+from esmcls.workspace.embed_in_workspace import (
+    EmbeddingRecipe,
+    Progress,
+    embed_in_workspace,
+    plan_in_workspace,
+    why_slow_on,
+)
 from esmcls.workspace.intake import Intake
 from esmcls.workspace.workspace import Workspace
 
@@ -79,7 +85,11 @@ class RayEmbedding:
         if self.connection.device == "cuda" and recipe.precision_in(workspace) == "auto":
             opened = partial(_precision_of, recipe, self.connection.device)
             recipe = replace(recipe, precision=self.connection.ask_there(opened))
-        return recipe.open(workspace, "cpu")
+        return recipe.open(workspace, "cpu", self._why_slow)
+
+    def _why_slow(self, precision: str) -> str | None:
+        """Return why the actors are not to begin vectors in a precision."""
+        return self.connection.ask_there(partial(why_slow_on, self.connection.device, precision))
 
     def embed(
         self,

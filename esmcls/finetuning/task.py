@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from esmcls.encoders.adapters import hold_frozen
 from esmcls.encoders.devices import is_out_of_memory
+from esmcls.encoders.model import SelfAttention
 from esmcls.encoders.weights import state_digest
 from esmcls.errors import SequenceTooLargeError, UsageError
 from esmcls.finetuning.model import Tuned
@@ -75,6 +76,9 @@ class Finetuning:
         lower = model.lower_on(device)
         if lower is not None:
             hold_frozen(model.encoder, lower)
+        for part in model.encoder.modules():
+            if isinstance(part, SelfAttention):
+                part.apart = replicas.sharded  # else each device would keep all their weights after all
         replicas.place(model, model.encoder.layers, lower)
         self.model = model
         self.cost = supervision.loss(config, str(device))

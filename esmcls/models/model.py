@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esmcls.cache.features import Features, open_encoder
+from esmcls.cache.features import Features, check_digest, open_encoder
 from esmcls.cache.spec import IMPORTED, EmbeddingSpec, Keep
 from esmcls.cache.store import EmbeddingCache
 from esmcls.datasets.dataset import Dataset
 from esmcls.encoders import OWN
 from esmcls.encoders.adapters import FILE
 from esmcls.encoders.encoder import Encoder, load_encoder
-from esmcls.errors import EncoderMismatchError, ModelError, NonFiniteError, SequenceTooLargeError, UsageError
+from esmcls.errors import ModelError, NonFiniteError, SequenceTooLargeError, UsageError
 from esmcls.heads.contract import FindsNearest
 from esmcls.heads.registry import reads_residues, reads_vectors
 from esmcls.labels.kinds import WITHOUT_CLASSES
@@ -187,8 +187,7 @@ class Model:
         if source is None or isinstance(source, (str, Path)):
             name = str(source or (self.folder if has_own_encoder(self.folder) else spec.encoder))
             source = open_encoder(spec, name, self.device)
-        if source.digest != spec.digest:
-            raise EncoderMismatchError(spec.digest, source.digest, source.name)
+        check_digest(source, spec)
         if source.width != spec.width:
             problem = f"vectors of {spec.width} numbers, where encoder {source.name} makes {source.width}"
             raise ModelError(self.folder, problem, "copy the model folder anew, or fit again")
@@ -202,7 +201,10 @@ class Model:
         if self.source is None or not self.manifest.others:
             return self.source
         elsewhere = {one.digest for one in self.manifest.specs} - {spec.digest}
-        return None if self._given.digest in elsewhere else self.source
+        from esmcls.encoders.processor.int8 import digest_in_int8
+
+        given = self._given.digest
+        return None if {given, digest_in_int8(given)} & elsewhere else self.source
 
     @cached_property
     def _given(self) -> Encoder:

@@ -91,10 +91,10 @@ class _LowRankChange(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
         x, weight, down, up, inner = ctx.saved_tensors
         of_inner = _scaled_product(gradient, up, ctx.scale)
-        of_x = (gradient @ weight).addmm_(of_inner, down)
+        of_x = (gradient @ weight).addmm_(of_inner, down) if ctx.needs_input_grad[0] else None
         return of_x, None, None, of_inner.T @ x, _scaled_product(gradient.T, inner, ctx.scale), None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -81,8 +82,17 @@ class EmbeddingRecipe:
             known += [entry.spec.precision for entry in workspace.caches if entry.spec.encoder == self.encoder]
         return known[-1]
 
-    def open(self, workspace: Workspace | None, device: str) -> tuple[Encoder, EmbeddingSpec]:
+    def open(
+        self, workspace: Workspace | None, device: str, why_slow: Callable[[str], str | None] | None = None
+    ) -> tuple[Encoder, EmbeddingSpec]:
         """Open the encoder; return it with the spec of its cache.
+
+        Parameters
+        ----------
+        workspace : Workspace, optional
+        device : str
+        why_slow : callable, optional
+            Says of a precision why no vectors are to be begun in it, if so: where another device is to make them.
 
         Raises
         ------
@@ -91,19 +101,26 @@ class EmbeddingRecipe:
             encoder.
         """
         precision = self.precision_in(workspace)
-        if precision in ("int8", "fp8") and not self._goes_on(workspace):
-            import torch
-
-            from esmcls.encoders.devices import refuse_slow_precision
-
-            refuse_slow_precision(precision, torch.device(device))
+        if precision in ("int8", "fp8") and not self._goes_on(workspace, precision):
+            problem = (why_slow or partial(why_slow_on, device))(precision)
+            if problem is not None:
+                raise UsageError(problem)
         encoder = load_encoder(self.encoder, layers=self.layers, long=self.long, precision=precision, device=device)
         return encoder, EmbeddingSpec.of(encoder, self.dtype, self.poolings)
 
-    def _goes_on(self, workspace: Workspace | None) -> bool:
-        """Tell whether a workspace has vectors of the encoder in the precision."""
+    def _goes_on(self, workspace: Workspace | None, precision: str) -> bool:
+        """Tell whether a workspace has vectors of the encoder in a precision."""
         caches = [] if workspace is None else workspace.caches
-        return any((entry.spec.encoder, entry.spec.precision) == (self.encoder, self.precision) for entry in caches)
+        return any((entry.spec.encoder, entry.spec.precision) == (self.encoder, precision) for entry in caches)
+
+
+def why_slow_on(device: str, precision: str) -> str | None:
+    """Return why vectors of a precision are not to be begun on a device; see `devices.why_slow`."""
+    import torch
+
+    from esmcls.encoders.devices import why_slow
+
+    return why_slow(precision, torch.device(device))
 
 
 class EmbeddingEngine(Protocol):

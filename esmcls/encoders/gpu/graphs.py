@@ -113,10 +113,12 @@ class StreamGraphs:
         with self.lock:
             if key in self.seen and key not in self.graphs and len(self.graphs) < MOST and not self.fails:
                 self._capture(key, numbers, forward)
-            self.seen.add(key)
             if key in self.graphs:
                 return self.graphs[key].replay(numbers)
-        return forward(to_device(numbers, self.device))[1]
+        states = forward(to_device(numbers, self.device))[1]
+        with self.lock:
+            self.seen.add(key)  # now that its kernels are compiled, which no capture may do
+        return states
 
     def _capture(self, key: Key, numbers: Tensor, forward: Forward) -> None:
         """Capture a graph; where that fails, for want of memory too, no other is tried, and a line says so."""
