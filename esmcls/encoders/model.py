@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
         return self.out_proj(torch.cat([part.reshape(-1, width) for part in parts]))  # type: ignore[no-any-return]
 
     def query_key_value(self, x: Tensor) -> list[Tensor]:
-        """Return query, key and value, (total, width) each, by one product; if `apart`, or in fp32 on a CPU, by three."""
+        """Return query, key and value, (total, width) each: by one product, or three (`apart`; fp32 on a CPU)."""
         layers = (self.q_proj, self.k_proj, self.v_proj)
         if self.apart or (x.device.type == "cpu" and product_dtype(x) == x.dtype):  # which then has nothing to gain
             return [layer(x) for layer in layers]
