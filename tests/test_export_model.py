@@ -74,7 +74,7 @@ def by_transformers(model: Any, folder: Path, sequences: list[str], layers: tupl
 def test_an_encoder_of_int8_vectors_is_exported_by_its_weights(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "refuse_slow_int8", lambda *_: None)
+    monkeypatch.setattr(devices, "why_slow", lambda *_: None)
     words = ("--encoder", place / "tiny.safetensors", "--precision", "int8", "--device", "cpu")
     done("embed", place / "set.csv", "-w", tmp_path / "w", *words)
     done("fit", "--head", "knn", "-w", tmp_path / "w")
