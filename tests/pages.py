@@ -22,8 +22,8 @@ PROGRESS = re.compile(r"^esmcls: (?:[\d,]+ of [\d,]+ residues, .*|step [\d,]+ of
 FILE = re.compile(r"# ([\w./-]+/[\w.-]+)\n")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:]+)(?:#[^)]*)?\)")
 RUN_APART = {
-    "readme": {"README.md"},
-    "beginning": {"comparing.md", "index.md", "quickstart.md", "tutorial.md"},
+    "readme": {"README.md", "index.md", "quickstart.md"},
+    "beginning": {"comparing.md", "tutorial.md"},
     "labels": {"annotate.md", "go-data.md", "go.md", "hierarchies.md", "many-labels.md"},
     "kinds": {"explain.md", "numbers.md", "residues.md", "scan.md", "strangers.md", "structure.md"},
 }

@@ -163,6 +163,7 @@ def test_a_run_that_is_asked_to_end_keeps_a_checkpoint_and_resumes_to_the_same_b
     assert [json.loads(line)["step"] for line in log] == list(range(1, 9))
 
 
+@pytest.mark.extras
 def test_two_processes_train_as_one(fresh: Path) -> None:
     plain = ("--dropout", "0", "--precision", "fp32", "--class-weights", "balanced")
     finetune(fresh, *plain, "--name", "one")
@@ -178,6 +179,7 @@ def test_two_processes_train_as_one(fresh: Path) -> None:
     assert all(torch.allclose(states[0][name], states[1][name], atol=2e-3) for name in states[0])
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize(
     "more",
     [

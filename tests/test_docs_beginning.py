@@ -1,4 +1,4 @@
-"""The pages that people read first do what they say."""
+"""The pages that people read next do what they say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from pages import pages_of, run_page
+
+pytestmark = pytest.mark.extras
 
 
 @pytest.mark.parametrize("page", pages_of("beginning"), ids=lambda page: page.name)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pages import pages_of, run_page
 
+pytestmark = pytest.mark.extras
+
 
 @pytest.mark.parametrize("page", pages_of("kinds"), ids=lambda page: page.name)
 def test_every_block_of_a_page_does_what_the_page_says(

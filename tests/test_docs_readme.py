@@ -1,4 +1,4 @@
-"""The first page does what it says."""
+"""The first pages do what they say."""
 
 from __future__ import annotations
 

@@ -413,6 +413,7 @@ def test_stopped_and_resumed_is_uninterrupted_to_the_bit(tmp_path: Path, method:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.extras
 def test_processes_that_share_a_model_resume_to_the_bit_and_one_alone_goes_on_from_their_checkpoint(
     tmp_path: Path,
 ) -> None:

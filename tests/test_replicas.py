@@ -63,6 +63,7 @@ class OneAfterTheOther(Pretraining):
         return (found[0][0] + found[1][0]) / 2, {name: sum(e[name] for e in entries) / 2 for name in entries[0]}
 
 
+@pytest.mark.extras
 def test_gradients_and_entries_become_their_mean_and_rows_are_joined_in_order(tmp_path: Path) -> None:
     (tmp_path / "exchange.py").write_text(EXCHANGE)
     ran = subprocess.run([sys.executable, tmp_path / "exchange.py"], capture_output=True, text=True, check=True)
@@ -71,6 +72,7 @@ def test_gradients_and_entries_become_their_mean_and_rows_are_joined_in_order(tm
     assert rows == [[0, 0], [0, 1], [1, 0], [1, 1]]
 
 
+@pytest.mark.extras
 def test_two_processes_train_as_one_with_the_batches_of_both(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     sequences = ["".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), 30)) for _ in range(40)]
@@ -103,6 +105,7 @@ def test_one_device_needs_no_other_process() -> None:
     assert (ALONE.rank, ALONE.count, ALONE.first) == (0, 1, True)
 
 
+@pytest.mark.extras
 def test_two_machines_train_together(tmp_path: Path) -> None:
     text = EXCHANGE.replace('["cpu", "cpu"]', '["cpu"], nodes=2')
     (tmp_path / "exchange.py").write_text(text)
@@ -129,6 +132,7 @@ def test_one_device_alone_cannot_share_a_model() -> None:
         start_replicas(["cpu"], sharded=True)
 
 
+@pytest.mark.extras
 def test_what_the_first_process_does_alone_is_done_when_the_others_go_on(tmp_path: Path) -> None:
     text = """
 import sys, time
