@@ -27,11 +27,13 @@ from esmcls.cache.to_embed import plan_batches
 from esmcls.encoders.encoder import load_encoder
 from esmcls.engines import embed as ray_embedding
 from esmcls.engines import ray_team
-from esmcls.engines.embed import RayPlan, block_residues, blocks
+from esmcls.engines.embed import RayEmbedding, RayPlan, block_residues, blocks
 from esmcls.engines.on_nodes import Actor, ClusterError, Home, Outcome
 from esmcls.engines.ray_team import Cluster, Connection
 from esmcls.errors import CacheError, MissingExtraError, UsageError
 from esmcls.remote.mirror import LEDGER, mirror_folder
+from esmcls.workspace.embed_in_workspace import EmbeddingRecipe
+from esmcls.workspace.workspace import Workspace
 
 SPEC = EmbeddingSpec.of(ToyEncoder())
 
@@ -339,6 +341,19 @@ def test_blocks_begin_and_end_where_batches_of_one_process_do(residues: int) -> 
     assert [item for part in parts for item in part] == items
     again = [batch for part in parts for batch in plan_batches(ToyEncoder(), part)]
     assert again == batches
+
+
+def test_eight_bits_are_begun_where_the_actors_have_them_whatever_the_machine_that_asks(tmp_path: Path) -> None:
+    recipe = EmbeddingRecipe(encoder=str(write_encoder(tmp_path / "tiny.safetensors")), precision="fp8")
+    workspace = Workspace.open(tmp_path / "w", create=True)
+
+    def engine(answer: str | None) -> RayEmbedding:
+        return RayEmbedding(cast("Connection", SimpleNamespace(device="cuda", ask_there=lambda question: answer)))
+
+    encoder, _ = engine(None).open(recipe, workspace)
+    assert encoder.precision == "fp8"
+    with pytest.raises(UsageError, match="no fast products of fp8"):
+        engine("this GPU has no fast products of fp8").open(recipe, workspace)
 
 
 def test_a_block_of_residue_vectors_is_bound_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
