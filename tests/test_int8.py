@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from command import done
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,6 +22,7 @@ from esmcls.encoders.processor import int8
 from esmcls.errors import EncoderMismatchError
 from esmcls.reading.readers import read_records
 from esmcls.workspace.intake import demo_set
+from esmcls.workspace.workspace import Workspace
 
 SIXTEEN_BITS = 1 << 15
 
@@ -135,6 +138,19 @@ def test_vectors_that_older_versions_made_in_int8_are_not_mixed_with_new_ones() 
     assert not was_int8(replace(older, precision="bf16"), spec.digest)
     with pytest.raises(EncoderMismatchError, match="embed --precision int8 again, then fit again"):
         encoder_of(older)
+
+
+def test_verify_reads_what_older_versions_made_in_int8_and_says_that_none_can_be_embedded_again(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("sequence,label\nMKTAYIAKQRQISFVKSHFSRQ,x\nMLEKVIKEIEGKVEEVK,y\n")
+    done("embed", tmp_path / "set.csv", "--encoder", "composition", "-w", tmp_path / "w")
+    encoder, workspace = load_encoder("bundled", precision="int8"), Workspace.open(tmp_path / "w")
+    older = replace(EmbeddingSpec.of(encoder), digest=load_encoder("bundled", precision="fp32").digest)
+    sequences = workspace.dataset.sequences
+    with workspace.cache_for(older) as cache:
+        cache.append(sequences, encoder.encode(sequences))
+    ran = done("cache", "verify", "-w", tmp_path / "w", "--device", "cpu")
+    assert f"{older.key()}: sound; 2 sequences" in ran.out
+    assert f"{older.key()}: int8 as 0.1.0 rounded it, which no encoder makes now" in ran.err
 
 
 def test_a_stream_of_nothing_is_nothing_in_int8() -> None:
