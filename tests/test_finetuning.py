@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from esmcls.cache.features import Features
 from esmcls.encoders.esm2 import ESM2Encoder
+from esmcls.encoders.model import SelfAttention
 from esmcls.encoders.windows import parse_long
 from esmcls.errors import FolderError, MissingExtraError, SequenceTooLargeError, UnknownNameError, UsageError
 from esmcls.finetuning.config import FinetuneConfig, FinetuneInputs
@@ -429,6 +430,16 @@ def test_processes_that_share_a_model_resume_to_the_bit_and_one_alone_goes_on_fr
     for method, losses in zip(("full", "lora"), torch.load(tmp_path / "losses.pt"), strict=True):
         # weights are gathered as autocast would round them, but LayerNorm's, too: 2^-9 of each
         assert losses == pytest.approx(losses_in_bf16(method), rel=2**-7), method
+
+
+def test_layers_of_a_model_in_parts_multiply_apart_so_that_no_copy_of_their_weights_stays() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        in_parts = task(replicas=Replicas(sharded=True))
+    finally:
+        torch.distributed.destroy_process_group()
+    for model, apart in ((in_parts.model, True), (task().model, False)):
+        assert {part.apart for part in model.encoder.modules() if isinstance(part, SelfAttention)} == {apart}
 
 
 def test_what_cannot_be_trained_in_parts_is_refused() -> None:
